@@ -1,0 +1,1 @@
+"""Benchmarks: speed and accuracy, measured beside what they are compared with in one run."""

@@ -1,0 +1,126 @@
+"""The three graphs as modules without a batch axis, with the peaks and edge scores that belong into the graph.
+
+T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks a joint; NK joints and NE edges.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stm_skeletons.geometry import STRIDE
+from training.model import QueryEncoding, SpaceTimeMemory
+from training.model.network import read_memory
+
+EDGE_SAMPLES = 8
+"""Points along an edge, ends included, at which its map is read."""
+
+
+class QueryEncoder(nn.Module):
+    """``frame`` uint8 [H, W, 3] BGR to ``query_key`` [Q, Ck], ``query_value`` [Q, Cv] and ``features_*`` [c, h, w]."""
+
+    def __init__(self, model: SpaceTimeMemory) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        query = self.model.encode_query(frame[None])
+        return tuple(tensor.squeeze(0) for tensor in (query.key, query.value, *query.features.values()))
+
+
+class MemoryEncoder(nn.Module):
+    """``frame`` or ``features_16``, and ``maps`` [C, H/4, W/4], to ``memory_key`` [Q, Ck], ``memory_value`` [Q, Cv]."""
+
+    def __init__(self, model: SpaceTimeMemory) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = self.model.encode_memory(source[None], maps[None])
+        return key.squeeze(0), value.squeeze(0)
+
+
+class ReadDecoder(nn.Module):
+    """The memory and the query to ``maps``, ``peaks`` [NK, K, 3] and ``edge_scores`` [NE, K, K].
+
+    Networks without keypoint maps give ``maps`` only.
+    """
+
+    def __init__(self, model: SpaceTimeMemory, peaks: int) -> None:
+        super().__init__()
+        self.model = model
+        self.peaks = peaks
+
+    def forward(self, keys: Tensor, values: Tensor, valid: Tensor, *query: Tensor) -> tuple[Tensor, ...]:
+        encoding = QueryEncoding(
+            query[0][None],
+            query[1][None],
+            {name: features[None] for name, features in zip(self.model.decoder_features, query[2:], strict=True)},
+        )
+        read = read_memory(encoding.key, keys[None], values[None], valid[None])
+        maps = torch.sigmoid(self.model.decode(read, encoding)).squeeze(0)
+        skeleton = self.model.config.skeleton
+        if self.model.config.channels != skeleton.channels:
+            return (maps,)
+        joints = len(skeleton.joints)
+        peaks, cells = find_peaks(maps[1 : 1 + joints], self.peaks)
+        starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
+        return maps, peaks, score_edges(maps[1 + joints :], cells[starts], cells[ends])
+
+
+def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest local maxima of every map, refined below the cell by a parabola through the logarithms.
+
+    Args:
+        maps: [NK, h, w] in (0, 1).
+        count: K; must not exceed h * w.
+
+    Returns:
+        peaks [NK, K, 3]: x, y in network pixels, score, best first; the score is 0 where there are fewer maxima.
+        cells [NK, K, 2]: row and column of each peak's cell, as numbers of the maps' type.
+    """
+    joints, height, width = maps.shape
+    highest = F.max_pool2d(maps[None], 3, 1, 1).squeeze(0)
+    maxima = torch.where(maps >= highest, maps, torch.zeros_like(maps)).reshape(joints, height * width)
+    scores, index = maxima.topk(count, dim=1)
+    row = torch.div(index, width, rounding_mode="trunc")
+    column = index - row * width
+    logs = torch.log(maps.clamp(min=1e-6)).reshape(joints, height * width)
+
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        # At the border the neighbour outside is the cell itself: no refinement across it.
+        return logs.gather(1, rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1))
+
+    centre = logs.gather(1, index)
+    dx = _vertex(at(row, column - 1), centre, at(row, column + 1))
+    dy = _vertex(at(row - 1, column), centre, at(row + 1, column))
+    cells = torch.stack([row, column], dim=-1).to(maps.dtype)
+    x = (cells[..., 1] + dx + 0.5) * STRIDE
+    y = (cells[..., 0] + dy + 0.5) * STRIDE
+    return torch.stack([x, y, scores], dim=-1), cells
+
+
+def _vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
+    """Where the parabola through three values at -1, 0 and 1 has its top: exact for the logarithm of a Gaussian."""
+    curvature = (2 * centre - before - after).clamp(min=1e-6)
+    return ((after - before) / (2 * curvature)).clamp(-0.5, 0.5)
+
+
+def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Mean of an edge's map along the straight line between every pair of peaks of its two joints.
+
+    Args:
+        maps: [NE, h, w].
+        starts, ends: [NE, K, 2] cells (row, column) of the peaks of the edge's first and second joint.
+
+    Returns:
+        [NE, K, K]
+    """
+    edges, _, width = maps.shape
+    count = starts.shape[1]
+    step = torch.linspace(0, 1, EDGE_SAMPLES).to(maps.dtype)
+    # [NE, K, K, samples, 2]; between cells of the map, so never outside it. The nearest cell is near enough: the
+    # maps are smooth at this stride.
+    points = starts[:, :, None, None] + (ends[:, None, :, None] - starts[:, :, None, None]) * step[:, None]
+    points = torch.floor(points + 0.5).to(torch.int64)
+    index = (points[..., 0] * width + points[..., 1]).reshape(edges, count * count * EDGE_SAMPLES)
+    return maps.flatten(1).gather(1, index).reshape(edges, count, count, EDGE_SAMPLES).mean(dim=-1)

@@ -1,0 +1,89 @@
+"""Modules to ONNX: opset 17, static shapes, names of the bundle's contract."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxslim
+import torch
+from torch import Tensor, nn
+
+from export.graphs import MemoryEncoder, QueryEncoder, ReadDecoder
+from stm_skeletons.bundle import GraphName, TensorSpec
+from stm_skeletons.geometry import STRIDE
+from training.model import SpaceTimeMemory
+
+OPSET = 17
+"""TensorRT 8.6 misreads some graphs of opset 18 without an error."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph as a module with example inputs, all by the names of the contract."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@torch.no_grad()
+def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: int) -> dict[GraphName, Traced]:
+    """The three graphs of a network at fixed sizes. Inputs are random, as a check on the result wants them."""
+    random = torch.Generator().manual_seed(0)
+    frame = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=random)
+    maps = torch.rand(len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
+
+    query_encoder = QueryEncoder(model)
+    features = list(model.encode_query(frame[None]).features)
+    query = dict(zip(("query_key", "query_value", *features), query_encoder(frame), strict=True))
+
+    memory_encoder = MemoryEncoder(model)
+    source = {"frame": frame, **query}[model.memory_source]
+    memory = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
+
+    read_decoder = ReadDecoder(model, peaks)
+    read_inputs = {
+        "memory_keys": memory["memory_key"] + torch.randn(slots, *memory["memory_key"].shape, generator=random),
+        "memory_values": memory["memory_value"] + torch.randn(slots, *memory["memory_value"].shape, generator=random),
+        "memory_valid": torch.arange(slots).remainder(3).ne(1).float(),
+        **{name: query[name] for name in ("query_key", "query_value", *model.decoder_features)},
+    }
+    decoded = read_decoder(*read_inputs.values())
+    return {
+        "query_encoder": Traced(query_encoder, {"frame": frame}, query),
+        "read_decoder": Traced(
+            read_decoder, read_inputs, dict(zip(("maps", "peaks", "edge_scores"), decoded, strict=False))
+        ),
+        "memory_encoder": Traced(memory_encoder, {model.memory_source: source, "maps": maps}, memory),
+    }
+
+
+def export_graph(traced: Traced, path: Path) -> None:
+    """Write a graph as ONNX and simplify it."""
+    with warnings.catch_warnings():
+        # The tracing exporter is the one that writes opset 17; the newer one starts at 18 and cannot convert down.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")
+        # Shapes are meant to become constants; whether that was right is measured afterwards.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        torch.onnx.export(
+            traced.module,
+            tuple(traced.inputs.values()),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(traced.inputs),
+            output_names=list(traced.outputs),
+        )
+    model = onnxslim.slim(str(path))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def tensor_specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
+    """Names, types and shapes as the bundle records them."""
+    return tuple(
+        TensorSpec.model_validate({"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tensor.shape})
+        for name, tensor in tensors.items()
+    )

@@ -1,0 +1,151 @@
+"""ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA provider (the latter not yet run on a GPU).
+
+Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding for
+each slot, whose outputs *are* the slot.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
+from runtime.bank import MemoryBank
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
+from stm_skeletons.errors import BackendError, BundleError
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_WARNINGS_AND_WORSE = 3
+
+
+class OnnxRuntimeBackend:
+    """See Backend."""
+
+    def __init__(self, bundle: Bundle, provider: str, threads: int | None) -> None:
+        self._device = _checked_provider(provider)
+        info = bundle.info
+        self._sessions = {name: _open_session(bundle, name, self._device, threads) for name in GRAPH_NAMES}
+        self._buffers: dict[str, Buffer] = {}
+        graphs = info.graphs
+        for graph in ("query_encoder", "read_decoder"):
+            for spec in (*graphs[graph].inputs, *graphs[graph].outputs):
+                self._buffers.setdefault(spec.name, self._allocate(spec))
+        keys, values = self._buffers["memory_keys"], self._buffers["memory_values"]
+        bank = MemoryBank.at(keys.address, values.address, info, keys.host.itemsize)
+        self._query = self._bind("query_encoder", graphs["query_encoder"])
+        self._read = self._bind("read_decoder", graphs["read_decoder"])
+        self._memorise = [
+            self._bind(
+                "memory_encoder",
+                graphs["memory_encoder"],
+                {"memory_key": bank.key_address(slot), "memory_value": bank.value_address(slot)},
+            )
+            for slot in range(info.slots)
+        ]
+        self.frame: NDArray[np.uint8] = self._buffers["frame"].host
+        none = np.zeros((0, info.peaks, 3), np.float32), np.zeros((0, info.peaks, info.peaks), np.float32)
+        self._no_keypoints = None if info.has_keypoints else none
+
+    def encode_query(self) -> None:
+        self._buffers["frame"].upload()
+        self._run("query_encoder", self._query)
+
+    def read_decode(self, valid: tuple[bool, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self._buffers["memory_valid"].host[:] = valid
+        self._buffers["memory_valid"].upload()
+        self._run("read_decoder", self._read)
+        if self._no_keypoints is not None:
+            return self._no_keypoints
+        return self._buffers["peaks"].download(), self._buffers["edge_scores"].download()
+
+    def memorise(self, slot: int) -> None:
+        self._run("memory_encoder", self._memorise[slot])
+
+    def write_maps(self, maps: NDArray[np.float32]) -> None:
+        self._buffers["maps"].host[:] = maps
+        self._buffers["maps"].upload()
+
+    def read_maps(self) -> NDArray[np.float32]:
+        return self._buffers["maps"].download().copy()
+
+    def addresses(self) -> dict[str, int]:
+        return {name: buffer.address for name, buffer in self._buffers.items()}
+
+    def close(self) -> None:
+        # Bindings hold addresses of the buffers, so they go first.
+        self._memorise.clear()
+        self._query = self._read = None
+        self._sessions.clear()
+        self._buffers.clear()
+
+    def _allocate(self, spec: TensorSpec) -> Buffer:
+        kind = HostBuffer if self._device == "cpu" else CudaBuffer
+        return kind(spec.shape, np.dtype(spec.dtype))
+
+    def _bind(self, name: GraphName, graph: GraphSpec, elsewhere: dict[str, int] | None = None) -> Any:
+        """A binding of a graph's tensors to their buffers, or to the addresses given in ``elsewhere``."""
+        binding = self._sessions[name].io_binding()
+        for bind, specs in ((binding.bind_input, graph.inputs), (binding.bind_output, graph.outputs)):
+            for spec in specs:
+                address = (elsewhere or {}).get(spec.name) or self._buffers[spec.name].address
+                bind(spec.name, self._device, 0, np.dtype(spec.dtype).type, spec.shape, address)
+        return binding
+
+    def _run(self, name: GraphName, binding: Any) -> None:
+        try:
+            self._sessions[name].run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime raises types that it does not export
+            raise BackendError(f"ONNX Runtime failed in {name}: {_one_line(error)}") from error
+
+
+def _checked_provider(provider: str) -> str:
+    if provider not in PROVIDERS:
+        raise BackendError(f"unknown provider '{provider}'; choose one of: {', '.join(PROVIDERS)}")
+    available = onnxruntime.get_available_providers()
+    if PROVIDERS[provider] not in available:
+        raise BackendError(
+            f"provider '{provider}' is not in this ONNX Runtime ({', '.join(available)}); "
+            "install onnxruntime-gpu in place of onnxruntime, or use --provider cpu"
+        )
+    return provider
+
+
+def _open_session(bundle: Bundle, name: GraphName, device: str, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = _WARNINGS_AND_WORSE
+    # Three sessions take turns: the waiting threads of one must not keep a core from the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=[PROVIDERS[device]])
+    except Exception as error:  # ONNX Runtime raises types that it does not export
+        raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {_one_line(error)}") from error
+    if session.get_providers()[0] != PROVIDERS[device]:
+        raise BackendError(f"ONNX Runtime could not start its {device} provider; 'stm-skeletons doctor' tells more")
+    session.disable_fallback()
+    _check_tensors(bundle, bundle.info.graphs[name], session)
+    return session
+
+
+def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.InferenceSession) -> None:
+    for kind, specs, nodes in (
+        ("input", graph.inputs, session.get_inputs()),
+        ("output", graph.outputs, session.get_outputs()),
+    ):
+        listed = {spec.name: (_ort_type(spec.dtype), list(spec.shape)) for spec in specs}
+        found = {node.name: (node.type, list(node.shape)) for node in nodes}
+        for name in sorted(listed.keys() | found.keys()):
+            if listed.get(name) != found.get(name):
+                raise BundleError(
+                    f"{bundle.folder / graph.file}: {kind} {name} is {found.get(name, 'missing')}, "
+                    f"bundle.json says {listed.get(name, 'nothing of it')}; export the bundle again"
+                )
+
+
+def _ort_type(dtype: str) -> str:
+    return f"tensor({'float' if dtype == 'float32' else dtype})"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,99 @@
+"""The main job: every frame of a source through a session into the sinks."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from runtime.session import Session
+from runtime.sinks import Sink
+from runtime.sources import Frame, Source
+from stm_skeletons.errors import SourceError
+from stm_skeletons.parts import Parts
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    frames: int
+    keypoints: int
+    """Over all frames."""
+    edges: int
+    seconds: float
+    """Wall time from the first frame to the last, decoding and writing included."""
+    stopped: bool
+    """Whether a signal or a sink ended it early."""
+    broken: SourceError | None
+    """Why a live source ended; its outputs were finished all the same."""
+
+
+def run(
+    source: Source,
+    session: Session,
+    sinks: list[Sink],
+    max_frames: int | None = None,
+    on_frame: Callable[[Frame, Parts], None] | None = None,
+) -> Summary:
+    """Process frames until the source ends, ``max_frames`` are done, a sink asks to stop, or Ctrl-C or SIGTERM.
+
+    Outputs are finished in all these cases, and also when a camera or stream breaks. Any other error leaves none.
+
+    Raises:
+        SourceError: the source cannot be read to its end and is not live.
+        SinkError, BackendError: as they occur.
+    """
+    frames = keypoints = edges = 0
+    broken: SourceError | None = None
+    stopped = False
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        asked_to_stop = stack.enter_context(stop_signals())
+        try:
+            for frame in source:
+                parts = session.step(frame.image)
+                go_on = all([sink.write(frame, parts) for sink in sinks])
+                frames += 1
+                keypoints += len(parts.keypoints)
+                edges += len(parts.edge_ends)
+                if on_frame is not None:
+                    on_frame(frame, parts)
+                stopped = not go_on or asked_to_stop.is_set()
+                if stopped or frames == max_frames:
+                    break
+        except SourceError as error:
+            if not source.live or not frames:
+                raise
+            # The signal that stops us may also end the pipeline that feeds us: that is no fault.
+            stopped = asked_to_stop.is_set()
+            broken = None if stopped else error
+    return Summary(frames, keypoints, edges, time.perf_counter() - started, stopped, broken)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yields an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
+
+    In another thread than the main one signals cannot be caught, and the event is never set.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

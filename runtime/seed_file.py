@@ -1,0 +1,101 @@
+"""Seed poses from annotation files in COCO's or PoseTrack18's JSON format."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from stm_skeletons.errors import SeedError
+from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
+
+KNOWN_JOINTS = {*COCO17.joints, *POSETRACK15.joints}
+
+
+class _Category(BaseModel):
+    id: int
+    keypoints: list[str]
+
+
+class _Image(BaseModel):
+    id: int
+    file_name: str = "?"
+    width: int | None = None
+    height: int | None = None
+
+
+class _Annotation(BaseModel):
+    image_id: int
+    category_id: int = 1
+    keypoints: list[float] | None = None
+
+
+class _File(BaseModel):
+    categories: list[_Category]
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """The people on an annotation file's first image."""
+
+    poses: NDArray[np.float32]
+    """[people, NK, 3]: x, y in pixels of that image, visibility; in the order of the wanted skeleton's joints."""
+    size: tuple[int, int] | None
+    """(width, height) of that image, if the file tells."""
+
+
+def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
+    """Read the people annotated on a file's first image.
+
+    Joints are matched by name. Joints that the skeleton has and the file has not are left out, and the other way round;
+    people without any labelled joint (crowds, boxes) are no poses.
+
+    Raises:
+        SeedError: missing file, not such JSON, other joints than COCO's or PoseTrack's, or nobody on the first image.
+    """
+    content = _read(Path(path))
+    if not content.images:
+        raise SeedError(f"{path} lists no images; seed poses are those annotated on its first image")
+    image = content.images[0]
+    categories = {category.id: category.keypoints for category in content.categories}
+    poses = []
+    for annotation in content.annotations:
+        if annotation.image_id != image.id or not annotation.keypoints or not any(annotation.keypoints[2::3]):
+            continue
+        if annotation.category_id not in categories:
+            raise SeedError(f"{path}: an annotation has category {annotation.category_id}, which the file does not list")
+        poses.append(_pose(annotation.keypoints, categories[annotation.category_id], skeleton, path))
+    if not any((pose[:, 2] > 0).any() for pose in poses):
+        raise SeedError(f"{path}: nobody with labelled joints on its first image ({image.file_name})")
+    size = (image.width, image.height) if image.width and image.height else None
+    return Seed(np.array(poses, np.float32), size)
+
+
+def _pose(values: list[float], names: list[str], skeleton: Skeleton, path: str | Path) -> NDArray[np.float32]:
+    if unknown := sorted(set(names) - KNOWN_JOINTS):
+        raise SeedError(f"{path} has other joints than COCO or PoseTrack18: {', '.join(unknown)}")
+    if len(values) != 3 * len(names):
+        raise SeedError(f"{path}: a person has {len(values)} numbers for {len(names)} joints; x, y, v each are needed")
+    if not np.isfinite(values).all():
+        raise SeedError(f"{path}: a person has coordinates that are not finite")
+    labelled = dict(zip(names, np.reshape(np.array(values, np.float32), (-1, 3)), strict=True))
+    return np.array([labelled.get(joint, np.zeros(3, np.float32)) for joint in skeleton.joints], np.float32)
+
+
+def _read(path: Path) -> _File:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SeedError(f"cannot read the seed file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SeedError(f"{path} is not JSON ({' '.join(str(error).split())})") from error
+    try:
+        return _File.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {where}: {first['msg']}") from error

@@ -1,0 +1,165 @@
+"""A session: one camera, frames in, parts out."""
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from runtime.backends import open_backend
+from runtime.backends.base import Backend
+from stm_skeletons.bundle import Bundle, BundleInfo
+from stm_skeletons.errors import BackendError, SeedError
+from stm_skeletons.geometry import Letterbox, check_frame
+from stm_skeletons.maps import render_maps
+from stm_skeletons.memory_policy import readable_slots, write_slot
+from stm_skeletons.parts import Parts, assemble_parts
+
+
+class Session:
+    """Detects the parts of all people in the frames of one camera, remembering earlier frames.
+
+    Use it from one thread. Everything is allocated when it opens; stepping allocates nothing for the memory.
+    Frames may change size at any time: the memory lives in the network's own geometry and stays.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, min_score: float | None = None) -> None:
+        """Most users want ``Session.open``. ``min_score`` replaces the bundle's thresholds for keypoints and edges."""
+        self.info: BundleInfo = bundle.info
+        self._backend: Backend | None = backend
+        self._keypoint_threshold = self.info.keypoint_threshold if min_score is None else min_score
+        self._edge_threshold = self.info.edge_threshold if min_score is None else min_score
+        self._frame_number = 0
+        self._letterbox = Letterbox(self.info.size, self.info.size)
+        self._seed: NDArray[np.float32] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Bundle,
+        backend: str = "onnxruntime",
+        provider: str = "cpu",
+        threads: int | None = None,
+        min_score: float | None = None,
+    ) -> "Session":
+        """Open a bundle.
+
+        Args:
+            bundle: folder of a bundle, name of a shipped model ("edge"), or an opened bundle.
+            backend: "onnxruntime".
+            provider: "cpu", or "cuda" (not yet run on a GPU).
+            threads: CPU threads; None leaves the choice to the backend.
+            min_score: report parts from this score on, instead of the bundle's own thresholds.
+
+        Raises:
+            BundleError: no such bundle, or it is damaged.
+            BackendError: the backend or provider is unknown or cannot run here; there is no silent fall back.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        return cls(opened, open_backend(opened, backend, provider, threads), min_score)
+
+    def step(self, frame: NDArray[np.uint8]) -> Parts:
+        """Detect the parts in the next frame, then memorise it.
+
+        Args:
+            frame: BGR uint8 [h, w, 3] of any size.
+
+        Raises:
+            FrameError: not such an array.
+            BackendError: the session is closed, or the device failed.
+        """
+        backend = self._opened()
+        check_frame(frame)
+        self._fit_letterbox((frame.shape[1], frame.shape[0]))
+        self._letterbox.apply(frame, backend.frame)
+        backend.encode_query()
+        if self._seed is not None:
+            self._memorise_seed(backend, self._seed)
+        number = self._frame_number
+        slots, every = self.info.slots, self.info.every
+        readable = (True,) + (False,) * (slots - 1) if self._seed is not None else readable_slots(number, slots, every)
+        peaks, edge_scores = backend.read_decode(readable)
+        parts = self._to_parts(peaks, edge_scores)
+        if self._seed is None:
+            backend.memorise(write_slot(number, slots, every))
+        self._seed = None
+        self._frame_number += 1
+        return parts
+
+    def seed(self, poses: ArrayLike) -> None:
+        """Start anew: the next frame is the first, and these are the people in it.
+
+        They are memorised with that frame in slot 0, which is kept; the frame's parts are then read with it.
+
+        Args:
+            poses: [people, NK, 3]: x, y in pixels of the next frame, and visibility (0: not there, > 0: there), in the
+                order of ``info.skeleton.joints``.
+
+        Raises:
+            SeedError: another shape, nobody in it, or numbers that are not finite.
+        """
+        array = np.asarray(poses, np.float32)
+        joints = len(self.info.skeleton.joints)
+        if array.ndim != 3 or array.shape[1:] != (joints, 3):
+            raise SeedError(f"seed poses must have shape [people, {joints}, 3], not {list(array.shape)}")
+        if not np.isfinite(array).all():
+            raise SeedError("seed poses hold numbers that are not finite")
+        if not (array[..., 2] > 0).any():
+            raise SeedError("seed poses hold nobody with a visible joint")
+        self.reset()
+        self._seed = array
+
+    def reset(self) -> None:
+        """Forget everything; the next frame is the first."""
+        self._frame_number = 0
+        self._seed = None
+
+    def maps(self) -> NDArray[np.float32]:
+        """A copy of the maps [C, H/4, W/4] of the latest frame; ``info.channels`` names them."""
+        return self._opened().read_maps()
+
+    def addresses(self) -> dict[str, int]:
+        """Device address of every buffer, by name: they never change while the session is open."""
+        return self._opened().addresses()
+
+    def close(self) -> None:
+        """Release everything; may be called twice."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            raise BackendError("the session is closed; open a new one")
+        return self._backend
+
+    def _fit_letterbox(self, size: tuple[int, int]) -> None:
+        if self._letterbox.source != size:
+            self._letterbox = Letterbox(size, self.info.size)
+
+    def _memorise_seed(self, backend: Backend, seed: NDArray[np.float32]) -> None:
+        poses = seed.copy()
+        poses[..., :2] = self._letterbox.to_network(seed[..., :2])
+        rendered = render_maps(poses, self.info.skeleton, (self.info.height, self.info.width))
+        names = self.info.skeleton.channels
+        backend.write_maps(rendered[[names.index(name) for name in self.info.channels]])
+        backend.memorise(0)
+
+    def _to_parts(self, peaks: NDArray[np.float32], edge_scores: NDArray[np.float32]) -> Parts:
+        in_source = peaks.copy()
+        in_source[..., :2] = self._letterbox.to_source(peaks[..., :2])
+        return assemble_parts(
+            self.info.skeleton,
+            self._letterbox.source,
+            in_source,
+            edge_scores,
+            self._keypoint_threshold,
+            self._edge_threshold,
+        )

@@ -1,0 +1,178 @@
+"""Where results go: JSON lines, an overlay video, a window. Used as context managers.
+
+A file appears under its name only when the block ends without an error; with one, nothing is left behind.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.overlay import draw_parts
+from runtime.sources import Frame
+from stm_skeletons.errors import SinkError
+from stm_skeletons.files import partial_path
+from stm_skeletons.geometry import Letterbox
+from stm_skeletons.parts import Parts
+
+CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+_WINDOW = "STM-skeletons (q closes)"
+
+
+class Sink(Protocol):
+    """Takes the parts of every frame."""
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        """Take a frame; False asks to stop. Raises SinkError when it cannot be written."""
+        ...
+
+    def __enter__(self) -> "Sink": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class JsonLinesSink:
+    """One JSON object a line and frame, to a file or, for "-", to the standard output as it comes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = None if path == "-" else Path(path)
+        self._partial = None if self._path is None else partial_path(self._path)
+        self._file: TextIO = sys.stdout
+
+    def __enter__(self) -> "JsonLinesSink":
+        if self._partial is not None:
+            try:
+                self._file = self._partial.open("w", encoding="utf-8")
+            except OSError as error:
+                raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        try:
+            self._file.write(parts.to_json_line(frame.number, frame.time) + "\n")
+            if self._path is None:
+                self._file.flush()
+        except BrokenPipeError:
+            # Whoever read our output has gone. Python would complain once more at exit, so the pipe is put aside.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return False
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path or 'to the standard output'}: {error.strerror}") from error
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._path is None or self._partial is None:
+            return
+        try:
+            self._file.close()
+            if error is None:
+                os.replace(self._partial, self._path)
+        except OSError as problem:
+            raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+class OverlaySink:
+    """A video of the frames with their parts drawn on them, of the first frame's size."""
+
+    def __init__(self, path: str, frames_per_second: float) -> None:
+        self._path = Path(path)
+        if self._path.suffix.lower() not in CODECS:
+            raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
+        self._partial = partial_path(self._path)
+        self._frames_per_second = frames_per_second
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._written = 0
+
+    def __enter__(self) -> "OverlaySink":
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        image = draw_parts(frame.image, parts)
+        if self._writer is None:
+            self._size = (image.shape[1], image.shape[0])
+            self._writer = self._open()
+        self._writer.write(_fit(image, self._size))
+        self._written += 1
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                if error is None:
+                    self._check_whole()
+                    os.replace(self._partial, self._path)
+        except OSError as problem:
+            raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _open(self) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+        writer = cv2.VideoWriter(str(self._partial), codec, self._frames_per_second, self._size)
+        if not writer.isOpened():
+            raise SinkError(
+                f"cannot write {self._path}: this OpenCV cannot encode {self._path.suffix} video of "
+                f"{self._size[0]}x{self._size[1]} at {self._frames_per_second:g} fps; try .avi"
+            )
+        return writer
+
+    def _check_whole(self) -> None:
+        """OpenCV's writer reports no error, not even a full disk: so read back what it wrote."""
+        capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if found < self._written - 1:  # MKV's count is estimated from its duration
+            raise SinkError(f"{self._path} was not written whole ({found} of {self._written} frames): is the disk full?")
+
+
+class WindowSink:
+    """A window on this machine's screen; closing it or pressing q or Esc ends the run."""
+
+    def __init__(self) -> None:
+        # Without a display Qt would end the whole process, so look before OpenCV does.
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise SinkError("cannot open a window: there is no display; use --overlay FILE.mp4 instead")
+
+    def __enter__(self) -> "WindowSink":
+        try:
+            cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error as error:
+            raise SinkError("cannot open a window: this OpenCV was built without one; use --overlay FILE.mp4") from error
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        cv2.imshow(_WINDOW, draw_parts(frame.image, parts))
+        pressed = cv2.waitKey(1) & 0xFF
+        closed = cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1
+        return not (closed or pressed in (ord("q"), 27))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(cv2.error):
+            cv2.destroyWindow(_WINDOW)
+
+
+def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame of another size is letterboxed: a video has but one."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    boxed = np.empty((size[1], size[0], 3), np.uint8)
+    Letterbox((image.shape[1], image.shape[0]), size).apply(image, boxed)
+    return boxed

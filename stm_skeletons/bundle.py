@@ -1,0 +1,211 @@
+"""The bundle: the folder that export writes and the runtime reads.
+
+    bundle.json             what is in it (BundleInfo), with a hash of every graph
+    query_encoder.onnx      frame -> key, value, features
+    read_decoder.onnx       memory, query -> maps, peaks, edge scores
+    memory_encoder.onnx     frame or features, maps -> key, value of one slot
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stm_skeletons.errors import BundleError
+from stm_skeletons.files import sha256
+from stm_skeletons.geometry import STRIDE
+from stm_skeletons.skeleton import Skeleton
+
+FORMAT = 1
+FILE_NAME = "bundle.json"
+MODELS_FOLDER = Path(__file__).parent / "models"
+"""The bundles that ship inside the package, one folder each."""
+
+GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
+GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Strict):
+    """Name, type and fixed shape of one input or output."""
+
+    name: str
+    dtype: Literal["uint8", "float16", "float32", "int32", "int64"]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {list(self.shape)}"
+
+
+class GraphSpec(_Strict):
+    """One graph: its file, the file's hash, its inputs and outputs."""
+
+    file: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @model_validator(mode="after")
+    def _stays_in_the_bundle(self) -> "GraphSpec":
+        if Path(self.file).name != self.file:
+            raise ValueError(f"graph file '{self.file}' must lie in the bundle's own folder")
+        return self
+
+    def tensor(self, name: str) -> TensorSpec:
+        """The input or output of that name. Raises BundleError."""
+        for spec in (*self.inputs, *self.outputs):
+            if spec.name == name:
+                return spec
+        raise BundleError(f"{self.file} has no tensor '{name}'; export the bundle again")
+
+
+class BundleInfo(_Strict):
+    """The contents of bundle.json."""
+
+    format: Literal[1]
+    variant: Literal["resnet50", "stm", "edge"]
+    skeleton: Skeleton
+    channels: tuple[str, ...]
+    """Name of every channel of the maps: 'mask', joints, edges; fewer for the networks without keypoints."""
+    height: int = Field(ge=32, multiple_of=32)
+    """Network input height in pixels."""
+    width: int = Field(ge=32, multiple_of=32)
+    """Network input width in pixels."""
+    slots: int = Field(ge=2)
+    every: int = Field(ge=1)
+    """Every n-th frame enters the ring of slots."""
+    peaks: int = Field(ge=1)
+    """Largest number of peaks reported for each joint."""
+    keypoint_threshold: float = Field(ge=0, le=1)
+    edge_threshold: float = Field(ge=0, le=1)
+    precision: Literal["fp32", "fp16"]
+    """Type that the graphs compute in."""
+    stored_weights: Literal["fp32", "fp16"]
+    """Type that the weights are stored in; cast on loading where it differs."""
+    opset: int
+    weights_sha256: str
+    """Hash of the safetensors file that was exported."""
+    weights_origin: str
+    """Where the weights came from, and their licence."""
+    created_by: str
+    graphs: dict[GraphName, GraphSpec]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "BundleInfo":
+        if missing := [name for name in GRAPH_NAMES if name not in self.graphs]:
+            raise ValueError(f"graphs {', '.join(missing)} are not listed")
+        joints, edges = len(self.skeleton.joints), len(self.skeleton.edges)
+        grid = (self.height // STRIDE, self.width // STRIDE)
+        tokens = self.height // 16 * (self.width // 16)
+        expected: dict[tuple[GraphName, str], tuple[int, ...]] = {
+            ("query_encoder", "frame"): (self.height, self.width, 3),
+            ("read_decoder", "maps"): (len(self.channels), *grid),
+            ("read_decoder", "memory_valid"): (self.slots,),
+            ("memory_encoder", "maps"): (len(self.channels), *grid),
+        }
+        if self.has_keypoints:
+            expected["read_decoder", "peaks"] = (joints, self.peaks, 3)
+            expected["read_decoder", "edge_scores"] = (edges, self.peaks, self.peaks)
+        for (graph, name), shape in expected.items():
+            _expect(self.graphs[graph], name, shape)
+        for memory, query in (("memory_keys", "query_key"), ("memory_values", "query_value")):
+            width = self.graphs["query_encoder"].tensor(query).shape[-1]
+            slot = "memory_key" if query == "query_key" else "memory_value"
+            _expect(self.graphs["query_encoder"], query, (tokens, width))
+            _expect(self.graphs["memory_encoder"], slot, (tokens, width))
+            _expect(self.graphs["read_decoder"], memory, (self.slots, tokens, width))
+        return self
+
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether the maps have every joint, and so the graphs peaks and edge scores."""
+        return self.channels == self.skeleton.channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the network input in pixels."""
+        return self.width, self.height
+
+
+def _expect(graph: GraphSpec, name: str, shape: tuple[int, ...]) -> None:
+    try:
+        found = graph.tensor(name).shape
+    except BundleError as error:
+        raise ValueError(str(error)) from None
+    if found != shape:
+        raise ValueError(f"{name} in {graph.file} has shape {list(found)}, but {list(shape)} is needed")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose description and hashes have been checked."""
+
+    folder: Path
+    info: BundleInfo
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Bundle":
+        """Read and check a bundle.
+
+        Args:
+            path: the bundle's folder, or the name of one that ships with the package ("edge").
+
+        Raises:
+            BundleError: no such bundle or model, bundle.json is damaged or of another format, a graph is missing,
+                or a graph's bytes are not those that were exported.
+        """
+        folder = _find(path)
+        info = _read_info(folder / FILE_NAME)
+        for spec in info.graphs.values():
+            file = folder / spec.file
+            if not file.is_file():
+                raise BundleError(f"{folder}: {spec.file} is missing; export or copy the bundle again")
+            if sha256(file) != spec.sha256:
+                raise BundleError(f"{file} is not the file that was exported (its SHA-256 differs); copy it again")
+        return cls(folder, info)
+
+    def graph_file(self, name: GraphName) -> Path:
+        """Path of a graph's ONNX file."""
+        return self.folder / self.info.graphs[name].file
+
+
+def shipped_models() -> list[str]:
+    """Names of the bundles inside the package."""
+    return sorted(path.parent.name for path in MODELS_FOLDER.glob(f"*/{FILE_NAME}"))
+
+
+def _find(path: str | Path) -> Path:
+    folder = Path(path)
+    if str(path) in shipped_models() and not folder.is_dir():
+        return MODELS_FOLDER / str(path)
+    if not folder.exists():
+        known = ", ".join(shipped_models()) or "none"
+        raise BundleError(f"no model or bundle '{path}'; give a bundle's folder or a shipped model ({known})")
+    if not (folder / FILE_NAME).is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {FILE_NAME}; 'stm-skeletons export' writes one")
+    return folder
+
+
+def _read_info(file: Path) -> BundleInfo:
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read as JSON ({_one_line(error)}); export or copy it again") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{file} has format {found!r}, this version reads {FORMAT}; export the bundle again")
+    try:
+        return BundleInfo.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{file} is not valid: {where}: {_one_line(first['msg'])}; export it again") from error
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,55 @@
+"""Every error this project raises on purpose, drawn as one tree.
+
+    StmError
+    |-- SourceError      a video, image folder, camera or stream cannot be read
+    |-- FrameError       an array given as a frame is not an image we can take
+    |-- SinkError        an output cannot be written
+    |-- SeedError        a file or array of seed poses does not fit
+    |-- SkeletonError    an unknown skeleton, or one that contradicts itself
+    |-- BundleError      a bundle is missing, damaged, of another version or inconsistent
+    |-- BackendError     a backend or provider is unknown, not installed or refuses the work
+    |-- WeightsError     a weights file is missing, damaged or belongs to another network
+    `-- ExportError      an export cannot be done or did not pass its checks
+
+The message is one line: what is wrong, where, and what to do. The command line prints it and exits with 2.
+"""
+
+
+class StmError(Exception):
+    """Base of all errors of this project; its text is one line meant for the user."""
+
+
+class SourceError(StmError):
+    """A video, image folder, camera or stream cannot be opened or read."""
+
+
+class FrameError(StmError):
+    """An array given as a frame is not a BGR uint8 image."""
+
+
+class SinkError(StmError):
+    """An output file, folder or window cannot be written or opened."""
+
+
+class SeedError(StmError):
+    """Seed poses are missing, malformed or of other joints."""
+
+
+class SkeletonError(StmError):
+    """A skeleton is unknown or contradicts itself."""
+
+
+class BundleError(StmError):
+    """A bundle is missing, damaged, of another version or inconsistent with its graphs."""
+
+
+class BackendError(StmError):
+    """A backend or provider is unknown, not installed or refuses the work."""
+
+
+class WeightsError(StmError):
+    """A weights file is missing, damaged or belongs to another network."""
+
+
+class ExportError(StmError):
+    """An export cannot be done or did not pass its checks."""

@@ -1,0 +1,72 @@
+"""Files written whole or not at all, and their hashes."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stm_skeletons.errors import SinkError
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary name beside ``path``; keeps the suffix, by which video writers choose the container.
+
+    Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise SinkError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise SinkError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise SinkError(f"cannot write {path}: no permission to write in {path.parent}; choose another folder")
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path to write to; renamed to ``path`` at the end, removed on any error.
+
+    Raises SinkError when the file cannot be written.
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill; renamed to ``path`` at the end, removed on any error.
+
+    A folder already at ``path`` is replaced, and only once the new one is complete. Raises SinkError.
+    """
+    if path.exists() and not path.is_dir():
+        raise SinkError(f"cannot write the folder {path}: a file of that name is there")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if path.exists():
+            path.rename(replaced)
+        partial.rename(path)
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)

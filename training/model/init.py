@@ -1,0 +1,54 @@
+"""Starting weights: converted from other projects' files, or fresh."""
+
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from stm_skeletons.errors import WeightsError
+from stm_skeletons.skeleton import skeleton_named
+from training.model import Edge, ModelConfig, STMSkeletons, build, from_movenet, official
+from training.model.weights import save_weights
+
+FRESH = "fresh, untrained weights"
+
+
+def init_weights(
+    variant: str,
+    out: str | Path,
+    source: str | Path | None = None,
+    skeleton: str = "coco17",
+    edges_only: bool = False,
+    random_seed: int = 0,
+) -> str:
+    """Write the starting weights of a network and return their origin.
+
+    Args:
+        variant: "edge", "resnet50" or "stm".
+        out: safetensors file to write.
+        source: MoveNet MultiPose's ONNX file for edge, the official STM weights for the others; None for fresh weights.
+        skeleton: name of a skeleton.
+        edges_only: drop the keypoint maps; resnet50 only.
+        random_seed: for the layers that start at random.
+
+    Raises:
+        WeightsError: the source does not fit the variant.
+        SkeletonError: unknown skeleton.
+        SinkError: ``out`` cannot be written.
+    """
+    try:
+        fields = {"variant": variant, "skeleton": skeleton_named(skeleton), "edges_only": edges_only}
+        config = ModelConfig.model_validate(fields)
+    except ValidationError as error:
+        raise WeightsError(f"no such network: {error.errors()[0]['msg']}") from error
+    torch.manual_seed(random_seed)
+    model = build(config)
+    origin = FRESH
+    if source is not None and isinstance(model, Edge):
+        from_movenet.load_movenet(model, source)
+        origin = from_movenet.ORIGIN
+    elif source is not None and isinstance(model, STMSkeletons):
+        official.load_official(model, source)
+        origin = official.ORIGIN
+    save_weights(out, model, origin)
+    return origin

@@ -1,0 +1,97 @@
+"""What every variant is: two encoders, a memory read and a decoder.
+
+Shape legend: B batch, T slots, H x W network input in pixels, Q = H/16 * W/16 tokens, Ck and Cv key and value width,
+C maps.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.model.config import ModelConfig
+
+MASKED = -3e4
+"""Added to the logits of a slot that may not be read: exp underflows to 0, and FP16 can hold it."""
+
+
+@dataclass(frozen=True)
+class QueryEncoding:
+    """What the query encoder makes of a frame."""
+
+    key: Tensor
+    """[B, Q, Ck]"""
+    value: Tensor
+    """[B, Q, Cv]"""
+    features: dict[str, Tensor]
+    """Feature maps [B, c, h, w] for the decoder and, for edge, the memory encoder; named features_*."""
+
+
+class SpaceTimeMemory(nn.Module):
+    """Base of the variants: reading the memory, and the forward pass of one frame."""
+
+    memory_source: str
+    """What ``encode_memory`` works on: "frame", or the name of one of the query encoder's features."""
+    decoder_features: tuple[str, ...]
+    """Names of the query encoder's features that ``decode`` works on."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def encode_query(self, frame: Tensor) -> QueryEncoding:
+        """Encode frames [B, H, W, 3], BGR 0..255 of any type."""
+        raise TypeError(f"{type(self).__name__} has no query encoder")
+
+    def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode what is to be memorised.
+
+        Args:
+            source: what ``memory_source`` names, of the same frames as the maps.
+            maps: [B, C, H/4, W/4] in [0, 1].
+
+        Returns:
+            key [B, Q, Ck] and value [B, Q, Cv].
+        """
+        raise TypeError(f"{type(self).__name__} has no memory encoder")
+
+    def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
+        """[B, Q, Cv] read from memory and the query to logits [B, C, H/4, W/4]."""
+        raise TypeError(f"{type(self).__name__} has no decoder")
+
+    def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        """Maps [B, C, H/4, W/4] in [0, 1] of the query frames, given a memory (see read_memory)."""
+        return torch.sigmoid(self.decode(read_memory(query.key, keys, values, valid), query))
+
+
+def read_memory(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+    """STM's memory read: softmax(Q K^T / sqrt(Ck)) V over the tokens of all valid slots.
+
+    The order of the slots does not matter. With no valid slot the result is exactly zero.
+
+    Args:
+        query_key: [B, Q, Ck]
+        keys: [B, T, Q, Ck]; what invalid slots hold must be finite.
+        values: [B, T, Q, Cv]
+        valid: [B, T], 1 where a slot may be read, else 0.
+
+    Returns:
+        [B, Q, Cv]
+    """
+    batch, slots, tokens, _ = keys.shape
+    # The query is scaled, not the logits: it is smaller, and FP16 products stay in range.
+    logits = (query_key / math.sqrt(query_key.shape[-1])) @ keys.flatten(1, 2).transpose(1, 2)
+    mask = ((1 - valid) * MASKED)[:, :, None].expand(batch, slots, tokens).reshape(batch, 1, slots * tokens)
+    weights = torch.softmax(logits + mask, dim=-1)
+    return (weights @ values.flatten(1, 2)) * valid.amax(dim=1)[:, None, None]
+
+
+def to_tokens(features: Tensor) -> Tensor:
+    """[B, c, h, w] to token-major [B, h * w, c]."""
+    return features.flatten(2).transpose(1, 2)
+
+
+def to_grid(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Token-major [B, h * w, c] to [B, c, h, w]."""
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)

@@ -1,0 +1,118 @@
+"""STM-skeletons as in the paper (section 2.2, Figure 2), and with one map the original STM (Figure 1).
+
+Two ResNet-50 encoders, keys of 128 and values of 512 channels at stride 16, a decoder at 256 channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stm_skeletons.geometry import STRIDE
+from training.model.config import ModelConfig
+from training.model.network import QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
+from training.model.resnet import ResNet50
+
+KEY_CHANNELS = 128
+VALUE_CHANNELS = 512
+DECODER_CHANNELS = 256
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1]."""
+
+
+class STMSkeletons(SpaceTimeMemory):
+    """The variants ``resnet50`` and ``stm``."""
+
+    memory_source = "frame"
+    decoder_features = ("features_8", "features_4")
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        maps = len(config.channels)
+        self.query_encoder = ResNet50(inputs=3)
+        # One stem over frame and maps together: the sum of STM's separate stems is the same arithmetic.
+        self.memory_encoder = ResNet50(inputs=3 + maps)
+        self.query_head = KeyValue()
+        self.memory_head = KeyValue()
+        self.decoder = Decoder(maps)
+
+    def encode_query(self, frame: Tensor) -> QueryEncoding:
+        stride_4, stride_8, stride_16 = self.query_encoder(_normalise(frame, self.decoder.predict.weight))
+        key, value = self.query_head(stride_16)
+        return QueryEncoding(key, value, {"features_8": stride_8, "features_4": stride_4})
+
+    def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        maps = F.interpolate(maps, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+        features = self.memory_encoder(torch.cat([_normalise(source, maps), maps], dim=1))
+        return self.memory_head(features[-1])
+
+    def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
+        stride_8, stride_4 = query.features["features_8"], query.features["features_4"]
+        memory = torch.cat([read, query.value], dim=-1)
+        return self.decoder(to_grid(memory, stride_8.shape[2] // 2, stride_8.shape[3] // 2), stride_8, stride_4)
+
+
+def _normalise(frame: Tensor, like: Tensor) -> Tensor:
+    """BGR [B, H, W, 3] 0..255 to ImageNet-normalised RGB [B, 3, H, W] of the type and device of ``like``."""
+    # Types go first: some compilers accept nothing but a cast on uint8.
+    frame = frame.to(like).permute(0, 3, 1, 2).flip(1)
+    mean = torch.tensor(IMAGENET_MEAN).to(like)[:, None, None]
+    std = torch.tensor(IMAGENET_STD).to(like)[:, None, None]
+    return (frame - 255 * mean) / (255 * std)
+
+
+class KeyValue(nn.Module):
+    """3x3 convolutions to key and value, token-major."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = nn.Conv2d(1024, KEY_CHANNELS, 3, padding=1)
+        self.value = nn.Conv2d(1024, VALUE_CHANNELS, 3, padding=1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return to_tokens(self.key(features)), to_tokens(self.value(features))
+
+
+class Decoder(nn.Module):
+    """Refines from stride 16 to stride 4 with the query encoder's features; predicts one logit a map."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.convert = nn.Conv2d(2 * VALUE_CHANNELS, DECODER_CHANNELS, 3, padding=1)
+        self.residual = ResidualBlock()
+        self.refine_8 = Refine(512)
+        self.refine_4 = Refine(256)
+        self.predict = nn.Conv2d(DECODER_CHANNELS, maps, 3, padding=1)
+
+    def forward(self, memory: Tensor, stride_8: Tensor, stride_4: Tensor) -> Tensor:
+        x = self.residual(self.convert(memory))
+        x = self.refine_8(stride_8, x)
+        x = self.refine_4(stride_4, x)
+        return self.predict(F.relu(x))
+
+
+class Refine(nn.Module):
+    """Doubles the resolution and adds encoder features."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.convert = nn.Conv2d(inputs, DECODER_CHANNELS, 3, padding=1)
+        self.skip_residual = ResidualBlock()
+        self.merge_residual = ResidualBlock()
+
+    def forward(self, features: Tensor, coarse: Tensor) -> Tensor:
+        skip = self.skip_residual(self.convert(features))
+        return self.merge_residual(skip + F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block of two 3x3 convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1)
+        self.conv2 = nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))

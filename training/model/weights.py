@@ -1,0 +1,84 @@
+"""Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stm_skeletons.errors import WeightsError
+from stm_skeletons.files import whole_file
+from training.model import build
+from training.model.config import ModelConfig
+from training.model.network import SpaceTimeMemory
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network came to be; saved with its weights."""
+
+    config: ModelConfig
+    origin: str
+    """Source and licence of the weights, in a sentence."""
+    training: dict[str, Any]
+    """The resolved training recipe; empty for weights that were only converted."""
+
+
+def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
+    """Write a network's weights and recipe, whole or not at all. Raises SinkError."""
+    metadata = {
+        "config": model.config.model_dump_json(),
+        "origin": origin,
+        "training": json.dumps(training or {}, sort_keys=True),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with whole_file(Path(path)) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
+    """The network in a weights file, in evaluation mode on the CPU, and its recipe.
+
+    Raises WeightsError when the file is missing, damaged, not ours, or its tensors are not the network's.
+    """
+    tensors, metadata = _read(Path(path))
+    if not {"config", "origin", "training"} <= metadata.keys():
+        raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
+    try:
+        config = ModelConfig.model_validate_json(metadata["config"])
+        recipe = Recipe(config, metadata["origin"], json.loads(metadata["training"]))
+    except (ValidationError, ValueError) as error:
+        raise WeightsError(f"{path} has a damaged recipe: {' '.join(str(error).split())[:200]}") from error
+    model = build(config)
+    load_exactly(model, tensors, path)
+    return model.eval(), recipe
+
+
+def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """Fill a network; every name and shape must agree. Raises WeightsError with the list of what does not."""
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unknown {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        raise WeightsError(f"{source} does not fit the network: {'; '.join(problems)}")
+    model.load_state_dict(tensors)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}; 'stm-skeletons init' makes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a safetensors file, or it is damaged ({error})") from error
