@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy edge --coco FOLDER --movenet movenet-multipose.onnx
 
-Images are letterboxed to the bundle's size and shown once, each to an empty memory. Thresholds are the best for each side
-on these very images: this compares detectors, it is not a figure to quote as accuracy on unseen data.
+Images are letterboxed to the bundle's size and shown once, each to an empty memory. Thresholds are the best for each
+side on these very images: this compares detectors, it is not a figure to quote as accuracy on unseen data.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def load_coco(folder: Path) -> list[LabelledImage]:
     for number, poses in sorted(people.items()):
         image = cv2.imread(str(folder / "images" / Path(files[number]).name))
         if image is not None:
-            found.append(LabelledImage(image, np.array(poses, float)))
+            found.append(LabelledImage(np.asarray(image, np.uint8), np.array(poses, float)))
     return found
 
 
@@ -101,7 +101,7 @@ class MoveNetHeatMaps:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="F1 of a bundle beside MoveNet's own heat maps")
     parser.add_argument("bundle")
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--movenet", type=Path, required=True)

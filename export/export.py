@@ -113,4 +113,6 @@ def _check(options: Options) -> None:
         raise ExportError(f"every {options.every} must be at least 1")
     cells = options.width // STRIDE * (options.height // STRIDE)
     if not 1 <= options.peaks <= min(cells, 3840):
-        raise ExportError(f"{options.peaks} peaks must lie between 1 and {min(cells, 3840)}, which TensorRT's TopK takes")
+        raise ExportError(
+            f"{options.peaks} peaks must lie between 1 and {min(cells, 3840)}, which TensorRT's TopK takes"
+        )

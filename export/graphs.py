@@ -58,13 +58,17 @@ class ReadDecoder(nn.Module):
         )
         read = read_memory(encoding.key, keys[None], values[None], valid[None])
         maps = torch.sigmoid(self.model.decode(read, encoding)).squeeze(0)
-        skeleton = self.model.config.skeleton
-        if self.model.config.channels != skeleton.channels:
+        if self.model.config.channels != self.model.config.skeleton.channels:
             return (maps,)
+        return maps, *self.find_parts(maps)
+
+    def find_parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """``peaks`` and ``edge_scores`` of maps [1 + NK + NE, h, w]."""
+        skeleton = self.model.config.skeleton
         joints = len(skeleton.joints)
         peaks, cells = find_peaks(maps[1 : 1 + joints], self.peaks)
         starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
-        return maps, peaks, score_edges(maps[1 + joints :], cells[starts], cells[ends])
+        return peaks, score_edges(maps[1 + joints :], cells[starts], cells[ends])
 
 
 def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from export.graphs import MemoryEncoder, QueryEncoder, ReadDecoder
 from stm_skeletons.bundle import GraphName, TensorSpec
+from stm_skeletons.errors import ExportError
 from stm_skeletons.geometry import STRIDE
 from training.model import SpaceTimeMemory
 
@@ -40,7 +41,7 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
 
     memory_encoder = MemoryEncoder(model)
     source = {"frame": frame, **query}[model.memory_source]
-    memory = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
+    memory: dict[str, Tensor] = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
 
     read_decoder = ReadDecoder(model, peaks)
     read_inputs = {
@@ -66,7 +67,7 @@ def export_graph(traced: Traced, path: Path) -> None:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Constant folding")
         # Shapes are meant to become constants; whether that was right is measured afterwards.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="(?s).*trace")
         torch.onnx.export(
             traced.module,
             tuple(traced.inputs.values()),
@@ -77,6 +78,8 @@ def export_graph(traced: Traced, path: Path) -> None:
             output_names=list(traced.outputs),
         )
     model = onnxslim.slim(str(path))
+    if not isinstance(model, onnx.ModelProto):
+        raise ExportError(f"onnxslim gave no model for {path.name}; install a newer onnxslim")
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -84,6 +87,8 @@ def export_graph(traced: Traced, path: Path) -> None:
 def tensor_specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
     """Names, types and shapes as the bundle records them."""
     return tuple(
-        TensorSpec.model_validate({"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tensor.shape})
+        TensorSpec.model_validate(
+            {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tensor.shape}
+        )
         for name, tensor in tensors.items()
     )

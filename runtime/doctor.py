@@ -101,7 +101,9 @@ def _gpu() -> Finding:
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name != "nt" else "nvcuda.dll")
     except OSError:
-        return Finding("NVIDIA GPU", False, False, "no driver: frames run on the CPU; install NVIDIA's driver for a GPU")
+        return Finding(
+            "NVIDIA GPU", False, False, "no driver: frames run on the CPU; install NVIDIA's driver for a GPU"
+        )
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return Finding("NVIDIA GPU", False, False, "a driver is there but no GPU answers; look at 'nvidia-smi'")
@@ -114,7 +116,9 @@ def _tensorrt() -> Finding:
     found = {name: _version(name) for name in ("tensorrt", "pycuda")}
     missing = [name for name, number in found.items() if number is None and importlib.util.find_spec(name) is None]
     if missing:
-        text = f"{' and '.join(missing)} not installed; needed for TensorRT engines only: pip install stm-skeletons[gpu]"
+        text = (
+            f"{' and '.join(missing)} not installed; needed for TensorRT engines only: pip install stm-skeletons[gpu]"
+        )
         return Finding("TensorRT", False, False, text)
     text = ", ".join(f"{name} {number or '(version unknown)'}" for name, number in found.items())
     return Finding("TensorRT", True, False, f"{text}; engines are not used by this version yet")
@@ -123,7 +127,9 @@ def _tensorrt() -> Finding:
 def _training() -> Finding:
     missing = [name for name in ("torch", "safetensors", "onnx", "onnxslim") if importlib.util.find_spec(name) is None]
     if missing:
-        text = f"{', '.join(missing)} not installed; needed on a workstation only: pip install stm-skeletons[train,export]"
+        text = (
+            f"{', '.join(missing)} not installed; needed on a workstation only: pip install stm-skeletons[train,export]"
+        )
         return Finding("training and export", False, False, text)
     return Finding("training and export", True, False, f"PyTorch {_version('torch')}, ONNX {_version('onnx')}")
 

@@ -15,7 +15,7 @@ _SUBPIXEL_BITS = 4
 def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
     """A copy of ``image`` (BGR uint8 [h, w, 3]) with the parts of the same frame drawn on it."""
     canvas = image.copy()
-    radius = max(2, round(min(parts.size) / 240))
+    radius = max(3, round(min(parts.size) / 200))
     joints = parts.skeleton.joints
     for kind, (a, b) in zip(parts.edge_types, parts.edge_ends, strict=True):
         first, second = (joints[i] for i in parts.skeleton.edges[kind])
@@ -25,7 +25,8 @@ def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
     for kind, point in zip(parts.keypoint_types, _fixed_point(parts.keypoints), strict=True):
         scaled = radius << _SUBPIXEL_BITS
         cv2.circle(canvas, point, scaled, _colour(joints[kind]), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
-        cv2.circle(canvas, point, scaled, _OUTLINE, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        if radius > 3:  # on small frames the outline would hide the disc
+            cv2.circle(canvas, point, scaled, _OUTLINE, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
 
 

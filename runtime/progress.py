@@ -26,4 +26,4 @@ def frame_progress(total: int | None) -> Iterator[Callable[[Frame, Parts], None]
     columns = (BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("frames", total=total)
-        yield lambda frame, parts: progress.advance(task)
+        yield lambda _frame, _parts: progress.advance(task)

@@ -57,13 +57,13 @@ def run(
         try:
             for frame in source:
                 parts = session.step(frame.image)
-                go_on = all([sink.write(frame, parts) for sink in sinks])
+                answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
                 frames += 1
                 keypoints += len(parts.keypoints)
                 edges += len(parts.edge_ends)
                 if on_frame is not None:
                     on_frame(frame, parts)
-                stopped = not go_on or asked_to_stop.is_set()
+                stopped = not all(answers) or asked_to_stop.is_set()
                 if stopped or frames == max_frames:
                     break
         except SourceError as error:
@@ -86,7 +86,7 @@ def stop_signals() -> Iterator[threading.Event]:
         yield event
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(_number: int, _frame: FrameType | None) -> None:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()

@@ -67,7 +67,9 @@ def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
         if annotation.image_id != image.id or not annotation.keypoints or not any(annotation.keypoints[2::3]):
             continue
         if annotation.category_id not in categories:
-            raise SeedError(f"{path}: an annotation has category {annotation.category_id}, which the file does not list")
+            raise SeedError(
+                f"{path}: an annotation has category {annotation.category_id}, which the file does not list"
+            )
         poses.append(_pose(annotation.keypoints, categories[annotation.category_id], skeleton, path))
     if not any((pose[:, 2] > 0).any() for pose in poses):
         raise SeedError(f"{path}: nobody with labelled joints on its first image ({image.file_name})")

@@ -138,7 +138,9 @@ class OverlaySink:
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if found < self._written - 1:  # MKV's count is estimated from its duration
-            raise SinkError(f"{self._path} was not written whole ({found} of {self._written} frames): is the disk full?")
+            raise SinkError(
+                f"{self._path} was not written whole ({found} of {self._written} frames): is the disk full?"
+            )
 
 
 class WindowSink:
@@ -153,7 +155,9 @@ class WindowSink:
         try:
             cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
-            raise SinkError("cannot open a window: this OpenCV was built without one; use --overlay FILE.mp4") from error
+            raise SinkError(
+                "cannot open a window: this OpenCV was built without one; use --overlay FILE.mp4"
+            ) from error
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:

@@ -129,7 +129,7 @@ class CaptureSource:
             # Some containers have no times, or repeat one: then count on at the declared rate.
             seconds = now - started if now - started > last else last + 1 / self.frames_per_second
             last = seconds
-            yield Frame(number, seconds, image)
+            yield Frame(number, seconds, np.asarray(image, np.uint8))
             number += 1
         self._check_end(number, last)
 

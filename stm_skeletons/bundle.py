@@ -1,9 +1,9 @@
 """The bundle: the folder that export writes and the runtime reads.
 
-    bundle.json             what is in it (BundleInfo), with a hash of every graph
-    query_encoder.onnx      frame -> key, value, features
-    read_decoder.onnx       memory, query -> maps, peaks, edge scores
-    memory_encoder.onnx     frame or features, maps -> key, value of one slot
+bundle.json             what is in it (BundleInfo), with a hash of every graph
+query_encoder.onnx      frame -> key, value, features
+read_decoder.onnx       memory, query -> maps, peaks, edge scores
+memory_encoder.onnx     frame or features, maps -> key, value of one slot
 """
 
 import json

@@ -50,7 +50,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # Typer carries its own copy of click in newer versions; this is the class of all usage errors in either.
-    usage_error = typer.BadParameter.__mro__[1]
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
         code = app(standalone_mode=False)
     except StmError as error:

@@ -1,8 +1,9 @@
 """Rendering of people as maps: the person mask, one channel a joint, one channel an edge (paper section 2.3).
 
-The paper prints S(p) = exp(||p - x|| / sigma), which grows with distance; the minus sign and the square are those of
-Cao et al. (Realtime Multi-Person 2D Pose Estimation, equation 6), which it says it follows: exp(-||p - x||^2 / sigma^2).
-Edges use the distance to the segment, so they spread along the line and around its ends. People are merged by maximum.
+The paper prints S(p) = exp(||p - x|| / sigma), which grows with distance. The minus sign and the square are those of
+Cao et al. (Realtime Multi-Person 2D Pose Estimation, equation 6), which it says it follows:
+exp(-||p - x||^2 / sigma^2). Edges use the distance to the segment, so they spread along the line and around its ends.
+People are merged by maximum.
 """
 
 import numpy as np
@@ -20,9 +21,7 @@ MASK_RADIUS = 0.1
 _CUT = 9.0  # exp(-9) = 1e-4: what lies further than 3 sigma away is nothing
 
 
-def render_maps(
-    poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma: float = SIGMA
-) -> NDArray[np.float32]:
+def render_maps(poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma: float = SIGMA) -> NDArray[np.float32]:
     """The maps of a frame with these people.
 
     Args:
@@ -57,11 +56,11 @@ def render_maps(
     return maps
 
 
-def _gaussian(exponent: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gaussian(exponent: NDArray) -> NDArray:
     return np.where(exponent < _CUT, np.exp(-exponent), np.float32(0))
 
 
-def _keypoint_map(points: NDArray, centres_x: NDArray, centres_y: NDArray, sigma: float) -> NDArray[np.float32]:
+def _keypoint_map(points: NDArray, centres_x: NDArray, centres_y: NDArray, sigma: float) -> NDArray:
     # The Gaussian is separable: two vectors a point, then one outer product.
     along_x = _gaussian(((centres_x - points[:, :1]) / sigma) ** 2)
     along_y = _gaussian(((centres_y - points[:, 1:]) / sigma) ** 2)

@@ -1,7 +1,7 @@
 """What a backend does for a session: one narrow seam, so that a new device has nothing else to re-implement.
 
-A backend owns every buffer: the memory bank, the query's tensors, the maps. All are allocated when it is opened and keep
-their addresses until it is closed. The session calls, for every frame and in this order:
+A backend owns every buffer: the memory bank, the query's tensors, the maps. All are allocated when it is opened and
+keep their addresses until it is closed. The session calls, for every frame and in this order:
 
     frame          fill this host array with the letterboxed image
     encode_query() frame -> query tensors

@@ -1,7 +1,7 @@
 """ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA provider (the latter not yet run on a GPU).
 
-Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding for
-each slot, whose outputs *are* the slot.
+Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding
+for each slot, whose outputs *are* the slot.
 """
 
 from typing import Any

@@ -20,8 +20,6 @@ P4_SCALE = 64.0
 """About the standard deviation of the FPN's coarsest level as converted: what is read from memory is scaled to it."""
 P2_SCALE = 5.0
 """Brings the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
-RARE = -4.6
-"""Starting bias of new maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
 
 
 class Edge(SpaceTimeMemory):
@@ -41,7 +39,6 @@ class Edge(SpaceTimeMemory):
         self.fpn = FPN()
         self.keypoint_head = Head(joints)
         self.mask_and_edge_head = Head(1 + edges)
-        nn.init.constant_(self.mask_and_edge_head.predict.bias, RARE)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         frame = frame.to(self.trunk.stem.weight)

@@ -7,7 +7,7 @@ from torch import nn
 
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.skeleton import COCO17
-from training.model.edge import RARE, Edge
+from training.model.edge import Edge
 from training.model.movenet import FPN, Head, SeparableConv, Trunk
 
 ORIGIN = (
@@ -33,16 +33,15 @@ def load_movenet(model: Edge, path: str | Path) -> None:
     original = Head(len(COCO17.joints))
     _fill([*_trunk_layers(model.trunk), *_fpn_layers(model.fpn)], trunk_and_fpn, path)
     _fill([*_separable_layers(original.hidden), original.predict], keypoint_head, path)
-    with torch.no_grad():
-        model.keypoint_head.hidden.load_state_dict(original.hidden.state_dict())
-        model.keypoint_head.predict.weight.zero_()
-        model.keypoint_head.predict.bias.fill_(RARE)
-        for channel, joint in enumerate(model.config.skeleton.joints):
-            if joint in COCO17.joints:
-                source = COCO17.joints.index(joint)
-                model.keypoint_head.predict.weight[channel] = original.predict.weight[source]
-                assert model.keypoint_head.predict.bias is not None and original.predict.bias is not None
-                model.keypoint_head.predict.bias[channel] = original.predict.bias[source]
+    source, state = original.state_dict(), model.keypoint_head.state_dict()
+    for name in ("hidden.depthwise.weight", "hidden.pointwise.weight", "hidden.pointwise.bias"):
+        state[name] = source[name]
+    state["predict.weight"] = torch.zeros_like(state["predict.weight"])
+    for channel, joint in enumerate(model.config.skeleton.joints):
+        if joint in COCO17.joints:
+            for name in ("predict.weight", "predict.bias"):
+                state[name][channel] = source[name][COCO17.joints.index(joint)]
+    model.keypoint_head.load_state_dict(state)
 
 
 def _read_convolutions(path: Path) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:

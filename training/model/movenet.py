@@ -3,6 +3,7 @@
 Convolutions pad as TensorFlow's SAME does: for stride 2 on even sizes, zeros to the right and below only.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,6 +33,10 @@ FPN_CHANNELS = {"p4": 64, "p3": 32, "p2": 24}
 HEAD_CHANNELS = 96
 MATCHING_BLOCK, MATCHING_CHANNELS = 10, 144
 """The block at stride 16 whose features match best between frames (by cosine nearest neighbour)."""
+
+
+RARE = -4.6
+"""Starting bias of maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
 
 
 class InvertedResidual(nn.Module):
@@ -125,6 +130,7 @@ class Head(nn.Module):
         super().__init__()
         self.hidden = SeparableConv(FPN_CHANNELS["p2"], HEAD_CHANNELS)
         self.predict = nn.Conv2d(HEAD_CHANNELS, maps, 1)
+        self.predict.bias = nn.Parameter(torch.full((maps,), RARE))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.predict(self.hidden(features))

@@ -5,6 +5,7 @@ C maps.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ class QueryEncoding:
     """Feature maps [B, c, h, w] for the decoder and, for edge, the memory encoder; named features_*."""
 
 
-class SpaceTimeMemory(nn.Module):
+class SpaceTimeMemory(nn.Module, ABC):
     """Base of the variants: reading the memory, and the forward pass of one frame."""
 
     memory_source: str
@@ -40,10 +41,11 @@ class SpaceTimeMemory(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         """Encode frames [B, H, W, 3], BGR 0..255 of any type."""
-        raise TypeError(f"{type(self).__name__} has no query encoder")
 
+    @abstractmethod
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Encode what is to be memorised.
 
@@ -54,11 +56,10 @@ class SpaceTimeMemory(nn.Module):
         Returns:
             key [B, Q, Ck] and value [B, Q, Cv].
         """
-        raise TypeError(f"{type(self).__name__} has no memory encoder")
 
+    @abstractmethod
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
         """[B, Q, Cv] read from memory and the query to logits [B, C, H/4, W/4]."""
-        raise TypeError(f"{type(self).__name__} has no decoder")
 
     def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """Maps [B, C, H/4, W/4] in [0, 1] of the query frames, given a memory (see read_memory)."""

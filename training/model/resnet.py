@@ -72,6 +72,4 @@ class ResNet50(nn.Module):
 
 
 def _stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        Bottleneck(inputs, width, stride), *(Bottleneck(4 * width, width) for _ in range(1, blocks))
-    )
+    return nn.Sequential(Bottleneck(inputs, width, stride), *(Bottleneck(4 * width, width) for _ in range(1, blocks)))
