@@ -89,13 +89,14 @@ def assemble_parts(
     Args:
         skeleton: names the channels.
         size: (width, height) of the source frame.
-        peaks: float32 [NK, K, 3]: x, y in source pixels, score. Peaks outside the frame are dropped.
+        peaks: float32 [NK, K, 3]: x, y in source pixels, score (0: no peak). Peaks outside the frame are dropped.
         edge_scores: float32 [NE, K, K]: score of the edge from peak i of its first joint to peak j of its second.
         keypoint_threshold: lowest score of a keypoint.
         edge_threshold: lowest score of an edge.
     """
     x, y, score = np.moveaxis(peaks, -1, 0)
-    kept = (score >= keypoint_threshold) & (x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1])
+    # A score of 0 fills up where there are fewer than K peaks.
+    kept = (score > 0) & (score >= keypoint_threshold) & (x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1])
     types, _ = np.nonzero(kept)
     number = np.cumsum(kept).reshape(kept.shape) - 1  # position of each kept peak in the flat list
     edge_types: list[int] = []

@@ -28,8 +28,8 @@ class Backend(Protocol):
         """Read the slots that are valid and decode the query.
 
         Returns:
-            peaks [NK, K, 3] (x, y in network pixels, score) and edge scores [NE, K, K]; NK and NE are 0 for networks
-            without keypoint maps. Host arrays that the next call overwrites.
+            peaks [NK, K, 3] (x, y in network pixels, score) and edge scores [NE, K, K]; all zero for networks without
+            keypoint maps. Host arrays that the next call overwrites.
         """
         ...
 

@@ -44,8 +44,11 @@ class OnnxRuntimeBackend:
             for slot in range(info.slots)
         ]
         self.frame: NDArray[np.uint8] = self._buffers["frame"].host
-        none = np.zeros((0, info.peaks, 3), np.float32), np.zeros((0, info.peaks, info.peaks), np.float32)
-        self._no_keypoints = None if info.has_keypoints else none
+        joints, edges = len(info.skeleton.joints), len(info.skeleton.edges)
+        self._peaks = self._buffers.get("peaks") or HostBuffer((joints, info.peaks, 3), np.dtype(np.float32))
+        self._edge_scores = self._buffers.get("edge_scores") or HostBuffer(
+            (edges, info.peaks, info.peaks), np.dtype(np.float32)
+        )
 
     def encode_query(self) -> None:
         self._buffers["frame"].upload()
@@ -55,9 +58,7 @@ class OnnxRuntimeBackend:
         self._buffers["memory_valid"].host[:] = valid
         self._buffers["memory_valid"].upload()
         self._run("read_decoder", self._read)
-        if self._no_keypoints is not None:
-            return self._no_keypoints
-        return self._buffers["peaks"].download(), self._buffers["edge_scores"].download()
+        return self._peaks.download(), self._edge_scores.download()
 
     def memorise(self, slot: int) -> None:
         self._run("memory_encoder", self._memorise[slot])

@@ -1,12 +1,10 @@
 """Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,9 +16,13 @@ from training.model.config import ModelConfig
 from training.model.network import SpaceTimeMemory
 
 
-@dataclass(frozen=True)
-class Recipe:
+_KEY = "stm_skeletons"
+
+
+class Recipe(BaseModel):
     """How a network came to be; saved with its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: ModelConfig
     origin: str
@@ -31,11 +33,9 @@ class Recipe:
 
 def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
     """Write a network's weights and recipe, whole or not at all. Raises SinkError."""
-    metadata = {
-        "config": model.config.model_dump_json(),
-        "origin": origin,
-        "training": json.dumps(training or {}, sort_keys=True),
-    }
+    recipe = Recipe(config=model.config, origin=origin, training=training or {})
+    # One key: safetensors writes several in no fixed order, and the same weights are to have the same hash.
+    metadata = {_KEY: recipe.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with whole_file(Path(path)) as partial:
         save_file(tensors, partial, metadata)
@@ -47,14 +47,13 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
     Raises WeightsError when the file is missing, damaged, not ours, or its tensors are not the network's.
     """
     tensors, metadata = _read(Path(path))
-    if not {"config", "origin", "training"} <= metadata.keys():
+    if _KEY not in metadata:
         raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
     try:
-        config = ModelConfig.model_validate_json(metadata["config"])
-        recipe = Recipe(config, metadata["origin"], json.loads(metadata["training"]))
-    except (ValidationError, ValueError) as error:
+        recipe = Recipe.model_validate_json(metadata[_KEY])
+    except ValidationError as error:
         raise WeightsError(f"{path} has a damaged recipe: {' '.join(str(error).split())[:200]}") from error
-    model = build(config)
+    model = build(recipe.config)
     load_exactly(model, tensors, path)
     return model.eval(), recipe
 

@@ -1,0 +1,78 @@
+"""What several tests share: the data beside the checkout, and small bundles made once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.export import Options, export_bundle
+from stm_skeletons.skeleton import COCO17
+from training.model import Edge, ModelConfig, build
+from training.model.weights import save_weights
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images, videos and teacher weights; tests that need it skip where it is missing."""
+    if not SHARED.is_dir():
+        reason = f"needs the shared data at {SHARED}"
+        if os.environ.get("CI"):
+            pytest.fail(f"CI {reason}")
+        pytest.skip(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def clip() -> Path:
+    """Ten seconds of real video, 768x576, 100 frames; ships with the project."""
+    return ROOT / "examples" / "vtest-10s.avi"
+
+
+def random_edge() -> Edge:
+    """An edge network with random weights whose memory really changes the maps."""
+    torch.manual_seed(1)
+    model = build(ModelConfig(variant="edge"))
+    assert isinstance(model, Edge)
+    torch.nn.init.normal_(model.memory_residual.project.weight, std=0.05)
+    for head in (model.keypoint_head, model.mask_and_edge_head):
+        # Untrained heads give almost the same number everywhere: spread it out, so that there are peaks to find.
+        head.predict.weight.data.mul_(30)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def edge_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "edge.safetensors"
+    save_weights(path, random_edge(), "random, for tests")
+    return path
+
+
+SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
+
+
+@pytest.fixture(scope="session")
+def edge_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small edge bundle with random weights, 160x96, 4 slots; every peak that is found is reported."""
+    out = tmp_path_factory.mktemp("bundles") / "edge"
+    export_bundle(edge_weights, out, SMALL)
+    return out
+
+
+@pytest.fixture(scope="session")
+def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(2)
+    path = tmp_path_factory.mktemp("weights") / "resnet50.safetensors"
+    save_weights(path, build(ModelConfig(variant="resnet50", skeleton=COCO17)), "random, for tests")
+    return path
+
+
+@pytest.fixture(scope="session")
+def resnet_bundle(resnet_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small resnet50 bundle with random weights, 96x64, 3 slots."""
+    out = tmp_path_factory.mktemp("bundles") / "resnet50"
+    export_bundle(resnet_weights, out, Options(width=96, height=64, slots=3, every=2, peaks=5))
+    return out

@@ -1,0 +1,92 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime.session import Session
+from stm_skeletons.bundle import Bundle, shipped_models
+from stm_skeletons.errors import BundleError
+
+
+@pytest.fixture
+def copy(edge_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(edge_bundle, tmp_path / "bundle"))
+
+
+def edit(bundle: Path, change) -> None:
+    content = json.loads((bundle / "bundle.json").read_text())
+    change(content)
+    (bundle / "bundle.json").write_text(json.dumps(content))
+
+
+def test_edge_ships_with_the_package_and_is_small():
+    assert "edge" in shipped_models()
+    bundle = Bundle.open("edge")
+    assert sum(file.stat().st_size for file in bundle.folder.iterdir()) < 15e6
+    assert (bundle.info.width, bundle.info.height, bundle.info.slots, bundle.info.peaks) == (448, 256, 6, 30)
+
+
+def test_a_changed_byte_is_found(copy: Path):
+    graph = copy / "read_decoder.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(BundleError, match=r"read_decoder\.onnx is not the file that was exported"):
+        Bundle.open(copy)
+
+
+def test_a_missing_graph_is_named(copy: Path):
+    (copy / "memory_encoder.onnx").unlink()
+    with pytest.raises(BundleError, match=r"memory_encoder\.onnx is missing"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format=2), "format 2, this version reads 1"),
+        (lambda c: c.pop("format"), "format None"),
+        (lambda c: c.update(width=449), "width"),
+        (lambda c: c.update(width=192), "has shape"),
+        (lambda c: c.update(slots=5), "memory_valid"),
+        (lambda c: c.update(peaks=9), "peaks"),
+        (lambda c: c["graphs"].pop("read_decoder"), "read_decoder"),
+        (lambda c: c["skeleton"]["joints"].pop(), "sigmas"),
+        (lambda c: c.update(surprise=1), "surprise"),
+        (lambda c: c["graphs"]["read_decoder"].update(file="../x.onnx"), "own folder"),
+        (lambda c: c["graphs"]["read_decoder"]["outputs"].pop(0), "maps"),
+    ],
+)
+def test_a_description_that_does_not_hold_is_refused(copy: Path, change, message: str):
+    edit(copy, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.open(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_graphs_of_other_shapes_than_listed_are_refused(copy: Path):
+    def pretend(content) -> None:
+        for graph in content["graphs"].values():
+            for tensor in graph["inputs"] + graph["outputs"]:
+                if tensor["name"] == "features_p4":
+                    tensor["shape"][0] = 65
+
+    edit(copy, pretend)
+    with pytest.raises(BundleError, match="features_p4"):
+        Session.open(str(copy))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 1'])
+def test_a_damaged_description_is_one_line(copy: Path, content: str):
+    (copy / "bundle.json").write_text(content)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_tells_the_shipped_ones(tmp_path: Path):
+    with pytest.raises(BundleError, match="edge"):
+        Bundle.open("yolo")
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        Bundle.open(tmp_path)

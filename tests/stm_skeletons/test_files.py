@@ -1,0 +1,55 @@
+import pytest
+
+from stm_skeletons.errors import SinkError
+from stm_skeletons.files import sha256, whole_file, whole_folder
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "out.txt"
+    with whole_file(target) as partial:
+        partial.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+
+    def fail() -> None:
+        with whole_file(target) as partial:
+            partial.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert target.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_folder_is_replaced_only_when_complete(tmp_path):
+    target = tmp_path / "deep" / "bundle"
+    for content in ("first", "second"):
+        with whole_folder(target) as partial:
+            (partial / "file").write_text(content)
+        assert (target / "file").read_text() == content
+
+    def fail() -> None:
+        with whole_folder(target) as partial:
+            (partial / "file").write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert (target / "file").read_text() == "second"
+    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
+
+
+def test_impossible_places_are_one_clear_error(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    for target in (tmp_path, tmp_path / "missing" / "out", file / "out"):
+        with pytest.raises(SinkError), whole_file(target) as partial:
+            partial.write_text("x")
+    with pytest.raises(SinkError), whole_folder(file):
+        pass
+
+
+def test_sha256_of_known_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

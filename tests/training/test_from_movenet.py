@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.accuracy import MoveNetHeatMaps
+from stm_skeletons.errors import WeightsError
+from stm_skeletons.skeleton import COCO17, POSETRACK15
+from training.model import Edge, ModelConfig, build
+from training.model.from_movenet import load_movenet
+
+
+@pytest.fixture(scope="module")
+def movenet(shared: Path) -> Path:
+    return shared / "teacher" / "movenet-multipose.onnx"
+
+
+def converted(movenet: Path, config: ModelConfig) -> Edge:
+    model = build(config)
+    assert isinstance(model, Edge)
+    load_movenet(model, movenet)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_heat_maps_are_movenets_own(shared: Path, movenet: Path):
+    model = converted(movenet, ModelConfig(variant="edge"))
+    teacher = MoveNetHeatMaps(movenet)
+    empty = torch.zeros(1, 1, 448, 64)
+    for file in sorted((shared / "coco" / "images").glob("*.jpg"))[:5]:
+        image = cv2.imread(str(file))
+        assert image is not None
+        frame = np.asarray(cv2.resize(image, (448, 256)), np.uint8)
+        maps = model(model.encode_query(torch.from_numpy(frame)[None]), empty, empty, torch.zeros(1, 1))
+        np.testing.assert_allclose(maps[0, 1:18].numpy(), teacher.maps(frame), atol=1e-4)
+        assert maps[0, 18:].max() < 0.1, "untrained edges must not claim to be seen"
+
+
+def test_posetrack_joints_are_taken_by_name(movenet: Path):
+    coco = converted(movenet, ModelConfig(variant="edge")).keypoint_head.state_dict()
+    other = converted(movenet, ModelConfig(variant="edge", skeleton=POSETRACK15)).keypoint_head.state_dict()
+    for name, row in ((name, POSETRACK15.joints.index(name)) for name in ("nose", "left_wrist")):
+        assert torch.equal(other["predict.weight"][row], coco["predict.weight"][COCO17.joints.index(name)])
+    head_top = POSETRACK15.joints.index("head_top")
+    assert not other["predict.weight"][head_top].any()
+    assert other["predict.bias"][head_top] == pytest.approx(-4.6)
+
+
+def test_other_files_are_refused(shared: Path, tmp_path: Path):
+    model = build(ModelConfig(variant="edge"))
+    assert isinstance(model, Edge)
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    for file in (tmp_path / "missing.onnx", tmp_path / "junk.onnx", shared / "teacher" / "movenet-thunder.onnx"):
+        with pytest.raises(WeightsError):
+            load_movenet(model, file)

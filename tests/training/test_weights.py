@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stm_skeletons.errors import WeightsError
+from training.model import ModelConfig, build
+from training.model.weights import load_weights, save_weights
+
+
+@pytest.mark.parametrize("variant", ["edge", "resnet50"])
+def test_round_trip_is_bit_for_bit(variant, tmp_path: Path):
+    model = build(ModelConfig(variant=variant))
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model, "somewhere", {"lr": 1e-6})
+    loaded, recipe = load_weights(path)
+    assert recipe.config == model.config
+    assert recipe.origin == "somewhere"
+    assert recipe.training == {"lr": 1e-6}
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    again = tmp_path / "again.safetensors"
+    save_weights(again, loaded, recipe.origin, recipe.training)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_other_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):
+    from safetensors import safe_open
+
+    with safe_open(edge_weights, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(edge_weights)
+    tensors["trunk.stem2.weight"] = tensors.pop("trunk.stem.weight")
+    tensors["trunk.stem.bias"] = torch.zeros(3)
+    bad = tmp_path / "bad.safetensors"
+    save_file(tensors, bad, metadata)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(bad)
+    for words in ("missing trunk.stem.weight", "unknown trunk.stem2.weight", "trunk.stem.bias [3] instead of [48]"):
+        assert words in str(caught.value)
+
+
+def test_bad_files_are_one_clear_error(tmp_path: Path):
+    cases = {"missing": None, "empty": b"", "junk": b"hello world, this is no safetensors file"}
+    for name, content in cases.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(WeightsError):
+            load_weights(path)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(2)}, foreign)
+    with pytest.raises(WeightsError, match="no recipe"):
+        load_weights(foreign)
