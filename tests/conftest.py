@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from export.export import Options, export_bundle
+from export.verify import moving_picture
 from stm_skeletons.skeleton import COCO17
 from training.model import Edge, ModelConfig, build
+from training.model.edge import P4_SCALE
 from training.model.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -37,10 +39,17 @@ def random_edge() -> Edge:
     torch.manual_seed(1)
     model = build(ModelConfig(variant="edge"))
     assert isinstance(model, Edge)
-    torch.nn.init.normal_(model.memory_residual.project.weight, std=0.05)
-    for head in (model.keypoint_head, model.mask_and_edge_head):
-        # Untrained heads give almost the same number everywhere: spread it out, so that there are peaks to find.
-        head.predict.weight.data.mul_(30)
+    # PyTorch's default weights let the signal die out in a network as deep as this; these keep it alive to the maps.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    model.memory_residual.project.weight.data.div_(P4_SCALE)
+    frame = torch.from_numpy(moving_picture(96, 160, 1)[0])[None]
+    with torch.no_grad():
+        query = model.encode_query(frame)
+        logits = model.decode(torch.zeros_like(query.value), query)[0]
+    for head, maps in ((model.keypoint_head, logits[1:18]), (model.mask_and_edge_head, logits[18:])):
+        head.predict.weight.data.div_(maps.std())
     return model.eval()
 
 

@@ -90,12 +90,14 @@ def test_slots_permute_and_masks_shrink_in_the_graph_too(edge_bundle: Path):
         for tensor in bundle.info.graphs["read_decoder"].inputs
     }
 
+    feed["memory_values"] *= 100  # to be seen beside features of any scale
+
     def maps(valid, order=(0, 1, 2, 3), **other) -> np.ndarray:
         keys, values = (feed[name][list(order)] for name in ("memory_keys", "memory_values"))
         bank = {"memory_keys": keys, "memory_values": values, "memory_valid": np.array(valid, np.float32)}
         return np.asarray(session.run(["maps"], {**feed, **bank, **other})[0])
 
-    np.testing.assert_allclose(maps([1, 1, 0, 1]), maps([1, 0, 1, 1], order=(3, 2, 0, 1)), atol=1e-5)
+    np.testing.assert_allclose(maps([1, 1, 0, 1]), maps([1, 0, 1, 1], order=(3, 2, 0, 1)), atol=1e-4)
     # A masked slot may hold anything.
     stale = feed["memory_values"].copy()
     stale[2] = 1e6

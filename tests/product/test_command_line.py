@@ -1,0 +1,243 @@
+"""The whole product as its users meet it: the installed command in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from stm_skeletons.schema import FILE as SCHEMA
+
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+
+
+def stm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def refused(*arguments: str | Path, **options) -> str:
+    """The one line on standard error of a run that must end with exit code 2."""
+    result = stm(*arguments, **options)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("stm-skeletons: ")
+    return result.stderr
+
+
+def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
+    parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.mp4"
+    result = stm("run", clip, "--parts", parts, "--overlay", overlay)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), "quiet when piped"
+    lines = [json.loads(line) for line in parts.read_text().splitlines()]
+    schema = json.loads(SCHEMA.read_text())
+    for number, line in enumerate(lines):
+        jsonschema.validate(line, schema)
+        assert line["frame"] == number
+        assert len(line["keypoints"]["left_shoulder"]) + len(line["keypoints"]["right_shoulder"]) >= 3
+    assert len(lines) == 100
+    capture = cv2.VideoCapture(str(overlay))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.mp4", "parts.jsonl"]
+
+
+@pytest.mark.slow
+def test_every_frame_of_every_shared_video_has_its_line(shared: Path, edge_bundle: Path, tmp_path: Path):
+    for video in sorted((shared / "video").iterdir()):
+        capture = cv2.VideoCapture(str(video))
+        count = 0
+        while capture.grab():
+            count += 1
+        parts = tmp_path / f"{video.stem}.jsonl"
+        result = stm("run", video, "--model", edge_bundle, "--parts", parts)
+        assert result.returncode == 0, result.stderr
+        assert len(parts.read_text().splitlines()) == count
+
+
+def test_lines_go_to_standard_output_as_they_come(clip: Path, edge_bundle: Path):
+    result = stm("run", clip, "--model", edge_bundle, "--parts", "-", "--max-frames", "3", "--threads", "1")
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2]
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(clip: Path, edge_bundle: Path):
+    command = [*COMMAND, "run", str(clip), "--model", str(edge_bundle), "--parts", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Signals):
+    parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.mp4"
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    capture = cv2.VideoCapture(str(clip))
+    _, image = capture.read()
+    assert image is not None
+    for i in range(2000):
+        # Many names, one image: a source that outlasts the test.
+        target = folder / f"{i:04}.png"
+        cv2.imwrite(str(target), image) if i == 0 else os.link(folder / "0000.png", target)
+    arguments = ["run", str(folder), "--parts", str(parts), "--overlay", str(overlay)]
+    with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".overlay*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    lines = [json.loads(line) for line in parts.read_text().splitlines()]
+    assert 0 < len(lines) < 2000
+    assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == len(lines)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_seed_is_read_from_a_coco_file(shared: Path, edge_bundle: Path, tmp_path: Path):
+    annotations = json.loads((shared / "coco" / "person_keypoints_train.json").read_text())
+    first = annotations["images"][0]
+    image = shared / "coco" / "images" / Path(first["file_name"]).name
+    seed = shared / "coco" / "person_keypoints_train.json"
+    result = stm("run", image, "--model", edge_bundle, "--seed", seed, "--parts", tmp_path / "seeded.jsonl")
+    assert result.returncode == 0, result.stderr
+    result = stm("run", image, "--model", edge_bundle, "--parts", tmp_path / "cold.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "seeded.jsonl").read_text() != (tmp_path / "cold.jsonl").read_text()
+
+
+def test_bad_sources(tmp_path: Path, clip: Path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video\n" * 99)
+    (tmp_path / "short.avi").write_bytes(clip.read_bytes()[:500_000])
+    out = tmp_path / "out"
+    out.mkdir()
+    for source, message in {
+        tmp_path / "missing.mp4": "no file, folder or camera",
+        tmp_path / "empty.mp4": "is empty",
+        tmp_path / "text.mp4": "no video",
+        tmp_path / "short.avi": "cut short",
+        out: "holds no images",
+    }.items():
+        assert message in refused("run", source, "--parts", out / "p.jsonl", "--overlay", out / "o.mp4")
+        assert list(out.iterdir()) == []
+
+
+def test_bad_models_backends_and_providers(clip: Path, edge_bundle: Path, tmp_path: Path):
+    import onnxruntime
+
+    cases = {
+        ("--model", "yolo"): "no model or bundle 'yolo'",
+        ("--model", str(tmp_path)): "is not a bundle",
+        ("--backend", "tensorrt9"): "unknown backend 'tensorrt9'",
+        ("--provider", "tpu"): "unknown provider 'tpu'",
+    }
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        cases["--provider", "cuda"] = "provider 'cuda' is not in this ONNX Runtime"
+    for options, message in cases.items():
+        assert message in refused("run", clip, *options, "--parts", tmp_path / "p.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_seeds(clip: Path, edge_bundle: Path, tmp_path: Path):
+    seed = tmp_path / "seed.json"
+    joints = ["nose", "left_wrist"]
+    whole = {
+        "categories": [{"id": 1, "keypoints": joints}],
+        "images": [{"id": 1, "width": 768, "height": 576}],
+        "annotations": [{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1, 3, 4, 1]}],
+    }
+    for content, message in (
+        ("{", "is not JSON"),
+        (json.dumps({**whole, "annotations": []}), "nobody with labelled joints"),
+        (json.dumps({**whole, "categories": [{"id": 1, "keypoints": ["tail", "nose"]}]}), "tail"),
+        (json.dumps({**whole, "images": [{"id": 1, "width": 640, "height": 480}]}), "640x480"),
+    ):
+        seed.write_text(content)
+        options = ("--model", edge_bundle, "--seed", seed, "--parts", tmp_path / "p.jsonl")
+        assert message in refused("run", clip, *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["seed.json"]
+
+
+def test_unwritable_outputs(clip: Path, edge_bundle: Path, tmp_path: Path):
+    for option, target, message in (
+        ("--parts", tmp_path / "missing" / "p.jsonl", "does not exist"),
+        ("--overlay", tmp_path / "missing" / "o.mp4", "does not exist"),
+        ("--overlay", tmp_path / "o.gif", "must end in one of"),
+        ("--parts", tmp_path, "it is a folder"),
+    ):
+        assert message in refused("run", clip, "--model", edge_bundle, option, target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error(clip: Path, edge_bundle: Path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = [*COMMAND, "run", str(clip), "--model", str(edge_bundle), "--parts", "-", "--max-frames", "3"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert result.returncode == 2
+    assert "No space left" in result.stderr.splitlines()[0]
+
+
+def test_wrong_usage_is_one_line(clip: Path):
+    assert "--max-frames" in refused("run", clip, "--max-frames", "many")
+    assert "--threads" in refused("run", clip, "--threads", "0")
+    assert "--bogus" in refused("run", clip, "--bogus")
+    assert "dance" in refused("dance")
+    assert "SOURCE" in refused("run").upper()
+
+
+def test_info_and_doctor_and_help_speak_plainly(edge_bundle: Path):
+    told = stm("info", edge_bundle)
+    assert told.returncode == 0
+    for words in ("edge", "160 x 96", "4 slots", "random, for tests"):
+        assert words in told.stdout
+    examined = stm("doctor")
+    assert examined.returncode == 0, examined.stderr
+    assert "This machine can run" in examined.stdout
+    assert "frames a second" in " ".join(examined.stdout.split())
+    assert stm("--help").returncode == 0
+    assert stm("--version").stdout.strip().count(".") == 2
+
+
+def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
+    weights, bundle = tmp_path / "w.safetensors", tmp_path / "deep" / "bundle"
+    made = stm("init", "edge", "--out", weights, "--skeleton", "posetrack15")
+    assert made.returncode == 0, made.stderr
+    exported = stm("export", weights, "--out", bundle, "--size", "160x96", "--slots", "2", "--peaks", "3")
+    assert exported.returncode == 0, exported.stderr
+    assert "closed loop" in exported.stdout
+    ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
+    assert ran.returncode == 0, ran.stderr
+    line = json.loads(ran.stdout.splitlines()[0])
+    assert "head_top-nose" in line["edges"]
+    assert "head_top" in line["keypoints"]
+
+
+def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
+    out = tmp_path / "b"
+    assert "multiple of 32" in refused("export", edge_weights, "--out", out, "--size", "100x96")
+    assert "WIDTHxHEIGHT" in refused("export", edge_weights, "--out", out, "--size", "huge")
+    assert "no weights file" in refused("export", tmp_path / "none", "--out", out)
+    junk = tmp_path / "junk.safetensors"
+    junk.write_bytes(np.random.default_rng(0).bytes(1000))
+    assert "not a safetensors file" in refused("export", junk, "--out", out)
+    weights = tmp_path / "w.safetensors"
+    assert "unknown skeleton" in refused("init", "edge", "--out", weights, "--skeleton", "hand")
+    assert "edges_only" in refused("init", "edge", "--out", weights, "--edges-only")
+    assert "cannot be read as ONNX" in refused("init", "edge", "--out", weights, "--from", junk)
+    assert "cannot be read as PyTorch" in refused("init", "stm", "--out", weights, "--from", junk)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["junk.safetensors"]

@@ -1,0 +1,124 @@
+"""Runs of the main job inside this process: what ends them, and what is then left behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.run import run
+from runtime.session import Session
+from runtime.sinks import JsonLinesSink, OverlaySink, WindowSink
+from runtime.sources import Frame, open_source
+from stm_skeletons.errors import SinkError, SourceError
+from stm_skeletons.parts import Parts
+
+
+class FakeSource:
+    """Frames of changing size that end in an error."""
+
+    frames_per_second = 10.0
+    total = None
+    frame_size = None
+
+    def __init__(self, count: int, live: bool) -> None:
+        self.count, self.live = count, live
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(self.count):
+            yield Frame(number, number / 10, np.full((60 + 20 * (number % 3), 100, 3), 90, np.uint8))
+        raise SourceError("the cable is out")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def session(edge_bundle: Path) -> Iterator[Session]:
+    with Session.open(str(edge_bundle), threads=1, min_score=0.0) as opened:
+        yield opened
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        read, image = capture.read()
+        if not read:
+            return frames
+        frames.append(image)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_every_frame_has_its_line_and_its_picture(session: Session, clip: Path, tmp_path: Path, suffix: str):
+    parts, overlay = tmp_path / "p.jsonl", tmp_path / f"o.{suffix}"
+    source = open_source(str(clip))
+    summary = run(source, session, [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10)], max_frames=12)
+    lines = [json.loads(line) for line in parts.read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert lines[3]["time"] == 0.3
+    assert summary.frames == 12
+    assert summary.keypoints == sum(len(points) for line in lines for points in line["keypoints"].values()) > 0
+    assert {frame.shape for frame in frames_of(overlay)} == {(576, 768, 3)}
+    assert len(frames_of(overlay)) == 12
+    assert not summary.stopped
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([overlay.name, "p.jsonl"])
+
+
+def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: Path):
+    parts, overlay = tmp_path / "p.jsonl", tmp_path / "o.mp4"
+    sinks = [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10)]
+    summary = run(FakeSource(5, live=True), session, sinks)
+    assert str(summary.broken) == "the cable is out"
+    assert [json.loads(line)["size"] for line in parts.read_text().splitlines()][:3] == [
+        [100, 60],
+        [100, 80],
+        [100, 100],
+    ]
+    assert [frame.shape for frame in frames_of(overlay)] == [(60, 100, 3)] * 5, "one size, that of the first frame"
+
+
+def test_a_file_that_breaks_leaves_nothing(session: Session, tmp_path: Path):
+    sinks = [JsonLinesSink(str(tmp_path / "p.jsonl")), OverlaySink(str(tmp_path / "o.mp4"), 10)]
+    with pytest.raises(SourceError, match="cable"):
+        run(FakeSource(5, live=False), session, sinks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_sink_leaves_nothing(session: Session, clip: Path, tmp_path: Path):
+    class Full(JsonLinesSink):
+        def write(self, frame: Frame, parts: Parts) -> bool:
+            if frame.number == 3:
+                raise SinkError("the disk is full")
+            return super().write(frame, parts)
+
+    old = tmp_path / "p.jsonl"
+    old.write_text("yesterday's\n")
+    sinks = [Full(str(old)), OverlaySink(str(tmp_path / "o.mp4"), 10)]
+    with pytest.raises(SinkError, match="full"):
+        run(open_source(str(clip)), session, sinks)
+    assert old.read_text() == "yesterday's\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+@pytest.mark.parametrize("target", ["missing/p.jsonl", "."])
+def test_places_that_cannot_be_written_are_found_before_the_run(tmp_path: Path, target: str):
+    with pytest.raises(SinkError):
+        JsonLinesSink(str(tmp_path / target))
+    with pytest.raises(SinkError):
+        OverlaySink(str(tmp_path / target), 10)
+
+
+def test_an_overlay_of_an_unknown_kind(tmp_path: Path):
+    with pytest.raises(SinkError, match=r"must end in one of \.mp4"):
+        OverlaySink(str(tmp_path / "o.gif"), 10)
+
+
+def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SinkError, match="no display"):
+        WindowSink()

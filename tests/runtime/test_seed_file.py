@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.seed_file import load_seed
+from stm_skeletons.errors import SeedError
+from stm_skeletons.skeleton import COCO17, POSETRACK15
+
+POSETRACK_JOINTS = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
+
+
+def annotations(joints: list[str], people: int = 2, images: int = 2) -> dict:
+    def keypoints(person: int) -> list[float]:
+        return [number for i in range(len(joints)) for number in (10.5 * person + i, 20 + i, 1 if i else 0)]
+
+    return {
+        "categories": [{"id": 1, "name": "person", "keypoints": joints, "skeleton": []}],
+        "images": [{"id": 7 + i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(images)],
+        "annotations": [
+            {"id": i, "image_id": 7, "category_id": 1, "keypoints": keypoints(i), "bbox": [0, 0, 1, 1]}
+            for i in range(people)
+        ]
+        + [{"id": 99, "image_id": 8, "category_id": 1, "keypoints": keypoints(50)}],
+    }
+
+
+def write(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "seed.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("joints", [list(COCO17.joints), POSETRACK_JOINTS], ids=["coco", "posetrack"])
+@pytest.mark.parametrize("skeleton", [COCO17, POSETRACK15], ids=str)
+def test_people_of_the_first_image_by_joint_name(tmp_path: Path, joints: list[str], skeleton):
+    seed = load_seed(write(tmp_path, annotations(joints)), skeleton)
+    assert seed.poses.shape == (2, len(skeleton.joints), 3)
+    assert seed.size == (640, 480)
+    wrist = joints.index("left_wrist")
+    np.testing.assert_allclose(seed.poses[1, skeleton.joints.index("left_wrist")], (10.5 + wrist, 20 + wrist, 1))
+    for i, joint in enumerate(skeleton.joints):
+        if joint not in joints or joint == "nose":
+            assert seed.poses[0, i, 2] == 0
+
+
+def test_the_shared_data_sets_are_read(shared: Path):
+    posetrack = next((shared / "posetrack18").rglob("*.json"))
+    for file in (shared / "coco" / "person_keypoints_train.json", posetrack):
+        seed = load_seed(file, COCO17)
+        assert len(seed.poses) >= 1
+        assert seed.size is not None
+
+
+def change(path: str, value: object):
+    def apply(content: dict) -> dict:
+        *parents, last = path.split(".")
+        place: object = content
+        for key in parents:
+            place = place[int(key)] if isinstance(place, list) else place[key]  # type: ignore[index]
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value  # type: ignore[index]
+        return content
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (change("annotations", []), "nobody with labelled joints"),
+        (change("images", []), "lists no images"),
+        (change("categories.0.keypoints.3", "left_finger"), "other joints .* left_finger"),
+        (change("annotations.0.keypoints", [1, 2, 1]), "3 numbers for 17 joints"),
+        (change("annotations.0.keypoints.0", "x"), "annotations.0.keypoints.0"),
+        (change("annotations.0.category_id", 5), "category 5"),
+        (change("annotations.0.keypoints.4", 1e400), "not finite"),
+        (lambda content: content["annotations"], "whole file"),
+        (lambda content: {"images": content["images"]}, "categories"),
+        (lambda _: "{ not json", "is not JSON"),
+        (lambda _: "", "is not JSON"),
+    ],
+)
+def test_files_that_do_not_fit_are_one_clear_line(tmp_path: Path, edit, message: str):
+    with pytest.raises(SeedError, match=message) as caught:
+        load_seed(write(tmp_path, edit(annotations(list(COCO17.joints)))), COCO17)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(SeedError, match="cannot read"):
+        load_seed(tmp_path / "none.json", COCO17)

@@ -1,0 +1,208 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.session import Session
+from stm_skeletons.errors import BackendError, FrameError, SeedError
+from stm_skeletons.memory_policy import readable_slots, write_slot
+
+
+@pytest.fixture(scope="module")
+def session(edge_bundle: Path) -> Iterator[Session]:
+    with Session.open(str(edge_bundle), threads=1, min_score=0.0) as opened:
+        yield opened
+
+
+def picture(seed: int, height: int = 96, width: int = 160) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_the_shipped_model_finds_people_on_a_real_frame(clip: Path):
+    capture = cv2.VideoCapture(str(clip))
+    _, image = capture.read()
+    with Session.open("edge") as session:
+        parts = session.step(np.asarray(image, np.uint8))
+    assert parts.size == (768, 576)
+    names = [parts.skeleton.joints[kind] for kind in parts.keypoint_types]
+    assert names.count("left_shoulder") >= 3
+    assert (parts.keypoints >= 0).all()
+    assert (parts.keypoints <= (768, 576)).all()
+
+
+def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(edge_bundle: Path):
+    frames = [picture(seed, 120, 200) for seed in range(8)]
+    times, resident = [], {}
+    with Session.open(str(edge_bundle), threads=1) as session:
+        session.step(frames[0])
+        addresses = session.addresses()
+        for number in range(1, 3001):
+            started = time.perf_counter()
+            session.step(frames[number % 8])
+            times.append(time.perf_counter() - started)
+            if number == 1000:
+                assert session.addresses() == addresses
+            if number in (200, 3000):
+                resident[number] = resident_bytes()
+        assert session.addresses() == addresses
+    assert resident[3000] == pytest.approx(resident[200], rel=0.01)
+    # Medians of a thousand, so that a neighbour on the machine does not decide.
+    assert np.median(times[2000:]) < 1.3 * np.median(times[200:1200])
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 25), st.integers(0, 100))
+def test_the_session_follows_the_policy(session: Session, length: int, seed: int):
+    """Every step reads and writes the slots that the policy names, and nothing else happens to the bank."""
+    session.reset()
+    backend = session._backend
+    assert backend is not None
+    calls: list[tuple] = []
+    read, memorise = backend.read_decode, backend.memorise
+    backend.read_decode = lambda valid: (calls.append(("read", valid)), read(valid))[1]  # type: ignore[method-assign]
+    backend.memorise = lambda slot: (calls.append(("write", slot)), memorise(slot))[1]  # type: ignore[method-assign]
+    try:
+        for number in range(length):
+            session.step(picture(seed + number))
+    finally:
+        del backend.read_decode, backend.memorise
+    expected = []
+    for number in range(length):
+        expected += [("read", readable_slots(number, 4, 3)), ("write", write_slot(number, 4, 3))]
+    assert calls == expected
+
+
+def test_runs_repeat_bit_for_bit_after_a_reset(session: Session):
+    def run() -> list[np.ndarray]:
+        session.reset()
+        results = []
+        for seed in range(8):
+            session.step(picture(seed))
+            results.append(session.maps())
+        return results
+
+    for first, second in zip(run(), run(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_new_frame_size_mid_stream_keeps_parts_right():
+    """The same scene at twice the size gives the same parts at twice the coordinates."""
+    clip = Path(__file__).parents[2] / "examples" / "vtest-10s.avi"
+    capture = cv2.VideoCapture(str(clip))
+    frames = [np.asarray(capture.read()[1], np.uint8) for _ in range(3)]
+    large = np.asarray(cv2.resize(frames[2], (1536, 1152), interpolation=cv2.INTER_NEAREST), np.uint8)
+    with Session.open("edge") as session:
+        for frame in frames:
+            expected = session.step(frame)
+        session.reset()
+        session.step(frames[0])
+        session.step(frames[1])
+        found = session.step(large)
+    assert found.size == (1536, 1152)
+    assert len(found.keypoints) > 20
+    # The two are scaled down by other filters, so a weak keypoint may come or go.
+    matched = [np.abs(expected.keypoints - point / 2).max(axis=1).min() < 3 for point in found.keypoints]
+    assert np.mean(matched) > 0.9
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 2000), (2000, 5), (96, 160), (97, 33)])
+def test_frames_of_any_size_are_taken(session: Session, size: tuple[int, int]):
+    parts = session.step(picture(0, *size))
+    assert parts.size == (size[1], size[0])
+
+
+def test_what_is_no_frame_is_refused_and_changes_nothing(session: Session):
+    session.reset()
+    session.step(picture(0))
+    with pytest.raises(FrameError, match=r"uint8 \[height, width, 3\]"):
+        session.step(np.zeros((4, 4), np.uint8))
+    session.step(picture(1))
+    after = session.maps()
+    session.reset()
+    session.step(picture(0))
+    session.step(picture(1))
+    np.testing.assert_array_equal(session.maps(), after)
+
+
+def test_black_white_and_noise_give_finite_maps(session: Session):
+    for frame in (np.zeros((96, 160, 3), np.uint8), np.full((96, 160, 3), 255, np.uint8), picture(3)):
+        session.step(frame)
+        assert np.isfinite(session.maps()).all()
+
+
+def poses(*people: tuple[float, float]) -> np.ndarray:
+    return np.array([[(x + i, y + 2 * i, 2) for i in range(17)] for x, y in people], float)
+
+
+def test_seed_is_memorised_and_matters(session: Session):
+    def maps_after(seed: np.ndarray | None) -> np.ndarray:
+        session.reset()
+        if seed is not None:
+            session.seed(seed)
+        session.step(picture(0))
+        session.step(picture(1))
+        return session.maps()
+
+    cold, one, other = maps_after(None), maps_after(poses((20, 20))), maps_after(poses((100, 40)))
+    assert np.abs(cold - one).max() > 1e-4
+    assert np.abs(one - other).max() > 1e-4
+    np.testing.assert_array_equal(maps_after(poses((20, 20))), one)
+
+
+def test_seeding_starts_anew(session: Session):
+    session.reset()
+    for seed in range(5):
+        session.step(picture(seed))
+    session.seed(poses((20, 20)))
+    session.step(picture(0))
+    late = session.maps()
+    session.reset()
+    session.seed(poses((20, 20)))
+    session.step(picture(0))
+    np.testing.assert_array_equal(session.maps(), late)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((1, 15, 3)), "shape"),
+        (np.zeros((17, 3)), "shape"),
+        (np.zeros((0, 17, 3)), "nobody"),
+        (np.zeros((2, 17, 3)), "nobody"),
+        (np.full((1, 17, 3), np.nan), "not finite"),
+    ],
+)
+def test_bad_seeds_are_refused(session: Session, array: np.ndarray, message: str):
+    with pytest.raises(SeedError, match=message):
+        session.seed(array)
+
+
+def test_a_closed_session_says_so(edge_bundle: Path):
+    session = Session.open(str(edge_bundle))
+    with session:
+        session.step(picture(0))
+    session.close()
+    with pytest.raises(BackendError, match="closed"):
+        session.step(picture(0))
+
+
+def test_two_sessions_do_not_disturb_each_other(edge_bundle: Path):
+    with Session.open(str(edge_bundle), threads=1) as one, Session.open(str(edge_bundle), threads=1) as two:
+        one.step(picture(0))
+        for seed in range(5):
+            two.step(picture(seed))
+        one.step(picture(1))
+        after = one.maps()
+    with Session.open(str(edge_bundle), threads=1) as alone:
+        alone.step(picture(0))
+        alone.step(picture(1))
+        np.testing.assert_array_equal(alone.maps(), after)

@@ -1,0 +1,126 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.containers import is_cut_short
+from runtime.sources import Frame, open_source
+from stm_skeletons.errors import SourceError
+
+
+@pytest.fixture(autouse=True)
+def _quiet_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def read_all(source: str) -> list[Frame]:
+    opened = open_source(source)
+    try:
+        return list(opened)
+    finally:
+        opened.close()
+
+
+def write_video(path: Path, codec: str, count: int = 30, size: tuple[int, int] = (64, 48)) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, size)
+    for number in range(count):
+        writer.write(np.full((size[1], size[0], 3), 5 * number, np.uint8))
+    writer.release()
+
+
+def test_a_video_gives_every_frame_with_its_time(clip: Path):
+    opened = open_source(str(clip))
+    assert opened.total == 100
+    assert opened.frames_per_second == 10
+    assert opened.frame_size == (768, 576)
+    assert not opened.live
+    frames = list(opened)
+    opened.close()
+    assert [frame.number for frame in frames] == list(range(100))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(100) / 10, atol=1e-6)
+    assert frames[0].image.shape == (576, 768, 3)
+
+
+def test_a_folder_of_images_in_order_of_names(tmp_path: Path):
+    for name, value in (("b.png", 2), ("a.jpg", 1), ("c.JPG", 3), ("notes.txt", 0)):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("x")
+        else:
+            cv2.imwrite(str(tmp_path / name), np.full((8 * value, 16, 3), 40 * value, np.uint8))
+    frames = read_all(str(tmp_path))
+    assert [frame.image.shape[0] for frame in frames] == [8, 16, 24]
+    assert [frame.time for frame in frames] == [0, 0.04, 0.08]
+
+
+def test_one_image_is_one_frame_even_if_others_are_numbered_alike(tmp_path: Path):
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"img_{number:03}.png"), np.full((8, 8, 3), number, np.uint8))
+    frames = read_all(str(tmp_path / "img_001.png"))
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [1]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("x.avi", "MJPG"), ("x.mp4", "mp4v")])
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_truncated_video_is_found_before_decoding(tmp_path: Path, name: str, codec: str, share: float):
+    whole = tmp_path / name
+    write_video(whole, codec)
+    assert not is_cut_short(whole)
+    assert len(read_all(str(whole))) == 30
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(SourceError, match="cut short|cannot open"):
+        open_source(str(whole))
+
+
+def test_a_video_whose_middle_is_missing_ends_in_an_error(tmp_path: Path, clip: Path):
+    """The header fits the file, but most frames cannot be decoded."""
+    content = bytearray(clip.read_bytes())
+    start = content.index(b"movi")
+    content[start + 200_000 :] = os.urandom(len(content) - start - 200_000)
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(content)
+    with pytest.raises(SourceError, match="only [0-9]+ of its 100 frames|not one frame"):
+        read_all(str(damaged))
+
+
+def test_what_cannot_be_a_source_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video\n" * 100)
+    (tmp_path / "noise.avi").write_bytes(os.urandom(10_000))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "folder").mkdir()
+    cases = {
+        "missing.mp4": "check the name",
+        "empty.mp4": "empty",
+        "text.mp4": "no video",
+        "noise.avi": "no video",
+        "broken.png": "cannot be decoded",
+        "folder": "holds no images",
+    }
+    for name, message in cases.items():
+        with pytest.raises(SourceError, match=message) as caught:
+            read_all(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["73", "rtsp://127.0.0.1:9/none", "videotestsrc ! appsink_that_is_not_there"])
+def test_a_camera_or_stream_that_is_not_there(source: str):
+    with pytest.raises(SourceError, match="cannot open .*doctor"):
+        open_source(source)
+
+
+def test_a_stream_that_breaks_says_after_how_many_frames(tmp_path: Path):
+    from runtime.sources import CaptureSource
+
+    path = tmp_path / "x.avi"
+    write_video(path, "MJPG", count=5)
+    live = CaptureSource(cv2.VideoCapture(str(path)), "camera 7", live=True)
+    frames = []
+    with pytest.raises(SourceError, match="camera 7 stopped giving frames after 5"):
+        for frame in live:
+            frames.append(frame)
+    assert live.total is None
+    assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
+    assert frames[-1].time >= frames[0].time == 0
