@@ -105,7 +105,7 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _tie_breaker(height: int, width: int) -> Tensor:
-    """[h, w] tiny numbers, all nine different in any 3x3 cells: a joint right between two cells is one peak, not two."""
+    """[h, w] tiny numbers, all nine different in any 3x3 cells: a joint right between two cells is one peak."""
     return (torch.arange(height)[:, None] % 3 * 3 + torch.arange(width) % 3) * 1e-6
 
 

@@ -20,8 +20,8 @@ class FakeSource:
     """Frames of changing size that end in an error."""
 
     frames_per_second = 10.0
-    total = None
-    frame_size = None
+    total: int | None = None
+    frame_size: tuple[int, int] | None = None
 
     def __init__(self, count: int, live: bool) -> None:
         self.count, self.live = count, live

@@ -70,7 +70,7 @@ def test_a_truncated_video_is_found_before_decoding(tmp_path: Path, name: str, c
     assert len(read_all(str(whole))) == 30
     content = whole.read_bytes()
     whole.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(SourceError, match="cut short|cannot open"):
+    with pytest.raises(SourceError, match=r"cut short|cannot open"):
         open_source(str(whole))
 
 
@@ -81,7 +81,7 @@ def test_a_video_whose_middle_is_missing_ends_in_an_error(tmp_path: Path, clip: 
     content[start + 200_000 :] = os.urandom(len(content) - start - 200_000)
     damaged = tmp_path / "damaged.avi"
     damaged.write_bytes(content)
-    with pytest.raises(SourceError, match="only [0-9]+ of its 100 frames|not one frame"):
+    with pytest.raises(SourceError, match=r"only [0-9]+ of its 100 frames|not one frame"):
         read_all(str(damaged))
 
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_a_source_is_one_clear_line(tmp_path: Path):
 
 @pytest.mark.parametrize("source", ["73", "rtsp://127.0.0.1:9/none", "videotestsrc ! appsink_that_is_not_there"])
 def test_a_camera_or_stream_that_is_not_there(source: str):
-    with pytest.raises(SourceError, match="cannot open .*doctor"):
+    with pytest.raises(SourceError, match=r"cannot open .*doctor"):
         open_source(source)
 
 
@@ -119,8 +119,7 @@ def test_a_stream_that_breaks_says_after_how_many_frames(tmp_path: Path):
     live = CaptureSource(cv2.VideoCapture(str(path)), "camera 7", live=True)
     frames = []
     with pytest.raises(SourceError, match="camera 7 stopped giving frames after 5"):
-        for frame in live:
-            frames.append(frame)
+        frames.extend(frame for frame in live)
     assert live.total is None
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
     assert frames[-1].time >= frames[0].time == 0

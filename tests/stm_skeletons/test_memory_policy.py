@@ -12,7 +12,7 @@ def test_what_may_be_read_is_first_previous_and_latest_of_the_ring(slots, every,
         readable = readable_slots(frame, slots, every)
         assert len(readable) == slots
         frames = [held[slot] for slot in range(slots) if readable[slot]]
-        ring = [n for n in range(every, frame, every)][-(slots - 2) :] if slots > 2 else []
+        ring = list(range(every, frame, every))[-(slots - 2) :] if slots > 2 else []
         expected = {*ring, 0, frame - 1} if frame else set()
         assert set(frames) == expected
         assert len(frames) == len(expected), "no frame is read twice"

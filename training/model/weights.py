@@ -15,7 +15,6 @@ from training.model import build
 from training.model.config import ModelConfig
 from training.model.network import SpaceTimeMemory
 
-
 _KEY = "stm_skeletons"
 
 
