@@ -7,11 +7,15 @@ from export.onnx_graphs import OPSET, export_graph, tensor_specs, trace
 from export.storage import round_to_fp16, store_as_fp16
 from export.verify import verify_closed_loop, verify_graph
 from stm_skeletons import __version__
-from stm_skeletons.bundle import FILE_NAME, FORMAT, Bundle, BundleInfo, GraphSpec
+from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphSpec
 from stm_skeletons.errors import ExportError
 from stm_skeletons.files import sha256, whole_folder
 from stm_skeletons.geometry import STRIDE
 from training.model.weights import load_weights
+
+LARGEST = 4096
+"""Pixels of a side of the network's input."""
+MOST_SLOTS = 256
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,7 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
     """
     _check(options)
     out = Path(out).absolute()
-    if out.is_dir() and any(out.iterdir()) and not (out / FILE_NAME).is_file():
-        raise ExportError(f"{out} is not empty and not a bundle; choose another folder")
+    _check_replaceable(out)
     model, recipe = load_weights(weights)
     if options.compact:
         round_to_fp16(model)
@@ -103,10 +106,23 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
     return Report(Bundle.open(out), differences, closed_loop)
 
 
+def _check_replaceable(out: Path) -> None:
+    """Only a bundle is replaced, and only one with nothing else in its folder."""
+    found = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    if found and FILE_NAME not in found:
+        raise ExportError(f"{out} is not empty and not a bundle; choose another folder")
+    if others := found - {FILE_NAME, *(f"{name}.onnx" for name in GRAPH_NAMES)}:
+        raise ExportError(
+            f"{out} holds more than a bundle ({', '.join(sorted(others))}); move it, or choose another folder"
+        )
+
+
 def _check(options: Options) -> None:
     for name, value in (("width", options.width), ("height", options.height)):
-        if value < 32 or value % 32:
-            raise ExportError(f"{name} {value} must be a positive multiple of 32; for instance --size 448x256")
+        if not 32 <= value <= LARGEST or value % 32:
+            raise ExportError(f"{name} {value} must be a multiple of 32 up to {LARGEST}; for instance --size 448x256")
+    if options.slots > MOST_SLOTS:
+        raise ExportError(f"{options.slots} slots are too many; {MOST_SLOTS} are the most")
     if options.slots < 2:
         raise ExportError(f"{options.slots} slots are too few: the first and the previous frame need one each")
     if options.every < 1:

@@ -91,13 +91,16 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     column = index - row * width
     logs = torch.log(maps.clamp(min=1e-6)).reshape(joints, height * width)
 
-    def at(rows: Tensor, columns: Tensor) -> Tensor:
-        # At the border the neighbour outside is the cell itself: no refinement across it.
-        return logs.gather(1, rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1))
-
     centre = logs.gather(1, index)
-    dx = _vertex(at(row, column - 1), centre, at(row, column + 1))
-    dy = _vertex(at(row - 1, column), centre, at(row + 1, column))
+
+    def refine(position: Tensor, length: int, step: int) -> Tensor:
+        # A cell at the border lacks a neighbour: no refinement across it.
+        inside = (position > 0) & (position < length - 1)
+        before = logs.gather(1, torch.where(inside, index - step, index))
+        after = logs.gather(1, torch.where(inside, index + step, index))
+        return torch.where(inside, _vertex(before, centre, after), torch.zeros_like(centre))
+
+    dx, dy = refine(column, width, 1), refine(row, height, width)
     cells = torch.stack([row, column], dim=-1).to(maps.dtype)
     x = (cells[..., 1] + dx + 0.5) * STRIDE
     y = (cells[..., 0] + dy + 0.5) * STRIDE
@@ -105,8 +108,8 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _tie_breaker(height: int, width: int) -> Tensor:
-    """[h, w] tiny numbers, all nine different in any 3x3 cells: a joint right between two cells is one peak."""
-    return (torch.arange(height)[:, None] % 3 * 3 + torch.arange(width) % 3) * 1e-6
+    """[h, w] a ramp of tiny steps: a joint right between two cells, or a saturated area, is one peak."""
+    return torch.arange(height * width).reshape(height, width) * 2e-7
 
 
 def _vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:

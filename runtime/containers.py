@@ -4,6 +4,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _BOX_HEADER = 8
+_TOP_LEVEL_BOXES = {
+    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"udta", b"pdin"),
+    *(b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"emsg", b"prft"),
+}
+_SIZE_LEFT_OPEN = (0, 0xFFFFFFFF)
 _BOX_WITH_LONG_SIZE = 1
 _BOX_TO_END = 0
 
@@ -17,8 +22,9 @@ def is_cut_short(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-            return _BOX_HEADER + int.from_bytes(head[4:8], "little") > size
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            declared = int.from_bytes(head[4:8], "little")
+            return declared not in _SIZE_LEFT_OPEN and _BOX_HEADER + declared > size
+        if head[4:8] in _TOP_LEVEL_BOXES:
             return _boxes_end(file, size) > size
     return False
 
@@ -29,12 +35,11 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
     while position + _BOX_HEADER <= size:
         file.seek(position)
         length = int.from_bytes(file.read(4), "big")
-        file.read(4)
-        if length == _BOX_TO_END:
-            return size
+        if file.read(4) not in _TOP_LEVEL_BOXES or length == _BOX_TO_END:
+            return size  # what follows the last box is not part of the video
         if length == _BOX_WITH_LONG_SIZE:
             length = int.from_bytes(file.read(8), "big")
         if length < _BOX_HEADER:
-            return size  # not a box: garbage after the last one, which players ignore
+            return size
         position += length
     return position

@@ -27,6 +27,8 @@ class Summary:
     """Wall time from the first frame to the last, decoding and writing included."""
     stopped: bool
     """Whether a signal or a sink ended it early."""
+    signalled: bool
+    """Whether it was a signal."""
     broken: SourceError | None
     """Why a live source ended; its outputs were finished all the same."""
 
@@ -51,9 +53,10 @@ def run(
     stopped = False
     started = time.perf_counter()
     with ExitStack() as stack:
+        # First in, last out: a signal while the files are being finished must not cut them off.
+        asked_to_stop = stack.enter_context(stop_signals())
         for sink in sinks:
             stack.enter_context(sink)
-        asked_to_stop = stack.enter_context(stop_signals())
         try:
             for frame in source:
                 parts = session.step(frame.image)
@@ -72,7 +75,8 @@ def run(
             # The signal that stops us may also end the pipeline that feeds us: that is no fault.
             stopped = asked_to_stop.is_set()
             broken = None if stopped else error
-    return Summary(frames, keypoints, edges, time.perf_counter() - started, stopped, broken)
+        signalled = asked_to_stop.is_set()
+    return Summary(frames, keypoints, edges, time.perf_counter() - started, stopped, signalled, broken)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from stm_skeletons.errors import SeedError
+from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
 
 KNOWN_JOINTS = {*COCO17.joints, *POSETRACK15.joints}
@@ -16,7 +17,8 @@ KNOWN_JOINTS = {*COCO17.joints, *POSETRACK15.joints}
 
 class _Category(BaseModel):
     id: int
-    keypoints: list[str]
+    keypoints: list[str] = []
+    """Empty for categories other than people."""
 
 
 class _Image(BaseModel):
@@ -80,10 +82,12 @@ def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
 def _pose(values: list[float], names: list[str], skeleton: Skeleton, path: str | Path) -> NDArray[np.float32]:
     if unknown := sorted(set(names) - KNOWN_JOINTS):
         raise SeedError(f"{path} has other joints than COCO or PoseTrack18: {', '.join(unknown)}")
+    if len(set(names)) != len(names):
+        raise SeedError(f"{path} names a joint twice")
     if len(values) != 3 * len(names):
         raise SeedError(f"{path}: a person has {len(values)} numbers for {len(names)} joints; x, y, v each are needed")
-    if not np.isfinite(values).all():
-        raise SeedError(f"{path}: a person has coordinates that are not finite")
+    if not (np.abs(values) <= FARTHEST).all():
+        raise SeedError(f"{path}: a person has coordinates that are no pixels of any image")
     labelled = dict(zip(names, np.reshape(np.array(values, np.float32), (-1, 3)), strict=True))
     return np.array([labelled.get(joint, np.zeros(3, np.float32)) for joint in skeleton.joints], np.float32)
 
@@ -93,7 +97,7 @@ def _read(path: Path) -> _File:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SeedError(f"cannot read the seed file {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SeedError(f"{path} is not JSON ({' '.join(str(error).split())})") from error
     try:
         return _File.model_validate(content)

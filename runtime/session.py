@@ -9,7 +9,7 @@ from runtime.backends import open_backend
 from runtime.backends.base import Backend
 from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.errors import BackendError, SeedError
-from stm_skeletons.geometry import Letterbox, check_frame
+from stm_skeletons.geometry import FARTHEST, Letterbox, check_frame
 from stm_skeletons.maps import render_maps
 from stm_skeletons.memory_policy import readable_slots, write_slot
 from stm_skeletons.parts import Parts, assemble_parts
@@ -95,14 +95,14 @@ class Session:
                 order of ``info.skeleton.joints``.
 
         Raises:
-            SeedError: another shape, nobody in it, or numbers that are not finite.
+            SeedError: another shape, nobody in it, or coordinates that cannot be.
         """
         array = np.asarray(poses, np.float32)
         joints = len(self.info.skeleton.joints)
         if array.ndim != 3 or array.shape[1:] != (joints, 3):
             raise SeedError(f"seed poses must have shape [people, {joints}, 3], not {list(array.shape)}")
-        if not np.isfinite(array).all():
-            raise SeedError("seed poses hold numbers that are not finite")
+        if not (np.abs(array) <= FARTHEST).all():  # False for what is no number, too
+            raise SeedError("seed poses hold coordinates that are no pixels of any image")
         if not (array[..., 2] > 0).any():
             raise SeedError("seed poses hold nobody with a visible joint")
         self.reset()
@@ -116,6 +116,10 @@ class Session:
     def maps(self) -> NDArray[np.float32]:
         """A copy of the maps [C, H/4, W/4] of the latest frame; ``info.channels`` names them."""
         return self._opened().read_maps()
+
+    def slot(self, slot: int) -> tuple[NDArray, NDArray]:
+        """Copies of a slot's key [HW, Ck] and value [HW, Cv]."""
+        return self._opened().read_slot(slot)
 
     def addresses(self) -> dict[str, int]:
         """Device address of every buffer, by name: they never change while the session is open."""

@@ -4,6 +4,7 @@ A file appears under its name only when the block ends without an error; with on
 """
 
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -76,7 +77,7 @@ class JsonLinesSink:
         try:
             self._file.close()
             if error is None:
-                os.replace(self._partial, self._path)
+                os.replace(self._partial, self._path.resolve())
         except OSError as problem:
             raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
         finally:
@@ -84,7 +85,10 @@ class JsonLinesSink:
 
 
 class OverlaySink:
-    """A video of the frames with their parts drawn on them, of the first frame's size."""
+    """A video of the frames with their parts drawn on them, of the first frame's size.
+
+    The codecs take even sizes only: of an odd one the last row or column is cut off.
+    """
 
     def __init__(self, path: str, frames_per_second: float) -> None:
         self._path = Path(path)
@@ -116,7 +120,7 @@ class OverlaySink:
                 self._writer.release()
                 if error is None:
                     self._check_whole()
-                    os.replace(self._partial, self._path)
+                    os.replace(self._partial, self._path.resolve())
         except OSError as problem:
             raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
         finally:
@@ -135,7 +139,7 @@ class OverlaySink:
     def _check_whole(self) -> None:
         """OpenCV's writer reports no error, not even a full disk: so read back what it wrote."""
         capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
-        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        found = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
         capture.release()
         if found < self._written - 1:  # MKV's count is estimated from its duration
             raise SinkError(
@@ -147,17 +151,20 @@ class WindowSink:
     """A window on this machine's screen; closing it or pressing q or Esc ends the run."""
 
     def __init__(self) -> None:
-        # Without a display Qt would end the whole process, so look before OpenCV does.
-        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise SinkError("cannot open a window: there is no display; use --overlay FILE.mp4 instead")
+        # Where the display does not answer, Qt ends the whole process: so let another process try first.
+        attempt = f"import cv2; cv2.namedWindow({_WINDOW!r}); cv2.destroyAllWindows()"
+        try:
+            tried = subprocess.run([sys.executable, "-c", attempt], capture_output=True, timeout=30, check=False)
+        except subprocess.TimeoutExpired:
+            tried = None
+        if tried is None or tried.returncode != 0:
+            raise SinkError(
+                "cannot open a window: there is no display, or this OpenCV was built without windows; "
+                "use --overlay FILE.mp4 instead"
+            )
 
     def __enter__(self) -> "WindowSink":
-        try:
-            cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        except cv2.error as error:
-            raise SinkError(
-                "cannot open a window: this OpenCV was built without one; use --overlay FILE.mp4"
-            ) from error
+        cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:

@@ -18,6 +18,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 IMAGES_PER_SECOND = 25.0
 """Frame rate that a folder of images is taken to have."""
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+_TEXT_ART = {".txt", ".ans", ".art", ".asc", ".diz", ".ice", ".nfo", ".vt"}
+"""Text that FFmpeg would draw on a terminal and film."""
 _SHORTFALL = 0.02
 """Share of the declared frames that may be missing: containers often declare an estimate."""
 
@@ -63,21 +65,33 @@ def open_source(source: str) -> Source:
     Raises:
         SourceError: it does not exist, is empty, is cut short or cannot be decoded.
     """
-    if source.isdecimal():
-        return CaptureSource(cv2.VideoCapture(int(source)), f"camera {source}", live=True)
+    if not source.strip():
+        raise SourceError("the source's name is empty; give a video, a folder of images or a camera")
+    if source.isdecimal() and len(source) < 5:
+        return CaptureSource(cv2.VideoCapture(int(source)), f"camera {source}")
     if " ! " in source:
-        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_GSTREAMER), "the GStreamer pipeline", live=True)
+        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_GSTREAMER), "the GStreamer pipeline")
     if source.lower().startswith(_STREAMS):
-        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), source, live=True)
+        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), _without_password(source))
     path = Path(source)
     if path.is_char_device():
-        return CaptureSource(cv2.VideoCapture(source), source, live=True)
+        return CaptureSource(cv2.VideoCapture(source), source)
     if path.is_dir():
-        return ImageSource(sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), source)
+        return ImageSource(sorted(file for file in path.iterdir() if _is_image(file)), source)
     _check_file(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if _is_image(path):
         return ImageSource([path], source)
-    return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), source, live=False)
+    return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), source, is_file=True)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _without_password(address: str) -> str:
+    """What may be shown of a stream's address."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _check_file(path: Path) -> None:
@@ -87,6 +101,8 @@ def _check_file(path: Path) -> None:
         raise SourceError(f"{path} is neither a file nor a folder of images")
     if not os.access(path, os.R_OK):
         raise SourceError(f"{path} cannot be read: no permission")
+    if path.suffix.lower() in _TEXT_ART:
+        raise SourceError(f"{path} is text, no video")
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
     if is_cut_short(path):
@@ -99,19 +115,20 @@ def _check_file(path: Path) -> None:
 class CaptureSource:
     """Anything that OpenCV's VideoCapture opens."""
 
-    def __init__(self, capture: cv2.VideoCapture, name: str, live: bool) -> None:
+    def __init__(self, capture: cv2.VideoCapture, name: str, is_file: bool = False) -> None:
         self._capture = capture
         self._name = name
-        self.live = live
         if not capture.isOpened():
             hint = (
-                "check that it is connected and free, and what 'stm-skeletons doctor' says"
-                if live
-                else "it is no video, or in a format this OpenCV does not know"
+                "it is no video, or in a format this OpenCV does not know"
+                if is_file
+                else "check that it is connected and free, and what 'stm-skeletons doctor' says"
             )
             raise SourceError(f"cannot open {name}: {hint}")
         declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.total = int(declared) if not live and declared > 0 else None
+        self.total = int(declared) if declared > 0 else None
+        # A video that is fetched over the network knows its length; a camera never does.
+        self.live = not is_file and self.total is None
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_size = size if min(size) > 0 else None
         rate = capture.get(cv2.CAP_PROP_FPS)
@@ -162,16 +179,23 @@ class ImageSource:
         if not files:
             raise SourceError(f"the folder {name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self._files = files
-        first = cv2.imread(str(files[0]), cv2.IMREAD_COLOR)
-        self.frame_size = None if first is None else (first.shape[1], first.shape[0])
+        first = _read_image(files[0])
+        self.frame_size = (first.shape[1], first.shape[0])
         self.total: int | None = len(files)
 
     def __iter__(self) -> Iterator[Frame]:
         for number, file in enumerate(self._files):
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if image is None:
-                raise SourceError(f"{file} cannot be decoded as an image; remove or replace it")
-            yield Frame(number, number / self.frames_per_second, np.asarray(image, np.uint8))
+            yield Frame(number, number / self.frames_per_second, _read_image(file))
 
     def close(self) -> None:
         pass
+
+
+def _read_image(file: Path) -> NDArray[np.uint8]:
+    try:
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise SourceError(f"{file} cannot be decoded as an image; remove or replace it")
+    return np.asarray(image, np.uint8)

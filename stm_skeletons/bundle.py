@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from stm_skeletons.errors import BundleError
 from stm_skeletons.files import sha256
@@ -36,7 +36,7 @@ class TensorSpec(_Strict):
 
     name: str
     dtype: Literal["uint8", "float16", "float32", "int32", "int64"]
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...] = Field(min_length=1)
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} {list(self.shape)}"
@@ -99,6 +99,9 @@ class BundleInfo(_Strict):
     def _is_consistent(self) -> "BundleInfo":
         if missing := [name for name in GRAPH_NAMES if name not in self.graphs]:
             raise ValueError(f"graphs {', '.join(missing)} are not listed")
+        known = (self.skeleton.channels, ("mask", *self.skeleton.edge_names), ("mask",))
+        if self.channels not in known:
+            raise ValueError("channels are not those of the skeleton")
         joints, edges = len(self.skeleton.joints), len(self.skeleton.edges)
         grid = (self.height // STRIDE, self.width // STRIDE)
         tokens = self.height // 16 * (self.width // 16)
@@ -119,7 +122,19 @@ class BundleInfo(_Strict):
             _expect(self.graphs["query_encoder"], query, (tokens, width))
             _expect(self.graphs["memory_encoder"], slot, (tokens, width))
             _expect(self.graphs["read_decoder"], memory, (self.slots, tokens, width))
+            if self.graphs["memory_encoder"].tensor(slot).dtype != self.graphs["read_decoder"].tensor(memory).dtype:
+                raise ValueError(f"{slot} and {memory} have different types")
+        self._check_that_inputs_are_made()
         return self
+
+    def _check_that_inputs_are_made(self) -> None:
+        """Graphs share buffers by name, so what one reads must be exactly what another writes."""
+        query, decoder, memory = (self.graphs[name] for name in GRAPH_NAMES)
+        bank = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
+        made = {spec.name: spec for spec in (*query.inputs, *query.outputs, *decoder.outputs, *bank)}
+        for spec in (*decoder.inputs, *memory.inputs):
+            if made.get(spec.name) != spec:
+                raise ValueError(f"input {spec} is not what another graph gives ({made.get(spec.name)})")
 
     @property
     def has_keypoints(self) -> bool:
@@ -181,7 +196,8 @@ def shipped_models() -> list[str]:
 
 def _find(path: str | Path) -> Path:
     folder = Path(path)
-    if str(path) in shipped_models() and not folder.is_dir():
+    # A shipped name always means the shipped model; a folder of that name is './edge'.
+    if str(path) in shipped_models():
         return MODELS_FOLDER / str(path)
     if not folder.exists():
         known = ", ".join(shipped_models()) or "none"
@@ -194,7 +210,7 @@ def _find(path: str | Path) -> Path:
 def _read_info(file: Path) -> BundleInfo:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read as JSON ({_one_line(error)}); export or copy it again") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:

@@ -4,6 +4,7 @@ A board has neither torch nor onnx: ``run``, ``info`` and ``doctor`` must not to
 """
 
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from enum import Enum
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stm_skeletons import __version__
-from stm_skeletons.errors import BackendError, SeedError, StmError, WeightsError
+from stm_skeletons.errors import BackendError, SeedError, SinkError, StmError, WeightsError
 
 if TYPE_CHECKING:
     from runtime.run import Summary
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+_LIBRARIES = "on Debian and Ubuntu OpenCV needs: apt-get install libgl1 libglib2.0-0"
 
 app = typer.Typer(
     name="stm-skeletons",
@@ -51,6 +53,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # Typer carries its own copy of click in newer versions; this is the class of all usage errors in either.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
+    # A service manager's stop leaves nothing half-written either; ``run`` finishes its files instead.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except StmError as error:
@@ -58,6 +62,10 @@ def main() -> NoReturn:
     except usage_error as error:
         message = getattr(error, "format_message", error.__str__)()
         _fail(f"{message} ('stm-skeletons --help' lists what there is)" if message else "", BAD_INPUT)
+    except ImportError as error:
+        _fail(f"a library is missing ({error}); {_LIBRARIES}", BAD_INPUT)
+    except (OSError, MemoryError) as error:
+        _fail(f"the system refused: {error or type(error).__name__}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing was written", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
@@ -89,27 +97,32 @@ def run(
         Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless given.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
     backend: Annotated[str, typer.Option(help="onnxruntime")] = "onnxruntime",
     provider: Annotated[str, typer.Option(help="cpu or cuda (the latter not yet run on a GPU).")] = "cpu",
 ) -> None:
     """Find the body parts in a video, an image folder or a camera."""
+    import cv2
+
     from runtime.run import run as run_source
     from runtime.session import Session
     from runtime.sinks import JsonLinesSink, OverlaySink, WindowSink
     from runtime.sources import open_source
 
+    _keep_apart([source, seed], [parts, overlay])
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
         sinks: list[Sink] = []
+        if window:
+            sinks.append(WindowSink())
         if parts is not None:
             sinks.append(JsonLinesSink(parts))
         if overlay is not None:
             sinks.append(OverlaySink(overlay, opened.frames_per_second))
-        if window:
-            sinks.append(WindowSink())
         session = stack.enter_context(Session.open(model, backend, provider, threads))
+        if threads is not None:
+            cv2.setNumThreads(threads)
         if seed is not None:
             _seed(session, seed, opened)
         progress = stack.enter_context(_progress(opened, max_frames))
@@ -117,6 +130,18 @@ def run(
     _report(summary, source, parts, overlay)
     if summary.broken is not None:
         raise summary.broken
+
+
+def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
+    """No output may replace an input or another output."""
+    taken = {Path(path).resolve() for path in inputs if path is not None}
+    for output in outputs:
+        if output is None or output == "-":
+            continue
+        path = Path(output).resolve()
+        if path in taken:
+            raise SinkError(f"cannot write {output}: an input or another output has that name; choose another")
+        taken.add(path)
 
 
 def _seed(session: "Session", path: Path, source: "Source") -> None:
@@ -137,8 +162,10 @@ def _progress(source: "Source", max_frames: int | None):
 
 
 def _report(summary: "Summary", source: str, parts: str | None, overlay: str | None) -> None:
-    """Say what was done, to a person: a pipe gets the results only."""
+    """Say what was done, to a person: a pipe gets the results only, and a word if they are not whole."""
     if not sys.stderr.isatty():
+        if summary.signalled:
+            print(f"stm-skeletons: stopped after {summary.frames} frames; the outputs are finished", file=sys.stderr)
         return
     rate = summary.frames / max(summary.seconds, 1e-9)
     each = summary.keypoints / max(summary.frames, 1)
@@ -231,7 +258,7 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
     for name in found.graphs:
         file = opened.graph_file(name)
         rows[name] = f"{file.stat().st_size / 1e6:.1f} MB, hash is right"
-    table = Table(title=str(opened.folder), show_header=False)
+    table = Table(title=Text(str(opened.folder)), show_header=False)
     for name, text in rows.items():
         table.add_row(name, Text(text))
     Console().print(table)

@@ -20,12 +20,15 @@ def sha256(path: Path) -> str:
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary name beside ``path``; keeps the suffix, by which video writers choose the container.
+    """The temporary name beside ``path`` (a link's target); keeps the suffix, by which video writers choose a container.
 
-    Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder.
+    Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder, device or pipe.
     """
     if path.is_dir():
         raise SinkError(f"cannot write {path}: it is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise SinkError(f"cannot write {path}: it is a device or pipe; give a file name, or '-' where that is taken")
+    path = path.resolve()
     if not path.parent.is_dir():
         raise SinkError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
@@ -42,7 +45,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     try:
         yield partial
-        os.replace(partial, path)
+        os.replace(partial, path.resolve())
     except OSError as error:
         raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -57,6 +60,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_dir():
         raise SinkError(f"cannot write the folder {path}: a file of that name is there")
+    path = path.resolve()
+    if Path.cwd().is_relative_to(path):
+        raise SinkError(f"cannot write the folder {path}: it is the current folder; name one inside it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:
@@ -64,7 +70,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         if path.exists():
             path.rename(replaced)
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
     except OSError as error:
         raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

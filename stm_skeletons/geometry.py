@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from stm_skeletons.errors import FrameError
 
 PADDING_GREY = 114
+FARTHEST = 1e5
+"""Pixels from the corner beyond which the coordinate of a joint is taken for a mistake."""
 STRIDE = 4
 """Network pixels to a cell of the maps. Cell (row i, column j) has its centre at network pixel (4j + 2, 4i + 2)."""
 

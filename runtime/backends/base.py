@@ -43,6 +43,10 @@ class Backend(Protocol):
         """A copy of the maps [C, H/4, W/4]."""
         ...
 
+    def read_slot(self, slot: int) -> tuple[NDArray, NDArray]:
+        """Copies of a slot's key [HW, Ck] and value [HW, Cv]."""
+        ...
+
     def addresses(self) -> dict[str, int]:
         """Device address of every buffer, by name; the same numbers for as long as the backend is open."""
         ...

@@ -70,6 +70,10 @@ class OnnxRuntimeBackend:
     def read_maps(self) -> NDArray[np.float32]:
         return self._buffers["maps"].download().copy()
 
+    def read_slot(self, slot: int) -> tuple[NDArray, NDArray]:
+        keys, values = self._buffers["memory_keys"].download(), self._buffers["memory_values"].download()
+        return keys[slot].copy(), values[slot].copy()
+
     def addresses(self) -> dict[str, int]:
         return {name: buffer.address for name, buffer in self._buffers.items()}
 

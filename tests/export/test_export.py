@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,8 +142,9 @@ def test_networks_without_keypoints_give_maps_only(config: ModelConfig, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (replace(SMALL, width=100), "width 100 must be a positive multiple of 32"),
+        (replace(SMALL, width=100), "width 100 must be a multiple of 32"),
         (replace(SMALL, height=0), "height 0"),
+        (replace(SMALL, width=3200000), "width 3200000"),
         (replace(SMALL, slots=1), "1 slots are too few"),
         (replace(SMALL, every=0), "every 0"),
         (replace(SMALL, peaks=0), "0 peaks"),
@@ -164,6 +166,15 @@ def test_a_folder_of_something_else_is_left_alone(edge_weights: Path, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_bundle_with_other_files_beside_it_is_not_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
+    bundle = tmp_path / "b"
+    shutil.copytree(edge_bundle, bundle)
+    (bundle / "w.safetensors").write_bytes(edge_weights.read_bytes())
+    with pytest.raises(ExportError, match=r"w\.safetensors"):
+        export_bundle(bundle / "w.safetensors", bundle, SMALL)
+    assert (bundle / "w.safetensors").exists()
+
+
 def test_a_wrong_graph_is_refused(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
     """The checks really compare: a graph of other weights must not pass."""
     model, _ = load_weights(edge_weights)
@@ -174,6 +185,15 @@ def test_a_wrong_graph_is_refused(edge_weights: Path, edge_bundle: Path, tmp_pat
         verify_graph("read_decoder", traced["read_decoder"], edge_bundle / "read_decoder.onnx")
     with pytest.raises(ExportError, match="closed loop"):
         verify_closed_loop(model, Bundle.open(edge_bundle))
+
+
+def test_a_memory_that_is_not_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also for a fresh edge, whose maps do not depend on its memory yet."""
+    save_weights(tmp_path / "w.safetensors", build(ModelConfig(variant="edge")), "fresh")
+    monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda self, slot: None)
+    with pytest.raises(ExportError, match="key of frame 0 of the closed loop"):
+        export_bundle(tmp_path / "w.safetensors", tmp_path / "b", SMALL)
+    assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_nothing_is_left_when_a_check_fails(edge_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

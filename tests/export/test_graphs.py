@@ -40,6 +40,21 @@ def test_peaks_come_best_first_and_ties_are_kept_apart():
     np.testing.assert_allclose(cells[0], [[6, 6], [3, 5], [1, 1]])
 
 
+def test_a_saturated_area_is_one_peak():
+    maps = torch.zeros(1, 32, 32)
+    maps[0, 4:16, 8:20] = 1
+    peaks, _ = find_peaks(maps, 5)
+    assert peaks[0, :, 2].tolist() == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("x", "y"), [(1.0, 60.0), (159.0, 60.0), (80.0, 1.5), (80.0, 126.5)])
+def test_a_joint_in_the_outermost_cell_stays_in_it(x: float, y: float):
+    poses = np.zeros((1, 17, 3))
+    poses[0, 0] = (x, y, 2)
+    peaks, _ = find_peaks(torch.from_numpy(render_maps(poses, COCO17, SIZE)[1:18]), 1)
+    np.testing.assert_allclose(peaks[0, 0, :2], (x, y), atol=1.01)
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_flat_maps_give_finite_numbers(value: float):
     peaks, _ = find_peaks(torch.full((2, 8, 8), value), 5)

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -99,9 +101,10 @@ def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Sig
         process.send_signal(number)
         assert process.wait(60) == 0
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        told = process.stderr.read()
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
     assert 0 < len(lines) < 2000
+    assert told == f"stm-skeletons: stopped after {len(lines)} frames; the outputs are finished\n"
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == len(lines)
     assert not list(tmp_path.glob(".*"))
 
@@ -122,6 +125,10 @@ def test_bad_sources(tmp_path: Path, clip: Path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 99)
     (tmp_path / "short.avi").write_bytes(clip.read_bytes()[:500_000])
+    (tmp_path / "readme.txt").write_text("a long story\n" * 99)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
     out = tmp_path / "out"
     out.mkdir()
     for source, message in {
@@ -130,6 +137,11 @@ def test_bad_sources(tmp_path: Path, clip: Path):
         tmp_path / "text.mp4": "no video",
         tmp_path / "short.avi": "cut short",
         out: "holds no images",
+        tmp_path / "readme.txt": "is text",
+        "": "name is empty",
+        "9" * 20: "no file, folder or camera",
+        "x" * 300: "name too long",
+        tmp_path / "huge.png": "cannot be decoded",
     }.items():
         assert message in refused("run", source, "--parts", out / "p.jsonl", "--overlay", out / "o.mp4")
         assert list(out.iterdir()) == []
@@ -179,7 +191,17 @@ def test_unwritable_outputs(clip: Path, edge_bundle: Path, tmp_path: Path):
         ("--parts", tmp_path, "it is a folder"),
     ):
         assert message in refused("run", clip, "--model", edge_bundle, option, target)
+    both = ("--parts", tmp_path / "x.mp4", "--overlay", tmp_path / "x.mp4")
+    assert "another output" in refused("run", clip, "--model", edge_bundle, *both)
     assert list(tmp_path.iterdir()) == []
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "device or pipe" in refused("run", clip, "--model", edge_bundle, "--parts", pipe)
+    assert pipe.is_fifo()
+    source = tmp_path / "source.avi"
+    source.write_bytes(clip.read_bytes())
+    assert "an input" in refused("run", source, "--model", edge_bundle, "--overlay", tmp_path / "." / "source.avi")
+    assert source.read_bytes() == clip.read_bytes()
 
 
 def test_a_full_disk_is_an_error(clip: Path, edge_bundle: Path):

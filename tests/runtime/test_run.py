@@ -1,6 +1,7 @@
 """Runs of the main job inside this process: what ends them, and what is then left behind."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,8 +117,27 @@ def test_an_overlay_of_an_unknown_kind(tmp_path: Path):
         OverlaySink(str(tmp_path / "o.gif"), 10)
 
 
+def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path):
+    target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
+    target.write_text("old")
+    link.symlink_to(target)
+    run(open_source(str(clip)), session, [JsonLinesSink(str(link))], max_frames=2)
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 2
+
+
+def test_a_signal_while_finishing_does_not_cut_the_files_off(session: Session, clip: Path, tmp_path: Path):
+    class Slow(JsonLinesSink):
+        def __exit__(self, *details) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            super().__exit__(*details)
+
+    summary = run(open_source(str(clip)), session, [Slow(str(tmp_path / "p.jsonl"))], max_frames=2)
+    assert summary.frames == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+
+
 def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(SinkError, match="no display"):

@@ -74,6 +74,21 @@ def test_a_truncated_video_is_found_before_decoding(tmp_path: Path, name: str, c
         open_source(str(whole))
 
 
+def test_what_only_looks_cut_short_is_read(tmp_path: Path):
+    """An AVI whose writer could not go back to fill in the size, and an MP4 with a note behind its last box."""
+    avi, mp4 = tmp_path / "x.avi", tmp_path / "x.mp4"
+    write_video(avi, "MJPG")
+    for open_size in (0, 0xFFFFFFFF):
+        content = bytearray(avi.read_bytes())
+        content[4:8] = open_size.to_bytes(4, "little")
+        avi.write_bytes(content)
+        assert not is_cut_short(avi)
+    write_video(mp4, "mp4v")
+    mp4.write_bytes(mp4.read_bytes() + b"recorded by camera no. 7")
+    assert not is_cut_short(mp4)
+    assert len(read_all(str(mp4))) == 30
+
+
 def test_a_video_whose_middle_is_missing_ends_in_an_error(tmp_path: Path, clip: Path):
     """The header fits the file, but most frames cannot be decoded."""
     content = bytearray(clip.read_bytes())
@@ -105,10 +120,13 @@ def test_what_cannot_be_a_source_is_one_clear_line(tmp_path: Path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["73", "rtsp://127.0.0.1:9/none", "videotestsrc ! appsink_that_is_not_there"])
+@pytest.mark.parametrize(
+    "source", ["73", "rtsp://user:secret@127.0.0.1:9/none", "videotestsrc ! appsink_that_is_not_there"]
+)
 def test_a_camera_or_stream_that_is_not_there(source: str):
-    with pytest.raises(SourceError, match=r"cannot open .*doctor"):
+    with pytest.raises(SourceError, match=r"cannot open .*doctor") as caught:
         open_source(source)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_stream_that_breaks_says_after_how_many_frames(tmp_path: Path):
@@ -116,10 +134,10 @@ def test_a_stream_that_breaks_says_after_how_many_frames(tmp_path: Path):
 
     path = tmp_path / "x.avi"
     write_video(path, "MJPG", count=5)
-    live = CaptureSource(cv2.VideoCapture(str(path)), "camera 7", live=True)
+    live = CaptureSource(cv2.VideoCapture(str(path)), "camera 7")
+    live.live, live.total = True, None
     frames = []
     with pytest.raises(SourceError, match="camera 7 stopped giving frames after 5"):
         frames.extend(frame for frame in live)
-    assert live.total is None
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
     assert frames[-1].time >= frames[0].time == 0

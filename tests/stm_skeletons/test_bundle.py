@@ -56,6 +56,11 @@ def test_a_missing_graph_is_named(copy: Path):
         (lambda c: c.update(surprise=1), "surprise"),
         (lambda c: c["graphs"]["read_decoder"].update(file="../x.onnx"), "own folder"),
         (lambda c: c["graphs"]["read_decoder"]["outputs"].pop(0), "maps"),
+        (lambda c: c["graphs"]["query_encoder"]["outputs"][0].update(shape=[]), "shape"),
+        (lambda c: c["graphs"]["query_encoder"]["outputs"][3].update(shape=[1, 6, 10]), "features_p4"),
+        (lambda c: c["graphs"]["memory_encoder"]["inputs"][0].update(name="features_x"), "features_x"),
+        (lambda c: c["graphs"]["memory_encoder"]["outputs"][0].update(dtype="float16"), "different types"),
+        (lambda c: c["channels"].__setitem__(3, "tail"), "channels"),
     ],
 )
 def test_a_description_that_does_not_hold_is_refused(copy: Path, change, message: str):
@@ -70,14 +75,14 @@ def test_graphs_of_other_shapes_than_listed_are_refused(copy: Path):
         for graph in content["graphs"].values():
             for tensor in graph["inputs"] + graph["outputs"]:
                 if tensor["name"] == "features_p4":
-                    tensor["shape"][0] = 65
+                    tensor["shape"][0] = 65  # in both graphs: the description agrees with itself
 
     edit(copy, pretend)
     with pytest.raises(BundleError, match="features_p4"):
         Session.open(str(copy))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 1'])
+@pytest.mark.parametrize("content", ["", "{", "[" * 200_000, "[]", "null", '{"format": 1'])
 def test_a_damaged_description_is_one_line(copy: Path, content: str):
     (copy / "bundle.json").write_text(content)
     with pytest.raises(BundleError) as caught:

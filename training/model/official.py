@@ -40,8 +40,9 @@ def load_official(model: STMSkeletons, path: str | Path) -> None:
     """Initialise a network from the official file.
 
     The stem of the memory encoder takes STM's RGB weights and, for the mask map, STM's mask weights; STM's input for
-    *other* objects has no counterpart, since all people share the maps. STM predicts two logits, background and object;
-    their difference is the one logit of our mask map. All other maps keep their fresh weights.
+    *other* objects has no counterpart, since all people share the maps. STM predicts two logits, background and object,
+    takes their softmax and merges objects by soft aggregation; for one object that is the sigmoid of twice their
+    difference, which is the one logit of our mask map. All other maps keep their fresh weights.
 
     Raises:
         WeightsError: the file is missing, unreadable, or other names or shapes than the two widened layers differ.
@@ -118,5 +119,5 @@ def _widen_prediction(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> l
         if found is None or found.shape != (2, *ours.shape[1:]):
             problems.append(f"decoder.predict.{suffix} is not [2, {', '.join(map(str, ours.shape[1:]))}]")
         else:
-            ours[0] = found[1] - found[0]
+            ours[0] = 2 * (found[1] - found[0])
     return problems

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from stm_skeletons.errors import WeightsError
@@ -37,7 +37,7 @@ def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training
     metadata = {_KEY: recipe.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with whole_file(Path(path)) as partial:
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(save(tensors, metadata))  # safetensors' own writer makes files that only the owner reads
 
 
 def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
