@@ -76,13 +76,8 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
             session.step(frame)
             expected = loop.step(frame)
             slot = write_slot(number, slots, every)
-            pairs = zip(
-                ("maps", "key", "value"),
-                (session.maps(), *session.slot(slot)),
-                (expected, *loop.slot(slot)),
-                strict=True,
-            )
-            for name, found, wanted in pairs:
+            ours, theirs = (session.maps(), *session.slot(slot)), (expected, *loop.slot(slot))
+            for name, found, wanted in zip(("maps", "key", "value"), ours, theirs, strict=True):
                 scale = 1.0 if name == "maps" else max(float(np.abs(wanted).max()), 1e-6)
                 difference = float(np.abs(found - wanted).max()) / scale
                 worst = max(worst, difference)

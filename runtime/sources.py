@@ -180,7 +180,7 @@ class ImageSource:
             raise SourceError(f"the folder {name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self._files = files
         first = _read_image(files[0])
-        self.frame_size = (first.shape[1], first.shape[0])
+        self.frame_size: tuple[int, int] | None = (first.shape[1], first.shape[0])
         self.total: int | None = len(files)
 
     def __iter__(self) -> Iterator[Frame]:

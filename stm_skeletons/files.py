@@ -20,7 +20,7 @@ def sha256(path: Path) -> str:
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary name beside ``path`` (a link's target); keeps the suffix, by which video writers choose a container.
+    """The temporary name beside ``path`` (a link's target); keeps the suffix, which tells video writers the format.
 
     Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder, device or pipe.
     """

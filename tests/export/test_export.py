@@ -190,7 +190,7 @@ def test_a_wrong_graph_is_refused(edge_weights: Path, edge_bundle: Path, tmp_pat
 def test_a_memory_that_is_not_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also for a fresh edge, whose maps do not depend on its memory yet."""
     save_weights(tmp_path / "w.safetensors", build(ModelConfig(variant="edge")), "fresh")
-    monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda self, slot: None)
+    monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda _backend, _slot: None)
     with pytest.raises(ExportError, match="key of frame 0 of the closed loop"):
         export_bundle(tmp_path / "w.safetensors", tmp_path / "b", SMALL)
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]

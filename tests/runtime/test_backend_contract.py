@@ -61,6 +61,19 @@ def test_a_slot_holds_what_was_written_into_it(backend: Backend):
     np.testing.assert_allclose(look(backend, 2, FIRST), with_first, atol=1e-5)
 
 
+def test_a_slot_can_be_read_back(backend: Backend):
+    look(backend, 0, NONE)
+    backend.memorise(2)
+    key, value = backend.read_slot(2)
+    assert key.shape == value.shape == (60, 64)
+    assert key.any()
+    assert value.any()
+    assert not backend.read_slot(1)[0].any()
+    look(backend, 1, NONE)
+    backend.memorise(2)
+    assert (backend.read_slot(2)[0] != key).any(), "what was given is a copy"
+
+
 def test_writing_a_slot_changes_no_other(backend: Backend):
     look(backend, 0, NONE)
     for slot in range(4):

@@ -128,9 +128,9 @@ def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path)
 
 def test_a_signal_while_finishing_does_not_cut_the_files_off(session: Session, clip: Path, tmp_path: Path):
     class Slow(JsonLinesSink):
-        def __exit__(self, *details) -> None:
+        def __exit__(self, kind, error, traceback) -> None:
             signal.raise_signal(signal.SIGTERM)
-            super().__exit__(*details)
+            super().__exit__(kind, error, traceback)
 
     summary = run(open_source(str(clip)), session, [Slow(str(tmp_path / "p.jsonl"))], max_frames=2)
     assert summary.frames == 2
