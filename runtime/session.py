@@ -1,5 +1,6 @@
 """A session: one camera, frames in, parts out."""
 
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -35,7 +36,7 @@ class Session:
     @classmethod
     def open(
         cls,
-        bundle: str | Bundle,
+        bundle: str | Path | Bundle,
         backend: str = "onnxruntime",
         provider: str = "cpu",
         threads: int | None = None,
