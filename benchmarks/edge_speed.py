@@ -4,15 +4,16 @@ python -m benchmarks.edge_speed edge --video VIDEO --movenet movenet-multipose.o
 """
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.ratio import Ratio, time_in_turn
 from runtime.session import Session
+from runtime.sources import open_source
 from stm_skeletons.geometry import Letterbox
 
 Image = NDArray[np.uint8]
@@ -41,13 +42,9 @@ def compare(bundle: str, frames: list[Image], movenet: Path, threads: int) -> Ra
 
 def read_frames(video: Path, count: int) -> list[Image]:
     """The first ``count`` frames of a video."""
-    capture = cv2.VideoCapture(str(video))
-    frames = []
-    while len(frames) < count:
-        read, image = capture.read()
-        if not read:
-            break
-        frames.append(np.asarray(image, np.uint8))
+    source = open_source(str(video))
+    frames = [frame.image for frame in islice(source, count)]
+    source.close()
     return frames
 
 

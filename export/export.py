@@ -103,7 +103,7 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
         )
         (folder / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         closed_loop = verify_closed_loop(model, Bundle.open(folder))
-    return Report(Bundle.open(out), differences, closed_loop)
+    return Report(Bundle(out, info), differences, closed_loop)
 
 
 def _check_replaceable(out: Path) -> None:

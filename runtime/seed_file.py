@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from stm_skeletons.errors import SeedError
+from stm_skeletons.errors import SeedError, one_line
 from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
 
@@ -98,7 +98,7 @@ def _read(path: Path) -> _File:
     except OSError as error:
         raise SeedError(f"cannot read the seed file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise SeedError(f"{path} is not JSON ({' '.join(str(error).split())})") from error
+        raise SeedError(f"{path} is not JSON ({one_line(error)})") from error
     try:
         return _File.model_validate(content)
     except ValidationError as error:

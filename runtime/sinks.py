@@ -6,6 +6,7 @@ A file appears under its name only when the block ends without an error; with on
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -40,43 +41,22 @@ class Sink(Protocol):
     ) -> None: ...
 
 
-class JsonLinesSink:
-    """One JSON object a line and frame, to a file or, for "-", to the standard output as it comes."""
+class _FileSink(ABC):
+    """A file that gets its name when the block ends without an error."""
 
     def __init__(self, path: str) -> None:
-        self._path = None if path == "-" else Path(path)
-        self._partial = None if self._path is None else partial_path(self._path)
-        self._file: TextIO = sys.stdout
+        self._path = Path(path)
+        self._partial = partial_path(self._path)
 
-    def __enter__(self) -> "JsonLinesSink":
-        if self._partial is not None:
-            try:
-                self._file = self._partial.open("w", encoding="utf-8")
-            except OSError as error:
-                raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
-        return self
-
-    def write(self, frame: Frame, parts: Parts) -> bool:
-        try:
-            self._file.write(parts.to_json_line(frame.number, frame.time) + "\n")
-            if self._path is None:
-                self._file.flush()
-        except BrokenPipeError:
-            # Whoever read our output has gone. Python would complain once more at exit, so the pipe is put aside.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return False
-        except OSError as error:
-            raise SinkError(f"cannot write {self._path or 'to the standard output'}: {error.strerror}") from error
-        return True
+    @abstractmethod
+    def _close(self, keep: bool) -> bool:
+        """Close the partial file; whether there is one to keep. Raises OSError or SinkError when it is not whole."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._path is None or self._partial is None:
-            return
         try:
-            self._file.close()
-            if error is None:
+            if self._close(keep=error is None):
                 os.replace(self._partial, self._path.resolve())
         except OSError as problem:
             raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
@@ -84,17 +64,63 @@ class JsonLinesSink:
             self._partial.unlink(missing_ok=True)
 
 
-class OverlaySink:
+class JsonLinesSink(_FileSink):
+    """One JSON object a line and frame, to a file."""
+
+    _file: TextIO
+
+    def __enter__(self) -> "JsonLinesSink":
+        try:
+            self._file = self._partial.open("w", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        try:
+            self._file.write(parts.to_json_line(frame.number, frame.time) + "\n")
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        return True
+
+    def _close(self, keep: bool) -> bool:
+        self._file.close()
+        return keep
+
+
+class StandardOutputSink:
+    """One JSON object a line and frame, to the standard output as it comes."""
+
+    def __enter__(self) -> "StandardOutputSink":
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        try:
+            print(parts.to_json_line(frame.number, frame.time), flush=True)
+        except BrokenPipeError:
+            # Whoever read our output has gone. Python would complain once more at exit, so the pipe is put aside.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return False
+        except OSError as error:
+            raise SinkError(f"cannot write to the standard output: {error.strerror}") from error
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+
+class OverlaySink(_FileSink):
     """A video of the frames with their parts drawn on them, of the first frame's size.
 
     The codecs take even sizes only: of an odd one the last row or column is cut off.
     """
 
     def __init__(self, path: str, frames_per_second: float) -> None:
-        self._path = Path(path)
-        if self._path.suffix.lower() not in CODECS:
+        if Path(path).suffix.lower() not in CODECS:
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
-        self._partial = partial_path(self._path)
+        super().__init__(path)
         self._frames_per_second = frames_per_second
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -112,19 +138,13 @@ class OverlaySink:
         self._written += 1
         return True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.release()
-                if error is None:
-                    self._check_whole()
-                    os.replace(self._partial, self._path.resolve())
-        except OSError as problem:
-            raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
-        finally:
-            self._partial.unlink(missing_ok=True)
+    def _close(self, keep: bool) -> bool:
+        if self._writer is None:
+            return False
+        self._writer.release()
+        if keep:
+            self._check_whole()
+        return keep
 
     def _open(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])

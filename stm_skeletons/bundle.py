@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from stm_skeletons.errors import BundleError
+from stm_skeletons.errors import BundleError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.skeleton import Skeleton
@@ -109,7 +109,6 @@ class BundleInfo(_Strict):
             ("query_encoder", "frame"): (self.height, self.width, 3),
             ("read_decoder", "maps"): (len(self.channels), *grid),
             ("read_decoder", "memory_valid"): (self.slots,),
-            ("memory_encoder", "maps"): (len(self.channels), *grid),
         }
         if self.has_keypoints:
             expected["read_decoder", "peaks"] = (joints, self.peaks, 3)
@@ -211,7 +210,7 @@ def _read_info(file: Path) -> BundleInfo:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{file} cannot be read as JSON ({_one_line(error)}); export or copy it again") from error
+        raise BundleError(f"{file} cannot be read as JSON ({one_line(error)}); export or copy it again") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise BundleError(f"{file} has format {found!r}, this version reads {FORMAT}; export the bundle again")
@@ -220,8 +219,4 @@ def _read_info(file: Path) -> BundleInfo:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{file} is not valid: {where}: {_one_line(first['msg'])}; export it again") from error
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+        raise BundleError(f"{file} is not valid: {where}: {one_line(first['msg'])}; export it again") from error

@@ -106,7 +106,7 @@ def run(
 
     from runtime.run import run as run_source
     from runtime.session import Session
-    from runtime.sinks import JsonLinesSink, OverlaySink, WindowSink
+    from runtime.sinks import JsonLinesSink, OverlaySink, StandardOutputSink, WindowSink
     from runtime.sources import open_source
 
     _keep_apart([source, seed], [parts, overlay])
@@ -117,7 +117,7 @@ def run(
         if window:
             sinks.append(WindowSink())
         if parts is not None:
-            sinks.append(JsonLinesSink(parts))
+            sinks.append(StandardOutputSink() if parts == "-" else JsonLinesSink(parts))
         if overlay is not None:
             sinks.append(OverlaySink(overlay, opened.frames_per_second))
         session = stack.enter_context(Session.open(model, backend, provider, threads))
@@ -196,7 +196,7 @@ def export(
     report = export_bundle(weights, out, options)
     for name, difference in report.graphs.items():
         print(f"{name}: within {difference:.1e} of PyTorch")
-    print(f"closed loop: maps within {report.closed_loop:.1e} of PyTorch")
+    print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
     print(f"wrote {out}")
 
 

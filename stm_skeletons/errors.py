@@ -15,6 +15,11 @@ The message is one line: what is wrong, where, and what to do. The command line 
 """
 
 
+def one_line(text: object, limit: int = 300) -> str:
+    """The text of an error, ours or another library's, without line breaks and not longer than ``limit``."""
+    return " ".join(str(text).split())[:limit]
+
+
 class StmError(Exception):
     """Base of all errors of this project; its text is one line meant for the user."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.bank import MemoryBank
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
-from stm_skeletons.errors import BackendError, BundleError
+from stm_skeletons.errors import BackendError, BundleError, one_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _WARNINGS_AND_WORSE = 3
@@ -30,7 +30,8 @@ class OnnxRuntimeBackend:
         graphs = info.graphs
         for graph in ("query_encoder", "read_decoder"):
             for spec in (*graphs[graph].inputs, *graphs[graph].outputs):
-                self._buffers.setdefault(spec.name, self._allocate(spec))
+                if spec.name not in self._buffers:
+                    self._buffers[spec.name] = self._allocate(spec)
         keys, values = self._buffers["memory_keys"], self._buffers["memory_values"]
         bank = MemoryBank.at(keys.address, values.address, info, keys.host.itemsize)
         self._query = self._bind("query_encoder", graphs["query_encoder"])
@@ -101,7 +102,7 @@ class OnnxRuntimeBackend:
         try:
             self._sessions[name].run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime raises types that it does not export
-            raise BackendError(f"ONNX Runtime failed in {name}: {_one_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
 
 
 def _checked_provider(provider: str) -> str:
@@ -125,7 +126,7 @@ def _open_session(bundle: Bundle, name: GraphName, device: str, threads: int | N
     try:
         session = onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime raises types that it does not export
-        raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {_one_line(error)}") from error
+        raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {one_line(error)}") from error
     if session.get_providers()[0] != PROVIDERS[device]:
         raise BackendError(f"ONNX Runtime could not start its {device} provider; 'stm-skeletons doctor' tells more")
     session.disable_fallback()
@@ -150,7 +151,3 @@ def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.Infere
 
 def _ort_type(dtype: str) -> str:
     return f"tensor({'float' if dtype == 'float32' else dtype})"
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stm_skeletons.errors import WeightsError
+from stm_skeletons.errors import WeightsError, one_line
 from stm_skeletons.files import whole_file
 from training.model import build
 from training.model.config import ModelConfig
@@ -51,7 +51,7 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
     try:
         recipe = Recipe.model_validate_json(metadata[_KEY])
     except ValidationError as error:
-        raise WeightsError(f"{path} has a damaged recipe: {' '.join(str(error).split())[:200]}") from error
+        raise WeightsError(f"{path} has a damaged recipe: {one_line(error)}") from error
     model = build(recipe.config)
     load_exactly(model, tensors, path)
     return model.eval(), recipe
