@@ -8,8 +8,9 @@ import argparse
 import torch
 
 from benchmarks.ratio import Ratio, time_in_turn
-from export.verify import TorchLoop, moving_picture
+from export.verify import moving_picture
 from runtime.session import Session
+from training.model.session import TorchSession
 from training.model.weights import load_weights
 
 
@@ -18,7 +19,7 @@ def compare(bundle: str, weights: str, frames: int, threads: int) -> Ratio:
     torch.set_num_threads(threads)
     model, _ = load_weights(weights)
     with Session.open(bundle, threads=threads) as session:
-        loop = TorchLoop(model, session.info.slots, session.info.every)
+        loop = TorchSession(model, session.info.slots, session.info.every)
         pictures = moving_picture(session.info.height, session.info.width, frames)
         return time_in_turn(session.step, loop.step, pictures)
 

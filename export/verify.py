@@ -13,8 +13,9 @@ from export.onnx_graphs import Traced
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import ExportError
-from stm_skeletons.memory_policy import readable_slots, write_slot
+from stm_skeletons.memory_policy import write_slot
 from training.model import SpaceTimeMemory
+from training.model.session import TorchSession
 
 GRAPH_BOUND = 1e-4
 """Largest difference between PyTorch and ONNX Runtime in a graph's output, relative to the output's largest value."""
@@ -70,13 +71,13 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
     """
     worst = 0.0
     slots, every = bundle.info.slots, bundle.info.every
-    loop = TorchLoop(model, slots, every)
+    loop = TorchSession(model, slots, every)
     with Session.open(bundle) as session:
         for number, frame in enumerate(moving_picture(bundle.info.height, bundle.info.width, LOOP_FRAMES)):
             session.step(frame)
-            expected = loop.step(frame)
+            loop.step(frame)
             slot = write_slot(number, slots, every)
-            ours, theirs = (session.maps(), *session.slot(slot)), (expected, *loop.slot(slot))
+            ours, theirs = (session.maps(), *session.slot(slot)), (loop.maps(), *loop.slot(slot))
             for name, found, wanted in zip(("maps", "key", "value"), ours, theirs, strict=True):
                 scale = 1.0 if name == "maps" else max(float(np.abs(wanted).max()), 1e-6)
                 difference = float(np.abs(found - wanted).max()) / scale
@@ -87,37 +88,6 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
                         f"(bound {LOOP_BOUND:.0e})"
                     )
     return worst
-
-
-class TorchLoop:
-    """The network in eager PyTorch with a memory of its own, frame by frame as the runtime runs it."""
-
-    def __init__(self, model: SpaceTimeMemory, slots: int, every: int) -> None:
-        self._model = model
-        self._slots = slots
-        self._every = every
-        self._number = 0
-        self._keys = self._values = torch.empty(0)
-
-    @torch.no_grad()
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A frame [H, W, 3] of the network's own size to its maps [C, H/4, W/4]."""
-        batch = torch.from_numpy(frame)[None]
-        query = self._model.encode_query(batch)
-        if self._number == 0:
-            self._keys = query.key.new_zeros(1, self._slots, *query.key.shape[1:])
-            self._values = query.value.new_zeros(1, self._slots, *query.value.shape[1:])
-        readable = readable_slots(self._number, self._slots, self._every)
-        maps = self._model(query, self._keys, self._values, torch.tensor([readable], dtype=query.key.dtype))
-        source = batch if self._model.memory_source == "frame" else query.features[self._model.memory_source]
-        slot = write_slot(self._number, self._slots, self._every)
-        self._keys[:, slot], self._values[:, slot] = self._model.encode_memory(source, maps)
-        self._number += 1
-        return maps[0].numpy()
-
-    def slot(self, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A slot's key [HW, Ck] and value [HW, Cv]."""
-        return self._keys[0, slot].numpy(), self._values[0, slot].numpy()
 
 
 def moving_picture(height: int, width: int, count: int) -> list[NDArray[np.uint8]]:

@@ -11,7 +11,7 @@ from runtime.backends.base import Backend
 from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.errors import BackendError, SeedError
 from stm_skeletons.geometry import FARTHEST, Letterbox, check_frame
-from stm_skeletons.maps import render_maps
+from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.memory_policy import readable_slots, write_slot
 from stm_skeletons.parts import Parts, assemble_parts
 
@@ -153,8 +153,7 @@ class Session:
         poses = seed.copy()
         poses[..., :2] = self._letterbox.to_network(seed[..., :2])
         rendered = render_maps(poses, self.info.skeleton, (self.info.height, self.info.width))
-        names = self.info.skeleton.channels
-        backend.write_maps(rendered[[names.index(name) for name in self.info.channels]])
+        backend.write_maps(select_channels(rendered, self.info.skeleton, self.info.channels))
         backend.memorise(0)
 
     def _to_parts(self, peaks: NDArray[np.float32], edge_scores: NDArray[np.float32]) -> Parts:

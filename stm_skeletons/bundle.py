@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from stm_skeletons.errors import BundleError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import STRIDE
+from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
 
 FORMAT = 1
@@ -99,7 +100,7 @@ class BundleInfo(_Strict):
     def _is_consistent(self) -> "BundleInfo":
         if missing := [name for name in GRAPH_NAMES if name not in self.graphs]:
             raise ValueError(f"graphs {', '.join(missing)} are not listed")
-        known = (self.skeleton.channels, ("mask", *self.skeleton.edge_names), ("mask",))
+        known = (self.skeleton.channels, ("mask", *self.skeleton.edge_names), (SKELETON_CHANNEL,))
         if self.channels not in known:
             raise ValueError("channels are not those of the skeleton")
         joints, edges = len(self.skeleton.joints), len(self.skeleton.edges)

@@ -6,6 +6,7 @@ exp(-||p - x||^2 / sigma^2). Edges use the distance to the segment, so they spre
 People are merged by maximum.
 """
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,12 @@ SIGMA = 7.0
 MASK_RADIUS = 0.1
 """Thickness of the outline mask: this share of the diagonal of the person's visible joints, on both sides of edges."""
 
-_CUT = 9.0  # exp(-9) = 1e-4: what lies further than 3 sigma away is nothing
+SKELETON_CHANNEL = "skeleton"
+"""Name of the one map of the original STM (paper section 3.1): the maximum over all keypoint and edge maps."""
+
+_REACH = 3.0  # sigmas; exp(-9) = 1e-4: what lies further away is nothing
+_FAR_OUT = 2000.0  # cells; OpenCV draws with 16-bit coordinates
+_TOGETHER = 8  # segments
 
 
 def render_maps(poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma: float = SIGMA) -> NDArray[np.float32]:
@@ -36,55 +42,107 @@ def render_maps(poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma
     """
     poses = np.asarray(poses, np.float32).reshape(-1, len(skeleton.joints), 3)
     visible = (poses[..., 2] > 0) & np.isfinite(poses[..., :2]).all(-1)
-    xy = np.where(visible[..., None], poses[..., :2], 0)
-    maps = np.zeros((len(skeleton.channels), size[0] // STRIDE, size[1] // STRIDE), np.float32)
-    if not len(poses):
-        return maps
-    centres_y, centres_x = (np.arange(n, dtype=np.float32) * STRIDE + STRIDE / 2 for n in maps.shape[1:])
-    for channel in range(len(skeleton.joints)):
-        points = xy[visible[:, channel], channel]
-        if len(points):
-            maps[1 + channel] = _keypoint_map(points, centres_x, centres_y, sigma)
-    radius = _mask_radius(xy, visible, sigma)
-    for channel, (a, b) in enumerate(skeleton.edges, start=1 + len(skeleton.joints)):
-        both = visible[:, a] & visible[:, b]
-        if both.any():
-            squared = _squared_distance_to_segments(xy[both, a], xy[both, b], centres_x, centres_y)
-            maps[channel] = _gaussian(squared.min(axis=0) / sigma**2)
-            inside = (squared < radius[both, None, None] ** 2).any(axis=0)
-            np.maximum(maps[0], inside, out=maps[0])
+    xy = np.where(visible[..., None], poses[..., :2], np.float32(0))
+    # Exponents first: the maximum over people, then one exponential for all.
+    maps = np.full((len(skeleton.channels), size[0] // STRIDE, size[1] // STRIDE), -np.inf, np.float32)
+    first_edge = 1 + len(skeleton.joints)
+    if visible.any():
+        people, joints = np.nonzero(visible)
+        _draw_points(maps, xy[people, joints], 1 + joints, sigma)
+        pairs = np.array(skeleton.edges)
+        people, edges = np.nonzero(visible[:, pairs].all(-1))
+        segments = xy[people[:, None], pairs[edges]]
+        _draw_segments(maps, segments, first_edge + edges, sigma)
+        np.exp(maps, out=maps)
+        maps[0] = _outlines(segments, _mask_radius(xy, visible, sigma)[people], maps.shape[1:])
+    else:
+        maps[:] = 0
     return maps
 
 
-def _gaussian(exponent: NDArray) -> NDArray:
-    return np.where(exponent < _CUT, np.exp(-exponent), np.float32(0))
+def select_channels(maps: NDArray, skeleton: Skeleton, channels: tuple[str, ...]) -> NDArray:
+    """Of maps [.., 1 + NK + NE, h, w] those that a network has, by name; see SKELETON_CHANNEL for the original STM."""
+    if channels == (SKELETON_CHANNEL,):
+        return maps[..., 1:, :, :].max(axis=-3, keepdims=True)
+    if channels == skeleton.channels:
+        return maps
+    return maps[..., [skeleton.channels.index(name) for name in channels], :, :]
 
 
-def _keypoint_map(points: NDArray, centres_x: NDArray, centres_y: NDArray, sigma: float) -> NDArray:
-    # The Gaussian is separable: two vectors a point, then one outer product.
-    along_x = _gaussian(((centres_x - points[:, :1]) / sigma) ** 2)
-    along_y = _gaussian(((centres_y - points[:, 1:]) / sigma) ** 2)
-    return (along_y[:, :, None] * along_x[:, None, :]).max(axis=0)
+def _centres(maps: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """x of every column and y of every row of cells, in network pixels."""
+    height, width = maps.shape[1:]
+    return tuple(np.arange(n, dtype=np.float32) * STRIDE + STRIDE / 2 for n in (width, height))
 
 
-def _squared_distance_to_segments(
-    start: NDArray, end: NDArray, centres_x: NDArray, centres_y: NDArray
-) -> NDArray[np.float32]:
-    """[N, 2] segments to [N, h, w] squared distances of every cell's centre, in network pixels squared."""
-    direction = end - start
-    length2 = np.maximum((direction**2).sum(1), 1e-6)[:, None, None]
-    from_x, from_y = centres_x - start[:, :1], centres_y - start[:, 1:]  # [N, w], [N, h]
-    # Position along the segment (0 at the start, 1 at the end) is affine in x and y: a sum of two vectors.
-    along = (from_y * direction[:, 1:])[:, :, None] / length2 + (from_x * direction[:, :1])[:, None, :] / length2
-    nearest = np.clip(along, 0, 1)
-    # |p - start - t d|^2 = |p - start|^2 - t (2 s - t) |d|^2 with s the unclipped position and t the clipped one.
-    along *= -2
-    along += nearest
-    along *= nearest
-    along *= length2
-    along += (from_y**2)[:, :, None]
-    along += (from_x**2)[:, None, :]
-    return np.maximum(along, 0, out=along)
+def _windows(maps: NDArray, low: NDArray, high: NDArray) -> NDArray[np.int64]:
+    """[N, 2] corners in network pixels to [N, 4] (left, right, top, bottom) of the cells between them."""
+    sides = [
+        np.searchsorted(centres, corner[:, axis])
+        for axis, centres in enumerate(_centres(maps))
+        for corner in (low, high)
+    ]
+    return np.stack(sides, axis=1)
+
+
+def _draw_points(maps: NDArray, points: NDArray, channels: NDArray, sigma: float) -> None:
+    """Exponents of Gaussians around [N, 2] points, each into its channel, only where it can be seen."""
+    centres_x, centres_y = _centres(maps)
+    along_x = ((centres_x - points[:, :1]) / sigma) ** 2
+    along_y = ((centres_y - points[:, 1:]) / sigma) ** 2
+    windows = _windows(maps, points - _REACH * sigma, points + _REACH * sigma)
+    for (left, right, top, bottom), channel, x, y in zip(
+        windows.tolist(), channels.tolist(), along_x, along_y, strict=True
+    ):
+        window = maps[channel, top:bottom, left:right]
+        np.maximum(window, -y[top:bottom, None] - x[left:right], out=window)
+
+
+def _draw_segments(maps: NDArray, segments: NDArray, channels: NDArray, sigma: float) -> None:
+    """Exponents around [N, 2, 2] segments, each into its channel, only where it can be seen.
+
+    Those that are seen in about equally large windows are computed together: fewer and larger steps of NumPy.
+    """
+    windows = _windows(maps, segments.min(1) - _REACH * sigma, segments.max(1) + _REACH * sigma)
+    size = windows[:, 1::2] - windows[:, ::2]  # columns, rows
+    by_area = np.argsort(size.prod(1))
+    for group in (by_area[i : i + _TOGETHER] for i in range(0, len(by_area), _TOGETHER)):
+        exponents = _segment_exponents(segments[group], windows[group, ::2], *size[group].max(0).tolist(), sigma)
+        for exponent, channel, (left, right, top, bottom) in zip(
+            exponents, channels[group].tolist(), windows[group].tolist(), strict=True
+        ):
+            window = maps[channel, top:bottom, left:right]
+            np.maximum(window, exponent[: bottom - top, : right - left], out=window)
+
+
+def _segment_exponents(segments: NDArray, first: NDArray, columns: int, rows: int, sigma: float) -> NDArray[np.float32]:
+    """[N, rows, columns]: minus squared distance to each of [N, 2, 2] segments in sigmas, of the cells from ``first``
+    [N, 2] (column, row) on."""
+    start, direction = segments[:, 0], segments[:, 1] - segments[:, 0]
+    length = np.sqrt((direction**2).sum(1, keepdims=True))
+    unit = np.where(length > 1e-3, direction / np.maximum(length, 1e-3), np.array([1, 0], np.float32))
+    corner = (first * STRIDE + STRIDE / 2 - start).astype(np.float32)
+    x = corner[:, :1] + np.arange(columns, dtype=np.float32) * STRIDE
+    y = corner[:, 1:] + np.arange(rows, dtype=np.float32) * STRIDE
+    # Along and across the segment both are affine in x and y: sums of two vectors.
+    along = (y * unit[:, 1:])[:, :, None] + (x * unit[:, :1])[:, None, :]
+    squared = (y * unit[:, :1])[:, :, None] - (x * unit[:, 1:])[:, None, :]
+    nearest = np.maximum(along, 0)
+    along -= np.minimum(nearest, length[:, :, None], out=nearest)
+    along *= along
+    squared *= squared
+    squared += along
+    squared *= -1 / sigma**2
+    return squared
+
+
+def _outlines(segments: NDArray, radii: NDArray, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """uint8 [h, w]: 1 in cells nearer than the radius to one of [N, 2, 2] segments, to half a cell."""
+    mask = np.zeros(size, np.uint8)
+    fixed_point = np.rint(np.clip((segments / STRIDE - 0.5), -_FAR_OUT, _FAR_OUT) * 16).astype(int).tolist()
+    for (start, end), thickness in zip(fixed_point, np.rint(2 * radii / STRIDE).astype(int).tolist(), strict=True):
+        cv2.line(mask, start, end, 1, max(thickness, 1), shift=4)
+    return mask
 
 
 def _mask_radius(xy: NDArray, visible: NDArray, sigma: float) -> NDArray[np.float32]:

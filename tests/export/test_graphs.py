@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.graphs import find_peaks, score_edges
 from stm_skeletons.maps import render_maps
 from stm_skeletons.skeleton import COCO17
+from training.model.parts import find_peaks, score_edges
 
 SIZE = (128, 160)
 positions = st.tuples(st.floats(8, SIZE[1] - 8), st.floats(8, SIZE[0] - 8))

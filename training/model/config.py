@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17, Skeleton
 
 
@@ -29,7 +30,7 @@ class ModelConfig(BaseModel):
         """Name of every map: 1 + NK + NE of them; 1 + NE for edges_only; 1 for stm, whose one map is the paper's
         section 3.1 map of all people's skeletons."""
         if self.variant == "stm":
-            return ("mask",)
+            return (SKELETON_CHANNEL,)
         if self.edges_only:
             return ("mask", *self.skeleton.edge_names)
         return self.skeleton.channels

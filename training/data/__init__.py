@@ -1,0 +1,1 @@
+"""What training and evaluation see: labelled pictures, sequences made of them, maps, and what makes them harder."""

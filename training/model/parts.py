@@ -1,0 +1,79 @@
+"""Peaks of keypoint maps and scores of edges: what the exported graphs compute from the maps, and evaluation too."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stm_skeletons.geometry import STRIDE
+
+EDGE_SAMPLES = 8
+"""Points along an edge, ends included, at which its map is read."""
+
+
+def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest local maxima of every map, refined below the cell by a parabola through the logarithms.
+
+    Args:
+        maps: [NK, h, w] in (0, 1).
+        count: K; must not exceed h * w.
+
+    Returns:
+        peaks [NK, K, 3]: x, y in network pixels, score, best first; the score is 0 where there are fewer maxima.
+        cells [NK, K, 2]: row and column of each peak's cell, as numbers of the maps' type.
+    """
+    joints, height, width = maps.shape
+    nudged = maps + _tie_breaker(height, width).to(maps)
+    highest = F.max_pool2d(nudged[None], 3, 1, 1).squeeze(0)
+    maxima = torch.where(nudged >= highest, maps, torch.zeros_like(maps)).reshape(joints, height * width)
+    scores, index = maxima.topk(count, dim=1)
+    row = torch.div(index, width, rounding_mode="trunc")
+    column = index - row * width
+    logs = torch.log(maps.clamp(min=1e-6)).reshape(joints, height * width)
+
+    centre = logs.gather(1, index)
+
+    def refine(position: Tensor, length: int, step: int) -> Tensor:
+        # A cell at the border lacks a neighbour: no refinement across it.
+        inside = (position > 0) & (position < length - 1)
+        before = logs.gather(1, torch.where(inside, index - step, index))
+        after = logs.gather(1, torch.where(inside, index + step, index))
+        return torch.where(inside, _vertex(before, centre, after), torch.zeros_like(centre))
+
+    dx, dy = refine(column, width, 1), refine(row, height, width)
+    cells = torch.stack([row, column], dim=-1).to(maps.dtype)
+    x = (cells[..., 1] + dx + 0.5) * STRIDE
+    y = (cells[..., 0] + dy + 0.5) * STRIDE
+    return torch.stack([x, y, scores], dim=-1), cells
+
+
+def _tie_breaker(height: int, width: int) -> Tensor:
+    """[h, w] a ramp of tiny steps: a joint right between two cells, or a saturated area, is one peak."""
+    return torch.arange(height * width).reshape(height, width) * 2e-7
+
+
+def _vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
+    """Where the parabola through three values at -1, 0 and 1 has its top: exact for the logarithm of a Gaussian."""
+    # The floor keeps rounding errors from moving the top of what is nearly flat; a joint's curvature is 0.1 to 1.
+    curvature = (2 * centre - before - after).clamp(min=1e-3)
+    return ((after - before) / (2 * curvature)).clamp(-0.5, 0.5)
+
+
+def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Mean of an edge's map along the straight line between every pair of peaks of its two joints.
+
+    Args:
+        maps: [NE, h, w].
+        starts, ends: [NE, K, 2] cells (row, column) of the peaks of the edge's first and second joint.
+
+    Returns:
+        [NE, K, K]
+    """
+    edges, _, width = maps.shape
+    count = starts.shape[1]
+    step = torch.linspace(0, 1, EDGE_SAMPLES).to(maps.dtype)
+    # [NE, K, K, samples, 2]; between cells of the map, so never outside it. The nearest cell is near enough: the
+    # maps are smooth at this stride.
+    points = starts[:, :, None, None] + (ends[:, None, :, None] - starts[:, :, None, None]) * step[:, None]
+    points = torch.floor(points + 0.5).to(torch.int64)
+    index = (points[..., 0] * width + points[..., 1]).reshape(edges, count * count * EDGE_SAMPLES)
+    return maps.flatten(1).gather(1, index).reshape(edges, count, count, EDGE_SAMPLES).mean(dim=-1)

@@ -1,0 +1,82 @@
+"""The network in eager PyTorch, frame by frame with a memory of its own, as the runtime runs a bundle."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stm_skeletons.maps import render_maps, select_channels
+from stm_skeletons.memory_policy import readable_slots, write_slot
+from training.model.network import QueryEncoding, SpaceTimeMemory
+
+
+class TorchSession:
+    """``runtime.Session``'s way through a video (seed, step, maps, reset) with the network's own arithmetic.
+
+    Frames already have the network's size; poses are in network pixels.
+    """
+
+    def __init__(self, model: SpaceTimeMemory, slots: int = 6, every: int = 5) -> None:
+        """
+        Args:
+            model: in evaluation mode, on any device.
+            slots: places in memory: the first frame, the previous one and a ring of the rest.
+            every: the ring takes every n-th frame.
+        """
+        self._model = model
+        self._slots = slots
+        self._every = every
+        self._number = 0
+        self._seed: NDArray | None = None
+        self._keys = self._values = self._maps = torch.empty(0)
+
+    def reset(self) -> None:
+        """Forget everything; the next frame is the first."""
+        self._number = 0
+        self._seed = None
+
+    def seed(self, poses: NDArray) -> None:
+        """Start anew with these people, [people, NK, 3] x, y, visibility, in the next frame.
+
+        They are memorised with that frame in slot 0; the frame's maps are then read with it.
+        """
+        self.reset()
+        self._seed = poses
+
+    @torch.no_grad()
+    def step(self, frame: NDArray[np.uint8]) -> None:
+        """Detect in the next frame [H, W, 3] BGR, then memorise it."""
+        batch = torch.from_numpy(frame)[None].to(next(self._model.parameters()).device)
+        query = self._model.encode_query(batch)
+        if self._number == 0:
+            self._keys = query.key.new_zeros(1, self._slots, *query.key.shape[1:])
+            self._values = query.value.new_zeros(1, self._slots, *query.value.shape[1:])
+        source = batch if self._model.memory_source == "frame" else query.features[self._model.memory_source]
+        if self._seed is not None:
+            self._memorise(0, source, self._rendered_seed(frame.shape[:2], self._seed).to(query.key))
+            self._maps = self._read(query, (True,) + (False,) * (self._slots - 1))
+            self._seed = None
+        else:
+            self._maps = self._read(query, readable_slots(self._number, self._slots, self._every))
+            self._memorise(write_slot(self._number, self._slots, self._every), source, self._maps)
+        self._number += 1
+
+    def maps(self) -> NDArray[np.float32]:
+        """The maps [C, H/4, W/4] of the latest frame; the network's configuration names them."""
+        return self._maps[0].cpu().numpy()
+
+    def slot(self, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A slot's key [HW, Ck] and value [HW, Cv]."""
+        return self._keys[0, slot].cpu().numpy(), self._values[0, slot].cpu().numpy()
+
+    def _read(self, query: QueryEncoding, readable: tuple[bool, ...]) -> Tensor:
+        valid = torch.tensor([readable], dtype=query.key.dtype, device=query.key.device)
+        return self._model(query, self._keys, self._values, valid)
+
+    def _memorise(self, slot: int, source: Tensor, maps: Tensor) -> None:
+        self._keys[:, slot], self._values[:, slot] = self._model.encode_memory(source, maps)
+
+    def _rendered_seed(self, size: tuple[int, ...], poses: NDArray) -> Tensor:
+        config = self._model.config
+        rendered = render_maps(poses, config.skeleton, (size[0], size[1]))
+        return torch.from_numpy(select_channels(rendered, config.skeleton, config.channels))[None]
