@@ -8,7 +8,10 @@
     |-- SkeletonError    an unknown skeleton, or one that contradicts itself
     |-- BundleError      a bundle is missing, damaged, of another version or inconsistent
     |-- BackendError     a backend or provider is unknown, not installed or refuses the work
-    |-- WeightsError     a weights file is missing, damaged or belongs to another network
+    |-- WeightsError     a weights file or checkpoint is missing, damaged or belongs to another network
+    |-- DataError        a data set, picture or annotation file is missing, damaged or empty
+    |-- RecipeError      a training recipe is missing, malformed or contradicts itself
+    |-- TrainingError    training cannot go on
     `-- ExportError      an export cannot be done or did not pass its checks
 
 The message is one line: what is wrong, where, and what to do. The command line prints it and exits with 2.
@@ -53,7 +56,19 @@ class BackendError(StmError):
 
 
 class WeightsError(StmError):
-    """A weights file is missing, damaged or belongs to another network."""
+    """A weights file or checkpoint is missing, damaged or belongs to another network."""
+
+
+class DataError(StmError):
+    """A data set, picture or annotation file is missing, damaged or empty."""
+
+
+class RecipeError(StmError):
+    """A training recipe is missing, malformed or contradicts itself."""
+
+
+class TrainingError(StmError):
+    """Training cannot go on: the loss is no number, or the devices do not fit."""
 
 
 class ExportError(StmError):

@@ -89,3 +89,5 @@ class DataSet:
     videos: tuple[Video, ...] = ()
     pseudo: bool = False
     """Labelled by a teacher network, not by people."""
+    problems: tuple[str, ...] = ()
+    """What was left out and why, one line each, for the person who started the command."""
