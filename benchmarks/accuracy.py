@@ -17,14 +17,15 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from benchmarks.keypoint_f1 import BODY_JOINTS, Sample, Score, best_f1
 from runtime.session import Session
 from stm_skeletons.geometry import STRIDE, Letterbox
 from stm_skeletons.skeleton import COCO17
+from training.evaluation.keypoints import BODY_JOINTS, Score, best_score, count_keypoints, sweep_scores, zeros
 
 HEAT_MAPS = "StatefulPartitionedCall/Sigmoid_1:0"
 """MoveNet MultiPose's inner tensor [1, 17, H/4, W/4]."""
 LOWEST_SCORE = 0.05
+THRESHOLDS = np.arange(0.05, 0.955, 0.01)
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class LabelledImage:
 
 
 def compare(bundle: str, coco: Path, movenet: Path) -> dict[str, Score]:
-    """Best F1 of the bundle and of MoveNet's heat maps on the labelled images of a COCO folder."""
+    """Best F1, one to one, of the bundle and of MoveNet's heat maps on the labelled images of a COCO folder."""
     heat_maps = MoveNetHeatMaps(movenet)
-    samples: dict[str, list[Sample]] = {"bundle": [], "movenet": []}
+    counts = {"bundle": zeros(len(THRESHOLDS)), "movenet": zeros(len(THRESHOLDS))}
     with Session.open(bundle, min_score=LOWEST_SCORE) as session:
         for labelled in load_coco(coco):
             size = (labelled.image.shape[1], labelled.image.shape[0])
@@ -54,9 +55,9 @@ def compare(bundle: str, coco: Path, movenet: Path) -> dict[str, Score]:
             for joint in BODY_JOINTS:
                 column = labelled.people[:, COCO17.joints.index(joint)]
                 truth = letterbox.to_network(column[column[:, 2] > 0, :2])
-                samples["bundle"].append(Sample(truth, ours[joint]))
-                samples["movenet"].append(Sample(truth, theirs[joint]))
-    return {name: best_f1(found) for name, found in samples.items()}
+                counts["bundle"] += count_keypoints(truth, ours[joint], THRESHOLDS)
+                counts["movenet"] += count_keypoints(truth, theirs[joint], THRESHOLDS)
+    return {name: best_score(sweep_scores(found, THRESHOLDS, "one_to_one")) for name, found in counts.items()}
 
 
 def load_coco(folder: Path) -> list[LabelledImage]:

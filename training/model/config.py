@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17, Skeleton
@@ -18,11 +18,15 @@ class ModelConfig(BaseModel):
     skeleton: Skeleton = COCO17
     edges_only: bool = False
     """Drop the keypoint maps (paper section 3.2); ``resnet50`` only."""
+    width: float = Field(1.0, gt=0, le=1)
+    """Share of the paper's channels in every layer; below 1 for small-scale experiments, not for ``edge``."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
         if self.edges_only and self.variant != "resnet50":
             raise ValueError(f"edges_only is for resnet50, not for {self.variant}")
+        if self.width != 1 and self.variant == "edge":
+            raise ValueError("width is for resnet50 and stm, not for edge")
         return self
 
     @cached_property

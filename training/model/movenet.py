@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.model.network import RARE
+
 STEM_CHANNELS = 48
 # (hidden, out, stride) of every inverted residual; the first has no expansion.
 BLOCKS = (
@@ -33,10 +35,6 @@ FPN_CHANNELS = {"p4": 64, "p3": 32, "p2": 24}
 HEAD_CHANNELS = 96
 MATCHING_BLOCK, MATCHING_CHANNELS = 10, 144
 """The block at stride 16 whose features match best between frames (by cosine nearest neighbour)."""
-
-
-RARE = -4.6
-"""Starting bias of maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
 
 
 class InvertedResidual(nn.Module):

@@ -15,6 +15,8 @@ from training.model.config import ModelConfig
 
 MASKED = -3e4
 """Added to the logits of a slot that may not be read: exp underflows to 0, and FP16 can hold it."""
+RARE = -4.6
+"""Starting bias of maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
 
 
 @dataclass(frozen=True)

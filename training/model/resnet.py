@@ -53,18 +53,18 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """The stem and the first three stages; ``inputs`` channels in."""
+    """The stem and the first three stages; ``inputs`` channels in, ``width`` channels after the stem."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, 64, 7, 2, 3, bias=False)
-        self.bn1 = FrozenBatchNorm2d(64)
-        self.layer1 = _stage(64, 64, blocks=3, stride=1)
-        self.layer2 = _stage(256, 128, blocks=4, stride=2)
-        self.layer3 = _stage(512, 256, blocks=6, stride=2)
+        self.conv1 = nn.Conv2d(inputs, width, 7, 2, 3, bias=False)
+        self.bn1 = FrozenBatchNorm2d(width)
+        self.layer1 = _stage(width, width, blocks=3, stride=1)
+        self.layer2 = _stage(4 * width, 2 * width, blocks=4, stride=2)
+        self.layer3 = _stage(8 * width, 4 * width, blocks=6, stride=2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, inputs, H, W] to features of strides 4, 8 and 16 with 256, 512 and 1024 channels."""
+        """[B, inputs, H, W] to features of strides 4, 8 and 16 with 4, 8 and 16 times ``width`` channels."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         stride_4 = self.layer1(x)
         stride_8 = self.layer2(stride_4)

@@ -9,12 +9,16 @@ from torch import Tensor, nn
 
 from stm_skeletons.geometry import STRIDE
 from training.model.config import ModelConfig
-from training.model.network import QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
-from training.model.resnet import ResNet50
+from training.model.network import RARE, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
+from training.model.resnet import Bottleneck, ResNet50
 
+STEM_CHANNELS = 64
+"""Of the paper's network, as are the next three; ``ModelConfig.width`` scales them."""
 KEY_CHANNELS = 128
 VALUE_CHANNELS = 512
 DECODER_CHANNELS = 256
+_RESIDUAL_SCALE = 0.25
+"""What fresh residual branches add at first: without working batch normalisation the signal would grow past use."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,12 +34,17 @@ class STMSkeletons(SpaceTimeMemory):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         maps = len(config.channels)
-        self.query_encoder = ResNet50(inputs=3)
+        stem, key, value, decoder = (
+            max(4, round(channels * config.width))
+            for channels in (STEM_CHANNELS, KEY_CHANNELS, VALUE_CHANNELS, DECODER_CHANNELS)
+        )
+        self.query_encoder = ResNet50(inputs=3, width=stem)
         # One stem over frame and maps together: the sum of STM's separate stems is the same arithmetic.
-        self.memory_encoder = ResNet50(inputs=3 + maps)
-        self.query_head = KeyValue()
-        self.memory_head = KeyValue()
-        self.decoder = Decoder(maps)
+        self.memory_encoder = ResNet50(inputs=3 + maps, width=stem)
+        self.query_head = KeyValue(16 * stem, key, value)
+        self.memory_head = KeyValue(16 * stem, key, value)
+        self.decoder = Decoder(value, stem, decoder, maps)
+        self.apply(_start)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         stride_4, stride_8, stride_16 = self.query_encoder(_normalise(frame, self.decoder.predict.weight))
@@ -62,13 +71,28 @@ def _normalise(frame: Tensor, like: Tensor) -> Tensor:
     return (frame - 255 * mean) / (255 * std)
 
 
+def _start(module: nn.Module) -> None:
+    """Fresh weights that keep the signal's size through the layers, normalisation being frozen."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, Bottleneck):
+        module.bn3.weight.fill_(_RESIDUAL_SCALE)
+    elif isinstance(module, ResidualBlock):
+        module.conv2.weight.data.mul_(_RESIDUAL_SCALE)
+    elif isinstance(module, Decoder):
+        module.predict.weight.data.mul_(_RESIDUAL_SCALE)
+        nn.init.constant_(module.predict.bias, RARE)
+
+
 class KeyValue(nn.Module):
     """3x3 convolutions to key and value, token-major."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int, key: int, value: int) -> None:
         super().__init__()
-        self.key = nn.Conv2d(1024, KEY_CHANNELS, 3, padding=1)
-        self.value = nn.Conv2d(1024, VALUE_CHANNELS, 3, padding=1)
+        self.key = nn.Conv2d(inputs, key, 3, padding=1)
+        self.value = nn.Conv2d(inputs, value, 3, padding=1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return to_tokens(self.key(features)), to_tokens(self.value(features))
@@ -77,13 +101,13 @@ class KeyValue(nn.Module):
 class Decoder(nn.Module):
     """Refines from stride 16 to stride 4 with the query encoder's features; predicts one logit a map."""
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, value: int, stem: int, channels: int, maps: int) -> None:
         super().__init__()
-        self.convert = nn.Conv2d(2 * VALUE_CHANNELS, DECODER_CHANNELS, 3, padding=1)
-        self.residual = ResidualBlock()
-        self.refine_8 = Refine(512)
-        self.refine_4 = Refine(256)
-        self.predict = nn.Conv2d(DECODER_CHANNELS, maps, 3, padding=1)
+        self.convert = nn.Conv2d(2 * value, channels, 3, padding=1)
+        self.residual = ResidualBlock(channels)
+        self.refine_8 = Refine(8 * stem, channels)
+        self.refine_4 = Refine(4 * stem, channels)
+        self.predict = nn.Conv2d(channels, maps, 3, padding=1)
 
     def forward(self, memory: Tensor, stride_8: Tensor, stride_4: Tensor) -> Tensor:
         x = self.residual(self.convert(memory))
@@ -95,11 +119,11 @@ class Decoder(nn.Module):
 class Refine(nn.Module):
     """Doubles the resolution and adds encoder features."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
-        self.convert = nn.Conv2d(inputs, DECODER_CHANNELS, 3, padding=1)
-        self.skip_residual = ResidualBlock()
-        self.merge_residual = ResidualBlock()
+        self.convert = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.skip_residual = ResidualBlock(channels)
+        self.merge_residual = ResidualBlock(channels)
 
     def forward(self, features: Tensor, coarse: Tensor) -> Tensor:
         skip = self.skip_residual(self.convert(features))
@@ -109,10 +133,10 @@ class Refine(nn.Module):
 class ResidualBlock(nn.Module):
     """Pre-activation residual block of two 3x3 convolutions."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1)
-        self.conv2 = nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))

@@ -18,7 +18,7 @@ from training.model.network import SpaceTimeMemory
 _KEY = "stm_skeletons"
 
 
-class Recipe(BaseModel):
+class Provenance(BaseModel):
     """How a network came to be; saved with its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,17 +31,17 @@ class Recipe(BaseModel):
 
 
 def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
-    """Write a network's weights and recipe, whole or not at all. Raises SinkError."""
-    recipe = Recipe(config=model.config, origin=origin, training=training or {})
+    """Write a network's weights and where they came from, whole or not at all. Raises SinkError."""
+    provenance = Provenance(config=model.config, origin=origin, training=training or {})
     # One key: safetensors writes several in no fixed order, and the same weights are to have the same hash.
-    metadata = {_KEY: recipe.model_dump_json()}
+    metadata = {_KEY: provenance.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with whole_file(Path(path)) as partial:
         partial.write_bytes(save(tensors, metadata))  # safetensors' own writer makes files that only the owner reads
 
 
-def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
-    """The network in a weights file, in evaluation mode on the CPU, and its recipe.
+def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Provenance]:
+    """The network in a weights file, in evaluation mode on the CPU, and where it came from.
 
     Raises WeightsError when the file is missing, damaged, not ours, or its tensors are not the network's.
     """
@@ -49,12 +49,12 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Recipe]:
     if _KEY not in metadata:
         raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
     try:
-        recipe = Recipe.model_validate_json(metadata[_KEY])
+        provenance = Provenance.model_validate_json(metadata[_KEY])
     except ValidationError as error:
         raise WeightsError(f"{path} has a damaged recipe: {one_line(error)}") from error
-    model = build(recipe.config)
+    model = build(provenance.config)
     load_exactly(model, tensors, path)
-    return model.eval(), recipe
+    return model.eval(), provenance
 
 
 def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:

@@ -1,0 +1,258 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.skeleton import COCO17, POSETRACK15
+from training.data.coco import read_coco
+from training.data.joints import joint_columns
+from training.data.labels import LABELLED
+
+# pycocotools 2.0.11 with NumPy 2, whenever it decodes run-length codes.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+POSETRACK_NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
+BODY = [*POSETRACK15.joints[:1], *POSETRACK15.joints[3:]]
+
+
+def test_thirteen_joints_are_common_to_both_skeletons():
+    for names, skeleton in ((POSETRACK_NAMES, COCO17), (list(COCO17.joints), POSETRACK15)):
+        index, sourced = joint_columns(names, skeleton)
+        assert [joint for joint, has in zip(skeleton.joints, sourced, strict=True) if has] == BODY
+        assert all(names[i] == joint for i, joint in zip(index, skeleton.joints, strict=True) if i >= 0)
+        assert (index[~sourced] == -1).all()
+    assert joint_columns(COCO17.joints, COCO17)[1].all()
+    assert joint_columns(POSETRACK_NAMES, POSETRACK15)[1].all()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["nose", "tail"], "tail"), (["nose", "nose"], "twice"), ([], "none"), (["left_eye"], "none of the joints")],
+)
+def test_joints_that_fit_no_skeleton(names: list[str], message: str):
+    with pytest.raises(DataError, match=message):
+        joint_columns(names, POSETRACK15)
+
+
+def test_the_shared_images(shared: Path):
+    data = read_coco(shared / "coco" / "person_keypoints_train.json", shared / "coco" / "images", COCO17)
+    assert len(data.pictures) == 53
+    labelled = [(picture.poses[..., 2] == LABELLED).any(axis=1) for picture in data.pictures]
+    assert sum(some.sum() for some in labelled) == 143
+    assert sum(len(some) for some in labelled) == 143 + 93
+    assert sum(len(p.ignored.run_lengths) + len(p.ignored.polygons) for p in data.pictures) == 8
+    assert data.sourced.all()
+    assert data.problems == ()
+    for picture in data.pictures:
+        assert picture.poses.shape[1:] == (17, 3)
+        assert picture.boxes.shape == (len(picture.poses), 4)
+        assert (picture.boxes[:, 2:] > picture.boxes[:, :2]).all()
+        assert (picture.poses[picture.poses[..., 2] != LABELLED] == 0).all()
+
+
+def test_masks_of_the_shared_images_cover_their_joints(shared: Path):
+    data = read_coco(shared / "coco" / "person_keypoints_train.json", shared / "coco" / "images", COCO17)
+    covered = []
+    for picture in data.pictures:
+        assert picture.masks is not None
+        area = picture.masks.draw(picture.size)
+        assert area.shape == picture.size[::-1]
+        x, y = picture.poses[picture.poses[..., 2] == LABELLED, :2].astype(int).T
+        covered += list(area[np.clip(y, 0, area.shape[0] - 1), np.clip(x, 0, area.shape[1] - 1)])
+        assert 0 < area.mean() < 1
+        if picture.ignored.run_lengths:
+            assert 0 < picture.ignored.draw(picture.size).mean() < 1
+    assert np.mean(covered) > 0.85
+
+
+def keypoints(x: float, y: float, visibility: int = 2) -> list[float]:
+    return [x, y, visibility] * 17
+
+
+def note(number: int, image: int, **fields) -> dict:
+    base = {"id": number, "image_id": image, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 0}
+    square = [[10.0, 20.0, 40.0, 20.0, 40.0, 60.0, 10.0, 60.0]]
+    return {**base, "segmentation": square, "keypoints": keypoints(15, 25), **fields}
+
+
+def content() -> dict:
+    return {
+        "categories": [
+            {"id": 1, "name": "person", "keypoints": list(COCO17.joints)},
+            {"id": 18, "name": "dog"},
+        ],
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in range(1, 6)],
+        "annotations": [
+            note(1, 1),
+            note(2, 1, keypoints=keypoints(0, 0, 0)),
+            note(3, 2, keypoints=[50, 60, 1] + [0, 0, 0] * 16),
+            note(4, 3, category_id=18),
+            note(5, 4, keypoints=keypoints(0, 0, 0)),
+            note(6, 5),
+            note(7, 5, iscrowd=1, segmentation={"size": [80, 100], "counts": [4000, 400, 3600]}),
+        ],
+    }
+
+
+def write(tmp_path: Path, written: object) -> Path:
+    for i in range(1, 6):
+        (tmp_path / f"{i}.jpg").touch()
+    path = tmp_path / "coco.json"
+    path.write_text(written if isinstance(written, str) else json.dumps(written))
+    return path
+
+
+def read(tmp_path: Path, written: object):
+    return read_coco(write(tmp_path, written), tmp_path, COCO17)
+
+
+def test_people_crowds_and_pictures_that_teach_nothing(tmp_path: Path):
+    data = read(tmp_path, content())
+    assert [picture.picture.path.name for picture in data.pictures] == ["1.jpg", "2.jpg", "5.jpg"]
+    two, one, crowd = data.pictures
+    np.testing.assert_array_equal(two.poses[0], [[15, 25, 1]] * 17)
+    assert (two.poses[1] == 0).all()
+    np.testing.assert_array_equal(two.boxes, [[10, 20, 40, 60]] * 2)
+    assert list(two.tracks) == [-1, -1]
+    np.testing.assert_array_equal(one.poses[0, :2], [[50, 60, 1], [0, 0, 0]])
+    assert len(crowd.poses) == 1
+    assert crowd.ignored.draw((100, 80)).sum() == 400
+    assert crowd.masks is not None
+    assert crowd.masks.draw((100, 80))[40, 20] == 1
+    assert len(data.problems) == 1
+    assert "4.jpg" in data.problems[0]
+
+
+def test_a_person_without_segmentation_leaves_the_picture_without_masks(tmp_path: Path):
+    for number, segmentation in enumerate([[], None, [[1, 2, 3]], [["x"] * 6], {"size": [8, 8], "counts": [64]}, 7]):
+        changed = content()
+        changed["annotations"][0]["segmentation"] = segmentation
+        data = read(tmp_path, changed)
+        assert data.pictures[0].masks is None
+        assert data.pictures[1].masks is not None
+        assert any("annotation 1" in problem for problem in data.problems) == (number > 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(share=st.floats(0, 1), seed=st.integers(0, 99), smooth=st.integers(0, 3))
+def test_compressed_run_lengths_are_read_as_pycocotools_wrote_them(
+    tmp_path_factory: pytest.TempPathFactory, share: float, seed: int, smooth: int
+):
+    area = (np.random.default_rng(seed).random((80, 100)) < share).astype(np.uint8)
+    area = np.asfortranarray(area.repeat(smooth + 1, axis=0)[:80])
+    code: Any = mask.encode(area)
+    changed = content()
+    changed["annotations"][6]["segmentation"] = {"size": [80, 100], "counts": code["counts"].decode()}
+    ignored = read(tmp_path_factory.mktemp("coco"), changed).pictures[2].ignored
+    np.testing.assert_array_equal(ignored.draw((100, 80)), area)
+
+
+@pytest.mark.parametrize("counts", [[], "", "0", "o" * 50, [4000, -400, 4400], [9999], ["x"], None, "~~~~", "\u00e9"])
+def test_a_crowd_without_a_usable_segmentation_is_ignored_within_its_box(tmp_path: Path, counts: object):
+    changed = content()
+    changed["annotations"][6]["segmentation"] = {"size": [80, 100], "counts": counts}
+    ignored = read(tmp_path, changed).pictures[2].ignored.draw((100, 80))
+    assert ignored[40, 20] == 1
+    assert ignored[5, 5] == 0
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-1e9", "1e400"])
+def test_a_bad_number_costs_its_joint_only(tmp_path: Path, bad: str):
+    data = read(tmp_path, json.dumps(content()).replace("[15, 25, 2,", f"[{bad}, 25, 2,", 1))
+    pose = data.pictures[0].poses[0]
+    assert np.isfinite(pose).all()
+    assert pose[0, 2] != LABELLED
+    assert (pose[1:, 2] == LABELLED).all()
+    assert any(problem.startswith("1 joints") and "annotation 1" in problem for problem in data.problems)
+
+
+def test_joints_outside_the_picture_stay_and_are_counted(tmp_path: Path):
+    changed = content()
+    changed["annotations"][0]["keypoints"][:3] = [-5, 25, 2]
+    data = read(tmp_path, changed)
+    np.testing.assert_array_equal(data.pictures[0].poses[0, 0], [-5, 25, LABELLED])
+    assert any(problem.startswith("1 labelled joints outside") for problem in data.problems)
+
+
+@pytest.mark.parametrize("bbox", [None, [], [1, 2, 3], [float("nan")] * 4, [1, 2, -3, 4], "none"])
+def test_without_a_box_a_person_is_around_its_joints_or_anywhere(tmp_path: Path, bbox: object):
+    changed = content()
+    changed["annotations"][0]["keypoints"][:6] = [20, 30, 2, 40, 60, 2]
+    for i in (0, 1):
+        changed["annotations"][i]["bbox"] = bbox
+    data = read(tmp_path, changed)
+    left, top, right, bottom = data.pictures[0].boxes[0]
+    assert left < 15
+    assert top < 25
+    assert right > 40
+    assert bottom > 60
+    np.testing.assert_array_equal(data.pictures[0].boxes[1], [0, 0, 100, 80])
+    assert any(problem.startswith("2 people without a usable box") for problem in data.problems)
+
+
+def test_missing_pictures(tmp_path: Path):
+    path = write(tmp_path, content())
+    (tmp_path / "2.jpg").unlink()
+    data = read_coco(path, tmp_path, COCO17)
+    assert len(data.pictures) == 2
+    assert any(problem.startswith("1 of 4 labelled") and "2.jpg" in problem for problem in data.problems)
+    for name in ("1.jpg", "4.jpg"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"3 of 4 labelled pictures are missing under {tmp_path}, .*1.jpg"):
+        read_coco(path, tmp_path, COCO17)
+
+
+def change(edit: Callable[[dict], object]) -> dict:
+    changed = content()
+    edit(changed)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (json.dumps(content())[:700], "not JSON, or cut short"),
+        ("", "not JSON"),
+        ("[1, 2]", "holds a list"),
+        ("[" * 100_000, "not JSON"),
+        ({"images": []}, "no list 'annotations'"),
+        ({**content(), "images": [3]}, "no list 'images' of objects"),
+        (change(lambda c: c["images"].append(c["images"][0])), "two entries of image 1"),
+        (change(lambda c: c["annotations"].append(c["annotations"][2])), "two entries of annotation 3"),
+        (change(lambda c: c["annotations"][0].pop("id")), "annotation number 0"),
+        (change(lambda c: c["annotations"][0].update(image_id=99)), "annotation 1 is of image 99"),
+        (change(lambda c: c["annotations"][0].update(image_id=[1])), "annotation 1 is of image"),
+        (change(lambda c: c["annotations"][0].update(category_id=7)), "annotation 1 has category 7"),
+        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "annotation 1 are not 51 numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=["x"] * 51)), "annotation 3 are not all numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=[[1]] * 51)), "annotation 3 are not all numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=[10**400] * 51)), "annotation 3 are not all numbers"),
+        (change(lambda c: c["images"][1].pop("width")), "image 2 has no width"),
+        (change(lambda c: c["images"][1].update(height=0)), "image 2 has no width and height"),
+        (change(lambda c: c["images"][1].pop("file_name")), "image 2 has no file_name"),
+        (change(lambda c: c["categories"][0].pop("keypoints")), "0 categories with keypoints"),
+        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "coco.json: other joints .* tail"),
+        (change(lambda c: c["categories"][0].update(keypoints=[1, 2])), "not a list of names"),
+    ],
+)
+def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path, written)
+    assert "coco.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(DataError, match="cannot read the annotations"):
+        read_coco(tmp_path / "none.json", tmp_path, COCO17)
+
+
+def test_a_file_of_nobody_is_read(tmp_path: Path):
+    assert read(tmp_path, {**content(), "annotations": []}).pictures == ()

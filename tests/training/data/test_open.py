@@ -1,0 +1,155 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.skeleton import COCO17, POSETRACK15
+from training.data.labels import DataSet
+from training.data.open import open_data
+
+
+def names(data: DataSet) -> set[str]:
+    return {labelled.picture.path.name for labelled in data.pictures}
+
+
+def coco(images: list[int]) -> dict:
+    return {
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
+        "images": [{"id": i, "file_name": f"{i:012}.jpg", "width": 100, "height": 80} for i in images],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 9, 9], "keypoints": [5, 6, 2] * 17}
+            for i in images
+        ],
+    }
+
+
+def write_coco(annotations: Path, folder: Path, images: list[int]) -> None:
+    annotations.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    annotations.write_text(json.dumps(coco(images)))
+    for i in images:
+        (folder / f"{i:012}.jpg").touch()
+
+
+def write_posetrack(annotations: Path, root: Path, videos: list[str]) -> None:
+    annotations.mkdir(parents=True, exist_ok=True)
+    for video in videos:
+        files = [f"images/{video}/{i:06}.jpg" for i in range(3)]
+        (root / "images" / video).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (root / file).touch()
+        content = {
+            "categories": [{"id": 1, "keypoints": list(POSETRACK15.joints)}],
+            "images": [{"id": i, "file_name": file, "width": 64, "height": 48} for i, file in enumerate(files)],
+            "annotations": [],
+        }
+        (annotations / f"{video}.json").write_text(json.dumps(content))
+
+
+def test_coco_in_its_own_layout(tmp_path: Path):
+    for split, images in (("train", [1, 2, 3]), ("val", [4, 5])):
+        annotations = tmp_path / "annotations" / f"person_keypoints_{split}2017.json"
+        write_coco(annotations, tmp_path / f"{split}2017", images)
+    train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
+    assert train.name == "coco train"
+    assert len(train.pictures) == 3
+    assert len(val.pictures) == 2
+    assert train.problems == val.problems == ()
+    # Only one part's pictures are there, as the annotations come in one archive: then that part is divided.
+    shutil.rmtree(tmp_path / "train2017")
+    train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
+    assert names(train) | names(val) == {f"{i:012}.jpg" for i in (4, 5)}
+    assert not names(train) & names(val)
+    assert "only part" in train.problems[-1]
+
+
+def test_the_shared_images_are_divided(shared: Path):
+    train, val = (open_data("coco", shared / "coco", split, POSETRACK15) for split in ("train", "val"))
+    assert len(names(train)) + len(names(val)) == 53
+    assert not names(train) & names(val)
+    assert 4 <= len(val.pictures) <= 20
+    other = open_data("coco", shared / "coco", "val", POSETRACK15, seed=1)
+    assert names(other) != names(val)
+    assert names(open_data("coco", shared / "coco", "val", POSETRACK15, holdout=0.5)) > names(val)
+    assert len(open_data("coco", shared / "coco", "train", POSETRACK15, holdout=0).pictures) == 53
+    with pytest.raises(DataError, match=r"val part of the coco data .* no labelled pictures"):
+        open_data("coco", shared / "coco", "val", POSETRACK15, holdout=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(few=st.sets(st.integers(0, 999), min_size=20, max_size=30), seed=st.integers(0, 9))
+def test_adding_images_moves_nobody(tmp_path_factory: pytest.TempPathFactory, few: set[int], seed: int):
+    root = tmp_path_factory.mktemp("coco")
+    before, after = [], []
+    for images, seen in ((few, before), (few | set(range(1000, 1010)), after)):
+        write_coco(root / "person_keypoints_train.json", root / "images", sorted(images))
+        seen += [names(open_data("coco", root, split, COCO17, seed=seed)) for split in ("train", "val")]
+    moved = (before[0] & after[1]) | (before[1] & after[0])
+    assert len(moved) <= (len(before[1]) == 1)  # a lone one may only have been moved into an empty part
+    assert not after[0] & after[1]
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("posetrack18", "annotations"), ("posetrack21", "posetrack_data")])
+def test_posetrack(tmp_path: Path, kind: str, folder: str):
+    write_posetrack(tmp_path / folder / "val", tmp_path, [f"v{i}" for i in range(6)])
+    train, val = (open_data(kind, tmp_path, split, POSETRACK15) for split in ("train", "val"))
+    assert {video.name for video in (*train.videos, *val.videos)} == {f"v{i}" for i in range(6)}
+    assert not {video.name for video in train.videos} & {video.name for video in val.videos}
+    assert train.videos
+    assert val.videos
+    assert "only part" in val.problems[-1]
+    write_posetrack(tmp_path / folder / "train", tmp_path, ["w"])
+    assert [video.name for video in open_data(kind, tmp_path, "train", POSETRACK15).videos] == ["w"]
+    assert len(open_data(kind, tmp_path, "val", POSETRACK15).videos) == 6
+
+
+def test_the_shared_posetrack_frames_are_divided(shared: Path):
+    train, val = (open_data("posetrack18", shared / "posetrack18", split, COCO17) for split in ("train", "val"))
+    assert len(train.pictures) == len(val.pictures) == 1
+    assert train.pictures[0].picture != val.pictures[0].picture
+
+
+@pytest.mark.parametrize("folder", [".", "annotations"])
+def test_footage(tmp_path: Path, folder: str):
+    write_posetrack(tmp_path / folder, tmp_path, ["a"])
+    assert len(open_data("footage", tmp_path, "train", POSETRACK15).videos) == 1
+    with pytest.raises(DataError, match="nothing is left for val of the 1 JSON files"):
+        open_data("footage", tmp_path, "val", POSETRACK15)
+    write_posetrack(tmp_path / folder, tmp_path, ["b"])
+    train, val = (open_data("footage", tmp_path, split, POSETRACK15) for split in ("train", "val"))
+    assert len(train.videos) == len(val.videos) == 1
+    assert train.videos[0].name != val.videos[0].name
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("coco", "looked for .*person_keypoints_val2017.json with val2017/ .*found notes.txt"),
+        ("posetrack18", "no JSON files in .*annotations/train or .*annotations/val; .* notes.txt"),
+        ("posetrack21", "no JSON files in .*posetrack_data/train"),
+        ("footage", "looked for .*found notes.txt"),
+    ],
+)
+def test_a_folder_of_something_else(tmp_path: Path, kind: str, message: str):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=message):
+        open_data(kind, tmp_path, "val", COCO17)
+
+
+def test_what_does_not_exist(tmp_path: Path):
+    with pytest.raises(DataError, match="no folder"):
+        open_data("coco", tmp_path / "none", "train", COCO17)
+    with pytest.raises(DataError, match="kinds are coco"):
+        open_data("mpii", tmp_path, "train", COCO17)
+    with pytest.raises(DataError, match="splits train, val"):
+        open_data("coco", tmp_path, "test", COCO17)
+
+
+def test_a_part_without_anybody(tmp_path: Path):
+    write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [])
+    with pytest.raises(DataError, match=r"train part of the coco data in .* has no labelled pictures"):
+        open_data("coco", tmp_path, "train", COCO17)

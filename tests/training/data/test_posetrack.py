@@ -1,0 +1,235 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.skeleton import COCO17, POSETRACK15
+from training.data.labels import LABELLED
+from training.data.pictures import read_picture
+from training.data.posetrack import read_posetrack
+
+NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
+
+
+def test_the_shared_frames(shared: Path):
+    root = shared / "posetrack18"
+    data = read_posetrack(root / "annotations" / "val", root, POSETRACK15)
+    assert [len(picture.poses) for picture in data.pictures] == [1, 2]
+    assert [(picture.poses[..., 2] == LABELLED).sum(axis=1).tolist() for picture in data.pictures] == [[11], [14, 15]]
+    assert [len(picture.ignored.polygons) for picture in data.pictures] == [9, 2]
+    assert [picture.tracks.tolist() for picture in data.pictures] == [[0], [0, 1]]
+    assert data.sourced.all()
+    assert data.videos == ()
+    assert not data.pseudo
+    for picture in data.pictures:
+        assert picture.masks is None
+        assert read_picture(picture.picture).shape == (1080, 1920, 3)
+        assert 0.05 < picture.ignored.draw(picture.size).mean() < 0.6
+
+
+def test_ears_have_no_source(shared: Path):
+    root = shared / "posetrack18"
+    data = read_posetrack(root / "annotations" / "val", root, COCO17)
+    unsourced = {joint for joint, sourced in zip(COCO17.joints, data.sourced, strict=True) if not sourced}
+    assert unsourced == {"left_eye", "right_eye", "left_ear", "right_ear"}
+
+
+def image(number: int, **fields) -> dict:
+    """A frame as PoseTrack21 has it: no width and height, a large frame_id."""
+    name = f"images/val/v/{number:06}.jpg"
+    return {"id": 500 + number, "frame_id": 10000010000 + number, "is_labeled": True, "file_name": name, **fields}
+
+
+def person(number: int, track: int = 0, **fields) -> dict:
+    numbers = [value for i in range(17) for value in (20 + i, 10 + number, 0 if NAMES[i].endswith("ear") else 1)]
+    base = {"id": (500 + number) * 100 + track, "image_id": 500 + number, "track_id": track, "category_id": 1}
+    return {**base, "bbox": [20, 5, 30, 40], "keypoints": numbers, **fields}
+
+
+def content() -> dict:
+    region = {"ignore_regions_x": [[0, 10, 10, 0], []], "ignore_regions_y": [[0, 0, 8, 8], []]}
+    return {
+        "categories": [{"id": 1, "name": "person", "keypoints": NAMES}],
+        "images": [
+            image(8, **region),
+            image(4, ignore_regions_x=[0, 10, 10, 0], ignore_regions_y=[0, 0, 8, 8]),
+            image(0),
+            image(1, is_labeled=False),
+            image(12),
+        ],
+        "annotations": [
+            person(0),
+            person(0, 1, keypoints=[]),
+            person(4),
+            person(8, 3, track_id=None),
+            person(8, 4, bbox=None, keypoints=None, bbox_head=[40, 20, 10, 10]),
+            person(8, 5, iscrowd=1),
+        ],
+    }
+
+
+def write(tmp_path: Path, written: object, name: str = "v.json") -> Path:
+    folder = tmp_path / "images" / "val" / "v"
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(14):
+        cv2.imwrite(str(folder / f"{i:06}.jpg"), np.zeros((60, 80, 3), np.uint8))
+    annotations = tmp_path / "annotations"
+    annotations.mkdir(exist_ok=True)
+    (annotations / name).write_text(written if isinstance(written, str) else json.dumps(written))
+    return annotations
+
+
+def read(tmp_path: Path, written: object):
+    return read_posetrack(write(tmp_path, written), tmp_path, POSETRACK15)
+
+
+def test_a_video_with_frames_out_of_order_unlabelled_frames_and_nobody(tmp_path: Path):
+    data = read(tmp_path, content())
+    assert len(data.pictures) == 4
+    (video,) = data.videos
+    assert video.name == "v"
+    assert video.numbers == (0, 4, 8, 12)
+    zero, four, eight, nobody = video.pictures
+    assert zero.size == (80, 60)
+    assert zero.tracks.tolist() == [0, 1]
+    assert (zero.poses[0, :, 2] == LABELLED).all()
+    assert (zero.poses[1, :, 2] != LABELLED).all()
+    np.testing.assert_array_equal(zero.poses[0, :4, 0], [20, 21, 22, 25])
+    np.testing.assert_array_equal(zero.boxes, [[20, 5, 50, 45]] * 2)
+    assert nobody.poses.shape == (0, 15, 3)
+    assert nobody.boxes.shape == (0, 4)
+    for frame in (four, eight):
+        assert frame.ignored.draw(frame.size)[4, 4] == 1
+        assert frame.ignored.draw(frame.size)[50, 70] == 0
+    assert eight.tracks.tolist() == [-1, 4]
+    np.testing.assert_array_equal(eight.boxes[1], [30, 10, 60, 40])  # grown from the head's
+    assert eight.ignored.draw(eight.size)[30, 40] == 1  # the crowd
+    assert zero.ignored.draw(zero.size).sum() == 0
+
+
+def test_bad_numbers_cost_their_joint_only(tmp_path: Path):
+    text = json.dumps(content()).replace("[20, 10, 1,", "[NaN, 10, 1,", 1).replace("[20, 14, 1,", "[-7, 14, 1,", 1)
+    data = read(tmp_path, text)
+    pose = data.videos[0].pictures[0].poses[0]
+    assert pose[0, 2] != LABELLED
+    assert (pose[1:, 2] == LABELLED).all()
+    np.testing.assert_array_equal(data.videos[0].pictures[1].poses[0, 0], [-7, 14, LABELLED])
+    assert any(problem.startswith("1 joints") for problem in data.problems)
+    assert any(problem.startswith("1 labelled joints outside") for problem in data.problems)
+
+
+def test_missing_pictures(tmp_path: Path):
+    annotations = write(tmp_path, content())
+    (tmp_path / "images/val/v/000000.jpg").unlink()
+    data = read_posetrack(annotations, tmp_path, POSETRACK15)
+    assert data.videos[0].numbers == (4, 8, 12)
+    assert any(problem.startswith("1 of 4 labelled") and "000000.jpg" in problem for problem in data.problems)
+    with pytest.raises(DataError, match=r"4 of 4 labelled pictures are missing under .*elsewhere"):
+        read_posetrack(annotations, tmp_path / "elsewhere", POSETRACK15)
+
+
+def test_pictures_without_a_size_that_cannot_be_read(tmp_path: Path):
+    annotations = write(tmp_path, content())
+    for path in (tmp_path / "images/val/v").iterdir():
+        path.write_bytes(b"junk")
+    data = read_posetrack(annotations, tmp_path, POSETRACK15)
+    assert data.pictures == ()
+    assert any(problem.startswith("4 pictures left out because they cannot be read") for problem in data.problems)
+
+
+def test_a_single_labelled_picture_is_no_video(tmp_path: Path):
+    data = read(tmp_path, {**content(), "images": [image(0)], "annotations": [person(0)]})
+    assert len(data.pictures) == 1
+    assert data.videos == ()
+    assert "single labelled picture" in data.problems[0]
+
+
+def test_half_written_and_hidden_files_are_left_alone(tmp_path: Path):
+    write(tmp_path, "{", ".v.123.partial.json")
+    assert len(read(tmp_path, content()).videos) == 1
+
+
+def footage(clip: Path, names: list[str], **fields) -> dict:
+    numbers = [value for i in range(len(names)) for value in (100 + i, 200, 1)]
+    return {
+        "categories": [{"id": 1, "name": "person", "keypoints": names}],
+        "images": [{"id": i, "file_name": str(clip), "frame_id": 40 - 10 * i} for i in range(4)],
+        "annotations": [{"id": i, "image_id": i, "keypoints": numbers, "bbox": [90, 190, 40, 40]} for i in range(4)],
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("mark", [{"pseudo": True}, {"info": {"pseudo": True, "teacher": "x"}}])
+def test_own_footage_of_a_video_labelled_by_a_teacher(tmp_path: Path, clip: Path, mark: dict):
+    data = read_posetrack(write(tmp_path, footage(clip, list(COCO17.joints), **mark)), tmp_path, COCO17)
+    assert data.pseudo
+    assert data.sourced.all()
+    (video,) = data.videos
+    assert video.numbers == (10, 20, 30, 40)
+    assert video.pictures[0].size == (768, 576)
+    assert [picture.picture.frame for picture in video.pictures] == [10, 20, 30, 40]
+    assert read_picture(video.pictures[2].picture).shape == (576, 768, 3)
+
+
+def test_footage_may_be_named_relative_to_the_file_that_labels_it(tmp_path: Path, clip: Path):
+    (tmp_path / "clip.avi").symlink_to(clip)
+    data = read_posetrack(write(tmp_path, footage(Path("../clip.avi"), NAMES)), tmp_path, POSETRACK15)
+    assert data.videos[0].pictures[0].size == (768, 576)
+
+
+def test_a_file_of_several_videos(tmp_path: Path, clip: Path):
+    mixed = footage(clip, NAMES)
+    mixed["images"] += [image(0), image(1)]
+    data = read(tmp_path, mixed)
+    assert [(video.name, video.numbers) for video in data.videos] == [
+        (f"v/{clip.name}", (10, 20, 30, 40)),
+        ("v/v", (0, 1)),
+    ]
+
+
+def test_files_with_different_joints(tmp_path: Path, clip: Path):
+    write(tmp_path, footage(clip, list(COCO17.joints)), "own.json")
+    with pytest.raises(DataError, match=r"v\.json has other joints than .*own\.json"):
+        read_posetrack(write(tmp_path, content()), tmp_path, COCO17)
+
+
+def change(edit: Callable[[dict], object]) -> dict:
+    changed = content()
+    edit(changed)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (json.dumps(content())[:700], "not JSON, or cut short"),
+        ("[]", "holds a list"),
+        ({"images": []}, "not in PoseTrack's format: categories"),
+        (change(lambda c: c["images"].append(c["images"][0])), "two entries of image 508"),
+        (change(lambda c: c["annotations"].append(c["annotations"][0])), "two entries of image and annotation"),
+        (change(lambda c: c["annotations"][0].update(image_id=99)), "image 99"),
+        (change(lambda c: c["annotations"][0].update(category_id=7)), "category 7"),
+        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "3 numbers for 17 joints"),
+        (change(lambda c: c["annotations"][0].update(keypoints=["x"] * 51)), r"annotations\.0\.keypoints"),
+        (change(lambda c: c["images"][0].update(file_name="")), r"images\.0\.file_name"),
+        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2]])), "image 508 have not as many x as y"),
+        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2], []])), "image 508 have not as many x as y"),
+        (change(lambda c: c["images"][0].update(file_name="a.mp4", frame_id=-1)), "frame_id is no number from 0"),
+        (change(lambda c: c["categories"][0].pop("keypoints")), "0 categories with keypoints"),
+        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "other joints .* tail"),
+    ],
+)
+def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path, written)
+    assert "v.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_folder(tmp_path: Path):
+    with pytest.raises(DataError, match="no JSON files"):
+        read_posetrack(tmp_path, tmp_path, POSETRACK15)

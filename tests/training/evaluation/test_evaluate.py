@@ -1,0 +1,303 @@
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export.verify import moving_picture
+from runtime.session import Session
+from stm_skeletons.errors import DataError, WeightsError
+from stm_skeletons.geometry import STRIDE
+from stm_skeletons.maps import SKELETON_CHANNEL, render_maps, select_channels
+from stm_skeletons.skeleton import COCO17
+from training.data.labels import LABELLED, UNLABELLED
+from training.data.sequence import Sequence, SequenceFrame
+from training.evaluation.evaluate import Evaluation, Start, evaluate
+from training.evaluation.keypoints import BODY_JOINTS, MATCHINGS, THRESHOLDS, Matching
+from training.model.session import TorchSession
+from training.model.weights import load_weights
+
+WIDTH, HEIGHT = 448, 256
+NOSE = COCO17.joints.index("nose")
+# Joints 40 px apart, five in a row; one joint is never near another person's of its kind.
+POSE = np.array([(60 + 40 * (i % 5), 60 + 40 * (i // 5), LABELLED) for i in range(17)], np.float32)
+
+
+def frame(poses: NDArray, image: NDArray | None = None, hidden: NDArray | None = None, **more) -> SequenceFrame:
+    """A frame with these people [P, 17, 3], labelled as their visibility says."""
+    poses = np.asarray(poses, np.float32).reshape(-1, 17, 3)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8) if image is None else image
+    height, width = image.shape[:2]
+    within = (poses[..., :2] >= 0).all(-1) & (poses[..., 0] < width) & (poses[..., 1] < height)
+    inside = within & (poses[..., 2] == LABELLED)
+    low, high = poses[..., :2].min(1), poses[..., :2].max(1)
+    corners = np.stack([low, np.stack([high[:, 0], low[:, 1]], 1), high, np.stack([low[:, 0], high[:, 1]], 1)], 1)
+    known = {"mask": None, "ignored": np.zeros((height // STRIDE, width // STRIDE), bool), **more}
+    hidden = np.zeros(inside.shape, bool) if hidden is None else hidden
+    return SequenceFrame(image=image, poses=poses, inside=inside, hidden=hidden, boxes=corners, **known)
+
+
+def moved(x: float) -> NDArray:
+    return POSE + np.array([x, 0, 0], np.float32)
+
+
+def sequence(*frames: SequenceFrame, name: str = "walk", sourced: NDArray | None = None) -> Sequence:
+    return Sequence(name, frames, np.ones(17, bool) if sourced is None else sourced)
+
+
+class Scripted:
+    """A tracker that gives the maps it was told, and keeps note of what was done to it."""
+
+    def __init__(self, *maps: NDArray) -> None:
+        self._given = list(maps)
+        self.calls: list[str] = []
+        self.seeds: list[NDArray] = []
+        self._number = -1
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+
+    def seed(self, poses: NDArray) -> None:
+        self.calls.append("seed")
+        self.seeds.append(poses)
+
+    def step(self, frame: NDArray[np.uint8]) -> None:
+        self.calls.append("step")
+        self._number += len(frame) > 0
+
+    def maps(self) -> NDArray[np.float32]:
+        return self._given[self._number]
+
+
+def truth(*frames: SequenceFrame, delay: int = 0, channels=COCO17.channels) -> Scripted:
+    """Gives what is rendered from the labels of so many frames ago."""
+    shown = [frames[max(i - delay, 0)] for i in range(len(frames))]
+    return Scripted(*(select_channels(render_maps(f.poses, COCO17, (HEIGHT, WIDTH)), COCO17, channels) for f in shown))
+
+
+def run(tracker, *sequences: Sequence, start: Start = "cold", channels=COCO17.channels, threshold=None) -> Evaluation:
+    return evaluate(tracker, sequences, COCO17, channels, start, threshold)
+
+
+WALK = [frame(moved(12 * i)) for i in range(4)]
+
+
+@pytest.mark.parametrize("matching", MATCHINGS)
+def test_the_truth_itself_is_perfect(matching: Matching):
+    evaluation = run(truth(*WALK), sequence(*WALK))
+    assert evaluation.at(0.5, matching).f1 == 1
+    assert evaluation.best(matching).f1 == 1
+    assert all(score.f1 == 1 for score in evaluation.pixel_scores().values())
+    assert all(score.recall == 1 for score in evaluation.joint_scores(0.5, matching).values())
+    assert evaluation.hits_over_time(0.5, matching) == [(i, 13, 13) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [([0, 9, 18, 27], [13, 13, 13, 13]), ([0, 11, 22, 33], [13, 0, 0, 0]), ([0, 9, 20, 29], [13, 13, 0, 13])],
+)
+@pytest.mark.parametrize("start", ["seed", "cold"])
+def test_a_frame_late_finds_what_moved_less_than_the_radius(shifts, expected, start):
+    frames = [frame(moved(shift)) for shift in shifts]
+    evaluation = run(truth(*frames, delay=1), sequence(*frames), start=start)
+    first = 1 if start == "seed" else 0
+    for matching in MATCHINGS:
+        over_time = evaluation.hits_over_time(0.5, matching)
+        assert over_time == [(i, 13, expected[i]) for i in range(first, 4)]
+        score = evaluation.at(0.5, matching)
+        assert score.recall == sum(expected[first:]) / (13 * (4 - first))
+        assert score.precision == score.recall
+
+
+def test_seeding_gives_the_labelled_people_and_does_not_count_their_frame():
+    half, nobody = POSE.copy(), POSE.copy()
+    half[:8] = (7, 7, UNLABELLED)
+    nobody[:] = UNLABELLED
+    frames = [frame(np.stack([half, nobody])), frame(np.stack([half, nobody]))]
+    tracker = truth(*frames)
+    evaluation = run(tracker, sequence(*frames), start="seed")
+    assert tracker.calls == ["seed", "step", "step"]
+    (seed,) = tracker.seeds
+    assert seed.shape == (1, 17, 3)
+    np.testing.assert_array_equal(seed[0, 8:], POSE[8:])
+    assert (seed[0, :8] == 0).all()
+    assert evaluation.frames == 1
+    assert evaluation.sequences[0].seeded
+
+
+def test_a_sequence_without_people_at_first_starts_cold_and_counts_from_there():
+    frames = [frame(np.zeros((0, 17, 3))), WALK[0]]
+    tracker = truth(*frames)
+    evaluation = run(tracker, sequence(*frames), start="seed")
+    assert tracker.calls == ["reset", "step", "step"]
+    assert (evaluation.frames, evaluation.sequences[0].seeded) == (2, False)
+    assert evaluation.hits_over_time(0.5, "closest") == [(1, 13, 13)]
+
+
+def test_joints_out_of_the_frame_are_no_labels_and_those_in_ignored_regions_are_not_wrong():
+    frames = [frame(moved(-70))]  # the first column is out
+    out = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] < 70)
+    evaluation = run(truth(*frames), sequence(*frames))
+    assert evaluation.hits_over_time(0.5, "closest") == [(0, 13 - out, 13 - out)]
+
+    seen = np.stack([POSE, moved(150)])
+    ignored = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), bool)
+    ignored[:, 63:] = True  # of the second person's joints those from x = 252 on
+    tracker = Scripted(render_maps(seen, COCO17, (HEIGHT, WIDTH)))
+    score = run(tracker, sequence(frame(POSE, ignored=ignored))).at(0.5, "closest")
+    wrong = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] + 150 < 252)
+    assert (score.recall, score.precision) == (1, 13 / (13 + wrong))
+
+
+def test_joints_that_the_data_do_not_label_count_nowhere():
+    sourced = np.ones(17, bool)
+    sourced[NOSE] = False
+    pose = POSE.copy()
+    pose[NOSE] = 0
+    evaluation = run(truth(frame(POSE)), sequence(frame(pose), sourced=sourced))
+    assert evaluation.at(0.5, "closest").precision == 1
+    assert "nose" not in evaluation.overall_joints
+    assert "nose" not in evaluation.joint_scores(0.5, "closest")
+    assert len(evaluation.overall_joints) == 12
+    assert math.isnan(evaluation.channel_scores()["nose"].f1)
+
+
+def test_recall_of_hidden_labels():
+    hidden = np.zeros((1, 17), bool)
+    hidden[0, [5, 6, 7, 8]] = True
+    late = POSE.copy()
+    late[[5, 6, 7], 0] += 20
+    tracker = Scripted(render_maps(late, COCO17, (HEIGHT, WIDTH)))
+    evaluation = run(tracker, sequence(frame(POSE, hidden=hidden)))
+    assert evaluation.hidden_recall(0.5, "one_to_one") == 1 / 4
+    assert evaluation.at(0.5, "one_to_one").recall == 10 / 13
+    assert math.isnan(run(truth(*WALK), sequence(*WALK)).hidden_recall(0.5, "closest"))
+
+
+@pytest.mark.parametrize("channels", [(SKELETON_CHANNEL,), ("mask", *COCO17.edge_names)])
+def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
+    evaluation = run(truth(*WALK, channels=channels), sequence(*WALK), channels=channels)
+    assert evaluation.keypoints is None
+    assert {score.f1 for score in evaluation.pixel_scores().values()} == {1}
+    with pytest.raises(DataError, match="pixel figures only"):
+        evaluation.best("closest")
+    assert Evaluation.model_validate_json(evaluation.model_dump_json()).keypoints is None
+    assert len(evaluation.merged(evaluation).sequences) == 2
+
+
+def two_sequences() -> tuple[Scripted, list[Sequence]]:
+    """One found, of four frames, and one not, of two."""
+    far = [frame(moved(100)), frame(moved(100))]
+    found = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*WALK, WALK[0], WALK[0])]
+    return Scripted(*found), [sequence(*WALK, name="good"), sequence(*far, name="bad")]
+
+
+def test_evaluations_go_through_json_and_merge():
+    tracker, sequences = two_sequences()
+    together = run(tracker, *sequences)
+    assert together.at(0.5, "closest").recall == 4 / 6
+    tracker, sequences = two_sequences()
+    one, two = run(tracker, sequences[0]), run(tracker, sequences[1])
+    for merged in (one.merged(two), Evaluation.model_validate_json(together.model_dump_json())):
+        assert merged.model_dump_json() == together.model_dump_json()
+    with pytest.raises(DataError, match="different start"):
+        one.merged(two.model_copy(update={"start": "seed"}))
+
+
+def test_the_interval_comes_from_the_sequences():
+    tracker, sequences = two_sequences()
+    evaluation = run(tracker, *sequences)
+    # Either sequence alone may be drawn twice: F1 0 and 1 are within 95 %.
+    assert evaluation.interval(0.5, "closest") == (0, 1)
+    low, high = evaluation.pixel_interval("keypoints") or (1, 0)
+    assert (low, high) == (0, 1)
+    same = [sequence(*WALK, name=str(i)) for i in range(5)]
+    assert run(truth(*(WALK * 5)), *same).interval(0.5, "closest") == (1, 1)
+    assert run(truth(*WALK), same[0]).interval(0.5, "closest") is None
+
+
+def test_a_threshold_of_ones_own_is_counted_exactly():
+    evaluation = run(truth(*WALK), sequence(*WALK), threshold=0.123)
+    assert evaluation.at(0.123, "closest").threshold == 0.123
+    assert evaluation.thresholds == (0.05, 0.1, 0.123, *THRESHOLDS[2:])
+    with pytest.raises(DataError, match=r"nothing was counted at threshold 0\.321"):
+        evaluation.at(0.321, "closest")
+
+
+def test_progress_is_told_after_every_frame():
+    calls = []
+    evaluate(truth(*WALK), [sequence(*WALK)], COCO17, COCO17.channels, "seed", progress=lambda: calls.append(1))
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("sequences", "options", "expected"),
+    [
+        ([], {}, "no frame to count"),
+        ([sequence(WALK[0])], {"start": "seed"}, "no frame to count"),
+        ([sequence()], {}, "walk has no frames"),
+        ([sequence(*WALK)], {"threshold": 0}, "threshold"),
+        ([sequence(*WALK)], {"threshold": math.nan}, "threshold"),
+        ([sequence(WALK[0], frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "make them equal"),
+        ([sequence(frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "of the network's size"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(sequences, options, expected):
+    with pytest.raises(DataError, match=expected) as error:
+        run(truth(*WALK), *sequences, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_maps_that_are_no_numbers_are_refused():
+    with pytest.raises(WeightsError, match="no numbers at frame 0 of sequence walk"):
+        run(Scripted(np.full((37, 64, 112), np.nan, np.float32)), sequence(WALK[0]))
+
+
+def small_sequences(pictures: list[NDArray[np.uint8]]) -> list[Sequence]:
+    """Three sequences of the pictures, 160 x 96, with people somewhere on them."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(3):
+        start = np.concatenate([rng.uniform((5, 5), (155, 91), (2, 17, 2)), np.ones((2, 17, 1))], axis=2)
+        frames = [frame(start + np.array([n, 0, 0]), picture) for n, picture in enumerate(pictures[i::3])]
+        found.append(sequence(*frames, name=str(i)))
+    return found
+
+
+def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: list[Sequence], start) -> None:
+    model, recipe = load_weights(weights)
+    channels = recipe.config.channels
+    eager = TorchSession(model, slots=4, every=3)
+    from_torch = evaluate(eager, sequences, COCO17, channels, start)
+    with Session.open(bundle, threads=1) as session:
+        from_bundle = evaluate(session, sequences, COCO17, channels, start)
+    assert from_torch.keypoints is not None
+    assert from_bundle.keypoints is not None
+    assert from_torch.sequences == from_bundle.sequences
+    # The maps differ by rounding, 1e-6: a cell in thousands may fall on the other side of a threshold.
+    cells = from_torch.pixels.sum()
+    assert cells > 0
+    assert np.abs(from_torch.pixels - from_bundle.pixels).sum() <= 1e-4 * cells
+    for name in ("labels", "predictions", "hits", "right"):
+        ours, theirs = (
+            getattr(keypoints.by_joint, name) for keypoints in (from_torch.keypoints, from_bundle.keypoints)
+        )
+        assert ours.sum() > 0
+        assert np.abs(ours - theirs).sum() <= 1e-3 * ours.sum()
+    for matching in MATCHINGS:
+        for one, other in zip(from_torch.scores(matching), from_bundle.scores(matching), strict=True):
+            np.testing.assert_allclose(other.f1, one.f1, atol=1e-3)
+
+
+@pytest.mark.parametrize("start", ["seed", "cold"])
+def test_the_same_numbers_from_torch_and_from_a_bundle(edge_weights: Path, edge_bundle: Path, start):
+    sequences = small_sequences(moving_picture(96, 160, 12))
+    assert_same_from_torch_and_bundle(edge_weights, edge_bundle, sequences, start)
+
+
+def test_the_same_numbers_on_real_pictures(edge_weights: Path, edge_bundle: Path, shared: Path):
+    files = sorted((shared / "coco" / "images").iterdir())[:6]
+    pictures = [np.asarray(cv2.resize(np.asarray(cv2.imread(str(file))), (160, 96)), np.uint8) for file in files]
+    assert_same_from_torch_and_bundle(edge_weights, edge_bundle, small_sequences(pictures), "cold")

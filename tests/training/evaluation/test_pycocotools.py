@@ -1,0 +1,108 @@
+"""Agreement with pycocotools.
+
+Every label is a person of one joint, whose area makes an object keypoint similarity of 0.5 a distance of RADIUS.
+COCOeval matches greedily, predictions by falling score, each with the most similar label that is still free; ours is a
+maximum matching. Where no prediction is within the radius of two labels they find the same number of pairs, at every
+threshold; else the greedy one may find fewer (down to half), never more.
+"""
+
+import io
+import math
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from training.evaluation.keypoints import MATCHINGS, RADIUS, THRESHOLDS, count_keypoints, stack, sweep_scores
+
+SIGMA = 0.05
+# similarity = exp(-distance^2 / (2 * area * (2 * sigma)^2)) = 0.5 at the radius
+AREA = RADIUS**2 / (2 * math.log(2) * (2 * SIGMA) ** 2)
+
+
+def coco_matches(images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of all predictions: scores, and whether COCOeval matched them."""
+    truth: list[Any] = []
+    results: Any = []  # the annotations of pycocotools know files only
+    for number, (labels, predictions) in enumerate(images, start=1):
+        for x, y in labels:
+            annotation = {"id": len(truth) + 1, "image_id": number, "category_id": 1, "keypoints": [x, y, 2]}
+            truth.append({**annotation, "num_keypoints": 1, "area": AREA, "bbox": [x, y, 1, 1], "iscrowd": 0})
+        for x, y, score in predictions:
+            results.append({"image_id": number, "category_id": 1, "keypoints": [x, y, 2], "score": score})
+    with redirect_stdout(io.StringIO()):
+        coco = COCO()
+        pictures = [{"id": number} for number in range(1, len(images) + 1)]
+        dataset: Any = {"info": {}, "images": pictures, "categories": [{"id": 1}], "annotations": truth}
+        coco.dataset = dataset
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array([SIGMA])
+        evaluation.params.iouThrs = np.array([0.5])
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+    found = [image for image in evaluation.evalImgs if image is not None]
+    return (
+        np.concatenate([image["dtScores"] for image in found]),
+        np.concatenate([image["dtMatches"][0] > 0 for image in found]),
+    )
+
+
+def our_counts(images):
+    return stack(count_keypoints(labels, predictions, THRESHOLDS) for labels, predictions in images).total()
+
+
+# Farther from the radius than rounding; a score of its own for every prediction is not needed.
+offsets = st.tuples(st.floats(0, 2 * math.pi), st.floats(0, 9.9) | st.floats(10.1, 19))
+people = st.tuples(st.integers(0, 5), st.integers(0, 5), st.lists(st.tuples(offsets, st.floats(0.01, 1)), max_size=3))
+frames = st.lists(people, max_size=6, unique_by=lambda person: person[:2])
+
+
+@given(st.lists(frames, min_size=1, max_size=3))
+def test_the_same_where_no_prediction_is_near_two_labels(drawn):
+    images = []
+    for frame in drawn:
+        labels = [(60.0 * column + 30, 60.0 * row + 30) for column, row, _ in frame]
+        predictions = [
+            (label[0] + length * math.cos(angle), label[1] + length * math.sin(angle), score)
+            for label, (_, _, found) in zip(labels, frame, strict=True)
+            for (angle, length), score in found
+        ]
+        images.append((np.reshape(labels, (-1, 2)), np.reshape(predictions, (-1, 3))))
+    if not any(len(predictions) for _, predictions in images):
+        return  # pycocotools takes no empty results
+    scores, matched = coco_matches(images)
+    counts = our_counts(images)
+    for i, threshold in enumerate(THRESHOLDS):
+        theirs = int(matched[scores >= threshold].sum())
+        assert counts.hits[i].tolist() == [theirs, theirs], "recall"
+        assert counts.right[i].tolist() == [theirs, theirs]
+        assert counts.predictions[i] == (scores >= threshold).sum(), "precision"
+
+
+coordinates = st.floats(0, 40)
+
+
+@given(
+    st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=5),
+    st.lists(st.tuples(coordinates, coordinates, st.floats(0.1, 1)), min_size=1, max_size=5),
+)
+def test_where_it_is_ambiguous_the_greedy_matching_finds_at_most_as_many_and_at_least_half(labels, predictions):
+    images = [(np.array(labels), np.array(predictions))]
+    distance = np.linalg.norm(images[0][0][:, None] - images[0][1][None, :, :2], axis=-1)
+    if (np.abs(distance - RADIUS) < 1e-3).any():
+        return  # rounding decides
+    theirs = int(coco_matches(images)[1].sum())
+    ours = int(our_counts(images).hits[0, MATCHINGS.index("one_to_one")])
+    assert theirs <= ours <= 2 * theirs
+
+
+def test_a_case_with_known_answer():
+    images = [(np.array([[50.0, 50.0], [150.0, 50.0]]), np.array([[59.0, 50, 0.9], [161.0, 50, 0.8]]))]
+    assert coco_matches(images)[1].tolist() == [True, False]
+    score = sweep_scores(our_counts(images), THRESHOLDS, "one_to_one")[0]
+    assert (score.precision, score.recall) == (0.5, 0.5)

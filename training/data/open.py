@@ -1,0 +1,146 @@
+"""A data set by kind and folder: where its files are, and how it is split where it does not come in two parts."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.skeleton import Skeleton
+from training.data.coco import read_coco
+from training.data.labels import DataSet
+from training.data.posetrack import json_files, read_posetrack
+
+KINDS = ("coco", "posetrack18", "posetrack21", "footage")
+SPLITS = ("train", "val")
+_COCO_LAYOUTS = (
+    ("annotations/person_keypoints_{}2017.json", "{}2017"),
+    ("person_keypoints_{}.json", "images"),
+)
+"""Annotations and folder of images, for a split."""
+
+
+def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: float = 0.2, seed: int = 0) -> DataSet:
+    """Read one part of a data set.
+
+    Where the folder has both parts they are taken as they are. Where it has only one, and always for own footage, that
+    part is divided: COCO by image, the others by JSON file, that is by video. A hash of the name and the seed decides,
+    so that adding images or videos moves none from one part to the other; only where that leaves a part empty, one
+    is moved into it.
+
+    Args:
+        kind: "coco": ``annotations/person_keypoints_{train,val}2017.json`` and ``{train,val}2017/``, or
+            ``person_keypoints_{train,val}.json`` and ``images/``; "posetrack18": ``annotations/{train,val}/*.json``;
+            "posetrack21": ``posetrack_data/{train,val}/*.json``; "footage": ``*.json`` or ``annotations/*.json``.
+        root: folder of the data set; PoseTrack's and own footage's ``file_name`` are relative to it, or to the JSON
+            file's own folder.
+        split: "train" or "val".
+        skeleton: gives the joints wanted and their order.
+        holdout: share that goes to "val" where one part is divided.
+        seed: of the hash.
+
+    Raises:
+        DataError: the folder has another layout, a file in it is damaged, or the part is empty.
+    """
+    if kind not in KINDS or split not in SPLITS:
+        raise DataError(f"no split '{split}' of '{kind}': kinds are {', '.join(KINDS)}; splits {', '.join(SPLITS)}")
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; give the folder of the {kind} data")
+    division = _Division(split, holdout, seed)
+    if kind == "coco":
+        data = _open_coco(root, skeleton, division)
+    elif kind == "footage":
+        data = _open_footage(root, skeleton, division)
+    else:
+        folder = root / ("annotations" if kind == "posetrack18" else "posetrack_data")
+        data = _open_posetrack(folder, root, skeleton, division)
+    if not data.pictures:
+        why = f" ({'; '.join(data.problems)})" if data.problems else ""
+        raise DataError(f"the {split} part of the {kind} data in {root} has no labelled pictures{why}")
+    return replace(data, name=f"{kind} {split}")
+
+
+@dataclass(frozen=True)
+class _Division:
+    """How one part is divided into two, and which of them is wanted."""
+
+    split: str
+    holdout: float
+    seed: int
+
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """The names that belong to the wanted part, in their order."""
+        share = {name: _share(name, self.seed) for name in names}
+        val = {name for name in names if share[name] < self.holdout}
+        if 0 < self.holdout < 1 and len(share) > 1:
+            by_share = sorted(share, key=share.__getitem__)
+            val = (val or {by_share[0]}) - ({by_share[-1]} if len(val) == len(share) else set())
+        elif 0 < self.holdout < 1:
+            val = set()  # a single one is for training
+        return [name for name in names if (name in val) == (self.split == "val")]
+
+    def line(self, place: Path, taken: int, total: int, what: str) -> str:
+        return (
+            f"{place} is the only part there is, so it is divided by name: {taken} of its {total} {what} are "
+            f"{self.split} (share held out {self.holdout:g}, seed {self.seed})"
+        )
+
+
+def _share(name: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but the name and the seed."""
+    return int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:12], 16) / 16**12
+
+
+def _open_coco(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
+    for file, folder in _COCO_LAYOUTS:
+        # COCO's annotations come in one archive, so the pictures tell which part is there.
+        parts = {part: (root / file.format(part), root / folder.format(part)) for part in SPLITS}
+        found = {part: place for part, place in parts.items() if place[0].is_file() and place[1].is_dir()}
+        if len(found) == len(SPLITS):
+            return read_coco(*found[division.split], skeleton)
+        for annotations, images in found.values():
+            return _divide_images(read_coco(annotations, images, skeleton), annotations, images, division)
+    files = " or ".join(f"{file} with {folder}/" for file, folder in _COCO_LAYOUTS).replace("{}", division.split)
+    raise DataError(f"no COCO keypoints in {root}: looked for {files}; found {_content(root)}")
+
+
+def _divide_images(data: DataSet, annotations: Path, images: Path, division: _Division) -> DataSet:
+    # The name of a COCO image is its id.
+    pictures = {labelled.picture.path.relative_to(images).as_posix(): labelled for labelled in data.pictures}
+    chosen = division.choose(list(pictures))
+    line = division.line(annotations, len(chosen), len(pictures), "images")
+    return replace(data, pictures=tuple(pictures[name] for name in chosen), problems=(*data.problems, line))
+
+
+def _open_posetrack(folder: Path, root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
+    found = {part: files for part in SPLITS if (files := json_files(folder / part))}
+    if len(found) == len(SPLITS):
+        return read_posetrack(found[division.split], root, skeleton)
+    for part, files in found.items():
+        return _divide_files(files, folder / part, root, skeleton, division)
+    raise DataError(f"no JSON files in {folder / 'train'} or {folder / 'val'}; {root} holds {_content(root)}")
+
+
+def _open_footage(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
+    for folder in (root, root / "annotations"):
+        if files := json_files(folder):
+            return _divide_files(files, folder, root, skeleton, division)
+    raise DataError(f"no labelled footage in {root}: looked for *.json and annotations/*.json; found {_content(root)}")
+
+
+def _divide_files(files: list[Path], folder: Path, root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
+    by_name = {path.stem: path for path in files}
+    chosen = division.choose(list(by_name))
+    if not chosen:
+        raise DataError(
+            f"nothing is left for {division.split} of the {len(files)} JSON files in {folder} (share held out "
+            f"{division.holdout:g}); label another video, or change the share"
+        )
+    data = read_posetrack([by_name[name] for name in chosen], root, skeleton)
+    return replace(data, problems=(*data.problems, division.line(folder, len(chosen), len(files), "videos")))
+
+
+def _content(folder: Path) -> str:
+    """The first names in a folder, for messages."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

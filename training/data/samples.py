@@ -1,0 +1,213 @@
+"""Samples of training: sequences with their maps as tensors, each the same whichever worker makes it."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from typing import Literal, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.maps import select_channels
+from training.data.degrade import blur, occlude, recolour
+from training.data.labels import DataSet
+from training.data.memory_maps import Mistakes, memory_maps, nobody
+from training.data.sequence import Sequence, SequenceFrame
+from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
+from training.data.targets import make_targets
+
+log = logging.getLogger(__name__)
+
+LONGEST_BLUR = 15.0
+"""Network pixels of motion blur, at 256 pixels of height."""
+_TRIES = 20
+
+
+class Sample(TypedDict):
+    """A sequence of N frames; a batch has one more axis B in front of each."""
+
+    frames: Tensor
+    """uint8 [N, H, W, 3], BGR."""
+    maps: Tensor
+    """float32 [N, C, h, w]: what is memorised where ``given``, else what is to be predicted."""
+    weights: Tensor
+    """bool [N, C, h, w]: where a prediction counts."""
+    given: Tensor
+    """bool [N]: frames that are memorised with ``maps`` instead of being predicted."""
+    readable: Tensor
+    """bool [N]: frames that later ones may read from memory."""
+
+
+class Augmentation(BaseModel):
+    """What is made harder in training; everything at 0 is off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory: Mistakes = Mistakes()
+    """The paper's: mistakes in the maps of the frames that are given."""
+    occluders: float = Field(0.0, ge=0, le=1)
+    """Share of sequences through which an occluder moves, over the frames that are predicted."""
+    motion_blur: float = Field(0.0, ge=0, le=1)
+    """Share of predicted frames that are blurred along a line of up to LONGEST_BLUR."""
+    photometric: float = Field(0.0, ge=0, le=1)
+    """Strength of changes of brightness, contrast and saturation."""
+    cold_start: float = Field(0.0, ge=0, le=1)
+    """Share of sequences that start without any labels."""
+    cold_start_with: Literal["empty_maps", "empty_memory"] = "empty_maps"
+    """The first frame is memorised with empty maps and the others as they are; or, as the runtime does, nothing is
+    given: the first frame is predicted from an empty memory and all are memorised with what was predicted."""
+    drop_memory: float = Field(0.0, ge=0, lt=1)
+    """Probability that a frame of the memory cannot be read; one of the given ones always stays."""
+
+
+class SampleOptions(BaseModel):
+    """How a sequence becomes a sample."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cyclic: bool = False
+    given: int = Field(2, ge=1)
+    """How many first frames are given in cyclic training ("the first few", paper section 2.3); without it all but the
+    last are."""
+    augmentation: Augmentation = Augmentation()
+
+
+class Samples(Dataset):
+    """Samples of a data set by (epoch, number): all that is random in one follows from these and the seed."""
+
+    def __init__(
+        self,
+        data: DataSet,
+        channels: tuple[str, ...],
+        size: tuple[int, int],
+        sequence: SequenceOptions,
+        options: SampleOptions,
+        seed: int,
+    ) -> None:
+        """
+        Args:
+            data: pictures for synthetic sequences, or videos for real ones.
+            channels: of the network.
+            size: (width, height) of the network input in pixels.
+            sequence: how sequences are made.
+            options: what is given and what is made harder.
+            seed: of everything that is random.
+        """
+        self._data = data
+        self._channels = channels
+        self._size = size
+        self._sequence = sequence
+        self._options = options
+        self._seed = seed
+        self._sources = data.pictures if sequence.kind == "synthetic" else data.videos
+        if not self._sources:
+            raise DataError(f"{data.name} has no {'pictures' if sequence.kind == 'synthetic' else 'videos'}")
+
+    def __len__(self) -> int:
+        """Pictures or videos: an epoch is one sequence of each."""
+        return len(self._sources)
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        """A picture or video that cannot be read is left out, said in the log, and another taken in its place."""
+        epoch, number = index
+        random = np.random.default_rng([self._seed, epoch, number])
+        source = number % len(self._sources)
+        for _ in range(_TRIES):
+            try:
+                return self._tensors(self._harder(self._make(source, epoch, random), random), random)
+            except DataError as error:
+                log.warning("left out: %s", error)
+                source = int(random.integers(len(self._sources)))
+        raise DataError(f"{_TRIES} pictures or videos of {self._data.name} in a row cannot be used; see the log")
+
+    def _make(self, source: int, epoch: int, random: np.random.Generator) -> Sequence:
+        if self._sequence.kind == "synthetic":
+            picture = self._data.pictures[source]
+            return synthetic_sequence(picture, self._data, self._size, self._sequence, random)
+        return real_sequence(self._data.videos[source], self._data, self._size, self._sequence, epoch, random)
+
+    def _first_predicted(self) -> int:
+        last = self._sequence.frames - 1
+        return min(self._options.given, last) if self._options.cyclic else last
+
+    def _harder(self, sequence: Sequence, random: np.random.Generator) -> Sequence:
+        augmentation, first = self._options.augmentation, self._first_predicted()
+        if augmentation.photometric:
+            sequence = recolour(sequence, augmentation.photometric, random)
+        if random.random() < augmentation.occluders:
+            sequence = occlude(sequence, first, random)
+        frames = list(sequence.frames)
+        for n in range(first, len(frames)):
+            if random.random() < augmentation.motion_blur:
+                length = random.uniform(3, LONGEST_BLUR) * self._size[1] / 256
+                frames[n] = blur(frames[n], length, random.uniform(0, np.pi))
+        return dataclasses.replace(sequence, frames=tuple(frames))
+
+    def _tensors(self, sequence: Sequence, random: np.random.Generator) -> Sample:
+        count, first = len(sequence.frames), self._first_predicted()
+        augmentation = self._options.augmentation
+        cold = random.random() < augmentation.cold_start
+        if cold and augmentation.cold_start_with == "empty_memory":
+            first = 0
+        given = np.arange(count) < first
+        readable = random.random(count) >= augmentation.drop_memory
+        readable[int(random.integers(max(first, 1)))] = True
+        pairs = []
+        for n, frame in enumerate(sequence.frames):
+            if given[n]:
+                maps = self._memorised(frame, n == 0 and cold, random)
+                pairs.append((maps, np.zeros(maps.shape, bool)))
+            else:
+                pairs.append(make_targets(frame, self._data.skeleton, self._channels, sequence.sourced))
+        maps, weights = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        return {
+            "frames": torch.from_numpy(np.stack([frame.image for frame in sequence.frames])),
+            "maps": torch.from_numpy(maps),
+            "weights": torch.from_numpy(weights),
+            "given": torch.from_numpy(given),
+            "readable": torch.from_numpy(readable),
+        }
+
+    def _memorised(self, frame: SequenceFrame, cold: bool, random: np.random.Generator) -> np.ndarray:
+        skeleton, mistakes = self._data.skeleton, self._options.augmentation.memory
+        poses = nobody(frame.poses) if cold else frame.poses
+        size = (self._size[1], self._size[0])
+        maps = memory_maps(poses, skeleton, size, Mistakes() if cold else mistakes, random)
+        return select_channels(maps, skeleton, self._channels)
+
+
+class SampleOrder(Sampler[tuple[int, int]]):
+    """(epoch, number) of the samples that one of several processes is to take, from any point of the training on.
+
+    Each epoch has every sample once, in an order of its own. Consecutive ones go to different processes, so that these
+    together take the same batch as a single process does.
+    """
+
+    def __init__(self, length: int, seed: int, start: int, rank: int = 0, processes: int = 1) -> None:
+        """``start``: how many samples all processes together have taken before."""
+        self._length = length
+        self._seed = seed
+        self._start = start
+        self._rank = rank
+        self._processes = processes
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Without end: training decides when it stops."""
+        position = self._start + self._rank
+        epoch, order = -1, np.empty(0, int)
+        while True:
+            if position // self._length != epoch:
+                epoch = position // self._length
+                order = np.random.default_rng([self._seed, epoch]).permutation(self._length)
+            yield epoch, int(order[position % self._length])
+            position += self._processes
+
+
+def prepare_worker(worker: int) -> None:  # noqa: ARG001 - the number that PyTorch passes
+    """One thread for each data loader's worker: they share the cores with the network."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,191 @@
+"""Sequences out of pictures and videos, at the network's input size (paper section 2.3).
+
+Synthetic: one picture, letterboxed, then moved again and again by small random affine steps; keypoints go with it.
+Real: an ordered subset of a video's labelled frames, letterboxed.
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.geometry import PADDING_GREY, STRIDE, Letterbox
+from stm_skeletons.skeleton import Skeleton
+from training.data.affine import Motion, move_points, random_step, warp
+from training.data.labels import LABELLED, DataSet, LabelledPicture, Regions, Video
+from training.data.pictures import read_picture
+from training.data.sequence import Sequence, SequenceFrame
+
+
+class SequenceOptions(BaseModel):
+    """How sequences are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["synthetic", "real"]
+    frames: int = Field(5, ge=2, le=64)
+    """N of the paper, which does not give it."""
+    motion: Motion = Motion()
+    """Of synthetic sequences."""
+    flip: bool = False
+    """Mirror every other sequence, left and right joints exchanged; not in the paper."""
+    gap_step: int = Field(5, ge=0)
+    gap_epochs: int = Field(20, ge=1)
+    gap_max: int = Field(25, ge=0)
+    """Of real sequences, as STM has it (Oh et al. 2019, section 3.4): frames that may be skipped between two are at
+    first 0 and grow by ``gap_step`` every ``gap_epochs`` epochs, up to ``gap_max``."""
+
+    def largest_gap(self, epoch: int) -> int:
+        """Labelled frames that may be skipped between two of a sequence, in this epoch (from 0)."""
+        return min(self.gap_max, self.gap_step * (epoch // self.gap_epochs))
+
+
+def synthetic_sequence(
+    labelled: LabelledPicture,
+    data: DataSet,
+    size: tuple[int, int],
+    options: SequenceOptions,
+    random: np.random.Generator,
+) -> Sequence:
+    """A picture and ``options.frames - 1`` moved copies of it, each moved from the one before (cumulatively).
+
+    Args:
+        labelled: one of the data set's pictures.
+        data: where it comes from.
+        size: (width, height) of the network input in pixels.
+        options: frames, motion and flip.
+        random: decides everything that is random.
+
+    Raises:
+        DataError: the picture cannot be read, or has another size than its labels say.
+    """
+    first = _letterboxed(labelled, size)
+    if options.flip and random.random() < 0.5:
+        first = _flipped(first, data.skeleton)
+    moved = [first]
+    matrix = np.eye(3)
+    for _ in range(1, options.frames):
+        matrix = random_step(options.motion, size, random) @ matrix
+        moved.append(_moved(first, matrix))
+    return Sequence(str(labelled.picture), tuple(_finish(frame) for frame in moved), data.sourced)
+
+
+def real_sequence(
+    video: Video,
+    data: DataSet,
+    size: tuple[int, int],
+    options: SequenceOptions,
+    epoch: int,
+    random: np.random.Generator,
+) -> Sequence:
+    """An ordered subset of a video's labelled frames, with gaps as ``options.largest_gap(epoch)`` allows.
+
+    A video with fewer labelled frames than wanted repeats its last one. Arguments and errors as synthetic_sequence.
+    """
+    steps = random.integers(1, options.largest_gap(epoch) + 2, options.frames - 1)
+    offsets = np.concatenate([[0], np.cumsum(steps)])
+    last = len(video.pictures) - 1
+    offsets = np.minimum(offsets + random.integers(0, max(last - offsets[-1], 0) + 1), last)
+    frames = [_letterboxed(video.pictures[int(offset)], size) for offset in offsets]
+    if options.flip and random.random() < 0.5:
+        frames = [_flipped(frame, data.skeleton) for frame in frames]
+    return Sequence(video.name, tuple(_finish(frame) for frame in frames), data.sourced)
+
+
+def video_sequence(video: Video, data: DataSet, size: tuple[int, int], frames: int, start: int = 0) -> Sequence:
+    """Consecutive labelled frames of a video, for evaluation; errors as synthetic_sequence."""
+    taken = video.pictures[start : start + frames]
+    return Sequence(video.name, tuple(_finish(_letterboxed(picture, size)) for picture in taken), data.sourced)
+
+
+class _Still:
+    """A letterboxed picture with its labels, before it is cut down to a frame of a sequence."""
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        poses: NDArray[np.float32],
+        corners: NDArray[np.float32],
+        mask: NDArray[np.uint8] | None,
+        ignored: NDArray[np.uint8] | None,
+    ) -> None:
+        self.image = image  # [H, W, 3]
+        self.poses = poses  # [P, NK, 3] network pixels
+        self.corners = corners  # [P, 4, 2] of each person's box, network pixels
+        self.mask = mask  # [H, W], 255 where people are
+        self.ignored = ignored  # [H, W], 255 where nothing is known; None: nowhere
+
+
+def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:
+    picture = read_picture(labelled.picture)
+    if (picture.shape[1], picture.shape[0]) != labelled.size:
+        raise DataError(
+            f"{labelled.picture} has {picture.shape[1]}x{picture.shape[0]} pixels, but its labels are for "
+            f"{labelled.size[0]}x{labelled.size[1]}"
+        )
+    letterbox = Letterbox(labelled.size, size)
+    image = np.full((size[1], size[0], 3), PADDING_GREY, np.uint8)
+    letterbox.apply(picture, image)
+    poses = labelled.poses.copy()
+    poses[..., :2] = letterbox.to_network(poses[..., :2])
+    left, top, right, bottom = labelled.boxes.T if len(labelled.boxes) else np.zeros((4, 0))
+    corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=-1).reshape(-1, 4, 2)
+
+    def draw(regions: Regions) -> NDArray[np.uint8]:
+        area = np.zeros((size[1], size[0]), np.uint8)
+        x, y, width, height = letterbox.inner
+        drawn = regions.draw(labelled.size) * np.uint8(255)
+        cv2.resize(drawn, (width, height), dst=area[y : y + height, x : x + width], interpolation=cv2.INTER_AREA)
+        return area
+
+    has_ignored = labelled.ignored.polygons or labelled.ignored.run_lengths
+    return _Still(
+        image,
+        poses,
+        letterbox.to_network(corners).astype(np.float32),
+        None if labelled.masks is None else draw(labelled.masks),
+        draw(labelled.ignored) if has_ignored else None,
+    )
+
+
+def _flipped(still: _Still, skeleton: Skeleton) -> _Still:
+    width = still.image.shape[1]
+    poses = still.poses[:, list(skeleton.flip)]
+    poses[..., 0] = width - poses[..., 0]
+    corners = still.corners.copy()
+    corners[..., 0] = width - corners[..., 0]
+
+    def mirror(area: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        return None if area is None else np.ascontiguousarray(area[:, ::-1])
+
+    return _Still(np.ascontiguousarray(still.image[:, ::-1]), poses, corners, mirror(still.mask), mirror(still.ignored))
+
+
+def _moved(still: _Still, matrix: NDArray[np.float64]) -> _Still:
+    poses = still.poses.copy()
+    poses[..., :2] = move_points(matrix, poses[..., :2])
+    return _Still(
+        warp(still.image, matrix),
+        poses,
+        move_points(matrix, still.corners),
+        None if still.mask is None else warp(still.mask, matrix, border=0),
+        None if still.ignored is None else warp(still.ignored, matrix, border=0),
+    )
+
+
+def _finish(still: _Still) -> SequenceFrame:
+    height, width = still.image.shape[:2]
+    cells = (width // STRIDE, height // STRIDE)
+    poses = still.poses
+    labelled = poses[..., 2] == LABELLED
+    inside = labelled & (poses[..., :2] >= 0).all(-1) & (poses[..., :2] < [width, height]).all(-1)
+    ignored = np.zeros((cells[1], cells[0]), bool)
+    if still.ignored is not None:
+        ignored = cv2.resize(still.ignored, cells, interpolation=cv2.INTER_AREA) > 0
+    mask = None
+    if still.mask is not None:
+        mask = cv2.resize(still.mask, cells, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return SequenceFrame(still.image, poses, inside, np.zeros_like(inside), still.corners, mask, ignored)

@@ -1,0 +1,415 @@
+"""A network run over sequences and measured; the same for a network in torch and for a bundle.
+
+Everything is counted and kept, so that evaluations can be merged and figures at any threshold of the sweep taken later.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from stm_skeletons.errors import DataError, WeightsError
+from stm_skeletons.skeleton import Skeleton
+from training.data.labels import LABELLED
+from training.data.sequence import Sequence, SequenceFrame
+from training.data.targets import make_targets
+from training.evaluation.keypoints import (
+    BODY_JOINTS,
+    MATCHINGS,
+    THRESHOLDS,
+    Counts,
+    KeypointCounts,
+    Matching,
+    Score,
+    best_score,
+    count_keypoints,
+    stack,
+    sweep_scores,
+    zeros,
+)
+from training.evaluation.pixels import channel_groups, count_pixels, pixel_ratios, pixel_score
+from training.model.parts import find_peaks
+
+Start = Literal["seed", "cold"]
+
+PEAKS = 30
+"""Most predictions of a joint in a frame."""
+RESAMPLES = 1000
+
+
+class Tracker(Protocol):
+    """What runs a network through a video: ``TorchSession``, or the runtime's ``Session`` with a bundle."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+
+    def seed(self, poses: NDArray) -> None:
+        """Start anew with these people [P, NK, 3] in the next frame, x, y in its pixels, visibility."""
+
+    def step(self, frame: NDArray[np.uint8]) -> object:
+        """Go on by a frame, BGR [H, W, 3] of the network's size."""
+
+    def maps(self) -> NDArray[np.float32]:
+        """[C, H/4, W/4] of the latest frame."""
+        ...
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EvaluatedSequence(_Strict):
+    """What was measured on."""
+
+    name: str
+    frames: int
+    """Frames that were counted."""
+    seeded: bool
+    """Whether the first frame's people were given (it is not counted then)."""
+
+
+class KeypointEvaluation(_Strict):
+    """Keypoint counts, added up in three ways."""
+
+    by_joint: KeypointCounts
+    """[NK, ...], in the order of the skeleton's joints."""
+    by_sequence: KeypointCounts
+    """[S, ...], over the joints of the overall figure."""
+    by_frame: KeypointCounts
+    """[longest sequence, ...], by number of the frame from 0, over the joints of the overall figure."""
+
+
+class Evaluation(_Strict):
+    """What was counted on some sequences, and the figures that follow. JSON in, JSON out."""
+
+    skeleton: Skeleton
+    channels: tuple[str, ...]
+    """Of the network."""
+    start: Start
+    size: tuple[int, int]
+    """(width, height) of the network input in pixels."""
+    sourced: tuple[str, ...]
+    """Joints that the data label."""
+    thresholds: tuple[float, ...]
+    """T of them, rising: of KeypointCounts."""
+    sequences: tuple[EvaluatedSequence, ...]
+    pixels: Counts
+    """[S, 3, C] for each sequence: cells that are 1 in both prediction and truth, in the prediction, in the truth."""
+    keypoints: KeypointEvaluation | None
+    """None for networks without keypoint maps."""
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> "Evaluation":
+        if self.pixels.shape != (len(self.sequences), 3, len(self.channels)):
+            raise ValueError("pixel counts do not fit the sequences and channels")
+        for counts, length in _lengths(self.keypoints, len(self.skeleton.joints), len(self.sequences)):
+            if counts.predictions.ndim != 2 or counts.predictions.shape[1] != len(self.thresholds):
+                raise ValueError("keypoint counts do not fit the thresholds")
+            if length is not None and len(counts.labels) != length:
+                raise ValueError("keypoint counts do not fit the joints and sequences")
+        return self
+
+    @property
+    def unit(self) -> str:
+        """What distances are measured in."""
+        return f"network pixels at {self.size[0]}x{self.size[1]}"
+
+    @property
+    def frames(self) -> int:
+        """Frames that were counted."""
+        return sum(sequence.frames for sequence in self.sequences)
+
+    @property
+    def overall_joints(self) -> tuple[str, ...]:
+        """Joints of the overall figure: those of BODY_JOINTS (of a skeleton that has none, all) that the data label."""
+        joints = [self.skeleton.joints[i] for i in _overall(self.skeleton)]
+        return tuple(joint for joint in joints if joint in self.sourced)
+
+    def scores(self, matching: Matching) -> list[Score]:
+        """Overall keypoint scores, one for each threshold. Raises DataError without keypoint maps."""
+        return sweep_scores(self._keypoints.by_sequence.total(), self.thresholds, matching)
+
+    def best(self, matching: Matching) -> Score:
+        """The overall keypoint score with the highest F1 on these very data. Raises DataError without keypoint maps."""
+        return best_score(self.scores(matching))
+
+    def at(self, threshold: float, matching: Matching) -> Score:
+        """The overall keypoint score at a threshold chosen elsewhere. Raises DataError when it was not counted."""
+        return self.scores(matching)[self._index(threshold)]
+
+    def joint_scores(self, threshold: float, matching: Matching) -> dict[str, Score]:
+        """Keypoint scores of every joint that the data label. Raises DataError as ``at``."""
+        i, by_joint = self._index(threshold), self._keypoints.by_joint
+        return {
+            joint: sweep_scores(by_joint[self.skeleton.joints.index(joint)], self.thresholds, matching)[i]
+            for joint in self.sourced
+        }
+
+    def joint_labels(self) -> dict[str, int]:
+        """Labels of every joint that the data label. Raises DataError without keypoint maps."""
+        labels = dict(zip(self.skeleton.joints, self._keypoints.by_joint.labels.tolist(), strict=True))
+        return {joint: labels[joint] for joint in self.sourced}
+
+    def hidden_recall(self, threshold: float, matching: Matching) -> float:
+        """Share of the labels covered by an occluder that were found; NaN without any. Raises DataError as ``at``."""
+        counts = self._keypoints.by_sequence.total()
+        hits = counts.hidden_hits[self._index(threshold), MATCHINGS.index(matching)]
+        return float(hits / counts.hidden) if counts.hidden else float("nan")
+
+    def hits_over_time(self, threshold: float, matching: Matching) -> list[tuple[int, int, int]]:
+        """(number of the frame, labels, hits) wherever there are labels (Figure 7). Raises DataError as ``at``."""
+        counts = self._keypoints.by_frame
+        hits = counts.hits[:, self._index(threshold), MATCHINGS.index(matching)]
+        pairs = zip(counts.labels.tolist(), hits.tolist(), strict=True)
+        return [(number, labels, hit) for number, (labels, hit) in enumerate(pairs) if labels]
+
+    def interval(self, threshold: float, matching: Matching) -> tuple[float, float] | None:
+        """95 % of the overall keypoint F1 over another choice of as many such sequences (bootstrap, always the same).
+
+        None with fewer than two sequences. Raises DataError as ``at``.
+        """
+        i, counts = self._index(threshold), self._keypoints.by_sequence
+        return _percentiles(counts.resampled(self._resamples()).ratios(matching)[2][:, i], len(self.sequences))
+
+    def pixel_scores(self) -> dict[str, Score]:
+        """Pixel scores of "overall", "mask", "keypoints" and "edges" as far as the network has them, or "skeleton"."""
+        total = self.pixels.sum(axis=0)
+        return {group: pixel_score(total[:, indices].sum(axis=1)) for group, indices in self._groups.items()}
+
+    def channel_scores(self) -> dict[str, Score]:
+        """Pixel score of every channel."""
+        return {
+            name: pixel_score(counts) for name, counts in zip(self.channels, self.pixels.sum(axis=0).T, strict=True)
+        }
+
+    def pixel_interval(self, group: str) -> tuple[float, float] | None:
+        """95 % of the pixel F1 of a group of ``pixel_scores``; as ``interval``."""
+        counts = self.pixels[:, :, self._groups[group]].sum(axis=2)
+        return _percentiles(pixel_ratios(self._resamples() @ counts)[2], len(self.sequences))
+
+    def merged(self, other: "Evaluation") -> "Evaluation":
+        """Both together. Raises DataError when they were not measured in the same way."""
+        for name in ("skeleton", "channels", "start", "size", "thresholds"):
+            if getattr(self, name) != getattr(other, name):
+                raise DataError(f"cannot merge evaluations of different {name}; evaluate both in the same way")
+        joints = {*self.sourced, *other.sourced}
+        return self.model_copy(
+            update={
+                "sourced": tuple(joint for joint in self.skeleton.joints if joint in joints),
+                "sequences": self.sequences + other.sequences,
+                "pixels": np.concatenate([self.pixels, other.pixels]),
+                "keypoints": _merged(self.keypoints, other.keypoints),
+            }
+        )
+
+    @property
+    def _keypoints(self) -> KeypointEvaluation:
+        if self.keypoints is None:
+            raise DataError("a network without keypoint maps has pixel figures only; ask for those")
+        return self.keypoints
+
+    @property
+    def _groups(self) -> dict[str, list[int]]:
+        return channel_groups(self.skeleton, self.channels)
+
+    def _index(self, threshold: float) -> int:
+        found = np.flatnonzero(np.isclose(self.thresholds, threshold, rtol=0, atol=1e-9))
+        if not len(found):
+            raise DataError(f"nothing was counted at threshold {threshold}; evaluate again with that threshold")
+        return int(found[0])
+
+    def _resamples(self) -> NDArray[np.int64]:
+        """[RESAMPLES, S]: how often each sequence is drawn."""
+        count = len(self.sequences)
+        return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+
+
+def evaluate(
+    tracker: Tracker,
+    sequences: Iterable[Sequence],
+    skeleton: Skeleton,
+    channels: tuple[str, ...],
+    start: Start,
+    threshold: float | None = None,
+    progress: Callable[[], object] | None = None,
+) -> Evaluation:
+    """Run a network over sequences and count.
+
+    Args:
+        tracker: the network.
+        sequences: of the network's size; read one after the other and not kept.
+        skeleton: gives the order of the joints.
+        channels: names of the tracker's maps.
+        start: "seed": the labelled people of a sequence's first frame are given, and that frame is not counted, as the
+            paper does; a sequence with nobody labelled in its first frame starts cold and is counted from there.
+            "cold": every sequence starts with an empty memory and all its frames count.
+        threshold: to be counted too, in (0, 1], besides those of the sweep.
+        progress: called after every frame.
+
+    Raises:
+        DataError: no frame to count, frames of different sizes, or not of the network's; a threshold outside (0, 1].
+        WeightsError: the network's maps are no numbers.
+    """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise DataError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
+    thresholds = THRESHOLDS if threshold is None else (*THRESHOLDS, threshold)
+    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))))
+    for sequence in sequences:
+        seeded = _begin(tracker, sequence, start)
+        tally.begin(sequence)
+        for number, frame in enumerate(sequence.frames):
+            tracker.step(frame.image)
+            if number >= int(seeded):
+                tally.count(number, frame, tracker.maps())
+            if progress is not None:
+                progress()
+        tally.end(EvaluatedSequence(name=sequence.name, frames=len(sequence.frames) - int(seeded), seeded=seeded))
+    return tally.evaluation(start)
+
+
+def _begin(tracker: Tracker, sequence: Sequence, start: Start) -> bool:
+    """Reset or seed the tracker; whether it was seeded."""
+    if not sequence.frames:
+        raise DataError(f"sequence {sequence.name} has no frames; leave it out")
+    first = sequence.frames[0]
+    if start == "cold" or not first.inside.any():
+        tracker.reset()
+        return False
+    labelled = first.poses[..., 2] == LABELLED
+    tracker.seed(np.where(labelled[..., None], first.poses, np.float32(0))[labelled.any(axis=1)])
+    return True
+
+
+class _Tally:
+    """Adds up, frame by frame and sequence by sequence."""
+
+    def __init__(self, skeleton: Skeleton, channels: tuple[str, ...], thresholds: tuple[float, ...]) -> None:
+        self._skeleton, self._channels, self._thresholds = skeleton, channels, thresholds
+        self._joint_channels = [channels.index(joint) for joint in skeleton.joints if joint in channels]
+        self._overall = _overall(skeleton)
+        self._size: tuple[int, int] | None = None
+        self._sourced = np.zeros(len(skeleton.joints), bool)
+        self._sequences: list[EvaluatedSequence] = []
+        self._pixels: list[NDArray[np.int64]] = []
+        self._by_joint = zeros(len(thresholds), len(skeleton.joints))
+        self._by_sequence: list[KeypointCounts] = []
+        self._by_frame: list[KeypointCounts] = []
+
+    def begin(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._sourced = self._sourced | sequence.sourced
+        self._pixels.append(np.zeros((3, len(self._channels)), np.int64))
+        self._by_sequence.append(zeros(len(self._thresholds)))
+        for frame in sequence.frames:
+            size = (frame.image.shape[1], frame.image.shape[0])
+            self._size = self._size or size
+            if size != self._size:
+                raise DataError(f"sequence {sequence.name} has frames of {size}, others {self._size}; make them equal")
+
+    def count(self, number: int, frame: SequenceFrame, maps: NDArray[np.float32]) -> None:
+        targets, weights = make_targets(frame, self._skeleton, self._channels, self._sequence.sourced)
+        if maps.shape != targets.shape:
+            raise DataError(
+                f"the network's maps are {list(maps.shape)}, those of sequence {self._sequence.name} "
+                f"{list(targets.shape)}; make sequences of the network's size and skeleton"
+            )
+        if not np.isfinite(maps).all():
+            raise WeightsError(f"the network's maps are no numbers at frame {number} of sequence {self._sequence.name}")
+        self._pixels[-1] += count_pixels(maps, targets, weights)
+        if self._joint_channels:
+            self._count_keypoints(number, frame, maps[self._joint_channels], weights[self._joint_channels])
+
+    def _count_keypoints(
+        self, number: int, frame: SequenceFrame, maps: NDArray[np.float32], weights: NDArray[np.bool_]
+    ) -> None:
+        found = find_peaks(torch.from_numpy(maps), min(PEAKS, maps[0].size))
+        peaks, cells = found[0].numpy(), found[1].numpy().astype(int)
+        counts = stack(
+            self._count_joint(frame, joint, peaks[joint], weights[joint][cells[joint, :, 0], cells[joint, :, 1]])
+            for joint in range(len(maps))
+        )
+        overall = counts[self._overall].total()
+        self._by_joint += counts
+        self._by_sequence[-1] += overall
+        while len(self._by_frame) <= number:
+            self._by_frame.append(zeros(len(self._thresholds)))
+        self._by_frame[number] += overall
+
+    def _count_joint(
+        self, frame: SequenceFrame, joint: int, peaks: NDArray[np.float32], known: NDArray[np.bool_]
+    ) -> KeypointCounts:
+        if not self._sequence.sourced[joint]:
+            return zeros(len(self._thresholds))
+        inside = frame.inside[:, joint]
+        return count_keypoints(
+            frame.poses[inside, joint, :2], peaks, self._thresholds, frame.hidden[inside, joint], known
+        )
+
+    def end(self, sequence: EvaluatedSequence) -> None:
+        self._sequences.append(sequence)
+
+    def evaluation(self, start: Start) -> Evaluation:
+        if self._size is None or not any(sequence.frames for sequence in self._sequences):
+            raise DataError("there is no frame to count: give sequences, of at least two frames where the first seeds")
+        keypoints = None
+        if self._joint_channels:
+            keypoints = KeypointEvaluation(
+                by_joint=self._by_joint, by_sequence=stack(self._by_sequence), by_frame=stack(self._by_frame)
+            )
+        return Evaluation(
+            skeleton=self._skeleton,
+            channels=self._channels,
+            start=start,
+            size=self._size,
+            sourced=tuple(self._skeleton.joints[i] for i in np.flatnonzero(self._sourced)),
+            thresholds=self._thresholds,
+            sequences=tuple(self._sequences),
+            pixels=np.stack(self._pixels),
+            keypoints=keypoints,
+        )
+
+
+def _overall(skeleton: Skeleton) -> list[int]:
+    """Indices of the joints of the overall figure."""
+    body = [i for i, joint in enumerate(skeleton.joints) if joint in BODY_JOINTS]
+    return body or list(range(len(skeleton.joints)))
+
+
+def _lengths(
+    keypoints: KeypointEvaluation | None, joints: int, sequences: int
+) -> list[tuple[KeypointCounts, int | None]]:
+    """Counts and how long their first axis must be, where that is known."""
+    if keypoints is None:
+        return []
+    return [(keypoints.by_joint, joints), (keypoints.by_sequence, sequences), (keypoints.by_frame, None)]
+
+
+def _merged(ours: KeypointEvaluation | None, theirs: KeypointEvaluation | None) -> KeypointEvaluation | None:
+    if ours is None or theirs is None:
+        return None
+    frames = max(len(ours.by_frame.labels), len(theirs.by_frame.labels))
+    return KeypointEvaluation(
+        by_joint=ours.by_joint + theirs.by_joint,
+        by_sequence=_joined(ours.by_sequence, theirs.by_sequence),
+        by_frame=_padded(ours.by_frame, frames) + _padded(theirs.by_frame, frames),
+    )
+
+
+def _joined(first: KeypointCounts, second: KeypointCounts) -> KeypointCounts:
+    return stack([*(first[i] for i in range(len(first.labels))), *(second[i] for i in range(len(second.labels)))])
+
+
+def _padded(counts: KeypointCounts, length: int) -> KeypointCounts:
+    missing = length - len(counts.labels)
+    return _joined(counts, zeros(counts.predictions.shape[-1], missing)) if missing else counts
+
+
+def _percentiles(f1: NDArray, sequences: int) -> tuple[float, float] | None:
+    f1 = f1[~np.isnan(f1)]
+    if sequences < 2 or not len(f1):
+        return None
+    low, high = np.percentile(f1, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,371 @@
+"""Evaluations as a table on the terminal, JSON, Markdown, CSV and PNG."""
+
+import csv
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stm_skeletons.errors import SinkError
+from stm_skeletons.files import whole_file
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
+from training.evaluation.pixels import LEVEL
+
+MATCHING_NAMES: dict[Matching, str] = {"closest": "closest (paper)", "one_to_one": "one to one"}
+START_TEXTS = {
+    "seed": "Start: the people of each sequence's first frame are given (seed), and that frame is not counted, as in "
+    "the paper; where nobody is labelled in it, the sequence starts cold.",
+    "cold": "Start: with an empty memory (cold), and every frame counts.",
+}
+# Okabe and Ito's colours, which the colour-blind tell apart, and three more; then the same with other lines.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#8C564B", "#7F7F7F", "#6A3D9A"),
+)
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report is about."""
+
+    title: str
+    data: str
+    """Name of the data, for the reader."""
+    evaluations: dict[str, Evaluation]
+    """By the name of what was evaluated; at least one."""
+    pseudo: bool = False
+    """The labels were written by a teacher network, not by people."""
+    threshold: float | None = None
+    """Chosen elsewhere; None: the best on these data, for each evaluation and matching."""
+
+    def score(self, name: str, matching: Matching) -> Score:
+        """The overall keypoint score that is reported."""
+        evaluation = self.evaluations[name]
+        return evaluation.best(matching) if self.threshold is None else evaluation.at(self.threshold, matching)
+
+    @property
+    def with_keypoints(self) -> list[str]:
+        """Names of those that have keypoint maps."""
+        return [name for name, evaluation in self.evaluations.items() if evaluation.keypoints is not None]
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write report.json and report.md, and of networks with keypoint maps recall_over_time.csv and .png (Figure 7) and
+    thresholds.png, each whole or not at all; the folder is made.
+
+    Raises:
+        SinkError: the folder or a file cannot be written.
+        DataError: nothing was counted at the report's threshold.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    with whole_file(folder / "report.json") as partial:
+        partial.write_text(json.dumps(_without_nan(_as_json(report)), allow_nan=False), encoding="utf-8")
+    with whole_file(folder / "report.md") as partial:
+        partial.write_text(report_markdown(report), encoding="utf-8")
+    if not report.with_keypoints:
+        return
+    with (
+        whole_file(folder / "recall_over_time.csv") as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        csv.writer(file).writerows(_recall_rows(report))
+    for name, figure in (("recall_over_time", _recall_figure(report)), ("thresholds", _threshold_figure(report))):
+        with whole_file(folder / f"{name}.png") as partial:
+            figure.savefig(partial, dpi=150)
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the overall figures as tables."""
+    console = console or Console()
+    for caption, header, rows in (
+        ("Keypoints", _KEYPOINT_HEADER, _keypoint_rows(report)),
+        ("Pixels", _PIXEL_HEADER, _pixel_rows(report)),
+    ):
+        if rows:
+            table = Table(title=Text(f"{report.title}: {caption}"))
+            for column, heading in enumerate(header):
+                table.add_column(heading, justify="left" if column < 2 else "right")
+            for row in rows:
+                table.add_row(*map(Text, row))
+            console.print(table)
+    for line in _measured(report):
+        console.print(Text(line))
+
+
+def report_markdown(report: Report) -> str:
+    """The report as Markdown; it shows the figures that lie beside it."""
+    parts = [f"# {report.title}", "\n".join(f"- {line}" for line in _measured(report))]
+    parts.append(_markdown_table(_RUN_HEADER, _run_rows(report), left=4))
+    if report.with_keypoints:
+        parts += ["## Keypoints", _markdown_table(_KEYPOINT_HEADER, _keypoint_rows(report))]
+        parts += ["![Recall by frame number](recall_over_time.png)", "![Threshold sweep](thresholds.png)"]
+    parts += ["## Pixels", _markdown_table(_PIXEL_HEADER, _pixel_rows(report))]
+    for name in report.with_keypoints:
+        parts += [f"## {name}: joint by joint", _markdown_table(_JOINT_HEADER, _joint_rows(report, name), left=1)]
+        parts += [f"## {name}: threshold sweep", _markdown_table(_SWEEP_HEADER, _sweep_rows(report, name), left=0)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _measured(report: Report) -> list[str]:
+    """What is measured and how, in sentences."""
+    labels = "pseudo labels, written by a teacher network and not by people" if report.pseudo else "the data set's own"
+    lines = [f"Data: {report.data}; labels: {labels}."]
+    units = sorted({evaluation.unit for evaluation in report.evaluations.values()})
+    if report.with_keypoints:
+        joints = sorted({len(report.evaluations[name].overall_joints) for name in report.with_keypoints})
+        lines += [
+            f"Keypoints: right within {RADIUS:g} pixels of the label ({'; '.join(units)}), over the "
+            f"{' or '.join(map(str, joints))} body joints that the data label.",
+            "Closest (the paper's matching): a label is found when the closest prediction is within the radius; one "
+            "prediction may serve several labels. One to one: a prediction serves one label.",
+            "Threshold: the one with the best F1 on these very data, so somewhat flattering."
+            if report.threshold is None
+            else f"Threshold: {report.threshold:g}, chosen beforehand.",
+        ]
+    lines.append(f"Pixels: cells of the maps (4 x 4 network pixels), prediction and truth binarised at {LEVEL:g}.")
+    lines.append("95 %: bootstrap interval of F1 over sequences; it tells nothing about another training of a network.")
+    starts = {evaluation.start for evaluation in report.evaluations.values()}
+    return lines + [text for start, text in START_TEXTS.items() if start in starts]
+
+
+_RUN_HEADER = ("name", "start", "joints", "distances in", "sequences", "of them seeded", "frames counted")
+
+
+def _run_rows(report: Report) -> list[list[str]]:
+    return [
+        [
+            name,
+            evaluation.start,
+            evaluation.skeleton.name,
+            evaluation.unit,
+            str(len(evaluation.sequences)),
+            str(sum(sequence.seeded for sequence in evaluation.sequences)),
+            str(evaluation.frames),
+        ]
+        for name, evaluation in report.evaluations.items()
+    ]
+
+
+_KEYPOINT_HEADER = ("name", "matching", "threshold", "precision", "recall", "F1", "95 %", "recall of hidden")
+
+
+def _keypoint_rows(report: Report) -> list[list[str]]:
+    rows = []
+    for name in report.with_keypoints:
+        for matching in MATCHINGS:
+            evaluation, score = report.evaluations[name], report.score(name, matching)
+            interval = _interval(evaluation.interval(score.threshold, matching))
+            hidden = _number(evaluation.hidden_recall(score.threshold, matching))
+            rows.append([name, MATCHING_NAMES[matching], f"{score.threshold:g}", *_numbers(score), interval, hidden])
+    return rows
+
+
+_PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
+
+
+def _pixel_rows(report: Report) -> list[list[str]]:
+    return [
+        [name, group, *_numbers(score), _interval(evaluation.pixel_interval(group))]
+        for name, evaluation in report.evaluations.items()
+        for group, score in evaluation.pixel_scores().items()
+    ]
+
+
+_SCORE_HEADER = tuple(f"{part}, {MATCHING_NAMES[m]}" for m in MATCHINGS for part in ("precision", "recall", "F1"))
+_JOINT_HEADER = ("joint", "labels", *_SCORE_HEADER)
+_SWEEP_HEADER = ("threshold", *_SCORE_HEADER)
+
+
+def _joint_rows(report: Report, name: str) -> list[list[str]]:
+    evaluation = report.evaluations[name]
+    scores = [evaluation.joint_scores(report.score(name, matching).threshold, matching) for matching in MATCHINGS]
+    return [
+        [joint, str(labels), *(number for of_joint in scores for number in _numbers(of_joint[joint]))]
+        for joint, labels in evaluation.joint_labels().items()
+    ]
+
+
+def _sweep_rows(report: Report, name: str) -> list[list[str]]:
+    sweeps = [report.evaluations[name].scores(matching) for matching in MATCHINGS]
+    return [
+        [f"{scores[0].threshold:g}", *(number for score in scores for number in _numbers(score))]
+        for scores in zip(*sweeps, strict=True)
+    ]
+
+
+def _recall_rows(report: Report) -> list[list[object]]:
+    rows: list[list[object]] = [["name", "matching", "threshold", "frame", "labels", "hits", "recall"]]
+    for name in report.with_keypoints:
+        for matching in MATCHINGS:
+            threshold = report.score(name, matching).threshold
+            for number, labels, hits in report.evaluations[name].hits_over_time(threshold, matching):
+                rows.append([name, matching, threshold, number, labels, hits, round(hits / labels, 6)])
+    return rows
+
+
+def _recall_figure(report: Report) -> Figure:
+    """Figure 7: recall against frame number, the paper's matching, one line for each name."""
+    figure, (axes,) = _new_figure(report, "recall over time", 1)
+    last = 1
+    for place, name in enumerate(report.with_keypoints):
+        threshold = report.score(name, "closest").threshold
+        points = report.evaluations[name].hits_over_time(threshold, "closest")
+        last = max([last, *(number for number, _, _ in points)])
+        axes.plot(
+            [number for number, _, _ in points],
+            [hits / labels for _, labels, hits in points],
+            label=f"{_plain(name)} (threshold {threshold:g})",
+            color=COLOURS[place % len(COLOURS)],
+            linestyle=LINES[place // len(COLOURS) % len(LINES)],
+            marker="o" if len(points) <= 40 else "",
+            markersize=4,
+            clip_on=False,
+        )
+    axes.set_xlim(0, last)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("frame number")
+    axes.set_ylabel(f"recall within {RADIUS:g} network pixels")
+    _legend_below(figure, axes, 2)
+    return figure
+
+
+def _threshold_figure(report: Report) -> Figure:
+    """F1, and for at most four names precision and recall, against the threshold, one panel a matching."""
+    figure, panels = _new_figure(report, "keypoints by threshold", len(MATCHINGS))
+    parts = (("f1", "-", 2.2), ("precision", "--", 1.2), ("recall", ":", 1.6))
+    parts = parts if len(report.with_keypoints) <= 4 else parts[:1]
+    for axes, matching in zip(panels, MATCHINGS, strict=True):
+        # Part by part, so that the legend has a row for each name.
+        for part, line, width in parts:
+            for place, name in enumerate(report.with_keypoints):
+                scores = report.evaluations[name].scores(matching)
+                axes.plot(
+                    [score.threshold for score in scores],
+                    [getattr(score, part) for score in scores],
+                    label=f"{_plain(name)}: {'F1' if part == 'f1' else part}",
+                    color=COLOURS[place % len(COLOURS)],
+                    linestyle=line,
+                    linewidth=width,
+                )
+        for place, name in enumerate(report.with_keypoints):
+            shown = report.score(name, matching)
+            axes.plot([shown.threshold], [shown.f1], marker="o", color=COLOURS[place % len(COLOURS)])
+        axes.set_title(f"matching: {MATCHING_NAMES[matching]}; dot: reported", fontsize=10)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("threshold on the score of a peak")
+    _legend_below(figure, panels[0], 3)
+    return figure
+
+
+def _new_figure(report: Report, what: str, panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure that says on which data, wherever it is taken; higher with a longer legend."""
+    evaluations = [report.evaluations[name] for name in report.with_keypoints]
+    width = 7.5 if panels == 1 else 5.2 * panels
+    figure = Figure(figsize=(width, 4.8 + 0.2 * len(evaluations)), layout="constrained")
+    FigureCanvasAgg(figure)
+    sequences = " or ".join(map(str, sorted({len(evaluation.sequences) for evaluation in evaluations})))
+    starts = " and ".join(sorted({evaluation.start for evaluation in evaluations}))
+    labels = ", pseudo labels" if report.pseudo else ""
+    note = f"{report.data}{labels}; {sequences} sequences; start: {starts}"
+    figure.suptitle(_plain(f"{report.title}: {what}\n{note}"), fontsize=10)
+    axes = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+    for one in axes:
+        one.set_ylim(0, 1.02)
+        one.grid(alpha=0.3)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes as it is: no formulas, and no leading underscore, which would hide it in a legend."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def _numbers(score: Score) -> list[str]:
+    return [_number(score.precision), _number(score.recall), _number(score.f1)]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _markdown_table(header: tuple[str, ...], rows: list[list[str]], left: int = 2) -> str:
+    """The first ``left`` columns are texts, the others numbers."""
+    lines = [list(header), ["---" if column < left else "---:" for column in range(len(header))], *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    """Figures first, then the counts they come from, which ``Evaluation`` reads back."""
+    return {
+        "title": report.title,
+        "data": report.data,
+        "pseudo_labels": report.pseudo,
+        "threshold": report.threshold,
+        "measured": _measured(report),
+        "figures": {name: _figures(report, name) for name in report.evaluations},
+        "evaluations": {name: evaluation.model_dump(mode="json") for name, evaluation in report.evaluations.items()},
+    }
+
+
+def _figures(report: Report, name: str) -> dict[str, Any]:
+    evaluation = report.evaluations[name]
+    figures: dict[str, Any] = {
+        "sequences": len(evaluation.sequences),
+        "frames": evaluation.frames,
+        "start": evaluation.start,
+        "unit": evaluation.unit,
+        "pixels": {
+            group: {**asdict(score), "f1_interval": evaluation.pixel_interval(group)}
+            for group, score in evaluation.pixel_scores().items()
+        },
+        "channels": {channel: asdict(score) for channel, score in evaluation.channel_scores().items()},
+    }
+    if evaluation.keypoints is not None:
+        figures["keypoints"] = {matching: _keypoint_figures(report, name, matching) for matching in MATCHINGS}
+    return figures
+
+
+def _keypoint_figures(report: Report, name: str, matching: Matching) -> dict[str, Any]:
+    evaluation, score = report.evaluations[name], report.score(name, matching)
+    joints = evaluation.joint_scores(score.threshold, matching)
+    return {
+        **asdict(score),
+        "f1_interval": evaluation.interval(score.threshold, matching),
+        "hidden_recall": evaluation.hidden_recall(score.threshold, matching),
+        "joints": {joint: asdict(of_joint) for joint, of_joint in joints.items()},
+        "sweep": [asdict(of_threshold) for of_threshold in evaluation.scores(matching)],
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN, which JSON has not, as null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""Own footage: a teacher network labels it, in PoseTrack18's format."""

@@ -1,0 +1,205 @@
+"""Recipes: everything that decides a training run, as a TOML file.
+
+A recipe is one run over one data set. A run that goes on from another one's weights (the paper's fine-tuning after
+pre-training) names that recipe in ``after``.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stm_skeletons.errors import RecipeError, SkeletonError, one_line
+from stm_skeletons.skeleton import skeleton_named
+from training.data.samples import SampleOptions
+from training.data.sequences import SequenceOptions
+from training.losses import LossName
+from training.model.config import ModelConfig
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    # strict: "5" is no number and 1 no switch
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
+
+
+class ModelSection(_Section):
+    """The network."""
+
+    variant: Literal["resnet50", "stm", "edge"]
+    skeleton: Literal["coco17", "posetrack15"] = "coco17"
+    edges_only: bool = False
+    width: float = 1.0
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """The network's configuration."""
+        return ModelConfig(
+            variant=self.variant,
+            skeleton=skeleton_named(self.skeleton),
+            edges_only=self.edges_only,
+            width=self.width,
+        )
+
+
+class DataSection(_Section):
+    """What is trained on."""
+
+    kind: Literal["coco", "posetrack18", "posetrack21", "footage"]
+    holdout: float = Field(0.25, gt=0, lt=1)
+    """Share of the pictures or videos kept for validation where the data set has no validation split of its own."""
+    holdout_seed: int = 0
+    width: int = Field(448, ge=32, multiple_of=32)
+    height: int = Field(256, ge=32, multiple_of=32)
+    """Network input in pixels."""
+
+
+class OptimiserSection(_Section):
+    """How the weights are changed."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Of Adam (paper section 2.3)."""
+    batch: int = Field(1, ge=1)
+    """Sequences a step, over all devices together (paper: 1)."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are added up for one step of the optimiser."""
+    length: str = Field(pattern=r"^[1-9]\d* (epochs|steps)$")
+    """Of the training: "5 epochs", passes over the data, or "400 steps" of the optimiser."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    warm_up: int = Field(0, ge=0)
+    """Steps over which the learning rate grows from zero."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of the gradient."""
+    freeze: tuple[str, ...] = Field((), strict=False)
+    """Beginnings of the names of parameters that stay as they are; "trunk" for instance."""
+
+    def total_steps(self, samples: int) -> int:
+        """Steps of the whole training, for an epoch of so many samples."""
+        number, unit = self.length.split()
+        if unit == "steps":
+            return int(number)
+        return math.ceil(int(number) * samples / (self.batch * self.accumulate))
+
+
+class ValidationSection(_Section):
+    """Looking at data that is not trained on, while training."""
+
+    every: int = Field(500, ge=1)
+    """Steps between two validations; the best weights are kept."""
+    sequences: int = Field(20, ge=1)
+    frames: int = Field(8, ge=2)
+    start: Literal["seed", "cold"] = "seed"
+    """Whether the first frame's people are given, as in the paper."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a better one."""
+
+
+class Recipe(_Section):
+    """A training run."""
+
+    title: str
+    """What it is, for people."""
+    table: Literal["1", "2", "3"] | None = None
+    row: str | None = None
+    """The table of the paper that it fills, and its row there."""
+    after: str | None = None
+    """The recipe whose weights this one starts from."""
+    seed: int = 0
+    loss: LossName = "focal"
+    model: ModelSection
+    data: DataSection
+    sequence: SequenceOptions
+    samples: SampleOptions = SampleOptions()
+    optimiser: OptimiserSection
+    validation: ValidationSection = ValidationSection()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Recipe":
+        if (self.table is None) != (self.row is None):
+            raise ValueError("table and row belong together")
+        if self.sequence.kind == "real" and self.data.kind == "coco":
+            raise ValueError("sequence: coco has single pictures; its sequences are synthetic")
+        if self.samples.given >= self.sequence.frames:
+            raise ValueError("samples: given must be smaller than sequence.frames")
+        self.model.config  # noqa: B018 - raises where model contradicts itself
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the network input in pixels."""
+        return self.data.width, self.data.height
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value, defaults included, as JSON has it."""
+        return self.model_dump(mode="json")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with this project."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by its shipped name or its file.
+
+    Raises RecipeError: no such recipe, not TOML, an unknown key, a wrong type, or values that contradict each other.
+    """
+    path = recipe_path(name)
+    content = _read(path)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise RecipeError(f"{path}: {f'{where}: ' if where else ''}{what}{more}") from error
+    except SkeletonError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The content of a recipe's file, over that of the one it is like."""
+    if path in readers:
+        raise RecipeError(f"{path} is like itself: {' -> '.join(reader.stem for reader in (*readers, path))}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path} is not TOML: {one_line(error)}") from error
+    like = content.pop("like", None)
+    if like is None:
+        return content
+    if not isinstance(like, str):
+        raise RecipeError(f"{path}: like: must be the name of a recipe")
+    beside = path.with_name(f"{like}.toml")
+    return _over(_read(beside if beside.is_file() else recipe_path(like), (*readers, path)), content)
+
+
+def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
+
+
+def recipe_path(name: str | Path) -> Path:
+    """The file of a recipe; a name without a suffix is a shipped one. Raises RecipeError."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        return path
+    shipped = SHIPPED / f"{name}.toml"
+    if not shipped.is_file():
+        raise RecipeError(f"no recipe '{name}'; give a .toml file or one of: {', '.join(shipped_recipes())}")
+    return shipped

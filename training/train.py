@@ -1,0 +1,379 @@
+"""A training run: from a recipe and a data set to weights (paper section 2.3)."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from stm_skeletons.errors import RecipeError, TrainingError, WeightsError
+from stm_skeletons.files import whole_file
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import Progress as RunProgress
+from training.data.labels import DataSet
+from training.data.samples import Sample, SampleOrder, Samples, prepare_worker
+from training.logs import RunLog
+from training.model import SpaceTimeMemory, build
+from training.model.weights import load_weights, save_weights
+from training.pictures import caption, grid, paint
+from training.recipe import OptimiserSection, Recipe
+from training.unroll import Unroll, Unrolled
+from training.validation import Validation
+
+FRESH = "fresh weights"
+_LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how a run computes."""
+
+    accelerator: str = "auto"
+    """Lightning Fabric's: "cpu", "cuda" or "auto"."""
+    devices: int = 1
+    """On this node; under torchrun as many as it started processes."""
+    nodes: int = 1
+    precision: str = "32-true"
+    """Lightning Fabric's: "32-true", "16-mixed" or "bf16-mixed"."""
+    workers: int = 2
+    """Processes that make samples, for each device."""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How often a run writes what."""
+
+    checkpoint_every: int = 100
+    """Steps."""
+    picture_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    folder: Path
+    steps: int
+    best: float
+    """Best validation F1."""
+    best_step: int
+    interrupted: bool
+    waiting_share: float = field(default=0.0)
+    """Share of this process's time that was spent waiting for samples."""
+
+    @property
+    def weights(self) -> Path:
+        """The weights after the last step; those of the best validation are beside them."""
+        return self.folder / "weights.safetensors"
+
+
+def train(
+    recipe: Recipe,
+    training_data: DataSet,
+    validation_data: DataSet,
+    folder: Path,
+    init: Path | None = None,
+    resume: bool = False,
+    hardware: Hardware = Hardware(),
+    habits: Habits = Habits(),
+) -> Result:
+    """Train as the recipe says.
+
+    Writes into ``folder``: weights.safetensors (at the end), best.safetensors (best validation), recipe.json,
+    checkpoint.pt, log.csv, tensorboard/ and pictures/. Ctrl-C writes a checkpoint and returns.
+
+    Args:
+        recipe: what to do.
+        training_data, validation_data: of the recipe's skeleton.
+        folder: of this run; made where it is missing.
+        init: starting weights of the same network; fresh ones without.
+        resume: go on from the folder's checkpoint, on the CPU to the same bits as if it had never stopped.
+        hardware: devices, precision and workers.
+        habits: how often a checkpoint and a picture are written.
+
+    Raises:
+        WeightsError: starting weights or the checkpoint do not fit.
+        DataError: nothing to train on.
+        RecipeError: ``freeze`` names what the network has not.
+        TrainingError: the loss is no number, or the batch cannot be spread over the devices.
+        SinkError: something cannot be written; the last checkpoint stays.
+    """
+    fabric = _fabric(hardware)
+    fabric.launch()
+    run = _Run(fabric, recipe, training_data, validation_data, folder, init, resume, hardware, habits)
+    return run.train()
+
+
+def _fabric(hardware: Hardware) -> Fabric:
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", hardware.devices))
+    processes = devices * hardware.nodes
+    # Which layers take part in a loss depends on the sample: a cold start, a memory that is dropped.
+    strategy = DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
+    try:
+        return Fabric(
+            accelerator=hardware.accelerator,
+            devices=devices,
+            num_nodes=hardware.nodes,
+            strategy=strategy,
+            precision=hardware.precision,  # type: ignore[arg-type]
+        )
+    except Exception as error:  # Fabric's own errors have no common class
+        raise TrainingError(f"cannot use {hardware.accelerator} x {devices}: {error}") from error
+
+
+class _Run:
+    """The state of one run; ``train`` goes through it."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        training_data: DataSet,
+        validation_data: DataSet,
+        folder: Path,
+        init: Path | None,
+        resume: bool,
+        hardware: Hardware,
+        habits: Habits,
+    ) -> None:
+        self._fabric = fabric
+        self._recipe = recipe
+        self._folder = folder
+        self._habits = habits
+        self._model, self._origin = _starting_model(recipe, init)
+        _freeze(self._model, recipe.optimiser.freeze)
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=recipe.optimiser.learning_rate)
+        self._unroll, self._optimiser = fabric.setup(Unroll(self._model, recipe.loss), optimiser)
+        channels = self._model.config.channels
+        self._samples = Samples(training_data, channels, recipe.size, recipe.sequence, recipe.samples, recipe.seed)
+        self._total = recipe.optimiser.total_steps(len(self._samples))
+        self._scheduler = LambdaLR(self._optimiser, _Schedule(recipe.optimiser, self._total))
+        self._validation = Validation(recipe, validation_data)
+        self._progress = self._resumed() if resume else RunProgress()
+        self._loader = self._start_loader(hardware.workers)
+        self._waited = 0.0
+
+    def train(self) -> Result:
+        started = pictured = time.monotonic()
+        progress, lead = self._progress, self._fabric.is_global_zero
+        interrupted = False
+        log = RunLog(self._folder, progress.step) if lead else None
+        if lead:
+            with whole_file(self._folder / "recipe.json") as partial:
+                partial.write_text(json.dumps(self._recipe.resolved(), indent=2) + "\n")
+        with _bar(enabled=lead) as bar:
+            task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
+            try:
+                while progress.step < self._total and not progress.finished:
+                    batch, unrolled, loss, norm = self._step()
+                    bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
+                    seconds = time.monotonic() - started
+                    if log is not None and (progress.step % _LOG_EVERY == 0 or progress.step == self._total):
+                        log.add(self._numbers(loss, norm, seconds))
+                    if log is not None and time.monotonic() - pictured > 60 * self._habits.picture_minutes:
+                        pictured = time.monotonic()
+                        log.picture("training", progress.step, self._picture(batch, unrolled))
+                    if progress.step % self._recipe.validation.every == 0 or progress.step == self._total:
+                        self._validate(log)
+                    if progress.step % self._habits.checkpoint_every == 0:
+                        self._save()
+            except KeyboardInterrupt:
+                interrupted = True
+        progress.finished = not interrupted
+        self._save()
+        if lead and not interrupted:
+            self._save_weights("weights.safetensors")
+        if log is not None:
+            log.close()
+        share = self._waited / max(time.monotonic() - started, 1e-9)
+        return Result(self._folder, progress.step, progress.best, progress.best_step, interrupted, share)
+
+    def _step(self) -> tuple[Sample, Unrolled, float, float]:
+        """One step of the optimiser, over ``accumulate`` batches; the last one with its loss and gradient norm."""
+        accumulate, total = self._recipe.optimiser.accumulate, 0.0
+        for number in range(accumulate):
+            waiting = time.monotonic()
+            batch: Sample = next(self._loader)
+            self._waited += time.monotonic() - waiting
+            with self._fabric.no_backward_sync(self._unroll, enabled=number < accumulate - 1):
+                unrolled = self._unroll(batch)
+                loss = unrolled.losses.sum(1).mean() / accumulate
+                self._fabric.backward(loss)
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"the loss is no number at step {self._progress.step}; lower learning_rate or set clip; the last "
+                f"checkpoint in {self._folder} is from before"
+            )
+        norm = self._clip()
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        self._scheduler.step()
+        self._progress.step += 1
+        return batch, unrolled, total, norm
+
+    def _clip(self) -> float:
+        largest = self._recipe.optimiser.clip or math.inf
+        norm = self._fabric.clip_gradients(self._unroll, self._optimiser, max_norm=largest, error_if_nonfinite=False)
+        return float(norm) if norm is not None else math.nan
+
+    def _numbers(self, loss: float, norm: float, seconds: float) -> dict[str, float]:
+        step = self._progress.step
+        taken = step * self._recipe.optimiser.batch * self._recipe.optimiser.accumulate
+        return {
+            "step": step,
+            "epoch": taken / len(self._samples),
+            "loss": loss,
+            "learning_rate": self._optimiser.param_groups[0]["lr"],
+            "gradient_norm": norm,
+            "waiting_share": self._waited / max(seconds, 1e-9),
+            "seconds": seconds,
+        }
+
+    def _validate(self, log: RunLog | None) -> None:
+        progress = self._progress
+        f1 = self._validation.f1(self._model) if self._fabric.is_global_zero else 0.0
+        f1 = float(self._fabric.broadcast(f1))
+        if f1 > progress.best:
+            progress.best, progress.best_step, progress.stale = f1, progress.step, 0
+            if self._fabric.is_global_zero:
+                self._save_weights("best.safetensors")
+        else:
+            progress.stale += 1
+        patience = self._recipe.validation.patience
+        progress.finished = patience is not None and progress.stale >= patience
+        if log is not None:
+            log.add({"step": progress.step, "validation_f1": f1})
+            log.picture("validation", progress.step, self._validation.picture(self._model))
+
+    def _picture(self, batch: Sample, unrolled: Unrolled) -> NDArray[np.uint8]:
+        names = self._model.config.channels
+        predicted, truth = [], []
+        for n, maps in unrolled.maps.items():
+            frame = batch["frames"][0, n].cpu().numpy()
+            predicted.append(caption(paint(frame, maps[0].float().cpu().numpy(), names), f"frame {n}: predicted"))
+            truth.append(caption(paint(frame, batch["maps"][0, n].cpu().numpy(), names), f"frame {n}: ground truth"))
+        return grid([predicted, truth])
+
+    def _start_loader(self, workers: int) -> Iterator[Sample]:
+        fabric, optimiser = self._fabric, self._recipe.optimiser
+        if optimiser.batch % fabric.world_size:
+            raise TrainingError(
+                f"a batch of {optimiser.batch} cannot be spread over {fabric.world_size} devices; make optimiser.batch "
+                "a multiple of them"
+            )
+        order = SampleOrder(
+            len(self._samples),
+            self._recipe.seed,
+            self._progress.step * optimiser.batch * optimiser.accumulate,
+            fabric.global_rank,
+            fabric.world_size,
+        )
+        loader = DataLoader(
+            self._samples,
+            batch_size=optimiser.batch // fabric.world_size,
+            sampler=order,
+            num_workers=workers,
+            worker_init_fn=prepare_worker,
+            pin_memory=fabric.device.type == "cuda",
+            generator=torch.Generator(),  # workers' seeds must not use up the global one: resuming would differ
+        )
+        return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+    def _save(self) -> None:
+        if not self._fabric.is_global_zero:
+            return
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+        checkpoint = Checkpoint(
+            self._recipe.resolved(),
+            self._model.state_dict(),
+            self._optimiser.state_dict(),
+            self._scheduler.state_dict(),
+            random,
+            self._progress,
+        )
+        save_checkpoint(self._folder / "checkpoint.pt", checkpoint)
+
+    def _resumed(self) -> RunProgress:
+        checkpoint = load_checkpoint(self._folder / "checkpoint.pt", self._recipe)
+        self._model.load_state_dict(checkpoint.model)
+        self._optimiser.load_state_dict(checkpoint.optimiser)
+        self._scheduler.load_state_dict(checkpoint.scheduler)
+        torch.set_rng_state(checkpoint.random["cpu"])
+        for i in range(torch.cuda.device_count()):
+            if f"cuda:{i}" in checkpoint.random:
+                torch.cuda.set_rng_state(checkpoint.random[f"cuda:{i}"], i)
+        return checkpoint.progress
+
+    def _save_weights(self, name: str) -> None:
+        resolved = {**self._recipe.resolved(), "step": self._progress.step}
+        save_weights(self._folder / name, self._model, self._origin, resolved)
+
+
+def _starting_model(recipe: Recipe, init: Path | None) -> tuple[SpaceTimeMemory, str]:
+    """The network and the origin of its weights."""
+    torch.manual_seed(recipe.seed)
+    if init is None:
+        return build(recipe.model.config), f"{FRESH}, trained: {recipe.title}"
+    model, provenance = load_weights(init)
+    if model.config != recipe.model.config:
+        raise WeightsError(
+            f"{init} is {_describe(provenance.config.model_dump())}, but the recipe trains "
+            f"{_describe(recipe.model.config.model_dump())}"
+        )
+    return model, f"{provenance.origin}; trained: {recipe.title}"
+
+
+def _describe(config: dict) -> str:
+    extra = f" at width {config['width']:g}" if config["width"] != 1 else ""
+    edges = " with edges only" if config["edges_only"] else ""
+    return f"{config['variant']} of {config['skeleton']['name']}{edges}{extra}"
+
+
+def _freeze(model: SpaceTimeMemory, beginnings: tuple[str, ...]) -> None:
+    for beginning in beginnings:
+        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
+        if not frozen:
+            parts = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+            raise RecipeError(f"optimiser.freeze: nothing begins with '{beginning}'; there is: {', '.join(parts)}")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+class _Schedule:
+    """Factor of the learning rate at a step."""
+
+    def __init__(self, optimiser: OptimiserSection, total: int) -> None:
+        self._warm_up = optimiser.warm_up
+        self._total = total if optimiser.schedule == "cosine" else None
+
+    def __call__(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / (self._warm_up + 1))
+        return warm if self._total is None else warm * 0.5 * (1 + math.cos(math.pi * min(step / self._total, 1)))
+
+
+def _bar(enabled: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not enabled or not console.is_terminal)
