@@ -178,13 +178,13 @@ class ImageSource:
     def __init__(self, files: list[Path], name: str) -> None:
         if not files:
             raise SourceError(f"the folder {name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self._files = files
+        self.files = files
         first = _read_image(files[0])
         self.frame_size: tuple[int, int] | None = (first.shape[1], first.shape[0])
         self.total: int | None = len(files)
 
     def __iter__(self) -> Iterator[Frame]:
-        for number, file in enumerate(self._files):
+        for number, file in enumerate(self.files):
             yield Frame(number, number / self.frames_per_second, _read_image(file))
 
     def close(self) -> None:

@@ -72,7 +72,8 @@ def select_channels(maps: NDArray, skeleton: Skeleton, channels: tuple[str, ...]
 def _centres(maps: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """x of every column and y of every row of cells, in network pixels."""
     height, width = maps.shape[1:]
-    return tuple(np.arange(n, dtype=np.float32) * STRIDE + STRIDE / 2 for n in (width, height))
+    x, y = (np.asarray((np.arange(n) + 0.5) * STRIDE, np.float32) for n in (width, height))
+    return x, y
 
 
 def _windows(maps: NDArray, low: NDArray, high: NDArray) -> NDArray[np.int64]:
@@ -107,7 +108,7 @@ def _draw_segments(maps: NDArray, segments: NDArray, channels: NDArray, sigma: f
     size = windows[:, 1::2] - windows[:, ::2]  # columns, rows
     by_area = np.argsort(size.prod(1))
     for group in (by_area[i : i + _TOGETHER] for i in range(0, len(by_area), _TOGETHER)):
-        exponents = _segment_exponents(segments[group], windows[group, ::2], *size[group].max(0).tolist(), sigma)
+        exponents = _segment_exponents(segments[group], windows[group, ::2], size[group].max(0), sigma)
         for exponent, channel, (left, right, top, bottom) in zip(
             exponents, channels[group].tolist(), windows[group].tolist(), strict=True
         ):
@@ -115,15 +116,15 @@ def _draw_segments(maps: NDArray, segments: NDArray, channels: NDArray, sigma: f
             np.maximum(window, exponent[: bottom - top, : right - left], out=window)
 
 
-def _segment_exponents(segments: NDArray, first: NDArray, columns: int, rows: int, sigma: float) -> NDArray[np.float32]:
-    """[N, rows, columns]: minus squared distance to each of [N, 2, 2] segments in sigmas, of the cells from ``first``
-    [N, 2] (column, row) on."""
+def _segment_exponents(segments: NDArray, first: NDArray, size: NDArray, sigma: float) -> NDArray:
+    """[N, rows, columns]: minus squared distance to each of [N, 2, 2] segments in sigmas, of ``size`` (columns, rows)
+    cells from ``first`` [N, 2] (column, row) on."""
     start, direction = segments[:, 0], segments[:, 1] - segments[:, 0]
     length = np.sqrt((direction**2).sum(1, keepdims=True))
     unit = np.where(length > 1e-3, direction / np.maximum(length, 1e-3), np.array([1, 0], np.float32))
     corner = (first * STRIDE + STRIDE / 2 - start).astype(np.float32)
-    x = corner[:, :1] + np.arange(columns, dtype=np.float32) * STRIDE
-    y = corner[:, 1:] + np.arange(rows, dtype=np.float32) * STRIDE
+    x = corner[:, :1] + np.arange(size[0], dtype=np.float32) * STRIDE
+    y = corner[:, 1:] + np.arange(size[1], dtype=np.float32) * STRIDE
     # Along and across the segment both are affine in x and y: sums of two vectors.
     along = (y * unit[:, 1:])[:, :, None] + (x * unit[:, :1])[:, None, :]
     squared = (y * unit[:, :1])[:, :, None] - (x * unit[:, 1:])[:, None, :]

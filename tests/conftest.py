@@ -10,7 +10,6 @@ from export.export import Options, export_bundle
 from export.verify import moving_picture
 from stm_skeletons.skeleton import COCO17
 from training.model import Edge, ModelConfig, build
-from training.model.edge import P4_SCALE
 from training.model.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +42,6 @@ def random_edge() -> Edge:
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    model.memory_residual.project.weight.data.div_(P4_SCALE)
     frame = torch.from_numpy(moving_picture(96, 160, 1)[0])[None]
     with torch.no_grad():
         query = model.encode_query(frame)

@@ -12,7 +12,16 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from stm_skeletons.errors import SinkError
 from stm_skeletons.files import whole_file
 
-COLUMNS = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "waiting_share", "seconds", "validation_f1")
+COLUMNS: tuple[str, ...] = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "waiting_share",
+    "seconds",
+    "validation_f1",
+)
 
 
 class RunLog:

@@ -54,31 +54,31 @@ class DataSection(_Section):
     """What is trained on."""
 
     kind: Literal["coco", "posetrack18", "posetrack21", "footage"]
-    holdout: float = Field(0.25, gt=0, lt=1)
+    holdout: float = Field(default=0.25, gt=0, lt=1)
     """Share of the pictures or videos kept for validation where the data set has no validation split of its own."""
     holdout_seed: int = 0
-    width: int = Field(448, ge=32, multiple_of=32)
-    height: int = Field(256, ge=32, multiple_of=32)
+    width: int = Field(default=448, ge=32, multiple_of=32)
+    height: int = Field(default=256, ge=32, multiple_of=32)
     """Network input in pixels."""
 
 
 class OptimiserSection(_Section):
     """How the weights are changed."""
 
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
     """Of Adam (paper section 2.3)."""
-    batch: int = Field(1, ge=1)
+    batch: int = Field(default=1, ge=1)
     """Sequences a step, over all devices together (paper: 1)."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are added up for one step of the optimiser."""
     length: str = Field(pattern=r"^[1-9]\d* (epochs|steps)$")
     """Of the training: "5 epochs", passes over the data, or "400 steps" of the optimiser."""
     schedule: Literal["constant", "cosine"] = "constant"
-    warm_up: int = Field(0, ge=0)
+    warm_up: int = Field(default=0, ge=0)
     """Steps over which the learning rate grows from zero."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient."""
-    freeze: tuple[str, ...] = Field((), strict=False)
+    freeze: tuple[str, ...] = Field(default=(), strict=False)
     """Beginnings of the names of parameters that stay as they are; "trunk" for instance."""
 
     def total_steps(self, samples: int) -> int:
@@ -92,13 +92,13 @@ class OptimiserSection(_Section):
 class ValidationSection(_Section):
     """Looking at data that is not trained on, while training."""
 
-    every: int = Field(500, ge=1)
+    every: int = Field(default=500, ge=1)
     """Steps between two validations; the best weights are kept."""
-    sequences: int = Field(20, ge=1)
-    frames: int = Field(8, ge=2)
+    sequences: int = Field(default=20, ge=1)
+    frames: int = Field(default=8, ge=2)
     start: Literal["seed", "cold"] = "seed"
     """Whether the first frame's people are given, as in the paper."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a better one."""
 
 

@@ -4,14 +4,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -204,15 +205,12 @@ class _Run:
     def _step(self) -> tuple[Sample, Unrolled, float, float]:
         """One step of the optimiser, over ``accumulate`` batches; the last one with its loss and gradient norm."""
         accumulate, total = self._recipe.optimiser.accumulate, 0.0
-        for number in range(accumulate):
-            waiting = time.monotonic()
-            batch: Sample = next(self._loader)
-            self._waited += time.monotonic() - waiting
-            with self._fabric.no_backward_sync(self._unroll, enabled=number < accumulate - 1):
-                unrolled = self._unroll(batch)
-                loss = unrolled.losses.sum(1).mean() / accumulate
-                self._fabric.backward(loss)
-            total += float(loss.detach())
+        for _ in range(accumulate - 1):
+            with self._fabric.no_backward_sync(self._unroll):
+                total += self._backward(self._next())[1]
+        batch = self._next()
+        unrolled, loss = self._backward(batch)
+        total += loss
         if not math.isfinite(total):
             raise TrainingError(
                 f"the loss is no number at step {self._progress.step}; lower learning_rate or set clip; the last "
@@ -224,6 +222,18 @@ class _Run:
         self._scheduler.step()
         self._progress.step += 1
         return batch, unrolled, total, norm
+
+    def _next(self) -> Sample:
+        waiting = time.monotonic()
+        batch = next(self._loader)
+        self._waited += time.monotonic() - waiting
+        return batch
+
+    def _backward(self, batch: Sample) -> tuple[Unrolled, float]:
+        unrolled: Unrolled = self._unroll(batch)
+        loss = unrolled.losses.sum(1).mean() / self._recipe.optimiser.accumulate
+        self._fabric.backward(loss)
+        return unrolled, float(loss.detach())
 
     def _clip(self) -> float:
         largest = self._recipe.optimiser.clip or math.inf
@@ -291,7 +301,7 @@ class _Run:
             pin_memory=fabric.device.type == "cuda",
             generator=torch.Generator(),  # workers' seeds must not use up the global one: resuming would differ
         )
-        return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+        return iter(cast("Iterable[Sample]", fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
 
     def _save(self) -> None:
         if not self._fabric.is_global_zero:

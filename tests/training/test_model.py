@@ -77,7 +77,7 @@ def test_batch_norm_never_changes_and_is_never_trained(name: str):
 
 def test_gradients_reach_every_parameter_of_edge_but_those_behind_the_zero():
     model = build(CONFIGS["edge"])
-    torch.nn.init.normal_(model.get_parameter("memory_residual.project.weight"))
+    torch.nn.init.normal_(model.get_parameter("memory_residual.predict.weight"))
     frame = torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8)
     first = model.encode_query(frame)
     empty = model(first, torch.zeros(1, 1, Q, 64), torch.zeros(1, 1, Q, 64), torch.zeros(1, 1))

@@ -16,15 +16,15 @@ class Motion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rotation: float = Field(3.0, ge=0, le=180)
+    rotation: float = Field(default=3.0, ge=0, le=180)
     """Degrees."""
-    scale: float = Field(0.03, ge=0, lt=1)
+    scale: float = Field(default=0.03, ge=0, lt=1)
     """Relative change of size: 0.03 is from 0.97 to 1.03."""
-    shear: float = Field(0.02, ge=0, le=1)
+    shear: float = Field(default=0.02, ge=0, le=1)
     """Pixels to the side for each pixel up or down, and up for each to the side."""
-    shift_x: float = Field(8.0, ge=0)
+    shift_x: float = Field(default=8.0, ge=0)
     """Network pixels to the side in an input 448 pixels wide; in proportion for other widths."""
-    shift_y: float = Field(6.0, ge=0)
+    shift_y: float = Field(default=6.0, ge=0)
     """Network pixels up or down in an input 256 pixels high; in proportion for other heights."""
 
 

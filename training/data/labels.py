@@ -44,7 +44,8 @@ class Regions:
         if self.run_lengths:
             from pycocotools import mask
 
-            area |= np.asarray(mask.decode(mask.merge(list(self.run_lengths))), np.uint8)
+            codes: list[Any] = list(self.run_lengths)
+            area |= np.asarray(mask.decode(mask.merge(codes)), np.uint8)
         return area
 
 

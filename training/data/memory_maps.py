@@ -23,15 +23,15 @@ class Mistakes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    jitter: float = Field(0.0, ge=0)
+    jitter: float = Field(default=0.0, ge=0)
     """Standard deviation of the displacement of keypoints in network pixels, at 256 pixels of height; in proportion
     for others. Edges go with their keypoints."""
-    rand: float = Field(0.0, ge=0, le=1)
+    rand: float = Field(default=0.0, ge=0, le=1)
     """Size, shape and orientation of each peak: at 1 both of its axes are drawn between half and double sigma, in any
     orientation."""
-    baits: float = Field(0.0, ge=0)
+    baits: float = Field(default=0.0, ge=0)
     """Mean number of false keypoints, and of false edges, in a frame's maps (Poisson)."""
-    dull_clouds: float = Field(0.0, ge=0, le=1)
+    dull_clouds: float = Field(default=0.0, ge=0, le=1)
     """Intensity of each peak is multiplied by a factor between 1 - this and 1; the paper's interval [0, 1] is 1."""
 
     @property

@@ -50,18 +50,18 @@ class Augmentation(BaseModel):
 
     memory: Mistakes = Mistakes()
     """The paper's: mistakes in the maps of the frames that are given."""
-    occluders: float = Field(0.0, ge=0, le=1)
+    occluders: float = Field(default=0.0, ge=0, le=1)
     """Share of sequences through which an occluder moves, over the frames that are predicted."""
-    motion_blur: float = Field(0.0, ge=0, le=1)
+    motion_blur: float = Field(default=0.0, ge=0, le=1)
     """Share of predicted frames that are blurred along a line of up to LONGEST_BLUR."""
-    photometric: float = Field(0.0, ge=0, le=1)
+    photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of brightness, contrast and saturation."""
-    cold_start: float = Field(0.0, ge=0, le=1)
+    cold_start: float = Field(default=0.0, ge=0, le=1)
     """Share of sequences that start without any labels."""
     cold_start_with: Literal["empty_maps", "empty_memory"] = "empty_maps"
     """The first frame is memorised with empty maps and the others as they are; or, as the runtime does, nothing is
     given: the first frame is predicted from an empty memory and all are memorised with what was predicted."""
-    drop_memory: float = Field(0.0, ge=0, lt=1)
+    drop_memory: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a frame of the memory cannot be read; one of the given ones always stays."""
 
 
@@ -71,7 +71,7 @@ class SampleOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cyclic: bool = False
-    given: int = Field(2, ge=1)
+    given: int = Field(default=2, ge=1)
     """How many first frames are given in cyclic training ("the first few", paper section 2.3); without it all but the
     last are."""
     augmentation: Augmentation = Augmentation()
@@ -114,12 +114,17 @@ class Samples(Dataset):
 
     def __getitem__(self, index: tuple[int, int]) -> Sample:
         """A picture or video that cannot be read is left out, said in the log, and another taken in its place."""
-        epoch, number = index
-        random = np.random.default_rng([self._seed, epoch, number])
-        source = number % len(self._sources)
+        random = np.random.default_rng([self._seed, *index])
+        return self._tensors(self._sequence_of(*index, random), random)
+
+    def sequence(self, epoch: int, number: int) -> Sequence:
+        """The sequence that a sample is made of, to look at."""
+        return self._sequence_of(epoch, number, np.random.default_rng([self._seed, epoch, number]))
+
+    def _sequence_of(self, epoch: int, source: int, random: np.random.Generator) -> Sequence:
         for _ in range(_TRIES):
             try:
-                return self._tensors(self._harder(self._make(source, epoch, random), random), random)
+                return self._harder(self._make(source, epoch, random), random)
             except DataError as error:
                 log.warning("left out: %s", error)
                 source = int(random.integers(len(self._sources)))

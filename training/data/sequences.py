@@ -26,15 +26,15 @@ class SequenceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["synthetic", "real"]
-    frames: int = Field(5, ge=2, le=64)
+    frames: int = Field(default=5, ge=2, le=64)
     """N of the paper, which does not give it."""
     motion: Motion = Motion()
     """Of synthetic sequences."""
     flip: bool = False
     """Mirror every other sequence, left and right joints exchanged; not in the paper."""
-    gap_step: int = Field(5, ge=0)
-    gap_epochs: int = Field(20, ge=1)
-    gap_max: int = Field(25, ge=0)
+    gap_step: int = Field(default=5, ge=0)
+    gap_epochs: int = Field(default=20, ge=1)
+    gap_max: int = Field(default=25, ge=0)
     """Of real sequences, as STM has it (Oh et al. 2019, section 3.4): frames that may be skipped between two are at
     first 0 and grow by ``gap_step`` every ``gap_epochs`` epochs, up to ``gap_max``."""
 
@@ -187,5 +187,5 @@ def _finish(still: _Still) -> SequenceFrame:
         ignored = cv2.resize(still.ignored, cells, interpolation=cv2.INTER_AREA) > 0
     mask = None
     if still.mask is not None:
-        mask = cv2.resize(still.mask, cells, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        mask = np.asarray(cv2.resize(still.mask, cells, interpolation=cv2.INTER_AREA) / 255, np.float32)
     return SequenceFrame(still.image, poses, inside, np.zeros_like(inside), still.corners, mask, ignored)

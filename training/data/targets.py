@@ -50,7 +50,7 @@ def make_targets(
     if channels == (SKELETON_CHANNEL,):
         # All parts in one map: a cell counts when every part that the data set labels is known there.
         labelled = np.concatenate([[False], sourced, ~edges_of(~sourced, skeleton)])
-        return select_channels(maps, skeleton, channels), known[labelled].all(axis=0, keepdims=True)
+        return select_channels(maps, skeleton, channels), np.asarray(known[labelled].all(axis=0))[None]
     return select_channels(maps, skeleton, channels), select_channels(known, skeleton, channels)
 
 
@@ -64,4 +64,4 @@ def cells_inside(corners: NDArray, size: tuple[int, ...]) -> NDArray[np.bool_]:
 def edges_of(joints: NDArray[np.bool_], skeleton: Skeleton) -> NDArray[np.bool_]:
     """[NK] to [NE]: edges one of whose joints is given."""
     pairs = np.array(skeleton.edges)
-    return joints[pairs].any(axis=1)
+    return np.asarray(joints[pairs].any(axis=1))

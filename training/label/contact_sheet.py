@@ -13,8 +13,9 @@ from stm_skeletons.skeleton import Skeleton
 
 _MOST = 20
 _COLUMNS = 4
-_TILE = (480, 360)
-"""Width and height in pixels."""
+_TILE_AREA = 480 * 300
+"""Of each frame's copy, in pixels; its sides are as those of the first frame."""
+_NARROWEST = 100
 _COLOURS = ((80, 220, 80), (0, 140, 255), (255, 160, 30), (230, 80, 230), (60, 230, 255), (255, 230, 60), (90, 90, 255))
 """BGR, one for each person as long as there are enough."""
 _IGNORED = (160, 160, 160)
@@ -39,6 +40,7 @@ class ContactSheet:
 
     def __init__(self) -> None:
         self._frames: dict[int, tuple[tuple[int, int], NDArray[np.uint8]]] = {}
+        self._tile = (0, 0)
         self._seen = 0
         self._step = 1
 
@@ -49,10 +51,13 @@ class ContactSheet:
 
     def add(self, number: int, image: NDArray[np.uint8]) -> None:
         """Show it the next frame (BGR [h, w, 3])."""
+        size = (image.shape[1], image.shape[0])
+        if not self._seen:
+            scale = math.sqrt(_TILE_AREA / (size[0] * size[1]))
+            self._tile = max(_NARROWEST, round(size[0] * scale)), max(_NARROWEST, round(size[1] * scale))
         if self._seen % self._step == 0:
-            tile = np.empty((_TILE[1], _TILE[0], 3), np.uint8)
-            size = (image.shape[1], image.shape[0])
-            Letterbox(size, _TILE).apply(image, tile)
+            tile = np.empty((self._tile[1], self._tile[0], 3), np.uint8)
+            Letterbox(size, self._tile).apply(image, tile)
             self._frames[number] = (size, tile)
         self._seen += 1
         if len(self._frames) > _MOST:
@@ -64,10 +69,10 @@ class ContactSheet:
         tiles = []
         for number, (size, tile) in self._frames.items():
             canvas = tile.copy()
-            letterbox = Letterbox(size, _TILE)
+            letterbox = Letterbox(size, self._tile)
             if number in drawings:
                 _draw_frame(canvas, drawings[number], skeleton, letterbox)
-            _text(canvas, f"frame {number}", (6, _TILE[1] - 8), _WHITE)
+            _text(canvas, f"frame {number}", (6, self._tile[1] - 8), _WHITE)
             tiles.append(canvas)
         columns = min(_COLUMNS, len(tiles))
         rows = math.ceil(len(tiles) / columns)
@@ -107,5 +112,5 @@ def _pixels(xy: NDArray, letterbox: Letterbox) -> NDArray[np.int64]:
 
 
 def _text(canvas: NDArray[np.uint8], text: str, place: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    for shade, thickness in ((_BLACK, 3), (colour, 1)):
+    for shade, thickness in ((_BLACK, 2), (colour, 1)):
         cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, shade, thickness, cv2.LINE_AA)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import linear_sum_assignment
 
 from stm_skeletons.errors import DataError, SinkError, one_line
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import partial_path, whole_file
 from training.label.contact_sheet import ContactSheet, Drawing
 from training.label.people import Person, Teacher, overlap
 
@@ -28,8 +28,8 @@ PERSON_SCORE = 0.2
 """People whose mean score over all joints is lower become ignore regions."""
 _SAME_PERSON = 0.3
 """Overlap of the boxes of a person from one labelled frame to the next."""
-_LOST_AFTER = 5
-"""Labelled frames after which somebody who was not seen is somebody new."""
+_LOST_AFTER = 10
+"""Frames of the source after which somebody who was not seen is somebody new."""
 _SAVE_SECONDS = 30.0
 
 
@@ -170,6 +170,7 @@ def label(
     footage = _Footage(name, [_named(file, out) for file in files], pictures is not None)
     _check_footage(path, labels, footage)
     _make_folder(out)
+    partial_path(path)  # that it cannot be written is better said now than after the first half minute
     sheet = ContactSheet()
     saved = time.monotonic()
     stopped, done = False, labels.next_frame
@@ -188,6 +189,7 @@ def label(
         labels.complete = not stopped
     finally:
         # Also when the source breaks or the user interrupts: what was labelled until then is kept.
+        _drop_unfinished(labels)
         if labels.images:
             _save(path, labels)
     if not labels.images:
@@ -202,6 +204,13 @@ def label(
         unsure=sum(len(image.ignore_regions_x) for image in labels.images),
         complete=labels.complete,
     )
+
+
+def _drop_unfinished(labels: _Labels) -> None:
+    """Leave out the frame in the middle of which something went wrong."""
+    labels.images = [image for image in labels.images if image.id < labels.next_frame]
+    labels.annotations = [person for person in labels.annotations if person.image_id < labels.next_frame]
+    labels.next_track = 1 + max((person.track_id for person in labels.annotations), default=-1)
 
 
 def _label_frame(labels: _Labels, frame: Frame, teacher: Teacher, footage: _Footage, again: bool) -> None:
@@ -293,11 +302,10 @@ def _add(labels: _Labels, frame: Frame, people: list[Person], footage: _Footage)
     if file is None:
         raise DataError(f"frame {frame.number} of {footage.name} has no file; the folder has changed, start again")
     height, width = frame.image.shape[:2]
-    sure = [person for person in people if float(person.pose[:, 2].mean()) >= PERSON_SCORE]
-    unsure = [person for person in people if float(person.pose[:, 2].mean()) < PERSON_SCORE]
+    sure = [person for person in people if _is_sure(person)]
     boxes = [_box(person, (width, height)) for person in sure]
-    tracks = _tracks(labels, boxes)
-    regions = [_box(person, (width, height)) for person in unsure]
+    tracks = _tracks(labels, boxes, frame.number)
+    regions = [_box(person, (width, height)) for person in people if not _is_sure(person)]
     labels.images.append(
         _Image(
             file_name=file,
@@ -326,6 +334,10 @@ def _add(labels: _Labels, frame: Frame, people: list[Person], footage: _Footage)
         )
 
 
+def _is_sure(person: Person) -> bool:
+    return float(person.pose[:, 2].mean()) >= PERSON_SCORE
+
+
 def _labelled(person: Person, size: tuple[int, int]) -> NDArray[np.bool_]:
     """[NK]: joints that score enough, and lie in the picture."""
     xy = person.pose[:, :2]
@@ -344,15 +356,14 @@ def _box(person: Person, size: tuple[int, int]) -> list[float]:
     return np.clip([points.min(0), points.max(0)], 0, size).round(1).ravel().tolist()
 
 
-def _tracks(labels: _Labels, boxes: list[list[float]]) -> list[int]:
+def _tracks(labels: _Labels, boxes: list[list[float]], frame: int) -> list[int]:
     """Each person's track: the one of the latest frames whose last box overlaps most, or a new one.
 
     It is told from the file alone, so a continued run goes on as if it had not been interrupted.
     """
-    recent = {image.id for image in labels.images[-_LOST_AFTER:]}
     latest: dict[int, tuple[float, float, float, float]] = {}
     for annotation in reversed(labels.annotations):
-        if annotation.image_id not in recent:
+        if annotation.image_id < frame - _LOST_AFTER:
             break
         left, top, width, height = annotation.bbox
         latest.setdefault(annotation.track_id, (left, top, left + width, top + height))

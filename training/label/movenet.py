@@ -110,7 +110,7 @@ class MoveNetTeacher:
         right, bottom = np.ceil(np.clip(centre + half, [left + 1, top + 1], [width, height])).astype(int)
         letterbox = Letterbox((int(right - left), int(bottom - top)), _THUNDER_SIZE)
         joints = _run(thunder, image[top:bottom, left:right], letterbox)[0, 0]
-        xy = _to_picture(joints[:, 1::-1], letterbox) + [left, top]
+        xy = _to_picture(joints[:, 1::-1], letterbox) + np.array([left, top])
         refined = Person(np.concatenate([xy, joints[:, 2:]], axis=1).astype(np.float32), person.box)
         if similarity(refined, person, COCO17) < _SLID_OFF:
             return Person(person.pose * np.array([1, 1, 0], np.float32), person.box)

@@ -68,7 +68,8 @@ class BundleTeacher:
     """A model of this project, which has seen no frame yet.
 
     The network finds parts, not people: people are the parts that found edges connect, so they are only as good as the
-    edges. A joint without an edge is a person of its own, and mostly one that the labels leave out.
+    edges. A joint without an edge is a person of its own: too little to be labelled, it becomes an ignore region. So a
+    model whose edges are not trained labels nobody.
     """
 
     remembers = True

@@ -18,7 +18,7 @@ class ModelConfig(BaseModel):
     skeleton: Skeleton = COCO17
     edges_only: bool = False
     """Drop the keypoint maps (paper section 3.2); ``resnet50`` only."""
-    width: float = Field(1.0, gt=0, le=1)
+    width: float = Field(default=1.0, gt=0, le=1)
     """Share of the paper's channels in every layer; below 1 for small-scale experiments, not for ``edge``."""
 
     @model_validator(mode="after")

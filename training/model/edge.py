@@ -1,8 +1,9 @@
 """``edge``: MoveNet MultiPose's detector with a space-time memory, for boards and CPUs.
 
 RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. What is read
-from memory is added to the FPN's coarsest level through layers without bias, the last of which starts at zero. So a
-freshly converted network is MoveNet's frame-by-frame detector, and with an empty memory it stays that for ever.
+from memory is added to the maps' logits through layers without bias, the last of which starts at zero. So a freshly
+converted network is MoveNet's frame-by-frame detector, and with an empty memory it stays that as long as its trunk, FPN
+and head do: keypoints change through what is remembered only.
 """
 
 import torch
@@ -10,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.config import ModelConfig
-from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk
+from training.model.movenet import FPN, FPN_CHANNELS, HEAD_CHANNELS, MATCHING_CHANNELS, Head, Trunk
 from training.model.network import QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
 
 MEMORY_CHANNELS = 64
 """Width of keys and values alike, so that compilers fuse the memory read into one attention kernel."""
 MEMORY_HIDDEN = 128
-P4_SCALE = 64.0
-"""About the standard deviation of the FPN's coarsest level as converted: what is read from memory is scaled to it."""
+UNFOLDED_CHANNELS = 24
+"""Of what was read, at stride 4."""
 P2_SCALE = 5.0
 """Brings the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
 
@@ -35,7 +36,7 @@ class Edge(SpaceTimeMemory):
         self.key = TokenProjection()
         self.query_value = TokenProjection()
         self.memory_encoder = MemoryEncoder(1 + joints + edges)
-        self.memory_residual = MemoryResidual()
+        self.memory_residual = MemoryResidual(1 + joints + edges)
         self.fpn = FPN()
         self.keypoint_head = Head(joints)
         self.mask_and_edge_head = Head(1 + edges)
@@ -52,11 +53,11 @@ class Edge(SpaceTimeMemory):
         return self.key(source), self.memory_encoder(source, maps)
 
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
-        p4 = query.features["features_p4"]
-        p4 = p4 + self.memory_residual(read, query.value, p4.shape[2], p4.shape[3])
-        features = self.fpn(p4, query.features["features_p3"], query.features["features_p2"])
-        mask_and_edges = self.mask_and_edge_head(features * P2_SCALE)
-        return torch.cat([mask_and_edges[:, :1], self.keypoint_head(features), mask_and_edges[:, 1:]], dim=1)
+        features = self.fpn(*(query.features[name] for name in self.decoder_features))
+        scaled = features * P2_SCALE
+        mask_and_edges = self.mask_and_edge_head(scaled)
+        logits = torch.cat([mask_and_edges[:, :1], self.keypoint_head(features), mask_and_edges[:, 1:]], dim=1)
+        return logits + self.memory_residual(read, query.value, scaled)
 
 
 class TokenProjection(nn.Module):
@@ -97,15 +98,24 @@ class MemoryEncoder(nn.Module):
 
 
 class MemoryResidual(nn.Module):
-    """What the memory read changes in the FPN's coarsest level: nothing where nothing was read."""
+    """What the memory read adds to the logits of all maps: exactly nothing where nothing was read.
 
-    def __init__(self) -> None:
+    Tokens are unfolded to stride 4 and meet the detector's features there, so that what is remembered roughly finds its
+    exact place. No layer has a bias, and the last one starts at zero.
+    """
+
+    def __init__(self, maps: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(MEMORY_CHANNELS, MEMORY_CHANNELS, 3, padding=1, bias=False)
-        self.project = nn.Conv2d(MEMORY_CHANNELS, FPN_CHANNELS["p4"], 1, bias=False)
-        nn.init.zeros_(self.project.weight)
+        self.unfold = nn.Linear(MEMORY_CHANNELS, 16 * UNFOLDED_CHANNELS, bias=False)
+        self.depthwise = nn.Conv2d(UNFOLDED_CHANNELS, UNFOLDED_CHANNELS, 5, 1, 2, groups=UNFOLDED_CHANNELS, bias=False)
+        self.pointwise = nn.Conv2d(UNFOLDED_CHANNELS, HEAD_CHANNELS, 1, bias=False)
+        self.gate = nn.Conv2d(FPN_CHANNELS["p2"], HEAD_CHANNELS, 1)
+        self.predict = nn.Conv2d(HEAD_CHANNELS, maps, 1, bias=False)
+        nn.init.zeros_(self.predict.weight)
 
-    def forward(self, read: Tensor, query_value: Tensor, height: int, width: int) -> Tensor:
-        """read and query value [B, Q, 64] to [B, 64, height, width]."""
-        gated = read * torch.sigmoid(query_value)
-        return self.project(F.relu(self.mix(to_grid(gated, height, width)))) * P4_SCALE
+    def forward(self, read: Tensor, query_value: Tensor, features: Tensor) -> Tensor:
+        """read and query value [B, Q, 64], features [B, 24, h, w] to [B, C, h, w]."""
+        tokens = self.unfold(read * torch.sigmoid(query_value))
+        remembered = F.pixel_shuffle(to_grid(tokens, features.shape[2] // 4, features.shape[3] // 4), 4)
+        hidden = F.relu(self.pointwise(self.depthwise(remembered)))
+        return self.predict(hidden * torch.sigmoid(self.gate(features)))

@@ -83,7 +83,7 @@ def _start(module: nn.Module) -> None:
         module.conv2.weight.data.mul_(_RESIDUAL_SCALE)
     elif isinstance(module, Decoder):
         module.predict.weight.data.mul_(_RESIDUAL_SCALE)
-        nn.init.constant_(module.predict.bias, RARE)
+        nn.init.constant_(module.predict.get_parameter("bias"), RARE)
 
 
 class KeyValue(nn.Module):

@@ -1,23 +1,16 @@
-"""The command ``stm-skeletons``. Each subcommand imports its room only when it is called.
+"""What a board runs: no torch, no onnx, nothing of ``training`` or ``export``."""
 
-A board has neither torch nor onnx: ``run``, ``info`` and ``doctor`` must not touch ``training`` or ``export``.
-"""
-
-import os
-import signal
 import sys
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stm_skeletons import __version__
-from stm_skeletons.errors import BackendError, SeedError, SinkError, StmError, WeightsError
+from stm_skeletons.errors import BackendError, SeedError, SinkError
 
 if TYPE_CHECKING:
     from runtime.run import Summary
@@ -25,63 +18,7 @@ if TYPE_CHECKING:
     from runtime.sinks import Sink
     from runtime.sources import Source
 
-BAD_INPUT = 2
-INTERRUPTED = 130
-_LIBRARIES = "on Debian and Ubuntu OpenCV needs: apt-get install libgl1 libglib2.0-0"
-
-app = typer.Typer(
-    name="stm-skeletons",
-    help="Every visible body part of every person in a video, on the machine behind the camera.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-
-class Variant(str, Enum):
-    """The networks there are."""
-
-    edge = "edge"
-    resnet50 = "resnet50"
-    stm = "stm"
-
-
-def main() -> NoReturn:
-    """Entry point: errors of ours and of usage are one line and exit code 2."""
-    # Video decoders print warnings of their own; what matters of them is in our one line.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # Typer carries its own copy of click in newer versions; this is the class of all usage errors in either.
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    # A service manager's stop leaves nothing half-written either; ``run`` finishes its files instead.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        code = app(standalone_mode=False)
-    except StmError as error:
-        _fail(str(error), BAD_INPUT)
-    except usage_error as error:
-        message = getattr(error, "format_message", error.__str__)()
-        _fail(f"{message} ('stm-skeletons --help' lists what there is)" if message else "", BAD_INPUT)
-    except ImportError as error:
-        _fail(f"a library is missing ({error}); {_LIBRARIES}", BAD_INPUT)
-    except (OSError, MemoryError) as error:
-        _fail(f"the system refused: {error or type(error).__name__}", BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was written", INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    if message:
-        print(f"stm-skeletons: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
-    if version:
-        print(__version__)
-        raise typer.Exit
+app = typer.Typer()
 
 
 @app.command()
@@ -177,68 +114,6 @@ def _report(summary: "Summary", source: str, parts: str | None, overlay: str | N
 
 
 @app.command()
-def export(
-    weights: Annotated[Path, typer.Argument(help="Weights (.safetensors) of this project.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
-    slots: Annotated[int, typer.Option(help="Frames in memory: the first, the previous and a ring of the rest.")] = 6,
-    peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
-    ] = False,
-) -> None:
-    """Turn weights into a verified bundle of three ONNX graphs."""
-    _need("export", "torch", "safetensors", "onnx", "onnxslim")
-    from export.export import Options, export_bundle
-
-    width, height = _parse_size(size)
-    options = Options(width=width, height=height, slots=slots, peaks=peaks, compact=compact)
-    report = export_bundle(weights, out, options)
-    for name, difference in report.graphs.items():
-        print(f"{name}: within {difference:.1e} of PyTorch")
-    print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
-    print(f"wrote {out}")
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"'{text}' is not WIDTHxHEIGHT, for instance 448x256", param_hint="--size")
-    return int(width), int(height)
-
-
-@app.command()
-def init(
-    variant: Annotated[Variant, typer.Argument(help="The network.")],
-    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="MoveNet MultiPose's .onnx for edge; STM's official .pth for resnet50 and stm."),
-    ] = None,
-    skeleton: Annotated[str, typer.Option(help="coco17 or posetrack15.")] = "coco17",
-    edges_only: Annotated[bool, typer.Option("--edges-only", help="resnet50 without keypoint maps.")] = False,
-    random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
-) -> None:
-    """Make the starting weights of a network, from other projects' weights or fresh."""
-    _need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
-    from training.model.init import init_weights
-
-    origin = init_weights(variant.value, out, source, skeleton, edges_only, random_seed)
-    print(f"wrote {out}: {variant.value}, {origin}")
-
-
-def _need(extra: str, *modules: str) -> None:
-    from importlib.util import find_spec
-
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise WeightsError(
-            f"'{extra}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
-            "pip install 'stm-skeletons[train,export]'"
-        )
-
-
-@app.command()
 def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")]) -> None:
     """Show what a bundle holds, after checking every file of it."""
     from stm_skeletons.bundle import Bundle
@@ -278,7 +153,3 @@ def doctor() -> None:
     if not all(finding.fine for finding in findings if finding.needed):
         raise BackendError("this machine cannot run the main job; see the lines marked MISSING")
     print("This machine can run: stm-skeletons run VIDEO --overlay OUT.mp4")
-
-
-if __name__ == "__main__":
-    main()

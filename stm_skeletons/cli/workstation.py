@@ -1,0 +1,343 @@
+"""What a workstation runs: weights, training, evaluation, export."""
+
+import signal
+import sys
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stm_skeletons.errors import DataError, RecipeError, WeightsError
+
+if TYPE_CHECKING:
+    from training.evaluation.run import Candidate
+    from training.label.people import Teacher
+
+app = typer.Typer()
+
+
+class Variant(str, Enum):
+    """The networks there are."""
+
+    edge = "edge"
+    resnet50 = "resnet50"
+    stm = "stm"
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="Weights (.safetensors) of this project.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
+    slots: Annotated[int, typer.Option(help="Frames in memory: the first, the previous and a ring of the rest.")] = 6,
+    peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
+    ] = False,
+) -> None:
+    """Turn weights into a verified bundle of three ONNX graphs."""
+    _need("export", "torch", "safetensors", "onnx", "onnxslim")
+    from export.export import Options, export_bundle
+
+    width, height = _parse_size(size)
+    options = Options(width=width, height=height, slots=slots, peaks=peaks, compact=compact)
+    report = export_bundle(weights, out, options)
+    for name, difference in report.graphs.items():
+        print(f"{name}: within {difference:.1e} of PyTorch")
+    print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
+    print(f"wrote {out}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"'{text}' is not WIDTHxHEIGHT, for instance 448x256", param_hint="--size")
+    return int(width), int(height)
+
+
+@app.command()
+def init(
+    variant: Annotated[Variant, typer.Argument(help="The network.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="MoveNet MultiPose's .onnx for edge; STM's official .pth for resnet50 and stm."),
+    ] = None,
+    skeleton: Annotated[str, typer.Option(help="coco17 or posetrack15.")] = "coco17",
+    edges_only: Annotated[bool, typer.Option("--edges-only", help="resnet50 without keypoint maps.")] = False,
+    random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
+) -> None:
+    """Make the starting weights of a network, from other projects' weights or fresh."""
+    _need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
+    from training.model.init import init_weights
+
+    origin = init_weights(variant.value, out, source, skeleton, edges_only, random_seed)
+    print(f"wrote {out}: {variant.value}, {origin}")
+
+
+def _need(extra: str, *modules: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise WeightsError(
+            f"'{extra}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
+            "pip install 'stm-skeletons[train,export]'"
+        )
+
+
+class Start(str, Enum):
+    """How a sequence begins."""
+
+    seed = "seed"
+    cold = "cold"
+
+
+_RECIPE = typer.Argument(help="Name of a shipped recipe ('stm-skeletons recipes' lists them), or a .toml file.")
+_DATA = typer.Option(
+    "--data", help="KIND=FOLDER, once for each kind: coco, posetrack18, posetrack21, footage. See docs/training.md."
+)
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes."""
+    _need("train", "torch", "safetensors")
+    from training.recipe import load_recipe, shipped_recipes
+
+    for name in shipped_recipes():
+        print(f"{name:26} {load_recipe(name).title}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, _RECIPE],
+    data: Annotated[list[str], _DATA],
+    out: Annotated[Path, typer.Option(help="Folder of runs; this one goes to OUT/RECIPE/seedN.")] = Path("runs"),
+    init: Annotated[Path | None, typer.Option(help="Starting weights (.safetensors); fresh ones without.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda (the latter not yet run on a GPU).")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="On this machine; torchrun's number of processes wins.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples, for each device.")] = 2,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    picture_minutes: Annotated[float, typer.Option(min=0.1, help="Between pictures of predictions.")] = 5.0,
+) -> None:
+    """Train a recipe. Ctrl-C writes a checkpoint; --resume goes on."""
+    _need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
+    from training.run import run_recipe
+    from training.train import Habits, Hardware
+
+    folders = _data_folders(data, recipe)
+    hardware = Hardware(accelerator, devices, nodes, precision, workers)
+    habits = Habits(checkpoint_every, picture_minutes)
+    result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, _say)
+    if result.interrupted:
+        _say(f"stopped after {result.steps} steps; the same command with --resume goes on")
+        raise typer.Exit(130)
+    print(
+        f"{result.steps} steps; best validation F1 {result.best:.3f} at step {result.best_step}; wrote {result.weights}"
+    )
+    _say(f"{100 * result.waiting_share:.1f} % of the time was spent waiting for samples")
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Weights (.safetensors), bundles' folders or shipped models.")],
+    data: Annotated[list[str], _DATA],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md, plots and CSV.")] = None,
+    start: Annotated[Start, typer.Option(help="First frame's people given (paper), or an empty memory.")] = Start.seed,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
+    sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
+    occluded: Annotated[bool, typer.Option("--occluded", help="With a moving occluder and blur.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score from which a keypoint counts; the best on these data without.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val or train.")] = "val",
+    size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
+    slots: Annotated[int, typer.Option(min=2, help="Frames in memory, of weights; bundles have their own.")] = 6,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
+) -> None:
+    """Precision, recall and F1 of maps and keypoints, and recall over time."""
+    _need("train", "torch", "safetensors", "pycocotools", "matplotlib")
+    import torch
+
+    from runtime.session import Session
+    from training.evaluation.report import print_report, write_report
+    from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folders = _data_folders(data)
+    pixels = None if size is None else _parse_size(size)
+    conditions = Conditions(split, start.value, frames, sequences, occluded, threshold)
+    with ExitStack() as stack:
+
+        def candidate(model: str) -> "Candidate":
+            if model.endswith(".safetensors"):
+                return candidate_from_weights(Path(model), pixels, slots)
+            session = stack.enter_context(Session.open(model, threads=threads))
+            info = session.info
+            return Candidate(Path(model).name, session, info.skeleton, info.channels, info.size)
+
+        candidates = [candidate(model) for model in models]
+        for kind, root in folders.items():
+            report = evaluate_candidates(candidates, kind, root, conditions, _say)
+            print_report(report)
+            if out is not None:
+                folder = out / kind if len(folders) > 1 else out
+                write_report(report, folder)
+                print(f"wrote {folder}")
+
+
+@app.command()
+def ablate(
+    recipes: Annotated[list[str], typer.Argument(help="Names of shipped recipes, or .toml files.")],
+    data: Annotated[list[str], _DATA],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, reports and tables; what is there is not redone.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, 2 ...")] = 3,
+    init: Annotated[
+        list[str] | None, typer.Option(help="VARIANT=WEIGHTS to start from, for instance edge=edge.safetensors.")
+    ] = None,
+    start: Annotated[Start, typer.Option(help="First frame's people given (paper), or an empty memory.")] = Start.seed,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
+    sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda (the latter not yet run on a GPU).")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
+) -> None:
+    """Train and measure recipes, and write the paper's tables and Figure 7 filled with the results."""
+    _need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
+    from training.ablation.ablate import Plan
+    from training.ablation.ablate import ablate as run_ablation
+    from training.evaluation.run import Conditions
+    from training.train import Hardware
+
+    weights = {
+        variant: Path(path) for variant, path in (_pair(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
+    }
+    conditions = Conditions(start=start.value, frames=frames, sequences=sequences)
+    plan = Plan(tuple(recipes), tuple(range(seeds)), _data_folders(data), weights, conditions)
+    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers), say=_say)
+    print(tables.read_text(), end="")
+    print(f"wrote {out}")
+
+
+@app.command()
+def label(
+    source: Annotated[Path, typer.Argument(help="Video file or folder of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet.")],
+    teacher: Annotated[
+        str, typer.Option(help="MoveNet MultiPose (.onnx), a bundle's folder or a shipped model.")
+    ] = "edge",
+    refine: Annotated[
+        Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Label every n-th frame.")] = 1,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
+) -> None:
+    """Have a teacher network label footage, for training. Run again, it continues where it was stopped."""
+    _need("train", "scipy")
+    from runtime.sources import ImageSource, open_source
+    from training.label.label import label as label_frames
+
+    with ExitStack() as stack:
+        opened = open_source(str(source))
+        stack.callback(opened.close)
+        if opened.live:
+            raise DataError(
+                f"{source} is a camera or stream; record it first: labels need footage that can be read again"
+            )
+        stopped = _Stop(max_frames)
+        summary = label_frames(
+            opened,
+            source,
+            out,
+            _teacher(teacher, refine, threads, stack),
+            every,
+            opened.files if isinstance(opened, ImageSource) else None,
+            stopped,
+        )
+    print(
+        f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "
+        f"{summary.labels} and {summary.contact_sheet}: look at it before training"
+    )
+    if not summary.complete:
+        _say("not to the end; the same command goes on")
+
+
+@app.command()
+def show(
+    data: Annotated[str, typer.Option(help="KIND=FOLDER.")],
+    out: Annotated[Path, typer.Option(help="Picture to write (.png or .jpg).")],
+    recipe: Annotated[str, _RECIPE] = "table3-6",
+    number: Annotated[int, typer.Option(min=0, help="Which picture or video of the training part.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw a sample of a data set with its maps and augmentations: the paper's Figures 3 and 4."""
+    _need("train", "torch", "pycocotools")
+    from training.show import show as draw
+
+    kind, root = _pair(data, "--data", "KIND=FOLDER")
+    draw(recipe, kind, Path(root), number, seed, out, _say)
+    print(f"wrote {out}")
+
+
+class _Stop:
+    """Whether labelling should end: after so many frames, or when Ctrl-C or SIGTERM came."""
+
+    def __init__(self, max_frames: int | None) -> None:
+        self._left = max_frames
+        self._signalled = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, *_: object) -> None:
+        self._signalled = True
+
+    def __call__(self) -> bool:
+        if self._left is not None:
+            self._left -= 1
+        return self._signalled or self._left == 0
+
+
+def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitStack) -> "Teacher":
+    from runtime.session import Session
+    from training.label.movenet import MoveNetTeacher
+    from training.label.people import BundleTeacher
+
+    if name.endswith(".onnx"):
+        return MoveNetTeacher(Path(name), refine, threads)
+    if refine is not None:
+        raise WeightsError("--refine goes with MoveNet MultiPose as --teacher, not with a bundle")
+    return BundleTeacher(stack.enter_context(Session.open(name, threads=threads)))
+
+
+def _data_folders(texts: list[str], recipe: str | None = None) -> dict[str, Path]:
+    """KIND=FOLDER of every text; a folder alone is for the kind that the recipe needs."""
+    folders: dict[str, Path] = {}
+    for text in texts:
+        if recipe is not None and "=" not in text:
+            from training.recipe import load_recipe
+
+            text = f"{load_recipe(recipe).data.kind}={text}"
+        kind, folder = _pair(text, "--data", "KIND=FOLDER")
+        if kind in folders:
+            raise RecipeError(f"--data {kind} is given twice; one folder for each kind")
+        folders[kind] = Path(folder)
+    return folders
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise typer.BadParameter(f"'{text}' is not {form}", param_hint=option)
+    return name, value
+
+
+def _say(line: str) -> None:
+    print(f"stm-skeletons: {line}", file=sys.stderr)

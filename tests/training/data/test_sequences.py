@@ -1,0 +1,239 @@
+"""Sequences: keypoints go with the picture, and everything follows from the seed."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.skeleton import COCO17
+from training.data.affine import Motion
+from training.data.labels import DataSet, LabelledPicture, Picture, Regions, Video
+from training.data.open import open_data
+from training.data.samples import Augmentation, SampleOptions, SampleOrder, Samples, prepare_worker
+from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
+from training.recipe import load_recipe, shipped_recipes
+from training.run import open_split
+
+SIZE = (256, 160)
+
+
+def marked_picture(folder: Path, points: np.ndarray, size: tuple[int, int]) -> LabelledPicture:
+    """A black picture with a round white mark at every joint of one person."""
+    y, x = np.mgrid[: size[1], : size[0]] + 0.5
+    image = np.zeros((size[1], size[0]), np.float64)
+    for px, py in points:
+        image = np.maximum(image, np.exp(-((x - px) ** 2 + (y - py) ** 2) / 2 / 3**2))
+    path = folder / "marks.png"
+    cv2.imwrite(str(path), np.repeat((image * 255).round().astype(np.uint8)[..., None], 3, axis=2))
+    pose = np.column_stack([points, np.ones(len(points))]).astype(np.float32)
+    box = np.array([[*points.min(0), *points.max(0)]], np.float32)
+    return LabelledPicture(Picture(path), size, pose[None], box, np.array([-1]))
+
+
+def data_of(*pictures: LabelledPicture) -> DataSet:
+    return DataSet("marks", COCO17, np.ones(17, bool), pictures)
+
+
+def centre_of_mark(image: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Centroid of the brightness around a point, in pixels from the picture's corner."""
+    reach = 12
+    left, top = (near - reach).astype(int)
+    window = image[top : top + 2 * reach, left : left + 2 * reach, 0].astype(float)
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]] + 0.5
+    return np.array([(window * x).sum(), (window * y).sum()]) / window.sum() + [left, top]
+
+
+# 17 marks that are far enough from each other to be told apart
+GRID = np.array([[x, y] for y in (60, 130, 200, 270) for x in (70, 150, 230, 310, 390)], float)[:17]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rotation=st.floats(0, 20),
+    scale=st.floats(0, 0.15),
+    shear=st.floats(0, 0.1),
+    flip=st.booleans(),
+)
+def test_carried_keypoints_are_where_the_marks_go(
+    tmp_path_factory, seed: int, rotation: float, scale: float, shear: float, flip: bool
+):
+    """To half a pixel, for whatever chain of transformations, letterbox and mirror included."""
+    labelled = marked_picture(tmp_path_factory.mktemp("marks"), GRID, (460, 330))
+    motion = Motion(rotation=rotation, scale=scale, shear=shear, shift_x=10, shift_y=10)
+    options = SequenceOptions(kind="synthetic", frames=6, motion=motion, flip=flip)
+    data = data_of(labelled)
+    sequence = synthetic_sequence(labelled, data, (448, 320), options, np.random.default_rng(seed))
+    checked = 0
+    for frame in sequence.frames:
+        height, width = frame.image.shape[:2]
+        image = frame.image.copy()
+        image[(image == 114).all(-1)] = 0  # the padding's grey
+        for (x, y, _), inside in zip(frame.poses[0], frame.inside[0], strict=True):
+            alone = all(
+                np.hypot(x - other[0], y - other[1]) > 26 for other in frame.poses[0] if (other[:2] != (x, y)).any()
+            )
+            if inside and alone and 24 < x < width - 24 and 24 < y < height - 24 and _no_padding(frame.image, x, y):
+                found = centre_of_mark(image, np.array([x, y]))
+                assert np.hypot(*(found - [x, y])) < 0.5
+                checked += 1
+    assert checked > 0
+
+
+def _no_padding(image: np.ndarray, x: float, y: float) -> bool:
+    window = image[int(y) - 14 : int(y) + 14, int(x) - 14 : int(x) + 14]
+    return not (window == 114).all(-1).any()
+
+
+def test_points_that_leave_the_frame_are_marked(tmp_path: Path):
+    labelled = marked_picture(tmp_path, GRID, (460, 330))
+    motion = Motion(shift_x=120, shift_y=90)
+    options = SequenceOptions(kind="synthetic", frames=12, motion=motion)
+    sequence = synthetic_sequence(labelled, data_of(labelled), SIZE, options, np.random.default_rng(1))
+    for frame in sequence.frames:
+        xy = frame.poses[..., :2]
+        expected = (xy >= 0).all(-1) & (xy < SIZE).all(-1)
+        np.testing.assert_array_equal(frame.inside, expected)
+        assert (frame.poses[..., 2] == 1).all(), "still labelled, only not inside"
+    assert not all(frame.inside.all() for frame in sequence.frames)
+
+
+def test_masks_and_ignored_regions_move_with_the_picture(tmp_path: Path):
+    labelled = marked_picture(tmp_path, GRID, (460, 330))
+    square = np.array([[100, 100], [300, 100], [300, 250], [100, 250]], np.float32)
+    labelled = LabelledPicture(
+        labelled.picture, labelled.size, labelled.poses, labelled.boxes, labelled.tracks, Regions((square,)), Regions((square,))
+    )
+    options = SequenceOptions(kind="synthetic", frames=4)
+    sequence = synthetic_sequence(labelled, data_of(labelled), (448, 320), options, np.random.default_rng(3))
+    first, last = sequence.frames[0], sequence.frames[-1]
+    for frame in (first, last):
+        assert frame.mask is not None
+        inner = frame.mask > 0.99
+        assert inner.sum() > 1000
+        assert (frame.ignored >= inner).all()
+    assert first.mask is not None
+    assert last.mask is not None
+    assert abs(first.mask - last.mask).max() > 0.5, "it does move"
+
+
+def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):
+    labelled = marked_picture(tmp_path, GRID, (460, 330))
+    wrong = LabelledPicture(labelled.picture, (330, 460), labelled.poses, labelled.boxes, labelled.tracks)
+    with pytest.raises(DataError, match="460x330 pixels, but its labels are for 330x460"):
+        synthetic_sequence(wrong, data_of(wrong), SIZE, SequenceOptions(kind="synthetic"), np.random.default_rng(0))
+
+
+def moving_video(folder: Path, frames: int) -> Video:
+    pictures = []
+    for number in range(frames):
+        folder_n = folder / str(number)
+        folder_n.mkdir()
+        pictures.append(marked_picture(folder_n, GRID + [number, 0], (460, 330)))
+    return Video("video", tuple(pictures), tuple(range(frames)))
+
+
+def test_real_sequences_keep_their_order_and_gaps_grow(tmp_path: Path):
+    video = moving_video(tmp_path, 30)
+    data = data_of()
+    options = SequenceOptions(kind="real", frames=4, gap_step=2, gap_epochs=10, gap_max=5)
+    assert [options.largest_gap(epoch) for epoch in (0, 9, 10, 19, 20, 30, 100)] == [0, 0, 2, 2, 4, 5, 5]
+    gaps: dict[int, set[int]] = {0: set(), 20: set()}
+    for epoch, found in gaps.items():
+        for seed in range(12):
+            sequence = real_sequence(video, data, (460, 320), options, epoch, np.random.default_rng(seed))
+            x = np.array([frame.poses[0, 0, 0] for frame in sequence.frames]) / (320 / 330)
+            found.update((np.diff(x).round().astype(int) - 1).tolist())
+    assert gaps[0] == {0}
+    assert gaps[20] <= {0, 1, 2, 3, 4}
+    assert max(gaps[20]) == 4
+    assert min(gaps[20]) == 0
+
+
+def test_short_video_repeats_its_last_frame(tmp_path: Path):
+    video = moving_video(tmp_path, 2)
+    options = SequenceOptions(kind="real", frames=4)
+    sequence = real_sequence(video, data_of(), SIZE, options, 0, np.random.default_rng(0))
+    assert len(sequence.frames) == 4
+    np.testing.assert_array_equal(sequence.frames[1].image, sequence.frames[3].image)
+
+
+def samples_of(root: Path) -> Samples:
+    data = open_data("coco", root, "train", COCO17)
+    augmentation = Augmentation(occluders=0.5, motion_blur=0.5, photometric=0.5, cold_start=0.3, drop_memory=0.2)
+    augmentation = augmentation.model_copy(
+        update={"memory": load_recipe("table3-6").samples.augmentation.memory}
+    )
+    options = SampleOptions(cyclic=True, given=2, augmentation=augmentation)
+    sequence = SequenceOptions(kind="synthetic", frames=4, flip=True)
+    return Samples(data, COCO17.channels, (96, 64), sequence, options, seed=5)
+
+
+def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
+    samples = samples_of(small_coco)
+    seen = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            samples,
+            batch_size=2,
+            sampler=SampleOrder(len(samples), 5, 0),
+            num_workers=workers,
+            worker_init_fn=prepare_worker,
+        )
+        iterator = iter(loader)
+        seen.append([next(iterator) for _ in range(6)])
+        del iterator
+    for one, two in zip(*seen, strict=True):
+        for key in one:
+            assert torch.equal(one[key], two[key]), key
+
+
+def test_order_covers_every_epoch_and_goes_on_from_anywhere():
+    def take(start: int, count: int, rank: int = 0, processes: int = 1) -> list[tuple[int, int]]:
+        order = iter(SampleOrder(7, 1, start, rank, processes))
+        return [next(order) for _ in range(count)]
+
+    whole = take(0, 21)
+    for epoch in range(3):
+        assert sorted(number for e, number in whole if e == epoch) == list(range(7))
+    assert take(10, 11) == whole[10:]
+    together = [pair for pairs in zip(take(0, 8, 0, 2), take(0, 8, 1, 2), strict=True) for pair in pairs]
+    assert together == whole[:16]
+
+
+def test_unreadable_picture_is_replaced_and_said(small_coco: Path, tmp_path: Path, caplog):
+    data = open_data("coco", small_coco, "train", COCO17)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no picture")
+    first = data.pictures[0]
+    bad = LabelledPicture(Picture(broken), first.size, first.poses, first.boxes, first.tracks)
+    mixed = DataSet("mixed", COCO17, data.sourced, (bad, *data.pictures[1:]))
+    samples = Samples(mixed, COCO17.channels, (96, 64), SequenceOptions(kind="synthetic", frames=2), SampleOptions(), 0)
+    assert samples[0, 0]["frames"].shape == (2, 64, 96, 3)
+    assert "left out" in caplog.text
+    assert str(broken) in caplog.text
+    only = DataSet("broken", COCO17, data.sourced, (bad,))
+    samples = Samples(only, COCO17.channels, (96, 64), SequenceOptions(kind="synthetic", frames=2), SampleOptions(), 0)
+    with pytest.raises(DataError, match="in a row cannot be used"):
+        samples[0, 0]
+
+
+def test_every_shipped_recipe_on_coco_makes_samples(shared: Path):
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        if recipe.data.kind != "coco" or not name.endswith("-small"):
+            continue
+        data = open_split(recipe, shared / "coco", "train")
+        channels = recipe.model.config.channels
+        sample = Samples(data, channels, recipe.size, recipe.sequence, recipe.samples, 0)[0, 0]
+        width, height = recipe.size
+        assert sample["maps"].shape == (recipe.sequence.frames, len(channels), height // 4, width // 4)
+        assert sample["given"].sum() == (2 if recipe.samples.cyclic and recipe.samples.given == 2 else sample["given"].sum())
+        assert 0 <= float(sample["maps"].min())
+        assert float(sample["maps"].max()) <= 1

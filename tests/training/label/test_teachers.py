@@ -1,0 +1,194 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stm_skeletons.errors import WeightsError
+from stm_skeletons.parts import Parts, assemble_parts
+from stm_skeletons.skeleton import COCO17, Skeleton
+from training.label.movenet import MoveNetTeacher
+from training.label.people import BundleTeacher, Person, group, overlap, similarity
+
+SIZE = (200, 100)
+JOINT = {name: i for i, name in enumerate(COCO17.joints)}
+
+
+def made_parts(points: list[tuple[str, float, float, float]], edges: list[tuple[int, int, float]]) -> Parts:
+    """Keypoints (joint, x, y, score), and edges between two of them."""
+    types = [JOINT[name] for name, *_ in points]
+    kinds = [COCO17.edges.index((types[a], types[b])) for a, b, _ in edges]
+    return Parts(
+        skeleton=COCO17,
+        size=SIZE,
+        keypoint_types=np.array(types, np.int64),
+        keypoints=np.array([point[1:3] for point in points], np.float32).reshape(-1, 2),
+        keypoint_scores=np.array([point[3] for point in points], np.float32),
+        edge_types=np.array(kinds, np.int64),
+        edge_ends=np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2),
+        edge_scores=np.array([edge[2] for edge in edges], np.float32),
+    )
+
+
+class FixedSession:
+    """A session that sees the same in every frame."""
+
+    def __init__(self, parts: Parts, has_keypoints: bool = True) -> None:
+        self.info = FixedInfo(has_keypoints)
+        self._parts = parts
+
+    def step(self, _frame: NDArray[np.uint8]) -> Parts:
+        return self._parts
+
+
+@dataclass(frozen=True)
+class FixedInfo:
+    has_keypoints: bool
+    skeleton: Skeleton = COCO17
+    variant: str = "edge"
+    weights_sha256: str = "0"
+    size: tuple[int, int] = (64, 64)
+
+
+def test_edges_join_parts_to_people_and_the_rest_are_people_of_one_joint():
+    parts = made_parts(
+        [
+            ("left_shoulder", 50, 40, 0.9),
+            ("right_shoulder", 30, 40, 0.8),
+            ("left_elbow", 55, 60, 0.7),
+            ("left_shoulder", 150, 40, 0.6),
+            ("left_elbow", 155, 60, 0.5),
+            ("nose", 100, 10, 0.4),
+        ],
+        [(0, 1, 0.9), (0, 2, 0.8), (3, 4, 0.7)],
+    )
+    people = BundleTeacher(FixedSession(parts)).people(np.zeros((100, 200, 3), np.uint8))
+    joints = [{COCO17.joints[i] for i in np.flatnonzero(person.pose[:, 2])} for person in people]
+    assert joints == [{"left_shoulder", "right_shoulder", "left_elbow"}, {"left_shoulder", "left_elbow"}, {"nose"}]
+    np.testing.assert_allclose(people[1].pose[JOINT["left_elbow"]], (155, 60, 0.5))
+    for person in people:
+        found = person.pose[person.pose[:, 2] > 0, :2]
+        assert (person.box[:2] <= found).all()
+        assert (found <= person.box[2:]).all()
+        assert (person.box >= 0).all()
+        assert (person.box <= (*SIZE, *SIZE)).all()
+
+
+def test_the_weaker_edge_gives_way_where_a_person_would_have_a_joint_twice():
+    parts = made_parts(
+        [
+            ("left_shoulder", 50, 40, 0.9),
+            ("right_shoulder", 30, 40, 0.9),
+            ("left_hip", 50, 80, 0.9),
+            ("right_hip", 30, 80, 0.9),
+            ("left_shoulder", 90, 40, 0.9),
+        ],
+        # The chain of three goes round to a second left shoulder.
+        [(0, 1, 0.9), (1, 3, 0.8), (2, 3, 0.7), (4, 2, 0.4)],
+    )
+    assert sorted(map(sorted, group(parts))) == [[0, 1, 2, 3], [4]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_every_keypoint_has_one_person_who_has_every_joint_once(seed: int):
+    random = np.random.default_rng(seed)
+    peaks = random.uniform(0, 1, (17, 3, 3)).astype(np.float32) * (200, 100, 1)
+    parts = assemble_parts(COCO17, SIZE, peaks, random.uniform(0, 1, (19, 3, 3)), 0.3, 0.3)
+    people = group(parts)
+    assert sorted(i for members in people for i in members) == list(range(len(parts.keypoints)))
+    for members in people:
+        assert len(set(parts.keypoint_types[members].tolist())) == len(members)
+
+
+def test_a_bundle_without_keypoints_is_no_teacher():
+    with pytest.raises(WeightsError, match="no keypoints"):
+        BundleTeacher(FixedSession(made_parts([], []), has_keypoints=False))
+
+
+def test_likeness_of_boxes_and_poses_has_known_values():
+    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert overlap((0, 0, 10, 10), (20, 20, 30, 30)) == 0
+    pose = np.ones((17, 3), np.float32)
+    person = Person(pose, np.array([0, 0, 100, 100], np.float32))
+    moved = Person(pose + np.array([1000, 0, 0], np.float32), person.box)
+    assert similarity(person, person, COCO17) == pytest.approx(1)
+    assert similarity(person, moved, COCO17) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def models(shared: Path) -> tuple[Path, Path]:
+    return shared / "teacher" / "movenet-multipose.onnx", shared / "teacher" / "movenet-thunder.onnx"
+
+
+def labelled_pictures(shared: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Image and poses [P, 17, 3] of the first COCO images with between one and four labelled people."""
+    content = json.loads((shared / "coco" / "person_keypoints_train.json").read_text())
+    pictures = []
+    for image in content["images"]:
+        people = [person for person in content["annotations"] if person["image_id"] == image["id"]]
+        poses = [person["keypoints"] for person in people if person["num_keypoints"] >= 10]
+        if 1 <= len(poses) == len(people) <= 4:
+            pixels = cv2.imread(str(shared / "coco" / "images" / image["file_name"]))
+            assert pixels is not None
+            pictures.append((np.asarray(pixels, np.uint8), np.reshape(poses, (-1, 17, 3))))
+    return pictures[:count]
+
+
+def share_found(people: list[Person], poses: np.ndarray, size: tuple[int, int]) -> list[bool]:
+    """For each labelled joint: is it found within 10 px of a 448 x 256 network input?"""
+    scale = min(448 / size[0], 256 / size[1])
+    found = []
+    for joint in range(17):
+        seen = np.array([person.pose[joint, :2] for person in people if person.pose[joint, 2] >= 0.3]).reshape(-1, 2)
+        for x, y, v in poses[:, joint]:
+            if v > 0:
+                found.append(bool((np.hypot(*(seen - (x, y)).T) * scale <= 10).any()))
+    return found
+
+
+def test_movenet_finds_the_labelled_people_and_thunder_finds_them_better(shared: Path, models: tuple[Path, Path]):
+    multipose, thunder = models
+    alone, refined = MoveNetTeacher(multipose, threads=1), MoveNetTeacher(multipose, thunder, threads=1)
+    shares = []
+    for teacher in (alone, refined):
+        found: list[bool] = []
+        for image, poses in labelled_pictures(shared, 8):
+            found += share_found(teacher.people(image), poses, (image.shape[1], image.shape[0]))
+        shares.append(np.mean(found))
+    print(f"joints found: MultiPose {shares[0]:.3f}, with Thunder {shares[1]:.3f}")
+    assert shares[1] >= shares[0]
+    assert shares[1] > 0.7
+
+
+def test_more_than_six_people_are_found_where_multipose_finds_six(models: tuple[Path, Path]):
+    teacher = MoveNetTeacher(models[0], threads=1)
+    frame = np.asarray(cv2.imread(str(models[0].parents[1] / "coco" / "images" / "000000000790.jpg")), np.uint8)
+    tiled = np.vstack([np.hstack([frame, frame, frame, frame]), np.hstack([frame, frame, frame, frame])])
+    people = teacher.people(tiled)
+    assert len(people) > 6
+    for i, person in enumerate(people):
+        assert all(overlap(person.box, other.box) < 0.6 for other in people[:i])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (31, 17)])
+def test_movenet_takes_pictures_of_any_size(size: tuple[int, int], models: tuple[Path, Path]):
+    teacher = MoveNetTeacher(*models, threads=1)
+    assert isinstance(teacher.people(np.full((size[1], size[0], 3), 90, np.uint8)), list)
+
+
+def test_files_that_are_not_the_teachers_are_refused(tmp_path: Path, models: tuple[Path, Path]):
+    multipose, thunder = models
+    with pytest.raises(WeightsError, match=r"no MoveNet MultiPose at .*missing.onnx"):
+        MoveNetTeacher(tmp_path / "missing.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(WeightsError, match=r"text.onnx is not an ONNX model") as caught:
+        MoveNetTeacher(multipose, tmp_path / "text.onnx")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="is not MoveNet MultiPose"):
+        MoveNetTeacher(thunder, multipose)

@@ -1,0 +1,91 @@
+"""A list of recipes trained and measured, over several seeds: what ``stm-skeletons ablate`` does."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stm_skeletons.errors import RecipeError
+from training.ablation.tables import Measured, write_tables
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.report import Report, write_report
+from training.evaluation.run import Conditions, candidate_from_weights, evaluate_candidates
+from training.recipe import Recipe, load_recipe
+from training.run import run_folder, run_recipe
+from training.train import Habits, Hardware
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained and measured."""
+
+    recipes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: Mapping[str, Path]
+    """Folder of each kind of data. Everything is measured on the validation part of each of them."""
+    init: Mapping[str, Path]
+    """Starting weights by variant; fresh ones where there is none."""
+    conditions: Conditions
+
+
+def ablate(
+    plan: Plan,
+    out: Path,
+    hardware: Hardware = Hardware(),  # noqa: B008 - frozen
+    habits: Habits = Habits(),  # noqa: B008 - frozen
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train and measure, and write the tables; what is there already is taken, what was stopped goes on.
+
+    Writes into ``out``: runs/, a report for each kind of data (its recall_over_time.png is the paper's Figure 7), and
+    tables.md with tables.json. Returns tables.md.
+
+    Raises what run_recipe and evaluate_candidates raise.
+    """
+    recipes = {name: load_recipe(name) for name in plan.recipes}
+    if len({Path(name).stem for name in recipes}) < len(plan.recipes):
+        raise RecipeError("a recipe is listed twice, or two files have the same name")
+    measured = []
+    for name, recipe in recipes.items():
+        by_kind: dict[str, list[Report]] = {}
+        for seed in plan.seeds:
+            weights = _trained(name, recipe, seed, plan, out, hardware, habits, say)
+            for kind, root in plan.data.items():
+                report = evaluate_candidates([candidate_from_weights(weights)], kind, root, plan.conditions, say)
+                by_kind.setdefault(kind, []).append(report)
+        measured.append(Measured(Path(name).stem, recipe, by_kind))
+        say(f"{name}: measured")
+    for kind in plan.data:
+        write_report(_over_seeds(measured, kind), out / kind)
+    return write_tables(measured, plan.seeds, plan.conditions, out)
+
+
+def _trained(
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    plan: Plan,
+    out: Path,
+    hardware: Hardware,
+    habits: Habits,
+    say: Callable[[str], None],
+) -> Path:
+    weights = run_folder(out / "runs", name, seed) / "weights.safetensors"
+    if not weights.is_file():
+        say(f"{name}, seed {seed}: {recipe.title}")
+        init = plan.init.get(recipe.model.variant)
+        result = run_recipe(name, plan.data, out / "runs", seed, init, True, hardware, habits, say)
+        if result.interrupted:
+            raise KeyboardInterrupt
+    return weights
+
+
+def _over_seeds(measured: Sequence[Measured], kind: str) -> Report:
+    """One report for a kind of data, with the counts of all seeds of a recipe together."""
+    together: dict[str, Evaluation] = {}
+    for entry in measured:
+        first, *others = (next(iter(report.evaluations.values())) for report in entry.reports[kind])
+        for other in others:
+            first = first.merged(other)
+        together[entry.name] = first
+    example = measured[0].reports[kind][0]
+    return Report(f"{len(measured)} recipes on {kind}", example.data, together, example.pseudo)

@@ -1,0 +1,73 @@
+"""A sample as a picture: the frames of a sequence (the paper's Figure 3), and a frame's maps before and after the
+augmentation of memorised maps (Figure 4)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stm_skeletons.errors import DataError, SinkError
+from stm_skeletons.files import whole_file
+from stm_skeletons.maps import render_maps
+from training.data.memory_maps import memory_maps
+from training.data.samples import Samples
+from training.pictures import caption, grid, paint
+from training.recipe import load_recipe
+from training.run import open_split
+
+
+def show(
+    name: str, kind: str, root: Path, number: int, seed: int, out: Path, say: Callable[[str], None] = print
+) -> None:
+    """Write a picture of what a recipe makes of a data set.
+
+    The first row are the frames with their keypoints' maps; the second is the first frame's keypoints as labelled and
+    as memorised, and its edges as labelled and as memorised.
+
+    Args:
+        name: of a recipe; its kind of data and sequences give way to ``kind`` where they do not fit.
+        kind, root: of the data, see training.data.open.
+        number: of the picture or video.
+        seed: of everything that is random.
+        out: picture file.
+        say: is given what was left out, line by line.
+
+    Raises:
+        RecipeError, DataError, SinkError.
+    """
+    if out.suffix not in (".png", ".jpg"):
+        raise SinkError(f"cannot write {out}: pictures are .png or .jpg")
+    recipe = load_recipe(name)
+    section = recipe.data.model_copy(update={"kind": kind})
+    sequence = recipe.sequence.model_copy(update={"kind": "synthetic" if kind == "coco" else "real"})
+    recipe = recipe.model_copy(update={"data": section, "sequence": sequence, "seed": seed})
+    data = open_split(recipe, root, "train")
+    for problem in data.problems:
+        say(problem)
+    skeleton = data.skeleton
+    samples = Samples(data, skeleton.channels, recipe.size, recipe.sequence, recipe.samples, seed)
+    if number >= len(samples):
+        raise DataError(f"there are only {len(samples)} pictures or videos in the training part; number them from 0")
+    frames = samples.sequence(0, number).frames
+    joints = 1 + len(skeleton.joints)
+    size = (recipe.data.height, recipe.data.width)
+    keypoints = [
+        caption(paint(frame.image, render_maps(frame.poses, skeleton, size)[1:joints], skeleton.joints), f"frame {n}")
+        for n, frame in enumerate(frames)
+    ]
+    first = frames[0]
+    maps = render_maps(first.poses, skeleton, size)
+    mistaken = memory_maps(
+        first.poses, skeleton, size, recipe.samples.augmentation.memory, np.random.default_rng([seed, number])
+    )
+    pairs = [
+        caption(paint(first.image, chosen[channels], names), title)
+        for names, channels, what in (
+            (skeleton.joints, slice(1, joints), "keypoints"),
+            (skeleton.edge_names, slice(joints, None), "edges"),
+        )
+        for chosen, title in ((maps, f"ground truth {what}"), (mistaken, f"modified {what}"))
+    ]
+    with whole_file(out) as partial:
+        partial.write_bytes(cv2.imencode(out.suffix, grid([keypoints, pairs]))[1].tobytes())
