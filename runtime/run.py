@@ -1,18 +1,16 @@
 """The main job: every frame of a source through a session into the sinks."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import FrameType
 
 from runtime.session import Session
 from runtime.sinks import Sink
 from runtime.sources import Frame, Source
 from stm_skeletons.errors import SourceError
 from stm_skeletons.parts import Parts
+from stm_skeletons.signals import stop_signals
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,3 @@ def run(
             broken = None if stopped else error
         signalled = asked_to_stop.is_set()
     return Summary(frames, keypoints, edges, time.perf_counter() - started, stopped, signalled, broken)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
-
-    In another thread than the main one signals cannot be caught, and the event is never set.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

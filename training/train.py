@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -21,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from stm_skeletons.errors import RecipeError, TrainingError, WeightsError
 from stm_skeletons.files import whole_file
+from stm_skeletons.signals import stop_signals
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoint import Progress as RunProgress
 from training.data.labels import DataSet
@@ -93,7 +96,8 @@ def train(
     """Train as the recipe says.
 
     Writes into ``folder``: weights.safetensors (at the end), best.safetensors (best validation), recipe.json,
-    checkpoint.pt, log.csv, tensorboard/ and pictures/. Ctrl-C writes a checkpoint and returns.
+    checkpoint.pt, log.csv, tensorboard/ and pictures/. Ctrl-C and SIGTERM finish the
+    step, write a checkpoint and return.
 
     Args:
         recipe: what to do.
@@ -170,15 +174,14 @@ class _Run:
     def train(self) -> Result:
         started = pictured = time.monotonic()
         progress, lead = self._progress, self._fabric.is_global_zero
-        interrupted = False
         log = RunLog(self._folder, progress.step) if lead else None
         if lead:
             with whole_file(self._folder / "recipe.json") as partial:
                 partial.write_text(json.dumps(self._recipe.resolved(), indent=2) + "\n")
         with _bar(enabled=lead) as bar:
             task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
-            try:
-                while progress.step < self._total and not progress.finished:
+            with self._stop_signals() as asked:
+                while progress.step < self._total and not (progress.finished or asked.is_set()):
                     batch, unrolled, loss, norm = self._step()
                     bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
                     seconds = time.monotonic() - started
@@ -191,8 +194,7 @@ class _Run:
                         self._validate(log)
                     if progress.step % self._habits.checkpoint_every == 0:
                         self._save()
-            except KeyboardInterrupt:
-                interrupted = True
+        interrupted = progress.step < self._total and not progress.finished
         progress.finished = not interrupted
         self._save()
         if lead and not interrupted:
@@ -222,6 +224,10 @@ class _Run:
         self._scheduler.step()
         self._progress.step += 1
         return batch, unrolled, total, norm
+
+    def _stop_signals(self) -> AbstractContextManager[threading.Event]:
+        """Steps are finished before a run stops. Several processes would stop at different steps: they just stop."""
+        return stop_signals() if self._fabric.world_size == 1 else nullcontext(threading.Event())
 
     def _next(self) -> Sample:
         waiting = time.monotonic()

@@ -1,15 +1,16 @@
 """What a workstation runs: weights, training, evaluation, export."""
 
-import signal
 import sys
 from contextlib import ExitStack
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stm_skeletons.errors import DataError, RecipeError, WeightsError
+from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
     from training.evaluation.run import Candidate
@@ -252,15 +253,15 @@ def label(
             raise DataError(
                 f"{source} is a camera or stream; record it first: labels need footage that can be read again"
             )
-        stopped = _Stop(max_frames)
+        asked = stack.enter_context(stop_signals())
         summary = label_frames(
-            opened,
+            islice(opened, max_frames),
             source,
             out,
             _teacher(teacher, refine, threads, stack),
             every,
             opened.files if isinstance(opened, ImageSource) else None,
-            stopped,
+            asked.is_set,
         )
     print(
         f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "
@@ -285,24 +286,6 @@ def show(
     kind, root = _pair(data, "--data", "KIND=FOLDER")
     draw(recipe, kind, Path(root), number, seed, out, _say)
     print(f"wrote {out}")
-
-
-class _Stop:
-    """Whether labelling should end: after so many frames, or when Ctrl-C or SIGTERM came."""
-
-    def __init__(self, max_frames: int | None) -> None:
-        self._left = max_frames
-        self._signalled = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
-
-    def _take(self, *_: object) -> None:
-        self._signalled = True
-
-    def __call__(self) -> bool:
-        if self._left is not None:
-            self._left -= 1
-        return self._signalled or self._left == 0
 
 
 def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitStack) -> "Teacher":

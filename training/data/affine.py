@@ -14,7 +14,7 @@ class Motion(BaseModel):
     The paper (section 2.3, Figure 3) names the transformations but gives no amounts; these are ours.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     rotation: float = Field(default=3.0, ge=0, le=180)
     """Degrees."""

@@ -21,7 +21,7 @@ _REACH = 3.0  # sigmas
 class Mistakes(BaseModel):
     """Strength of each augmentation of memorised maps; 0 switches it off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     jitter: float = Field(default=0.0, ge=0)
     """Standard deviation of the displacement of keypoints in network pixels, at 256 pixels of height; in proportion

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Literal, TypedDict
 
@@ -46,7 +47,7 @@ class Sample(TypedDict):
 class Augmentation(BaseModel):
     """What is made harder in training; everything at 0 is off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     memory: Mistakes = Mistakes()
     """The paper's: mistakes in the maps of the frames that are given."""
@@ -68,7 +69,7 @@ class Augmentation(BaseModel):
 class SampleOptions(BaseModel):
     """How a sequence becomes a sample."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     cyclic: bool = False
     given: int = Field(default=2, ge=1)
@@ -214,5 +215,8 @@ class SampleOrder(Sampler[tuple[int, int]]):
 
 
 def prepare_worker(worker: int) -> None:  # noqa: ARG001 - the number that PyTorch passes
-    """One thread for each data loader's worker: they share the cores with the network."""
+    """One thread for each data loader's worker, since they share the cores with the network; and Ctrl-C, which reaches
+    them too, is the main process's business."""
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -23,7 +23,7 @@ from training.data.sequence import Sequence, SequenceFrame
 class SequenceOptions(BaseModel):
     """How sequences are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["synthetic", "real"]
     frames: int = Field(default=5, ge=2, le=64)

@@ -17,6 +17,8 @@ from training.model.network import QueryEncoding, SpaceTimeMemory, to_grid, to_t
 MEMORY_CHANNELS = 64
 """Width of keys and values alike, so that compilers fuse the memory read into one attention kernel."""
 MEMORY_HIDDEN = 128
+KEY_GAIN = 1.7
+"""Makes the memory read pick a token's best matches from the start instead of averaging over many."""
 UNFOLDED_CHANNELS = 24
 """Of what was read, at stride 4."""
 P2_SCALE = 5.0
@@ -33,7 +35,7 @@ class Edge(SpaceTimeMemory):
         super().__init__(config)
         joints, edges = len(config.skeleton.joints), len(config.skeleton.edges)
         self.trunk = Trunk()
-        self.key = TokenProjection()
+        self.key = TokenProjection(KEY_GAIN)
         self.query_value = TokenProjection()
         self.memory_encoder = MemoryEncoder(1 + joints + edges)
         self.memory_residual = MemoryResidual(1 + joints + edges)
@@ -63,12 +65,12 @@ class Edge(SpaceTimeMemory):
 class TokenProjection(nn.Module):
     """Layer-normalised tokens of the features at stride 16, projected to the memory's width."""
 
-    def __init__(self) -> None:
+    def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(MATCHING_CHANNELS)
         self.project = nn.Linear(MATCHING_CHANNELS, MEMORY_CHANNELS)
         # Orthogonal: similarities between features survive the projection as well as they can before training.
-        nn.init.orthogonal_(self.project.weight)
+        nn.init.orthogonal_(self.project.weight, gain)
         nn.init.zeros_(self.project.bias)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ def test_nothing_switched_on_is_the_ground_truth():
     baits=st.floats(0, 20),
     dull_clouds=st.floats(0, 1),
 )
-def test_maps_stay_confidences_and_the_mask_stays(seed: int, jitter: float, rand: float, baits: float, dull_clouds: float):
+def test_maps_stay_confidences_and_the_mask_stays(
+    seed: int, jitter: float, rand: float, baits: float, dull_clouds: float
+):
     maps = made(seed, jitter=jitter, rand=rand, baits=baits, dull_clouds=dull_clouds)
     assert maps.dtype == np.float32
     assert maps.min() >= 0

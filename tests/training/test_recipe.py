@@ -1,0 +1,111 @@
+"""Recipes: what ships is what the paper has, and mistakes are one line."""
+
+from pathlib import Path
+
+import pytest
+
+from stm_skeletons.errors import RecipeError
+from training.ablation.paper import TABLES
+from training.recipe import Recipe, load_recipe, shipped_recipes
+from training.run import run_folder
+
+TABLE_3 = {1: set(), 2: {"rand", "baits", "jitter"}, 3: {"cyclic"}, 4: {"cyclic", "dull_clouds"}}
+TABLE_3 |= {5: TABLE_3[2] | {"cyclic"}, 6: TABLE_3[2] | {"cyclic", "dull_clouds"}}
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_whole(name: str):
+    recipe = load_recipe(name)
+    assert Recipe.model_validate(recipe.resolved(), strict=False) == recipe
+    if recipe.after is not None:
+        before = load_recipe(recipe.after)
+        assert before.model == recipe.model
+        assert before.after is None
+    if recipe.table is not None:
+        assert any(recipe.row in rows for rows in TABLES[recipe.table].values())
+        assert f"{name}-small" in shipped_recipes() or name.endswith("-small")
+
+
+def test_every_row_of_the_papers_tables_has_a_recipe_at_both_sizes():
+    recipes = {name: load_recipe(name) for name in shipped_recipes()}
+    for small in (False, True):
+        rows = {(r.table, r.row) for name, r in recipes.items() if name.endswith("-small") == small and r.table}
+        assert rows == {(table, row) for table, data in TABLES.items() for block in data.values() for row in block}
+
+
+@pytest.mark.parametrize("suffix", ["", "-finetuned", "-small", "-finetuned-small"])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_table_3_switches(number: int, suffix: str):
+    samples = load_recipe(f"table3-{number}{suffix}").samples
+    switched = {name for name, strength in samples.augmentation.memory.model_dump().items() if strength}
+    assert switched | ({"cyclic"} if samples.cyclic else set()) == TABLE_3[number]
+
+
+def test_the_papers_numbers():
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        if name.startswith("table") and not name.endswith("-small"):
+            assert recipe.optimiser.learning_rate == 1e-6
+            assert recipe.optimiser.batch == 1
+            epochs = {"table1": "5 epochs", "table2": "30 epochs", "table3": "50 epochs"}
+            expected = epochs[name[:6]] if "finetuned" in name else "5 epochs"
+            assert recipe.optimiser.length == expected
+            assert recipe.sequence.kind == ("real" if "finetuned" in name else "synthetic")
+    assert {load_recipe(f"table1-{loss}").loss for loss in ("mse", "cc", "focal")} == {"mse", "cc", "focal"}
+    assert load_recipe("table2-pretrained").model.edges_only
+
+
+BASE = """
+title = "t"
+[model]
+variant = "resnet50"
+[data]
+kind = "coco"
+[sequence]
+kind = "synthetic"
+[optimiser]
+length = "3 steps"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("[optimiser]\nrate = 1", "optimiser.rate: unknown key"),
+        ("[data]\nwidth = '448'", "data.width: .*integer"),
+        ("[data]\nwidth = 450", "multiple of 32"),
+        ("[model]\nvariant = 'resnet'", "model.variant"),
+        ("[optimiser]\nlength = '3 hours'", "optimiser.length"),
+        ("[samples]\ncyclic = 1", "samples.cyclic|boolean"),
+        ("[samples]\ngiven = 5", "given must be smaller"),
+        ("[sequence]\nkind = 'real'", "coco has single pictures"),
+        ("[model]\nvariant = 'edge'\nwidth = 0.5", "width is for resnet50"),
+        ("[model]\nvariant = 'stm'\nedges_only = true", "edges_only is for resnet50"),
+        ("[samples.augmentation.memory]\nrand = 2", "rand"),
+        ("table = '3'", "table and row belong together"),
+        ("title = ", "is not TOML"),
+    ],
+)
+def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
+    (tmp_path / "base.toml").write_text(BASE)
+    path = tmp_path / "changed.toml"
+    path.write_text(f'like = "base"\n{change}\n')
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+    assert "changed.toml" in str(error.value)
+
+
+def test_unknown_names_and_files(tmp_path: Path):
+    with pytest.raises(RecipeError, match="no recipe 'table9'; give a .toml file or one of: .*table1-cc"):
+        load_recipe("table9")
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.toml")
+    path = tmp_path / "self.toml"
+    path.write_text('like = "self"')
+    with pytest.raises(RecipeError, match="like itself: self -> self"):
+        load_recipe(path)
+
+
+def test_folders_of_runs():
+    assert run_folder(Path("runs"), "x/table3-5.toml", 2) == Path("runs/table3-5/seed2")

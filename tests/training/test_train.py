@@ -1,0 +1,320 @@
+"""Training runs: resumable to the bit, safe against what goes wrong, the same on one process and two."""
+
+import csv
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stm_skeletons.errors import RecipeError, SinkError, StmError, TrainingError, WeightsError
+from training.data.labels import DataSet
+from training.model import ModelConfig, build
+from training.model.weights import load_weights, save_weights
+from training.recipe import Recipe, load_recipe
+from training.run import open_split, run_folder, run_recipe
+from training.train import Habits, Hardware, Result, train
+
+CPU = Hardware(accelerator="cpu", workers=0)
+ROOT = Path(__file__).parents[2]
+
+
+def changed(recipe: Recipe, **sections: dict) -> Recipe:
+    """The recipe with some values of its sections replaced."""
+    content = recipe.resolved()
+    for name, values in sections.items():
+        content[name] = {**content[name], **values}
+    return Recipe.model_validate(content, strict=False)
+
+
+@pytest.fixture
+def recipe(tiny_recipe: Path) -> Recipe:
+    return load_recipe(tiny_recipe)
+
+
+@pytest.fixture
+def data(recipe: Recipe, small_coco: Path) -> tuple[DataSet, DataSet]:
+    return open_split(recipe, small_coco, "train"), open_split(recipe, small_coco, "val")
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = load_file(first), load_file(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The log without what is different in every run."""
+    with (folder / "log.csv").open() as file:
+        return [
+            {name: value for name, value in row.items() if name not in ("seconds", "waiting_share")}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    result = train(recipe, *data, tmp_path / "run", hardware=CPU, habits=Habits(checkpoint_every=2))
+    assert result.steps == 6
+    assert not result.interrupted
+    model, provenance = load_weights(result.weights)
+    assert model.config == recipe.model.config
+    assert provenance.training == {**recipe.resolved(), "step": 6}
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text()) == recipe.resolved()
+    assert [row["step"] for row in rows(result.folder) if row["validation_f1"]] == ["3", "6"]
+    assert load_weights(result.folder / "best.safetensors")[1].training["step"] == result.best_step
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {
+        "weights.safetensors",
+        "best.safetensors",
+        "checkpoint.pt",
+        "recipe.json",
+        "log.csv",
+        "tensorboard",
+        "pictures",
+    }
+    assert sorted(path.name for path in (result.folder / "pictures").iterdir()) == [
+        "validation-0000003.png",
+        "validation-0000006.png",
+    ]
+
+
+def test_training_learns(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    longer = changed(recipe, optimiser={"length": "60 steps", "learning_rate": 3e-3}, validation={"every": 60})
+    result = train(longer, *data, tmp_path / "run", hardware=CPU)
+    losses = [float(row["loss"]) for row in rows(result.folder) if row["loss"]]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_is_the_same_to_the_bit(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int):
+    """Also with a schedule, and with several batches to a step."""
+    recipe = changed(recipe, optimiser={"schedule": "cosine", "warm_up": 2, "accumulate": 2, "clip": 1.0})
+    hardware = dataclasses.replace(CPU, workers=workers)
+    whole = train(recipe, *data, tmp_path / "whole", hardware=hardware)
+    part = tmp_path / "part"
+    stop_after(part, 3, recipe, data, hardware)
+    resumed = train(recipe, *data, part, resume=True, hardware=hardware)
+    assert resumed.steps == whole.steps == 6
+    assert same(whole.weights, resumed.weights)
+    assert same(whole.folder / "best.safetensors", resumed.folder / "best.safetensors")
+    assert rows(whole.folder) == rows(resumed.folder)
+
+
+def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, DataSet], hardware: Hardware) -> Result:
+    """Ctrl-C at that step's validation."""
+    from training import validation
+
+    original = validation.Validation.f1
+
+    def interrupted(self, model):
+        f1 = original(self, model)
+        signal.raise_signal(signal.SIGINT)
+        return f1
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(validation.Validation, "f1", interrupted)
+    try:
+        result = train(changed(recipe), *data, folder, hardware=hardware, habits=Habits(checkpoint_every=step))
+    finally:
+        patch.undo()
+    assert result.interrupted
+    assert result.steps == step
+    assert not result.weights.exists(), "a run that was stopped has no final weights"
+    return result
+
+
+def test_a_finished_run_stays_as_it_is(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    first = train(recipe, *data, tmp_path / "run", hardware=CPU)
+    before = first.weights.read_bytes()
+    again = train(recipe, *data, tmp_path / "run", resume=True, hardware=CPU)
+    assert again.steps == 6
+    assert again.weights.read_bytes() == before
+
+
+def test_early_stop(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    """Nothing is learnt with such a rate, so the first validation stays the best."""
+    still = changed(
+        recipe,
+        optimiser={"learning_rate": 1e-12, "length": "50 steps"},
+        validation={"every": 2, "patience": 2},
+    )
+    result = train(still, *data, tmp_path / "run", hardware=CPU)
+    assert result.steps == 6
+    assert result.best_step == 2
+    assert result.weights.exists()
+
+
+def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(3)
+    save_weights(start, build(recipe.model.config), "test")
+    frozen = changed(recipe, optimiser={"freeze": ["query_encoder", "query_head.key"]})
+    result = train(frozen, *data, tmp_path / "run", init=start, hardware=CPU)
+    before, after = load_file(start), load_file(result.weights)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith(("query_encoder", "query_head.key")) for name in moved)
+    assert any(name.startswith("query_head.value") for name in moved)
+    assert load_weights(result.weights)[1].origin == "test; trained: tiny, for tests"
+    with pytest.raises(RecipeError, match="nothing begins with 'trunk'; there is: decoder, memory_encoder"):
+        train(changed(recipe, optimiser={"freeze": ["trunk"]}), *data, tmp_path / "other", hardware=CPU)
+
+
+def test_weights_of_another_network_do_not_start_it(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    other = tmp_path / "other.safetensors"
+    save_weights(other, build(ModelConfig(variant="stm", width=0.0625)), "test")
+    with pytest.raises(
+        WeightsError, match="is stm of coco17 at width 0.0625, but the recipe trains resnet50 of coco17"
+    ):
+        train(recipe, *data, tmp_path / "run", init=other, hardware=CPU)
+
+
+def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
+):
+    folder = tmp_path / "run"
+    with pytest.raises(WeightsError, match="no checkpoint .*; start without --resume"):
+        train(recipe, *data, folder, resume=True, hardware=CPU)
+    train(recipe, *data, folder, hardware=CPU)
+    with pytest.raises(WeightsError, match="another recipe: model.variant was resnet50, is stm"):
+        train(changed(recipe, model={"variant": "stm"}), *data, folder, resume=True, hardware=CPU)
+    with pytest.raises(WeightsError, match="optimiser.learning_rate was 0.001, is 0.002"):
+        train(changed(recipe, optimiser={"learning_rate": 2e-3}), *data, folder, resume=True, hardware=CPU)
+    checkpoint = folder / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="is no checkpoint, or it is damaged"):
+        train(recipe, *data, folder, resume=True, hardware=CPU)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
+):
+    wild = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
+    with pytest.raises(TrainingError, match="the loss is no number at step .*; lower learning_rate or set clip"):
+        train(wild, *data, tmp_path / "run", hardware=CPU, habits=Habits(checkpoint_every=1))
+    content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert content["progress"]["step"] >= 1
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_a_batch_that_cannot_be_spread(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch):
+    from training.train import Fabric
+
+    monkeypatch.setattr(Fabric, "world_size", 3)
+    with pytest.raises(TrainingError, match="a batch of 2 cannot be spread over 3 devices"):
+        train(recipe, *data, tmp_path / "run", hardware=CPU)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+    folder = tmp_path / "run"
+    stop_after(folder, 3, recipe, data, CPU)
+    before = (folder / "checkpoint.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as if no more room was left
+    try:
+        with pytest.raises(SinkError, match=r"cannot write .*(checkpoint\.pt|\.safetensors)"):
+            train(recipe, *data, folder, resume=True, hardware=CPU, habits=Habits(checkpoint_every=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+    assert not list(folder.glob(".*partial*"))
+    result = train(recipe, *data, folder, resume=True, hardware=CPU)
+    assert result.steps == 6
+
+
+def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+    second = tiny_recipe.with_name("second.toml")
+    second.write_text(f'like = "tiny"\nafter = "{tiny_recipe}"\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
+    said: list[str] = []
+    runs = tmp_path / "runs"
+    result = run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
+    assert result.folder == run_folder(runs, "second", 4)
+    first = run_folder(runs, "tiny", 4) / "weights.safetensors"
+    assert first.is_file()
+    assert f"{tiny_recipe} comes first" in said
+    assert "trained: tiny, for tests; trained: second" in load_weights(result.weights)[1].origin
+    with pytest.raises(RecipeError, match="holds a run already; --resume goes on"):
+        run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
+    again = run_recipe(
+        str(second), {"coco": small_coco}, tmp_path / "runs", 4, resume=True, hardware=CPU, say=said.append
+    )
+    assert again.steps == 2
+    with pytest.raises(RecipeError, match=r"tiny\.toml needs coco data: --data coco=FOLDER"):
+        run_recipe(str(tiny_recipe), {}, runs, seed=5, hardware=CPU, say=said.append)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "stm_skeletons.cli", *arguments]
+
+
+def train_arguments(recipe: Path, coco: Path, out: Path) -> list[str]:
+    return ["train", str(recipe), "--data", f"coco={coco}", "--out", str(out), "--accelerator", "cpu", "--workers", "1"]
+
+
+def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+    """torchrun on two CPU processes against one, on the same batches."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run(command(*train_arguments(tiny_recipe, small_coco, one)), check=True, env=environment, cwd=ROOT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    subprocess.run(
+        [*torchrun, "stm_skeletons.cli", *train_arguments(tiny_recipe, small_coco, two)],
+        check=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    first, second = (load_file(run_folder(out, "tiny", 0) / "weights.safetensors") for out in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_kill_9_costs_at_most_one_interval(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+    """Killed at several moments, resumed, and in the end to the bit what was never killed."""
+    tiny_recipe.write_text(
+        tiny_recipe.read_text().replace('"6 steps"', '"40 steps"').replace("every = 3", "every = 20")
+    )
+    whole = tmp_path / "whole"
+    subprocess.run(command(*train_arguments(tiny_recipe, small_coco, whole)), check=True, cwd=ROOT)
+    out = tmp_path / "killed"
+    arguments = [*train_arguments(tiny_recipe, small_coco, out), "--checkpoint-every", "5", "--resume"]
+    checkpoint = run_folder(out, "tiny", 0) / "checkpoint.pt"
+    reached = 0
+    for moment in (5, 10, 25):
+        process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None and step_of(checkpoint) < moment:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert step_of(checkpoint) >= max(moment, reached)
+        reached = step_of(checkpoint)
+    subprocess.run(command(*arguments), check=True, cwd=ROOT)
+    assert same(run_folder(whole, "tiny", 0) / "weights.safetensors", checkpoint.with_name("weights.safetensors"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """How far the checkpoint is; always whole, whenever one looks."""
+    return torch.load(checkpoint, weights_only=True)["progress"]["step"] if checkpoint.exists() else 0
+
+
+@pytest.mark.parametrize("bad", ["no folder", "empty", "half"])
+def test_bad_data_is_one_line(tiny_recipe: Path, tmp_path: Path, bad: str):
+    root = tmp_path / "data"
+    if bad != "no folder":
+        (root / "annotations").mkdir(parents=True)
+        (root / "train2017").mkdir()
+        text = '{"images": [], "annotations": [], "categories": []}' if bad == "empty" else '{"images": [{"id"'
+        (root / "annotations" / "person_keypoints_train2017.json").write_text(text)
+    with pytest.raises(StmError) as error:
+        run_recipe(str(tiny_recipe), {"coco": root}, tmp_path / "runs", hardware=CPU, say=lambda _: None)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
