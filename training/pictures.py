@@ -21,12 +21,15 @@ def paint(frame: NDArray[np.uint8], maps: NDArray[np.float32], names: tuple[str,
     Returns:
         BGR [H, W, 3].
     """
-    painted = frame.astype(np.float32) * 0.45
     chosen = [i for i, name in enumerate(names) if name != "mask" or len(names) == 1]
-    for place, channel in enumerate(chosen):
-        confidence = cv2.resize(maps[channel], (frame.shape[1], frame.shape[0]))[..., None].clip(0, 1)
-        colour = np.array(colorsys.hsv_to_rgb(place / len(chosen), 1, 1)[::-1]) * 255
-        painted += confidence * (colour - painted)
+    hues = [colorsys.hsv_to_rgb(place / len(chosen), 1, 1)[::-1] for place in range(len(chosen))]
+    colours = np.array(hues, np.float32) * 255
+    # The strongest map of each cell alone: many weak ones together would look like something.
+    strongest = maps[chosen].argmax(axis=0)
+    size = (frame.shape[1], frame.shape[0])
+    colour = cv2.resize(colours[strongest], size, interpolation=cv2.INTER_NEAREST)
+    confidence = cv2.resize(maps[chosen].max(axis=0), size)[..., None].clip(0, 1)
+    painted = frame * np.float32(0.45) * (1 - confidence) + colour * confidence
     return painted.clip(0, 255).astype(np.uint8)
 
 

@@ -30,7 +30,8 @@ class Validation:
         """Keypoint F1, one to one, at its best threshold; for networks without keypoint maps pixel F1."""
         config = model.config
         found = evaluate(TorchSession(model), self._sequences, config.skeleton, config.channels, self._options.start)
-        f1 = found.pixel_scores()["overall"].f1 if found.keypoints is None else found.best("one_to_one").f1
+        whole = next(iter(found.pixel_scores().values()))  # all maps together come first
+        f1 = whole.f1 if found.keypoints is None else found.best("one_to_one").f1
         return float(np.nan_to_num(f1))  # nothing predicted and nothing to predict
 
     def picture(self, model: SpaceTimeMemory) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack
 from enum import Enum
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -275,7 +276,7 @@ def label(
 def show(
     data: Annotated[str, typer.Option(help="KIND=FOLDER.")],
     out: Annotated[Path, typer.Option(help="Picture to write (.png or .jpg).")],
-    recipe: Annotated[str, _RECIPE] = "table3-6",
+    recipe: Annotated[str, typer.Option(help="Its sequences and augmentations; as for train.")] = "table3-6",
     number: Annotated[int, typer.Option(min=0, help="Which picture or video of the training part.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -322,5 +323,7 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
     return name, value
 
 
+@cache
 def _say(line: str) -> None:
+    """To the user, each line once."""
     print(f"stm-skeletons: {line}", file=sys.stderr)

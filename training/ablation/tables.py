@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_skeletons.files import whole_file
+from stm_skeletons.maps import SKELETON_CHANNEL
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import Score
@@ -103,7 +104,7 @@ def _row(entry: Measured, kind: str) -> Row:
 
 def _score(evaluation: Evaluation, recipe: Recipe) -> Score:
     if recipe.table == "1":
-        return evaluation.pixel_scores()["overall"]
+        return evaluation.pixel_scores()[SKELETON_CHANNEL]
     if recipe.table == "2":
         return evaluation.pixel_scores()["edges"]
     return evaluation.best("closest")

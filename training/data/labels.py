@@ -1,5 +1,6 @@
 """What every data set is read into: pictures with people, videos of pictures, and what to leave out of the loss."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ class Regions:
             from pycocotools import mask
 
             codes: list[Any] = list(self.run_lengths)
-            area |= np.asarray(mask.decode(mask.merge(codes)), np.uint8)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 with NumPy 2
+                area |= np.asarray(mask.decode(mask.merge(codes)), np.uint8)
         return area
 
 

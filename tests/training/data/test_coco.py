@@ -15,9 +15,6 @@ from training.data.coco import read_coco
 from training.data.joints import joint_columns
 from training.data.labels import LABELLED
 
-# pycocotools 2.0.11 with NumPy 2, whenever it decodes run-length codes.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 POSETRACK_NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
 BODY = [*POSETRACK15.joints[:1], *POSETRACK15.joints[3:]]
 

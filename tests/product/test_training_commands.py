@@ -1,0 +1,154 @@
+"""Training as its users meet it: label, show, train, evaluate, ablate and export, each as a command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+SHORT = """
+[data]
+width = 96
+height = 64
+[model]
+width = 0.0625
+[optimiser]
+length = "2 steps"
+[validation]
+every = 2
+sequences = 2
+frames = 3
+"""
+
+
+def stm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def done(*arguments: str | Path) -> str:
+    result = stm(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line on standard error of a command that must end with exit code 2."""
+    result = stm(*arguments)
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if "divided by name" not in line]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def shortened(folder: Path, name: str, extra: str = "") -> Path:
+    """A shipped recipe with a tiny network and two steps."""
+    path = folder / f"{name}-short.toml"
+    path.write_text(f'like = "{name}"\n{extra}\n{SHORT}')
+    return path
+
+
+@pytest.fixture(scope="module")
+def footage(clip: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Footage labelled by MoveNet: two videos, so that one can be held out."""
+    out = tmp_path_factory.mktemp("footage")
+    teacher = shared / "teacher" / "movenet-multipose.onnx"
+    for video in (clip, shared / "video" / "pose_1.mp4"):
+        text = done("label", video, "--out", out, "--teacher", teacher, "--every", 5, "--max-frames", 40)
+        assert "look at it before training" in text
+    return out
+
+
+def test_label_writes_what_training_reads(footage: Path):
+    files = sorted(path.name for path in footage.iterdir())
+    assert files == ["pose_1.jpg", "pose_1.json", "vtest-10s.jpg", "vtest-10s.json"]
+    content = json.loads((footage / "vtest-10s.json").read_text())
+    assert content["pseudo"] is True
+    assert len(content["images"]) == 8
+    assert len(content["annotations"]) > 8
+    sheet = cv2.imread(str(footage / "vtest-10s.jpg"))
+    assert sheet is not None
+    assert np.ptp(sheet) > 200
+
+
+def test_recipes_are_listed():
+    lines = done("recipes").splitlines()
+    assert any(line.startswith("table3-5 ") and "configuration 5" in line for line in lines)
+
+
+def test_show_draws_pictures_and_videos(shared: Path, footage: Path, tmp_path: Path):
+    done("show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "coco.png", "--number", 3)
+    done("show", "--data", f"footage={footage}", "--out", tmp_path / "own.jpg", "--recipe", "table3-6-finetuned-small")
+    for name in ("coco.png", "own.jpg"):
+        picture = cv2.imread(str(tmp_path / name))
+        assert picture is not None
+        assert np.ptp(picture) > 200
+    assert "pictures are .png or .jpg" in refused("show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "x.gif")
+
+
+def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: Path):
+    """The same numbers from the weights and from the bundle made of them."""
+    recipe, coco = shortened(tmp_path, "table3-5-small"), f"coco={shared / 'coco'}"
+    runs = tmp_path / "runs"
+    text = done("train", recipe, "--data", coco, "--out", runs, "--workers", 1, "--accelerator", "cpu")
+    assert "2 steps; best validation F1" in text
+    weights = runs / "table3-5-small-short" / "seed0" / "weights.safetensors"
+    bundle = tmp_path / "bundle"
+    done("export", weights, "--out", bundle, "--size", "96x64")
+    options = ["--data", coco, "--frames", 4, "--sequences", 3, "--start", "cold"]
+    text = done("eval", weights, bundle, *options, "--out", tmp_path / "report")
+    assert "10 pixels" in text.replace("\n", " ")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        *("report.json", "report.md", "recall_over_time.csv", "recall_over_time.png", "thresholds.png")
+    }
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    evaluations = report["evaluations"]
+    first, second = evaluations.values()
+    assert len(evaluations) == 2
+    assert first["counts"] == second["counts"] if "counts" in first else first == second
+    assert "holds a run already" in refused("train", recipe, "--data", coco, "--out", runs)
+
+
+def test_ablate_fills_the_papers_tables(shared: Path, footage: Path, tmp_path: Path):
+    """One row of each table, with fine-tuning on own footage, over two seeds; a second call trains nothing again."""
+    names = [
+        shortened(tmp_path, "table1-cc-small"),
+        shortened(tmp_path, "table2-pretrained-small"),
+        shortened(tmp_path, "table3-1-small"),
+        shortened(tmp_path, "table3-1-finetuned-small", f'after = "{tmp_path / "table3-1-small-short.toml"}"'),
+    ]
+    data = ["--data", f"coco={shared / 'coco'}", "--data", f"footage={footage}"]
+    options = ["--out", tmp_path / "out", "--seeds", 2, "--frames", 3, "--sequences", 2, "--workers", 0]
+    text = done("ablate", *names, *data, *options, "--accelerator", "cpu")
+    tables = (tmp_path / "out" / "tables.md").read_text()
+    assert text.startswith(tables)
+    for expected in ("## Table 1", "## Table 2", "## Table 3", "| 80.7 | 64.6 | 71.8 |", "| 88.1 | 74.3 | 80.7 |"):
+        assert expected in tables
+    assert "Configuration 1, fine-tuned (`table3-1-finetuned-small-short`) | 81.3 | 17.9 | 29.4 |" in tables
+    assert "teacher network" in tables
+    rows = json.loads((tmp_path / "out" / "tables.json").read_text())
+    assert len(rows) == 8
+    assert all(len(row["seeds"]) == 2 for row in rows)
+    for kind in ("coco", "footage"):
+        assert (tmp_path / "out" / kind / "recall_over_time.png").stat().st_size > 5000
+    weights = sorted((tmp_path / "out" / "runs").rglob("weights.safetensors"))
+    assert len(weights) == 8
+    times = [path.stat().st_mtime_ns for path in weights]
+    done("ablate", *names, *data, *options, "--accelerator", "cpu")
+    assert [path.stat().st_mtime_ns for path in weights] == times
+
+
+def test_bad_commands_are_one_line(shared: Path, tmp_path: Path):
+    coco = f"coco={shared / 'coco'}"
+    assert "no recipe 'table4'" in refused("train", "table4", "--data", coco)
+    assert "needs coco data" in refused("train", "table1-cc-small", "--data", "posetrack18=x", "--out", tmp_path)
+    assert "no folder" in refused("train", "table1-cc-small", "--data", tmp_path / "none", "--out", tmp_path)
+    assert "is not KIND=FOLDER" in refused("eval", "edge", "--data", "coco")
+    assert "given twice" in refused("eval", "edge", "--data", coco, "--data", coco)
+    assert "no weights file" in refused("eval", tmp_path / "no.safetensors", "--data", coco)
+    assert "threshold" in refused("eval", "edge", "--data", coco, "--threshold", 2, "--sequences", 1)
+    assert "no MoveNet MultiPose at x.onnx" in refused("label", shared / "video" / "pose_1.mp4", "--out", tmp_path, "--teacher", "x.onnx")
+    assert not list(tmp_path.glob("**/*.pt"))
