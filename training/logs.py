@@ -1,7 +1,6 @@
 """What a run writes down as it goes: numbers as CSV and for TensorBoard, and pictures."""
 
 import csv
-import io
 from pathlib import Path
 
 import cv2
@@ -33,22 +32,29 @@ class RunLog:
         Raises SinkError.
         """
         self._folder = folder
-        self._path = folder / "log.csv"
+        path = folder / "log.csv"
+        rows = [row for row in _read(path) if int(row["step"]) <= from_step]
         try:
             (folder / "pictures").mkdir(parents=True, exist_ok=True)
-            self._rows = [row for row in _read(self._path) if int(row["step"]) <= from_step] if from_step else []
+            with whole_file(path) as partial, partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            self._file = path.open("a", newline="", buffering=1)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1 if from_step else None)
         except OSError as error:
             raise SinkError(f"cannot write in {folder}: {error.strerror or error}") from error
-        self._write()
+        self._writer = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
 
     def add(self, row: dict[str, float]) -> None:
-        """One row; columns that are missing stay empty."""
-        self._rows.append({name: f"{value:.8g}" for name, value in row.items()})
-        for name, value in row.items():
-            if name != "step":
-                self._board.add_scalar(name, value, int(row["step"]))
-        self._write()
+        """One row; columns that are missing stay empty. Raises SinkError."""
+        try:
+            self._writer.writerow({name: f"{value:.8g}" for name, value in row.items()})
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(row["step"]))
+        except OSError as error:
+            raise SinkError(f"cannot write in {self._folder}: {error.strerror or error}") from error
 
     def picture(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
         """A BGR picture, as a file and for TensorBoard."""
@@ -58,20 +64,14 @@ class RunLog:
         self._board.add_image(name, np.ascontiguousarray(image[..., ::-1]), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Finish TensorBoard's file."""
+        """Finish the files."""
+        self._file.close()
         self._board.close()
-
-    def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        with whole_file(self._path) as partial:
-            partial.write_text(text.getvalue())
 
 
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("step", "").isdecimal()]
+        # A run that was killed may have left half a line.
+        return [row for row in csv.DictReader(file) if row["step"].isdecimal() and None not in row.values()]

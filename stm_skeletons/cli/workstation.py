@@ -232,9 +232,7 @@ def ablate(
 def label(
     source: Annotated[Path, typer.Argument(help="Video file or folder of images.")],
     out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet.")],
-    teacher: Annotated[
-        str, typer.Option(help="MoveNet MultiPose (.onnx), a bundle's folder or a shipped model.")
-    ] = "edge",
+    teacher: Annotated[str, typer.Option(help="MoveNet MultiPose (.onnx), a bundle's folder or a shipped model.")],
     refine: Annotated[
         Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
     ] = None,
@@ -268,6 +266,8 @@ def label(
         f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "
         f"{summary.labels} and {summary.contact_sheet}: look at it before training"
     )
+    if summary.unsure and not summary.people:
+        _say("the teacher is sure of nobody: a model whose edges are not trained cannot tell people apart")
     if not summary.complete:
         _say("not to the end; the same command goes on")
 

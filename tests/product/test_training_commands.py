@@ -25,17 +25,17 @@ frames = 3
 """
 
 
-def stm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+def stm(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
-def done(*arguments: str | Path) -> str:
+def done(*arguments: object) -> str:
     result = stm(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def refused(*arguments: str | Path) -> str:
+def refused(*arguments: object) -> str:
     """The one line on standard error of a command that must end with exit code 2."""
     result = stm(*arguments)
     assert result.returncode == 2, result.stderr
@@ -86,7 +86,9 @@ def test_show_draws_pictures_and_videos(shared: Path, footage: Path, tmp_path: P
         picture = cv2.imread(str(tmp_path / name))
         assert picture is not None
         assert np.ptp(picture) > 200
-    assert "pictures are .png or .jpg" in refused("show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "x.gif")
+    assert "pictures are .png or .jpg" in refused(
+        "show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "x.gif"
+    )
 
 
 def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: Path):
@@ -150,5 +152,7 @@ def test_bad_commands_are_one_line(shared: Path, tmp_path: Path):
     assert "given twice" in refused("eval", "edge", "--data", coco, "--data", coco)
     assert "no weights file" in refused("eval", tmp_path / "no.safetensors", "--data", coco)
     assert "threshold" in refused("eval", "edge", "--data", coco, "--threshold", 2, "--sequences", 1)
-    assert "no MoveNet MultiPose at x.onnx" in refused("label", shared / "video" / "pose_1.mp4", "--out", tmp_path, "--teacher", "x.onnx")
+    assert "no MoveNet MultiPose at x.onnx" in refused(
+        "label", shared / "video" / "pose_1.mp4", "--out", tmp_path, "--teacher", "x.onnx"
+    )
     assert not list(tmp_path.glob("**/*.pt"))

@@ -97,13 +97,13 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
 
 
 def test_unknown_names_and_files(tmp_path: Path):
-    with pytest.raises(RecipeError, match="no recipe 'table9'; give a .toml file or one of: .*table1-cc"):
+    with pytest.raises(RecipeError, match=r"no recipe 'table9'; give a .toml file or one of: .*table1-cc"):
         load_recipe("table9")
-    with pytest.raises(RecipeError, match="cannot read the recipe"):
+    with pytest.raises(RecipeError, match=r"cannot read the recipe"):
         load_recipe(tmp_path / "none.toml")
     path = tmp_path / "self.toml"
     path.write_text('like = "self"')
-    with pytest.raises(RecipeError, match="like itself: self -> self"):
+    with pytest.raises(RecipeError, match=r"like itself: self -> self"):
         load_recipe(path)
 
 

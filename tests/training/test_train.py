@@ -162,7 +162,7 @@ def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_pa
     assert not any(name.startswith(("query_encoder", "query_head.key")) for name in moved)
     assert any(name.startswith("query_head.value") for name in moved)
     assert load_weights(result.weights)[1].origin == "test; trained: tiny, for tests"
-    with pytest.raises(RecipeError, match="nothing begins with 'trunk'; there is: decoder, memory_encoder"):
+    with pytest.raises(RecipeError, match=r"nothing begins with 'trunk'; there is: decoder, memory_encoder"):
         train(changed(recipe, optimiser={"freeze": ["trunk"]}), *data, tmp_path / "other", hardware=CPU)
 
 
@@ -170,7 +170,7 @@ def test_weights_of_another_network_do_not_start_it(recipe: Recipe, data: tuple[
     other = tmp_path / "other.safetensors"
     save_weights(other, build(ModelConfig(variant="stm", width=0.0625)), "test")
     with pytest.raises(
-        WeightsError, match="is stm of coco17 at width 0.0625, but the recipe trains resnet50 of coco17"
+        WeightsError, match=r"is stm of coco17 at width 0.0625, but the recipe trains resnet50 of coco17"
     ):
         train(recipe, *data, tmp_path / "run", init=other, hardware=CPU)
 
@@ -179,16 +179,16 @@ def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
     folder = tmp_path / "run"
-    with pytest.raises(WeightsError, match="no checkpoint .*; start without --resume"):
+    with pytest.raises(WeightsError, match=r"no checkpoint .*; start without --resume"):
         train(recipe, *data, folder, resume=True, hardware=CPU)
     train(recipe, *data, folder, hardware=CPU)
-    with pytest.raises(WeightsError, match="another recipe: model.variant was resnet50, is stm"):
+    with pytest.raises(WeightsError, match=r"another recipe: model.variant was resnet50, is stm"):
         train(changed(recipe, model={"variant": "stm"}), *data, folder, resume=True, hardware=CPU)
-    with pytest.raises(WeightsError, match="optimiser.learning_rate was 0.001, is 0.002"):
+    with pytest.raises(WeightsError, match=r"optimiser.learning_rate was 0.001, is 0.002"):
         train(changed(recipe, optimiser={"learning_rate": 2e-3}), *data, folder, resume=True, hardware=CPU)
     checkpoint = folder / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match="is no checkpoint, or it is damaged"):
+    with pytest.raises(WeightsError, match=r"is no checkpoint, or it is damaged"):
         train(recipe, *data, folder, resume=True, hardware=CPU)
 
 
@@ -196,7 +196,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
     wild = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
-    with pytest.raises(TrainingError, match="the loss is no number at step .*; lower learning_rate or set clip"):
+    with pytest.raises(TrainingError, match=r"the loss is no number at step .*; lower learning_rate or set clip"):
         train(wild, *data, tmp_path / "run", hardware=CPU, habits=Habits(checkpoint_every=1))
     content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert content["progress"]["step"] >= 1
@@ -207,7 +207,7 @@ def test_a_batch_that_cannot_be_spread(recipe: Recipe, data: tuple[DataSet, Data
     from training.train import Fabric
 
     monkeypatch.setattr(Fabric, "world_size", 3)
-    with pytest.raises(TrainingError, match="a batch of 2 cannot be spread over 3 devices"):
+    with pytest.raises(TrainingError, match=r"a batch of 2 cannot be spread over 3 devices"):
         train(recipe, *data, tmp_path / "run", hardware=CPU)
 
 
@@ -241,7 +241,7 @@ def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tm
     assert first.is_file()
     assert f"{tiny_recipe} comes first" in said
     assert "trained: tiny, for tests; trained: second" in load_weights(result.weights)[1].origin
-    with pytest.raises(RecipeError, match="holds a run already; --resume goes on"):
+    with pytest.raises(RecipeError, match=r"holds a run already; --resume goes on"):
         run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
     again = run_recipe(
         str(second), {"coco": small_coco}, tmp_path / "runs", 4, resume=True, hardware=CPU, say=said.append

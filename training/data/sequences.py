@@ -4,6 +4,7 @@ Synthetic: one picture, letterboxed, then moved again and again by small random 
 Real: an ordered subset of a video's labelled frames, letterboxed.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -95,28 +96,26 @@ def real_sequence(
     return Sequence(video.name, tuple(_finish(frame) for frame in frames), data.sourced)
 
 
-def video_sequence(video: Video, data: DataSet, size: tuple[int, int], frames: int, start: int = 0) -> Sequence:
-    """Consecutive labelled frames of a video, for evaluation; errors as synthetic_sequence."""
-    taken = video.pictures[start : start + frames]
-    return Sequence(video.name, tuple(_finish(_letterboxed(picture, size)) for picture in taken), data.sourced)
+def video_sequence(video: Video, data: DataSet, size: tuple[int, int]) -> Sequence:
+    """All labelled frames of a video, for evaluation; errors as synthetic_sequence."""
+    frames = tuple(_finish(_letterboxed(picture, size)) for picture in video.pictures)
+    return Sequence(video.name, frames, data.sourced)
 
 
+@dataclass(frozen=True)
 class _Still:
     """A letterboxed picture with its labels, before it is cut down to a frame of a sequence."""
 
-    def __init__(
-        self,
-        image: NDArray[np.uint8],
-        poses: NDArray[np.float32],
-        corners: NDArray[np.float32],
-        mask: NDArray[np.uint8] | None,
-        ignored: NDArray[np.uint8] | None,
-    ) -> None:
-        self.image = image  # [H, W, 3]
-        self.poses = poses  # [P, NK, 3] network pixels
-        self.corners = corners  # [P, 4, 2] of each person's box, network pixels
-        self.mask = mask  # [H, W], 255 where people are
-        self.ignored = ignored  # [H, W], 255 where nothing is known; None: nowhere
+    image: NDArray[np.uint8]
+    """[H, W, 3]"""
+    poses: NDArray[np.float32]
+    """[P, NK, 3] network pixels"""
+    corners: NDArray[np.float32]
+    """[P, 4, 2] of each person's box, network pixels"""
+    mask: NDArray[np.uint8] | None
+    """[H, W], 255 where people are"""
+    ignored: NDArray[np.uint8] | None
+    """[H, W], above 0 where nothing is known; None: nowhere"""
 
 
 def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:

@@ -141,7 +141,7 @@ def moving_video(folder: Path, frames: int) -> Video:
     for number in range(frames):
         folder_n = folder / str(number)
         folder_n.mkdir()
-        pictures.append(marked_picture(folder_n, GRID + [number, 0], (460, 330)))
+        pictures.append(marked_picture(folder_n, GRID + np.array([number, 0]), (460, 330)))
     return Video("video", tuple(pictures), tuple(range(frames)))
 
 
