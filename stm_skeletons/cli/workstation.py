@@ -208,6 +208,7 @@ def ablate(
     start: Annotated[Start, typer.Option(help="First frame's people given (paper), or an empty memory.")] = Start.seed,
     frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
     sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
+    occluded: Annotated[bool, typer.Option("--occluded", help="Measure with a moving occluder and blur.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda (the latter not yet run on a GPU).")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
 ) -> None:
@@ -221,7 +222,7 @@ def ablate(
     weights = {
         variant: Path(path) for variant, path in (_pair(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
     }
-    conditions = Conditions(start=start.value, frames=frames, sequences=sequences)
+    conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
     plan = Plan(tuple(recipes), tuple(range(seeds)), _data_folders(data), weights, conditions)
     tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers), say=_say)
     print(tables.read_text(), end="")
