@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from stm_skeletons.errors import RecipeError, TrainingError, WeightsError
+from stm_skeletons.errors import DataError, RecipeError, TrainingError, WeightsError, one_line
 from stm_skeletons.files import whole_file
 from stm_skeletons.signals import stop_signals
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -169,39 +169,72 @@ class _Run:
         self._validation = Validation(recipe, validation_data)
         self._progress = self._resumed() if resume else RunProgress()
         self._loader = self._start_loader(hardware.workers)
+        self._started = self._pictured = time.monotonic()
         self._waited = 0.0
 
     def train(self) -> Result:
-        started = pictured = time.monotonic()
-        progress, lead = self._progress, self._fabric.is_global_zero
-        log = RunLog(self._folder, progress.step) if lead else None
-        if lead:
+        try:
+            return self._train()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"out of memory on {self._fabric.device}: lower optimiser.batch (and raise accumulate), "
+                f"sequence.frames or the size; {one_line(error)}"
+            ) from error
+        except RuntimeError as error:
+            # A worker that dies is noticed in the middle of anything.
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                "a process that makes samples died, mostly for want of memory; take fewer --workers and go on with "
+                f"--resume ({one_line(error)})"
+            ) from error
+
+    def _train(self) -> Result:
+        progress = self._progress
+        with self._log() as log, _bar(enabled=log is not None) as bar, self._stop_signals() as asked:
+            task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
+            while progress.step < self._total and not (progress.finished or asked.is_set()):
+                batch, unrolled, loss, norm = self._step()
+                bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
+                if log is not None:
+                    self._write_down(log, batch, unrolled, loss, norm)
+                if progress.step % self._recipe.validation.every == 0 or progress.step == self._total:
+                    self._validate(log)
+                if progress.step % self._habits.checkpoint_every == 0:
+                    self._save()
+        return self._finish()
+
+    @contextmanager
+    def _log(self) -> Iterator[RunLog | None]:
+        """The run's log, of the first of several processes."""
+        if not self._fabric.is_global_zero:
+            yield None
+            return
+        log = RunLog(self._folder, self._progress.step)
+        try:
             with whole_file(self._folder / "recipe.json") as partial:
                 partial.write_text(json.dumps(self._recipe.resolved(), indent=2) + "\n")
-        with _bar(enabled=lead) as bar:
-            task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
-            with self._stop_signals() as asked:
-                while progress.step < self._total and not (progress.finished or asked.is_set()):
-                    batch, unrolled, loss, norm = self._step()
-                    bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
-                    seconds = time.monotonic() - started
-                    if log is not None and (progress.step % _LOG_EVERY == 0 or progress.step == self._total):
-                        log.add(self._numbers(loss, norm, seconds))
-                    if log is not None and time.monotonic() - pictured > 60 * self._habits.picture_minutes:
-                        pictured = time.monotonic()
-                        log.picture("training", progress.step, self._picture(batch, unrolled))
-                    if progress.step % self._recipe.validation.every == 0 or progress.step == self._total:
-                        self._validate(log)
-                    if progress.step % self._habits.checkpoint_every == 0:
-                        self._save()
+            yield log
+        finally:
+            log.close()
+
+    def _write_down(self, log: RunLog, batch: Sample, unrolled: Unrolled, loss: float, norm: float) -> None:
+        step = self._progress.step
+        if step % _LOG_EVERY == 0 or step == self._total:
+            log.add(self._numbers(loss, norm))
+        if time.monotonic() - self._pictured > 60 * self._habits.picture_minutes:
+            self._pictured = time.monotonic()
+            log.picture("training", step, self._picture(batch, unrolled))
+
+    def _finish(self) -> Result:
+        progress = self._progress
         interrupted = progress.step < self._total and not progress.finished
         progress.finished = not interrupted
         self._save()
-        if lead and not interrupted:
+        if self._fabric.is_global_zero and not interrupted:
             self._save_weights("weights.safetensors")
-        if log is not None:
-            log.close()
-        share = self._waited / max(time.monotonic() - started, 1e-9)
+        self._fabric.barrier()  # nobody goes on to a next recipe before the weights are there
+        share = self._waited / max(time.monotonic() - self._started, 1e-9)
         return Result(self._folder, progress.step, progress.best, progress.best_step, interrupted, share)
 
     def _step(self) -> tuple[Sample, Unrolled, float, float]:
@@ -231,7 +264,11 @@ class _Run:
 
     def _next(self) -> Sample:
         waiting = time.monotonic()
-        batch = next(self._loader)
+        try:
+            batch = next(self._loader)
+        except DataError as error:  # from a worker it comes with a traceback; its last line is what was said
+            said = str(error).strip().splitlines()[-1]
+            raise DataError(said.removeprefix(f"{DataError.__module__}.DataError: ")) from error
         self._waited += time.monotonic() - waiting
         return batch
 
@@ -246,8 +283,8 @@ class _Run:
         norm = self._fabric.clip_gradients(self._unroll, self._optimiser, max_norm=largest, error_if_nonfinite=False)
         return float(norm) if norm is not None else math.nan
 
-    def _numbers(self, loss: float, norm: float, seconds: float) -> dict[str, float]:
-        step = self._progress.step
+    def _numbers(self, loss: float, norm: float) -> dict[str, float]:
+        step, seconds = self._progress.step, time.monotonic() - self._started
         taken = step * self._recipe.optimiser.batch * self._recipe.optimiser.accumulate
         return {
             "step": step,

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stm_skeletons.errors import RecipeError, SinkError, StmError, TrainingError, WeightsError
-from training.data.labels import DataSet
+from stm_skeletons.errors import DataError, RecipeError, SinkError, StmError, TrainingError, WeightsError
+from training.data.labels import DataSet, Picture
 from training.model import ModelConfig, build
 from training.model.weights import load_weights, save_weights
 from training.recipe import Recipe, load_recipe
@@ -274,6 +274,33 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
     first, second = (load_file(run_folder(out, "tiny", 0) / "weights.safetensors") for out in (one, two))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_that_cannot_be_read_at_all_is_one_line(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int
+):
+    """Also when it is noticed in a worker."""
+    gone = dataclasses.replace(data[0].pictures[0], picture=Picture(tmp_path / "gone.jpg"))
+    training_data = dataclasses.replace(data[0], pictures=(gone,))
+    with pytest.raises(DataError, match=r"^20 pictures or videos of coco train in a row cannot be used; see the log$"):
+        train(recipe, training_data, data[1], tmp_path / "run", hardware=dataclasses.replace(CPU, workers=workers))
+
+
+def test_a_worker_that_dies_is_one_line(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch):
+    from training.data.samples import Samples
+
+    original = Samples.__getitem__
+
+    def die(self, index: tuple[int, int]):
+        if index[0] == 1:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, index)
+
+    monkeypatch.setattr(Samples, "__getitem__", die)
+    longer = changed(recipe, optimiser={"length": "30 steps"})
+    with pytest.raises(TrainingError, match=r"a process that makes samples died.*--resume"):
+        train(longer, *data, tmp_path / "run", hardware=dataclasses.replace(CPU, workers=1))
 
 
 @pytest.mark.slow
