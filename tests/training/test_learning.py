@@ -69,7 +69,8 @@ def test_two_workers_keep_edge_busy(shared: Path, tmp_path: Path):
     content["validation"]["every"] = 100
     content["data"].update(width=256, height=256)
     recipe = Recipe.model_validate(content, strict=False)
-    data = [open_split(recipe, shared / "coco", split) for split in ("train", "val")]
-    result = train(recipe, *data, tmp_path / "run", init=weights, hardware=Hardware("cpu", workers=2))
+    training_data, validation_data = (open_split(recipe, shared / "coco", split) for split in ("train", "val"))
+    hardware = Hardware(accelerator="cpu", workers=2)
+    result = train(recipe, training_data, validation_data, tmp_path / "run", weights, hardware=hardware)
     print(f"{100 * result.waiting_share:.1f} % of the time spent waiting for samples")
     assert result.waiting_share < 0.1
