@@ -15,6 +15,7 @@ from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import ExportError
 from stm_skeletons.memory_policy import write_slot
 from training.model import SpaceTimeMemory
+from training.model.parts import find_peaks
 from training.model.session import TorchSession
 
 GRAPH_BOUND = 1e-4
@@ -55,12 +56,22 @@ def _align_peaks(
     peaks, edge_scores = decoder.find_parts(torch.from_numpy(found["maps"]))
     expected["peaks"], expected["edge_scores"] = peaks.numpy(), edge_scores.numpy()
     scores = expected["peaks"][..., 2]
-    unique = (scores > 0) & (np.diff(scores, axis=1, prepend=2) != 0) & (np.diff(scores, axis=1, append=-1) != 0)
+    unique = (scores > 0) & (np.diff(scores, axis=1, prepend=2) != 0)
+    unique &= np.diff(scores, axis=1, append=_next_score(decoder, found["maps"])) != 0
     starts, ends = (list(column) for column in zip(*decoder.model.config.skeleton.edges, strict=True))
     both = unique[starts][:, :, None] & unique[ends][:, None, :]
     for side in (found, expected):
         side["peaks"] = side["peaks"] * unique[..., None]
         side["edge_scores"] = side["edge_scores"] * both
+
+
+def _next_score(decoder: ReadDecoder, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[NK, 1] the score of the first peak that is one too many, below all scores where there is none."""
+    keypoints = torch.from_numpy(maps)[1 : 1 + len(decoder.model.config.skeleton.joints)]
+    if decoder.peaks >= keypoints[0].numel():
+        return np.full((len(keypoints), 1), -1, np.float32)
+    peaks, _ = find_peaks(keypoints, decoder.peaks + 1)
+    return peaks[:, -1:, 2].numpy()
 
 
 def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
