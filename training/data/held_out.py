@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _SEED = 12345
 _FIRST_OCCLUDED = 3
-_SOFTENED_EVERY, _SOFTENED_SIGMA = 4, 2.5
+_SOFTENED_EVERY, _SOFTENED_SIGMA = 4, 2.5  # network pixels at 256 pixels of height
 
 
 def held_out_sequences(
@@ -32,7 +32,7 @@ def held_out_sequences(
         frames: of each sequence; the last piece of a video may have fewer, but at least two.
         count: how many sequences at most; None for one of each picture, and all of the videos.
         occluded: from frame 3 on a rectangle of noise moves through, and every fourth frame is blurred (sigma 2.5
-            network pixels); points under the rectangle are marked as hidden.
+            network pixels at 256 pixels of height); points under the rectangle are marked as hidden.
     """
     sources = _pieces(data, frames) or data.pictures
     wanted = len(sources) if count is None else min(count, len(sources))
@@ -65,7 +65,9 @@ def _pieces(data: DataSet, frames: int) -> list[Video]:
 def _occluded(sequence: Sequence, random: np.random.Generator) -> Sequence:
     covered = occlude(sequence, _FIRST_OCCLUDED, random)
     frames = [
-        soften(frame, _SOFTENED_SIGMA) if number and number % _SOFTENED_EVERY == 0 else frame
+        soften(frame, _SOFTENED_SIGMA * frame.image.shape[0] / 256)
+        if number and number % _SOFTENED_EVERY == 0
+        else frame
         for number, frame in enumerate(covered.frames)
     ]
     return dataclasses.replace(covered, frames=tuple(frames))

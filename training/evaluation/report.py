@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -281,7 +282,8 @@ def _new_figure(report: Report, what: str, panels: int) -> tuple[Figure, list[Ax
     starts = " and ".join(sorted({evaluation.start for evaluation in evaluations}))
     labels = ", pseudo labels" if report.pseudo else ""
     note = f"{report.data}{labels}; {sequences} sequences; start: {starts}"
-    figure.suptitle(_plain(f"{report.title}: {what}\n{note}"), fontsize=10)
+    lines = [line for text in (f"{report.title}: {what}", note) for line in textwrap.wrap(text, round(12.5 * width))]
+    figure.suptitle(_plain("\n".join(lines)), fontsize=10)
     axes = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
     for one in axes:
         one.set_ylim(0, 1.02)
