@@ -52,12 +52,12 @@ def show(
     frames = samples.sequence(0, number).frames
     joints = 1 + len(skeleton.joints)
     size = (recipe.data.height, recipe.data.width)
+    truths = [render_maps(frame.poses, skeleton, size) for frame in frames]
     keypoints = [
-        caption(paint(frame.image, render_maps(frame.poses, skeleton, size)[1:joints], skeleton.joints), f"frame {n}")
-        for n, frame in enumerate(frames)
+        caption(paint(frame.image, truth[1:joints], skeleton.joints), f"frame {n}")
+        for n, (frame, truth) in enumerate(zip(frames, truths, strict=True))
     ]
-    first = frames[0]
-    maps = render_maps(first.poses, skeleton, size)
+    first, maps = frames[0], truths[0]
     mistaken = memory_maps(
         first.poses, skeleton, size, recipe.samples.augmentation.memory, np.random.default_rng([seed, number])
     )

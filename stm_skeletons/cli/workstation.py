@@ -166,14 +166,10 @@ def evaluate(
 ) -> None:
     """Precision, recall and F1 of maps and keypoints, and recall over time."""
     _need("train", "torch", "safetensors", "pycocotools", "matplotlib")
-    import torch
-
     from runtime.session import Session
     from training.evaluation.report import print_report, write_report
     from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     folders = _data_folders(data)
     pixels = None if size is None else _parse_size(size)
     conditions = Conditions(split, start.value, frames, sequences, occluded, threshold)
@@ -181,7 +177,7 @@ def evaluate(
 
         def candidate(model: str) -> "Candidate":
             if model.endswith(".safetensors"):
-                return candidate_from_weights(Path(model), pixels, slots)
+                return candidate_from_weights(Path(model), pixels, slots, threads=threads)
             session = stack.enter_context(Session.open(model, threads=threads))
             info = session.info
             return Candidate(Path(model).name, session, info.skeleton, info.channels, info.size)

@@ -49,18 +49,20 @@ class Conditions:
 
 
 def candidate_from_weights(
-    path: Path, size: tuple[int, int] | None = None, slots: int = 6, every: int = 5, device: str = "cpu"
+    path: Path, size: tuple[int, int] | None = None, slots: int = 6, every: int = 5, threads: int | None = None
 ) -> Candidate:
-    """A weights file, run in torch; at the size that it was trained at unless another is given.
+    """A weights file, run in torch on the CPU; at the size that it was trained at unless another is given.
 
-    Raises WeightsError.
+    ``threads`` holds for all of torch, from here on; None leaves the choice to it. Raises WeightsError.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     model, provenance = load_weights(path)
     trained = provenance.training.get("data", {})
     if size is None:
         size = trained.get("width", _DEFAULT.width), trained.get("height", _DEFAULT.height)
     holdout = trained.get("holdout", _DEFAULT.holdout), trained.get("holdout_seed", _DEFAULT.holdout_seed)
-    session = TorchSession(model.to(torch.device(device)), slots, every)
+    session = TorchSession(model, slots, every)
     return Candidate(_short_name(path), session, model.config.skeleton, model.config.channels, size, holdout)
 
 
