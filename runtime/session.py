@@ -72,19 +72,18 @@ class Session:
         check_frame(frame)
         self._fit_letterbox((frame.shape[1], frame.shape[0]))
         self._letterbox.apply(frame, backend.frame)
-        backend.encode_query()
-        if self._seed is not None:
-            self._memorise_seed(backend, self._seed)
-        number = self._frame_number
-        slots, every = self.info.slots, self.info.every
-        readable = (True,) + (False,) * (slots - 1) if self._seed is not None else readable_slots(number, slots, every)
-        peaks, edge_scores = backend.read_decode(readable)
-        parts = self._to_parts(peaks, edge_scores)
+        number, slots, every = self._frame_number, self.info.slots, self.info.every
         if self._seed is None:
+            backend.detect(readable_slots(number, slots, every))
+            # Queued before the results are waited for: it runs while the host goes on.
             backend.memorise(write_slot(number, slots, every))
+        else:
+            self._memorise_seed(backend, self._seed)
+            backend.detect((True,) + (False,) * (slots - 1))
+        peaks, edge_scores = backend.results()
         self._seed = None
         self._frame_number += 1
-        return parts
+        return self._to_parts(peaks, edge_scores)
 
     def seed(self, poses: ArrayLike) -> None:
         """Start anew: the next frame is the first, and these are the people in it.
@@ -153,6 +152,8 @@ class Session:
         poses = seed.copy()
         poses[..., :2] = self._letterbox.to_network(seed[..., :2])
         rendered = render_maps(poses, self.info.skeleton, (self.info.height, self.info.width))
+        # The query tensors of this frame are wanted; what it detects with an empty memory is replaced.
+        backend.detect((False,) * self.info.slots)
         backend.write_maps(select_channels(rendered, self.info.skeleton, self.info.channels))
         backend.memorise(0)
 

@@ -84,8 +84,8 @@ class BundleInfo(_Strict):
     """Largest number of peaks reported for each joint."""
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
-    precision: Literal["fp32", "fp16"]
-    """Type that the graphs compute in."""
+    precision: Literal["fp32", "fp16", "int8"]
+    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" quantises convolutions only."""
     stored_weights: Literal["fp32", "fp16"]
     """Type that the weights are stored in; cast on loading where it differs."""
     opset: int

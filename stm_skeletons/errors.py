@@ -7,6 +7,7 @@
     |-- SeedError        a file or array of seed poses does not fit
     |-- SkeletonError    an unknown skeleton, or one that contradicts itself
     |-- BundleError      a bundle is missing, damaged, of another version or inconsistent
+    |-- EngineError      a TensorRT engine is missing, damaged, foreign or of another TensorRT, GPU or bundle
     |-- BackendError     a backend or provider is unknown, not installed or refuses the work
     |-- WeightsError     a weights file or checkpoint is missing, damaged or belongs to another network
     |-- DataError        a data set, picture or annotation file is missing, damaged or empty
@@ -49,6 +50,10 @@ class SkeletonError(StmError):
 
 class BundleError(StmError):
     """A bundle is missing, damaged, of another version or inconsistent with its graphs."""
+
+
+class EngineError(StmError):
+    """A TensorRT engine is missing, damaged, foreign, or was built by another TensorRT, for another GPU or bundle."""
 
 
 class BackendError(StmError):

@@ -4,9 +4,12 @@ A backend owns every buffer: the memory bank, the query's tensors, the maps. All
 keep their addresses until it is closed. The session calls, for every frame and in this order:
 
     frame          fill this host array with the letterboxed image
-    encode_query() frame -> query tensors
-    read_decode()  bank, query tensors -> maps, peaks, edge scores
+    detect(valid)  frame -> query tensors; bank, query tensors -> maps, peaks, edge scores
     memorise(slot) query tensors or frame, maps -> the slot, written in place
+    results()      peaks and edge scores, on the host
+
+The first two may only queue the work: ``results`` waits for what ``detect`` queued, not for ``memorise``, so that a GPU
+memorises a frame while the host takes the next one. ``frame`` may be filled again once ``results`` has returned.
 """
 
 from typing import Protocol
@@ -19,22 +22,22 @@ class Backend(Protocol):
     """Runs the three graphs of one bundle on one device. Not safe for use from several threads at once."""
 
     frame: NDArray[np.uint8]
-    """[H, W, 3] BGR; a host array that the session fills before ``encode_query``."""
+    """[H, W, 3] BGR; a host array that the session fills before ``detect``."""
 
-    def encode_query(self) -> None:
-        """Encode ``frame``."""
-
-    def read_decode(self, valid: tuple[bool, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Read the slots that are valid and decode the query.
-
-        Returns:
-            peaks [NK, K, 3] (x, y in network pixels, score) and edge scores [NE, K, K]; all zero for networks without
-            keypoint maps. Host arrays that the next call overwrites.
-        """
-        ...
+    def detect(self, valid: tuple[bool, ...]) -> None:
+        """Encode ``frame``, read the slots that are valid, decode maps, peaks and edge scores."""
 
     def memorise(self, slot: int) -> None:
         """Encode the query frame with the maps as they are now into a slot."""
+
+    def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the latest ``detect`` found.
+
+        Returns:
+            peaks [NK, K, 3] (x, y in network pixels, score) and edge scores [NE, K, K]; all zero for networks without
+            keypoint maps. Host arrays that the next ``detect`` overwrites.
+        """
+        ...
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
         """Replace the maps [C, H/4, W/4], so that ``memorise`` takes these instead of what was decoded."""

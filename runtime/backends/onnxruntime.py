@@ -51,18 +51,18 @@ class OnnxRuntimeBackend:
             (edges, info.peaks, info.peaks), np.dtype(np.float32)
         )
 
-    def encode_query(self) -> None:
+    def detect(self, valid: tuple[bool, ...]) -> None:
         self._buffers["frame"].upload()
-        self._run("query_encoder", self._query)
-
-    def read_decode(self, valid: tuple[bool, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self._buffers["memory_valid"].host[:] = valid
         self._buffers["memory_valid"].upload()
+        self._run("query_encoder", self._query)
         self._run("read_decoder", self._read)
-        return self._peaks.download(), self._edge_scores.download()
 
     def memorise(self, slot: int) -> None:
         self._run("memory_encoder", self._memorise[slot])
+
+    def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._peaks.download(), self._edge_scores.download()
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
         self._buffers["maps"].host[:] = maps

@@ -28,8 +28,8 @@ def picture(seed: int) -> np.ndarray:
 
 def look(backend: Backend, seed: int, valid: tuple[bool, ...]) -> np.ndarray:
     backend.frame[:] = picture(seed)
-    backend.encode_query()
-    backend.read_decode(valid)
+    backend.detect(valid)
+    backend.results()
     return backend.read_maps()
 
 
@@ -38,8 +38,8 @@ NONE, FIRST, SECOND = (False,) * 4, (True, False, False, False), (False, True, F
 
 def test_outputs_have_the_bundles_shapes(backend: Backend):
     backend.frame[:] = picture(0)
-    backend.encode_query()
-    peaks, edge_scores = backend.read_decode(NONE)
+    backend.detect(NONE)
+    peaks, edge_scores = backend.results()
     assert peaks.shape == (17, 8, 3)
     assert edge_scores.shape == (19, 8, 8)
     assert backend.read_maps().shape == (37, 24, 40)
@@ -89,7 +89,7 @@ def test_given_maps_are_memorised_instead_of_decoded_ones(backend: Backend):
     backend.memorise(0)
     with_decoded = look(backend, 1, FIRST)
     backend.frame[:] = picture(0)
-    backend.encode_query()
+    backend.detect(NONE)
     given = np.random.default_rng(0).random(decoded.shape, np.float32)
     backend.write_maps(given)
     np.testing.assert_array_equal(backend.read_maps(), given)

@@ -73,14 +73,14 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     backend = session._backend
     assert backend is not None
     calls: list[tuple] = []
-    read, memorise = backend.read_decode, backend.memorise
-    backend.read_decode = lambda valid: (calls.append(("read", valid)), read(valid))[1]  # type: ignore[method-assign]
+    detect, memorise = backend.detect, backend.memorise
+    backend.detect = lambda valid: (calls.append(("read", valid)), detect(valid))[1]  # type: ignore[method-assign]
     backend.memorise = lambda slot: (calls.append(("write", slot)), memorise(slot))[1]  # type: ignore[method-assign]
     try:
         for number in range(length):
             session.step(picture(seed + number))
     finally:
-        del backend.read_decode, backend.memorise
+        del backend.detect, backend.memorise
     expected = []
     for number in range(length):
         expected += [("read", readable_slots(number, 4, 3)), ("write", write_slot(number, 4, 3))]

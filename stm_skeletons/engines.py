@@ -1,0 +1,144 @@
+"""TensorRT engines of a bundle: a folder with one engine for each graph and a sidecar that says what they are.
+
+engines.json            EngineSet: TensorRT, CUDA, target, flags, and for each graph hashes, sizes, planned memory
+query_encoder.engine    plain TensorRT plans without any prefix, so that trtexec and DeepStream can load them too
+read_decoder.engine
+memory_encoder.engine
+
+An engine is a program: it is never deserialised unless its bytes are those that the sidecar lists and the sidecar is of
+this very bundle.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
+from stm_skeletons.errors import EngineError, one_line
+from stm_skeletons.files import sha256
+
+FORMAT = 1
+FOLDER = "engines"
+"""Inside the bundle: one folder for each target."""
+FILE_NAME = "engines.json"
+NATIVE = "native"
+"""Target of engines that were built on the machine that runs them, by ``tensorrt``."""
+
+Package = Literal["tensorrt", "tensorrt_rtx"]
+"""The Python package that builds and runs an engine; engines of one cannot be read by the other."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSpec(_Strict):
+    """One engine file."""
+
+    file: str
+    sha256: str
+    graph_sha256: str
+    """Hash of the ONNX graph that it was built from."""
+    bytes: NonNegativeInt
+    activation_bytes: NonNegativeInt | None
+    """Device memory that TensorRT planned for intermediate tensors; None where it did not say."""
+    layers_before: NonNegativeInt
+    """Layers of the parsed network."""
+    layers_after: NonNegativeInt | None
+    """Kernels after fusion; None where TensorRT did not say."""
+    seconds: float = Field(ge=0)
+    """Build time."""
+
+
+class EngineSet(_Strict):
+    """The contents of engines.json."""
+
+    format: Literal[1]
+    package: Package
+    tensorrt_version: str
+    cuda_version: str | None
+    """Of the driver (native) or unknown (None: built ahead of time, without one)."""
+    target: str
+    """"native", or the compute capability that was built for, as "sm86"."""
+    compute_capability: str
+    """Of the GPU that it runs on, as "sm87"."""
+    device: str | None
+    """Name of the GPU it was built on; None for ahead of time."""
+    precision: str
+    """Of the bundle's graphs."""
+    flags: tuple[str, ...]
+    """Builder and network flags that were set."""
+    workspace_mb: int | None
+    created_by: str
+    engines: dict[GraphName, EngineSpec]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "EngineSet":
+        if missing := [name for name in GRAPH_NAMES if name not in self.engines]:
+            raise ValueError(f"engines of {', '.join(missing)} are not listed")
+        for spec in self.engines.values():
+            if Path(spec.file).name != spec.file:
+                raise ValueError(f"engine file '{spec.file}' must lie in the engines' own folder")
+        return self
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Engines on disk whose sidecar and hashes have been checked against their bundle."""
+
+    folder: Path
+    info: EngineSet
+
+    def engine_file(self, name: GraphName) -> Path:
+        """Path of a graph's engine."""
+        return self.folder / self.info.engines[name].file
+
+
+def engines_folder(bundle: Bundle, target: str, root: Path | None = None) -> Path:
+    """Where a bundle's engines for a target lie: ``root``/target, and without ``root`` inside the bundle."""
+    return (bundle.folder / FOLDER if root is None else root) / target
+
+
+def rebuild_command(bundle: Bundle, target: str) -> str:
+    """What to type to build a bundle's engines."""
+    return f"stm-skeletons build {bundle.folder} --target {target}"
+
+
+def open_engines(bundle: Bundle, folder: Path) -> Engines:
+    """Read a sidecar and check it and every engine's bytes against it and the bundle. Deserialises nothing.
+
+    Raises:
+        EngineError: no engines there, a damaged sidecar, an engine that is missing, cut off or foreign, or engines of
+            another bundle. The message has the command that builds them.
+    """
+    info = _read_sidecar(bundle, folder)
+    advice = f"build them again: {rebuild_command(bundle, info.target)}"
+    for name, spec in info.engines.items():
+        if spec.graph_sha256 != bundle.info.graphs[name].sha256:
+            raise EngineError(f"{folder}: the engine of {name} was built from another bundle's graph; {advice}")
+        file = folder / spec.file
+        if not file.is_file():
+            raise EngineError(f"{folder}: {spec.file} is missing; {advice}")
+        if sha256(file) != spec.sha256:
+            raise EngineError(f"{file} is not the engine that was built here (its SHA-256 differs); {advice}")
+    return Engines(folder, info)
+
+
+def _read_sidecar(bundle: Bundle, folder: Path) -> EngineSet:
+    file = folder / FILE_NAME
+    target = folder.name if folder.name.startswith("sm") else NATIVE
+    advice = f"build them: {rebuild_command(bundle, target)}"
+    if not file.is_file():
+        raise EngineError(f"{folder} has no engines ({FILE_NAME} is missing); {advice}")
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        return EngineSet.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise EngineError(f"{file} is not valid: {where}: {one_line(first['msg'])}; {advice}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise EngineError(f"{file} cannot be read ({one_line(error)}); {advice}") from error
