@@ -1,16 +1,24 @@
 """Weights to bundle: trace, write, verify, and only then give the folder its name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from export.onnx_graphs import OPSET, export_graph, tensor_specs, trace
+from export.gate import FRAMES, GATE_FILES, Gate, check_video, letterboxed, run_gate, write_gate
+from export.onnx_graphs import OPSET, Traced, export_graph, tensor_specs, trace
+from export.precision import HalfPrecision, check_types, torch_session
+from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, collect_samples, quantise
 from export.storage import round_to_fp16, store_as_fp16
-from export.verify import verify_closed_loop, verify_graph
+from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
+from runtime.session import Session
 from stm_skeletons import __version__
-from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphSpec
-from stm_skeletons.errors import ExportError
+from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphName, GraphSpec
+from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
+from stm_skeletons.errors import ExportError, SinkError
 from stm_skeletons.files import sha256, whole_folder
 from stm_skeletons.geometry import STRIDE
+from training.model import SpaceTimeMemory
 from training.model.weights import load_weights
 
 LARGEST = 4096
@@ -32,7 +40,11 @@ class Options:
     peaks: int = 30
     """Peaks reported for each joint: the largest number of people."""
     compact: bool = False
-    """Round the weights to FP16 and store them so; the graphs still compute in FP32."""
+    """Round the weights to FP16 and store them so; the graphs still compute in FP32, which ``precision`` must be."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """"fp16" for GPUs, with islands of FP32; "int8" for convolutions only."""
+    video: str | None = None
+    """Real footage for the gate, of at least 300 frames, and for INT8's calibration; fp16 and int8 need it."""
     keypoint_threshold: float = 0.3
     edge_threshold: float = 0.3
 
@@ -43,20 +55,28 @@ class Report:
 
     bundle: Bundle
     graphs: dict[str, float]
+    """Before quantisation, for INT8."""
     closed_loop: float
+    gate: Gate | None
+    """None for FP32."""
 
 
-def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Report:
+def export_bundle(
+    weights: str | Path, out: str | Path, options: Options, say: Callable[[str], None] | None = None
+) -> Report:
     """Write a verified bundle.
 
     Args:
         weights: a safetensors file of ours.
         out: the bundle's folder; a bundle already there is replaced once the new one has passed.
-        options: sizes and thresholds.
+        options: sizes, thresholds and precision.
+        say: told how far the gate is, which takes minutes.
 
     Raises:
         WeightsError: the weights cannot be read.
+        SourceError: the video cannot be read.
         ExportError: impossible options, ``out`` holds something else, or a check did not pass; nothing is written.
+            Where it was the gate, gate.json and gate.png are left in OUT.rejected.
         SinkError: ``out`` cannot be written.
     """
     _check(options)
@@ -65,22 +85,13 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
     model, recipe = load_weights(weights)
     if options.compact:
         round_to_fp16(model)
-    traced = trace(model, options.height, options.width, options.slots, options.peaks)
+    # INT8 starts from FP32's graphs.
+    network = HalfPrecision(model) if options.precision == "fp16" else model
+    traced = trace(network, options.height, options.width, options.slots, options.peaks)
     with whole_folder(out) as folder:
-        differences = {}
-        graphs = {}
-        for name, graph in traced.items():
-            file = folder / f"{name}.onnx"
-            export_graph(graph, file)
-            if options.compact:
-                store_as_fp16(file)
-            differences[name] = verify_graph(name, graph, file)
-            graphs[name] = GraphSpec(
-                file=file.name,
-                sha256=sha256(file),
-                inputs=tensor_specs(graph.inputs),
-                outputs=tensor_specs(graph.outputs),
-            )
+        differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
+        calibration = _quantise(traced, folder, options) if options.precision == "int8" else None
+        graphs: dict[GraphName, GraphSpec] = {name: _describe(name, graph, folder) for name, graph in traced.items()}
         info = BundleInfo(
             format=FORMAT,
             variant=recipe.config.variant,
@@ -93,8 +104,8 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
             peaks=options.peaks,
             keypoint_threshold=options.keypoint_threshold,
             edge_threshold=options.edge_threshold,
-            precision="fp32",
-            stored_weights="fp16" if options.compact else "fp32",
+            precision=options.precision,
+            stored_weights="fp16" if options.compact or options.precision == "fp16" else "fp32",
             opset=OPSET,
             weights_sha256=sha256(Path(weights)),
             weights_origin=recipe.origin,
@@ -102,8 +113,91 @@ def export_bundle(weights: str | Path, out: str | Path, options: Options) -> Rep
             graphs=graphs,
         )
         (folder / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        closed_loop = verify_closed_loop(model, Bundle.open(folder))
-    return Report(Bundle(out, info), differences, closed_loop)
+        bundle = Bundle.open(folder)
+        closed_loop = verify_closed_loop(network, bundle)
+        gate = None
+        if options.precision != "fp32":
+            gate = _pass_gate(model, network, bundle, out, options, calibration, say)
+            write_gate(gate, folder)
+    return Report(Bundle(out, info), differences, closed_loop, gate)
+
+
+def _write_graph(name: GraphName, graph: Traced, folder: Path, options: Options) -> float:
+    """Write and verify a graph; the largest difference from PyTorch."""
+    file = folder / f"{name}.onnx"
+    export_graph(graph, file)
+    if options.compact:
+        store_as_fp16(file)
+    if options.precision == "fp16":
+        check_types(file)
+    return verify_graph(name, graph, file, FP16_GRAPH_BOUND if options.precision == "fp16" else GRAPH_BOUND)
+
+
+def _describe(name: GraphName, graph: Traced, folder: Path) -> GraphSpec:
+    file = folder / f"{name}.onnx"
+    return GraphSpec(
+        file=file.name, sha256=sha256(file), inputs=tensor_specs(graph.inputs), outputs=tensor_specs(graph.outputs)
+    )
+
+
+def _quantise(traced: dict[GraphName, Traced], folder: Path, options: Options) -> str:
+    """Rewrite the graphs in INT8; the frames that they were calibrated on, in words.
+
+    Those are behind the gate's frames where the video is long enough.
+    """
+    video, size = str(options.video), (options.width, options.height)
+    start = FRAMES
+    frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
+    if len(frames) < CALIBRATION_FRAMES:
+        start = 0
+        frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
+    samples = collect_samples(traced, frames, options.slots, options.every)
+    # The decoder's convolutions make the maps: none of them is good enough in INT8.
+    quantise(folder / "query_encoder.onnx", samples["query_encoder"], options.height // 32)
+    quantise(folder / "memory_encoder.onnx", samples["memory_encoder"], options.height // 16)
+    own = "" if start else ", which the gate uses too: the video has no others"
+    return f"every {SAMPLE_EVERY}th of frames {start} to {start + len(frames) - 1}{own}"
+
+
+def _pass_gate(
+    model: SpaceTimeMemory,
+    network: SpaceTimeMemory,
+    bundle: Bundle,
+    out: Path,
+    options: Options,
+    calibration: str | None,
+    say: Callable[[str], None] | None,
+) -> Gate:
+    """Run the gate. Raises ExportError, with what was measured left in OUT.rejected, when the bundle does not pass."""
+    video, info = str(options.video), bundle.info
+    name = info.precision.upper()
+    fp32 = torch_session(model, info.slots, info.every)
+    with Session.open(bundle) as session:
+        check_finite(session, info.height, info.width, f"the {name} bundle in ONNX Runtime")
+        session.reset()
+        if info.precision == "fp16":
+            # ONNX Runtime has hardly any FP16 kernels for CPUs: it computes in FP32 and leaves roundings out.
+            other = torch_session(network, info.slots, info.every)
+            check_finite(other, info.height, info.width, f"the {name} network")
+            other.reset()
+            ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
+        else:
+            other = session
+            ran = "the bundle in ONNX Runtime on a CPU; not the GPU's own kernels"
+        frames = letterboxed(video, info.size, 0, FRAMES)
+        gate = run_gate(fp32, other, frames, info, ran, video, calibration, say)
+    if gate.problem is not None:
+        rejected = out.with_name(f"{out.name}.rejected")
+        try:
+            rejected.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"cannot write the folder {rejected}: {error.strerror or error}") from error
+        write_gate(gate, rejected)
+        raise ExportError(
+            f"{name} did not pass the gate over {gate.frames} frames of {video}: {gate.problem}; see "
+            f"{rejected / GATE_FILES[1]}, and export with --precision {'fp32' if info.precision == 'fp16' else 'fp16'}"
+        )
+    return gate
 
 
 def _check_replaceable(out: Path) -> None:
@@ -111,7 +205,8 @@ def _check_replaceable(out: Path) -> None:
     found = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if found and FILE_NAME not in found:
         raise ExportError(f"{out} is not empty and not a bundle; choose another folder")
-    if others := found - {FILE_NAME, *(f"{name}.onnx" for name in GRAPH_NAMES)}:
+    ours = {FILE_NAME, ENGINES_FOLDER, *GATE_FILES, *(f"{name}.onnx" for name in GRAPH_NAMES)}
+    if others := found - ours:
         raise ExportError(
             f"{out} holds more than a bundle ({', '.join(sorted(others))}); move it, or choose another folder"
         )
@@ -121,6 +216,17 @@ def _check(options: Options) -> None:
     for name, value in (("width", options.width), ("height", options.height)):
         if not 32 <= value <= LARGEST or value % 32:
             raise ExportError(f"{name} {value} must be a multiple of 32 up to {LARGEST}; for instance --size 448x256")
+    if options.precision == "fp32" and options.video is not None:
+        raise ExportError("--video is for --precision fp16 and int8: FP32 is checked without one")
+    if options.precision != "fp32":
+        if options.video is None:
+            raise ExportError(
+                f"--precision {options.precision} needs --video, real footage of at least {FRAMES} frames: "
+                "its keypoints are compared with FP32's on it"
+            )
+        if options.compact:
+            raise ExportError("--compact is for --precision fp32; FP16 weights are small already")
+        check_video(options.video)
     if options.slots > MOST_SLOTS:
         raise ExportError(f"{options.slots} slots are too many; {MOST_SLOTS} are the most")
     if options.slots < 2:

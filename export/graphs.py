@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from training.model import QueryEncoding, SpaceTimeMemory
-from training.model.network import read_memory
 from training.model.parts import find_peaks, score_edges
 
 
@@ -19,7 +18,7 @@ class QueryEncoder(nn.Module):
         self.model = model
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
-        query = self.model.encode_query(frame[None])
+        query = self.model.encode_query(_as_floats(frame, self.model)[None])
         return tuple(tensor.squeeze(0) for tensor in (query.key, query.value, *query.features.values()))
 
 
@@ -31,7 +30,7 @@ class MemoryEncoder(nn.Module):
         self.model = model
 
     def forward(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = self.model.encode_memory(source[None], maps[None])
+        key, value = self.model.encode_memory(_as_floats(source, self.model)[None], maps[None])
         return key.squeeze(0), value.squeeze(0)
 
 
@@ -52,7 +51,7 @@ class ReadDecoder(nn.Module):
             query[1][None],
             {name: features[None] for name, features in zip(self.model.decoder_features, query[2:], strict=True)},
         )
-        read = read_memory(encoding.key, keys[None], values[None], valid[None])
+        read = self.model.read(encoding.key, keys[None], values[None], valid[None])
         maps = torch.sigmoid(self.model.decode(read, encoding)).squeeze(0)
         if self.model.config.channels != self.model.config.skeleton.channels:
             return (maps,)
@@ -65,3 +64,8 @@ class ReadDecoder(nn.Module):
         peaks, cells = find_peaks(maps[1 : 1 + joints], self.peaks)
         starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
         return peaks, score_edges(maps[1 + joints :], cells[starts], cells[ends])
+
+
+def _as_floats(tensor: Tensor, model: nn.Module) -> Tensor:
+    """In the type of the weights. TensorRT takes nothing but a cast on uint8, so that comes before anything else."""
+    return tensor.to(next(model.parameters()).dtype)

@@ -45,8 +45,8 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
 
     read_decoder = ReadDecoder(model, peaks)
     read_inputs = {
-        "memory_keys": memory["memory_key"] + torch.randn(slots, *memory["memory_key"].shape, generator=random),
-        "memory_values": memory["memory_value"] + torch.randn(slots, *memory["memory_value"].shape, generator=random),
+        "memory_keys": _noisy(memory["memory_key"], slots, random),
+        "memory_values": _noisy(memory["memory_value"], slots, random),
         "memory_valid": torch.arange(slots).remainder(3).ne(1).float(),
         **{name: query[name] for name in ("query_key", "query_value", *model.decoder_features)},
     }
@@ -58,6 +58,11 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
         ),
         "memory_encoder": Traced(memory_encoder, {model.memory_source: source, "maps": maps}, memory),
     }
+
+
+def _noisy(slot: Tensor, slots: int, random: torch.Generator) -> Tensor:
+    """``slots`` different slots of the type of the one given."""
+    return slot + torch.randn(slots, *slot.shape, generator=random).to(slot)
 
 
 def export_graph(traced: Traced, path: Path) -> None:

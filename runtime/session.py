@@ -6,7 +6,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.backends import open_backend
+from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
 from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.errors import BackendError, SeedError
@@ -40,23 +40,25 @@ class Session:
         backend: str = "onnxruntime",
         provider: str = "cpu",
         threads: int | None = None,
+        engines: Path | None = None,
+        cuda_graphs: bool = True,
         min_score: float | None = None,
     ) -> "Session":
         """Open a bundle.
 
         Args:
             bundle: folder of a bundle, name of a shipped model ("edge"), or an opened bundle.
-            backend: "onnxruntime".
-            provider: "cpu", or "cuda" (not yet run on a GPU).
-            threads: CPU threads; None leaves the choice to the backend.
+            backend, provider, threads, engines, cuda_graphs: what runs it, and how: see BackendOptions.
             min_score: report parts from this score on, instead of the bundle's own thresholds.
 
         Raises:
             BundleError: no such bundle, or it is damaged.
             BackendError: the backend or provider is unknown or cannot run here; there is no silent fall back.
+            EngineError: there are no engines of this bundle for this machine.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        return cls(opened, open_backend(opened, backend, provider, threads), min_score)
+        options = BackendOptions(backend, provider, threads, engines, cuda_graphs)
+        return cls(opened, open_backend(opened, options), min_score)
 
     def step(self, frame: NDArray[np.uint8]) -> Parts:
         """Detect the parts in the next frame, then memorise it.

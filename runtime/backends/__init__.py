@@ -1,27 +1,45 @@
 """Backends: what holds the memory bank and runs the three graphs on one kind of device."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from runtime.backends.base import Backend
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BackendError
 
-BACKENDS = ("onnxruntime",)
+BACKENDS = ("onnxruntime", "tensorrt")
 
 
-def open_backend(bundle: Bundle, backend: str, provider: str, threads: int | None) -> Backend:
-    """Load a bundle's graphs.
+@dataclass(frozen=True)
+class BackendOptions:
+    """What runs the graphs, and how."""
 
-    Args:
-        bundle: an opened bundle.
-        backend: "onnxruntime".
-        provider: the device of that backend: "cpu" or "cuda".
-        threads: CPU threads; None leaves the choice to the backend.
+    backend: str = "onnxruntime"
+    """"onnxruntime" or "tensorrt" (not yet run on a GPU)."""
+    provider: str = "cpu"
+    """Device of ONNX Runtime: "cpu", "cuda" or "tensorrt" (the latter two not yet run on a GPU)."""
+    threads: int | None = None
+    """CPU threads; None leaves the choice to the backend."""
+    engines: Path | None = None
+    """Folder of TensorRT engines; inside the bundle unless given."""
+    cuda_graphs: bool = True
+    """Whether the TensorRT backend replays recorded work instead of queueing it call by call."""
+
+
+def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
+    """Load a bundle's graphs or engines.
 
     Raises:
         BackendError: unknown backend or provider, or it cannot run here. There is never a fall back to another.
         BundleError: a graph's tensors are not those that bundle.json lists.
+        EngineError: there are no engines of this bundle for this machine.
     """
-    if backend not in BACKENDS:
-        raise BackendError(f"unknown backend '{backend}'; choose one of: {', '.join(BACKENDS)}")
+    if options.backend not in BACKENDS:
+        raise BackendError(f"unknown backend '{options.backend}'; choose one of: {', '.join(BACKENDS)}")
+    if options.backend == "tensorrt":
+        from runtime.backends.tensorrt import TensorRTBackend
+
+        return TensorRTBackend(bundle, options.engines, options.cuda_graphs)
     from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, provider, threads)
+    return OnnxRuntimeBackend(bundle, options.provider, options.threads)

@@ -49,8 +49,10 @@ class CudaBuffer:
         self.address = self._value.data_ptr()
 
     def upload(self) -> None:
+        """Copies from the host array as it stands: nothing is allocated."""
         self._value.update_inplace(self.host)
 
     def download(self) -> NDArray[Any]:
+        """ONNX Runtime makes an array for each call, so this is for looking inside, not for every frame."""
         self.host[:] = self._value.numpy()
         return self.host

@@ -1,9 +1,11 @@
-"""ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA provider (the latter not yet run on a GPU).
+"""ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA and TensorRT providers (those not yet run on a GPU).
 
 Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding
 for each slot, whose outputs *are* the slot.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,15 @@ from numpy.typing import NDArray
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.bank import MemoryBank
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
+from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_READ_BY_THE_HOST = ("peaks", "edge_scores")
 _WARNINGS_AND_WORSE = 3
 
 
@@ -23,9 +31,10 @@ class OnnxRuntimeBackend:
     """See Backend."""
 
     def __init__(self, bundle: Bundle, provider: str, threads: int | None) -> None:
-        self._device = _checked_provider(provider)
+        available = onnxruntime.get_available_providers()
+        self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         info = bundle.info
-        self._sessions = {name: _open_session(bundle, name, self._device, threads) for name in GRAPH_NAMES}
+        self._sessions = {name: _open_session(bundle, name, provider, threads) for name in GRAPH_NAMES}
         self._buffers: dict[str, Buffer] = {}
         graphs = info.graphs
         for graph in ("query_encoder", "read_decoder"):
@@ -85,8 +94,13 @@ class OnnxRuntimeBackend:
         self._sessions.clear()
         self._buffers.clear()
 
+    def _device_of(self, name: str) -> str:
+        # What only the host reads is bound to host memory on every device: ONNX Runtime then copies it there at the end
+        # of a run, into the same array each time. ``OrtValue.numpy`` would make a new array every frame.
+        return "cpu" if name in _READ_BY_THE_HOST else self._device
+
     def _allocate(self, spec: TensorSpec) -> Buffer:
-        kind = HostBuffer if self._device == "cpu" else CudaBuffer
+        kind = HostBuffer if self._device_of(spec.name) == "cpu" else CudaBuffer
         return kind(spec.shape, np.dtype(spec.dtype))
 
     def _bind(self, name: GraphName, graph: GraphSpec, elsewhere: dict[str, int] | None = None) -> Any:
@@ -95,7 +109,7 @@ class OnnxRuntimeBackend:
         for bind, specs in ((binding.bind_input, graph.inputs), (binding.bind_output, graph.outputs)):
             for spec in specs:
                 address = (elsewhere or {}).get(spec.name) or self._buffers[spec.name].address
-                bind(spec.name, self._device, 0, np.dtype(spec.dtype).type, spec.shape, address)
+                bind(spec.name, self._device_of(spec.name), 0, np.dtype(spec.dtype).type, spec.shape, address)
         return binding
 
     def _run(self, name: GraphName, binding: Any) -> None:
@@ -105,33 +119,65 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
 
 
-def _checked_provider(provider: str) -> str:
+def _checked_provider(provider: str, available: list[str]) -> str:
     if provider not in PROVIDERS:
         raise BackendError(f"unknown provider '{provider}'; choose one of: {', '.join(PROVIDERS)}")
-    available = onnxruntime.get_available_providers()
     if PROVIDERS[provider] not in available:
+        libraries = " and the TensorRT libraries it was built for" if provider == "tensorrt" else ""
         raise BackendError(
             f"provider '{provider}' is not in this ONNX Runtime ({', '.join(available)}); "
-            "install onnxruntime-gpu in place of onnxruntime, or use --provider cpu"
+            f"install onnxruntime-gpu in place of onnxruntime{libraries}, or use --provider cpu"
         )
     return provider
 
 
-def _open_session(bundle: Bundle, name: GraphName, device: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _open_session(bundle: Bundle, name: GraphName, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _WARNINGS_AND_WORSE
     # Three sessions take turns: the waiting threads of one must not keep a core from the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    providers = provider_list(bundle, provider)
     try:
-        session = onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=[PROVIDERS[device]])
+        session = onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises types that it does not export
         raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {one_line(error)}") from error
-    if session.get_providers()[0] != PROVIDERS[device]:
-        raise BackendError(f"ONNX Runtime could not start its {device} provider; 'stm-skeletons doctor' tells more")
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        raise BackendError(f"ONNX Runtime could not start its {provider} provider; 'stm-skeletons doctor' tells more")
     session.disable_fallback()
     _check_tensors(bundle, bundle.info.graphs[name], session)
     return session
+
+
+def provider_list(bundle: Bundle, provider: str) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers and their options for one of PROVIDERS, in the order in which it tries them.
+
+    TensorRT takes what it can of a graph and leaves the rest to CUDA.
+    """
+    if provider != "tensorrt":
+        return [(PROVIDERS[provider], {})]
+    precision = bundle.info.precision
+    options: dict[str, Any] = {
+        "trt_fp16_enable": precision == "fp16",
+        "trt_int8_enable": precision == "int8",
+    }
+    if cache := _engine_cache(bundle):
+        options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
+    return [(PROVIDERS["tensorrt"], options), (PROVIDERS["cuda"], {})]
+
+
+def _engine_cache(bundle: Bundle) -> Path | None:
+    """Where the TensorRT provider keeps its engines; None where that cannot be written, so each start builds anew.
+
+    Its file names follow a graph's structure and not its weights, hence a folder for each bundle's very graphs.
+    """
+    graphs = "-".join(bundle.info.graphs[name].sha256[:8] for name in GRAPH_NAMES)
+    cache = bundle.folder / FOLDER / f"onnxruntime-{onnxruntime.__version__}-{graphs}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return cache if os.access(cache, os.W_OK) else None
 
 
 def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.InferenceSession) -> None:
@@ -139,7 +185,7 @@ def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.Infere
         ("input", graph.inputs, session.get_inputs()),
         ("output", graph.outputs, session.get_outputs()),
     ):
-        listed = {spec.name: (_ort_type(spec.dtype), list(spec.shape)) for spec in specs}
+        listed = {spec.name: (ort_type(spec.dtype), list(spec.shape)) for spec in specs}
         found = {node.name: (node.type, list(node.shape)) for node in nodes}
         for name in sorted(listed.keys() | found.keys()):
             if listed.get(name) != found.get(name):
@@ -149,5 +195,6 @@ def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.Infere
                 )
 
 
-def _ort_type(dtype: str) -> str:
+def ort_type(dtype: str) -> str:
+    """ONNX Runtime's name of a tensor of a bundle's dtype."""
     return f"tensor({'float' if dtype == 'float32' else dtype})"

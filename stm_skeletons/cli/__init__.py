@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stm_skeletons import __version__
-from stm_skeletons.cli import board, workstation
+from stm_skeletons.cli import board, engines, workstation
 from stm_skeletons.errors import StmError
 
 BAD_INPUT = 2
@@ -63,4 +63,5 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 app.add_typer(board.app)
+app.add_typer(engines.app)
 app.add_typer(workstation.app)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stm_skeletons.cli.engines import rebuild_unless_fitting
 from stm_skeletons.errors import BackendError, SeedError, SinkError
 
 if TYPE_CHECKING:
@@ -35,8 +36,19 @@ def run(
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime")] = "onnxruntime",
-    provider: Annotated[str, typer.Option(help="cpu or cuda (the latter not yet run on a GPU).")] = "cpu",
+    backend: Annotated[str, typer.Option(help="onnxruntime, or tensorrt (not yet run on a GPU).")] = "onnxruntime",
+    provider: Annotated[
+        str, typer.Option(help="Of onnxruntime: cpu, cuda or tensorrt (the latter two not yet run on a GPU).")
+    ] = "cpu",
+    engines: Annotated[
+        Path | None, typer.Option(help="Folder of TensorRT engines; inside the bundle unless given.")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build TensorRT engines first unless those there fit.")
+    ] = False,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="Replay recorded work on the GPU (tensorrt).")
+    ] = True,
 ) -> None:
     """Find the body parts in a video, an image folder or a camera."""
     import cv2
@@ -47,6 +59,8 @@ def run(
     from runtime.sources import open_source
 
     _keep_apart([source, seed], [parts, overlay])
+    if backend != "tensorrt" and (rebuild or engines is not None):
+        raise BackendError("--engines and --rebuild go with --backend tensorrt")
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
@@ -57,7 +71,11 @@ def run(
             sinks.append(StandardOutputSink() if parts == "-" else JsonLinesSink(parts))
         if overlay is not None:
             sinks.append(OverlaySink(overlay, opened.frames_per_second))
-        session = stack.enter_context(Session.open(model, backend, provider, threads))
+        if rebuild:
+            rebuild_unless_fitting(model, engines)
+        session = stack.enter_context(
+            Session.open(model, backend, provider, threads, engines=engines, cuda_graphs=cuda_graphs)
+        )
         if threads is not None:
             cv2.setNumThreads(threads)
         if seed is not None:
@@ -140,11 +158,16 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this machine can run, and what is missing."""
+def doctor(
+    bundle: Annotated[
+        str | None, typer.Argument(help="A bundle's folder whose engines to look at; the shipped model's without.")
+    ] = None,
+    engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
+) -> None:
+    """Say what this machine can run, and what is missing. It changes nothing."""
     from runtime.doctor import examine
 
-    findings = examine()
+    findings = examine(bundle, engines)
     table = Table(show_header=False)
     for finding in findings:
         mark = "ok" if finding.fine else "MISSING" if finding.needed else "-"

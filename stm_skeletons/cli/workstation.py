@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class Precision(str, Enum):
+    """What a bundle's graphs compute in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class Variant(str, Enum):
     """The networks there are."""
 
@@ -38,17 +46,27 @@ def export(
     compact: Annotated[
         bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
     ] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="fp16 and int8 are for GPUs; they must find what fp32 finds in --video.")
+    ] = Precision.fp32,
+    video: Annotated[
+        str | None, typer.Option(help="Footage of at least 300 frames, for fp16 and int8: video or folder of images.")
+    ] = None,
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""
-    _need("export", "torch", "safetensors", "onnx", "onnxslim")
+    _need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
     from export.export import Options, export_bundle
 
     width, height = _parse_size(size)
-    options = Options(width=width, height=height, slots=slots, peaks=peaks, compact=compact)
-    report = export_bundle(weights, out, options)
+    options = Options(
+        width=width, height=height, slots=slots, peaks=peaks, compact=compact, precision=precision.value, video=video
+    )
+    report = export_bundle(weights, out, options, _say)
     for name, difference in report.graphs.items():
         print(f"{name}: within {difference:.1e} of PyTorch")
     print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
+    if report.gate is not None:
+        print(f"gate: {report.gate.summary}")
     print(f"wrote {out}")
 
 

@@ -1,12 +1,10 @@
-"""What this machine can run and what is missing, in plain words."""
+"""What the main job on the CPU needs: Python, ONNX Runtime, the models, video; and what a workstation has."""
 
-import ctypes
 import importlib.util
 import os
 import platform
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,26 +12,15 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from runtime.doctor.finding import Finding
 from runtime.session import Session
-from stm_skeletons.bundle import shipped_models
+from stm_skeletons.bundle import MODELS_FOLDER, Bundle, shipped_models
 from stm_skeletons.errors import StmError
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at."""
-
-    subject: str
-    fine: bool
-    needed: bool
-    """Whether the main job on a CPU needs it."""
-    text: str
-    """What was found and, if it is not fine, what to do."""
-
-
-def examine() -> list[Finding]:
-    """Look at this machine; changes nothing."""
-    return [_machine(), _onnxruntime(), *_models(), _video(), _window(), _gpu(), _tensorrt(), _training()]
+def examine_machine(bundle: Bundle | None) -> list[Finding]:
+    """What the main job on the CPU needs. The shipped models are tried, and the bundle if one is given."""
+    return [_machine(), _onnxruntime(), *_models(bundle), _video(), _window()]
 
 
 def _machine() -> Finding:
@@ -56,15 +43,17 @@ def _onnxruntime() -> Finding:
     return Finding("ONNX Runtime", True, True, text)
 
 
-def _models() -> list[Finding]:
+def _models(bundle: Bundle | None) -> list[Finding]:
+    given = [] if bundle is None or bundle.folder.parent == MODELS_FOLDER else [_try_model(bundle.folder.name, bundle)]
     if not shipped_models():
-        return [Finding("model", False, True, "no model ships with this installation; install the package again")]
-    return [_try_model(name) for name in shipped_models()]
+        missing = "no model ships with this installation; install the package again"
+        return [Finding("model", False, True, missing), *given]
+    return [*(_try_model(name, name) for name in shipped_models()), *given]
 
 
-def _try_model(name: str) -> Finding:
+def _try_model(name: str, bundle: str | Bundle) -> Finding:
     try:
-        with Session.open(name) as session:
+        with Session.open(bundle) as session:
             frame = np.zeros((session.info.height, session.info.width, 3), np.uint8)
             for _ in range(3):
                 session.step(frame)
@@ -97,41 +86,15 @@ def _window() -> Finding:
     return Finding("window", bool(display), False, text)
 
 
-def _gpu() -> Finding:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1" if os.name != "nt" else "nvcuda.dll")
-    except OSError:
-        return Finding(
-            "NVIDIA GPU", False, False, "no driver: frames run on the CPU; install NVIDIA's driver for a GPU"
-        )
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return Finding("NVIDIA GPU", False, False, "a driver is there but no GPU answers; look at 'nvidia-smi'")
-    name = ctypes.create_string_buffer(100)
-    driver.cuDeviceGetName(name, 100, 0)
-    return Finding("NVIDIA GPU", True, False, f"{count.value}: {name.value.decode(errors='replace')}")
-
-
-def _tensorrt() -> Finding:
-    found = {name: _version(name) for name in ("tensorrt", "pycuda")}
-    missing = [name for name, number in found.items() if number is None and importlib.util.find_spec(name) is None]
-    if missing:
-        text = (
-            f"{' and '.join(missing)} not installed; needed for TensorRT engines only: pip install stm-skeletons[gpu]"
-        )
-        return Finding("TensorRT", False, False, text)
-    text = ", ".join(f"{name} {number or '(version unknown)'}" for name, number in found.items())
-    return Finding("TensorRT", True, False, f"{text}; engines are not used by this version yet")
-
-
-def _training() -> Finding:
+def examine_workstation() -> list[Finding]:
+    """What training and export need."""
     missing = [name for name in ("torch", "safetensors", "onnx", "onnxslim") if importlib.util.find_spec(name) is None]
     if missing:
         text = (
             f"{', '.join(missing)} not installed; needed on a workstation only: pip install stm-skeletons[train,export]"
         )
-        return Finding("training and export", False, False, text)
-    return Finding("training and export", True, False, f"PyTorch {_version('torch')}, ONNX {_version('onnx')}")
+        return [Finding("training and export", False, False, text)]
+    return [Finding("training and export", True, False, f"PyTorch {_version('torch')}, ONNX {_version('onnx')}")]
 
 
 def _version(package: str) -> str | None:

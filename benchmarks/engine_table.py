@@ -1,0 +1,61 @@
+"""What TensorRT-RTX makes of bundles, as a Markdown table. The engines are built, not run: it needs no GPU.
+
+python -m benchmarks.engine_table BUNDLE... [--targets sm75 sm86 ...] [--layers read_decoder]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from export.engine import AHEAD, Report, build_engines
+from export.engine_log import layer_name
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.errors import StmError
+
+_HEAD = (
+    "| network | precision | graph | target | layers before | after | activations, MB | engine, MB | build, s |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def rows(bundle: Bundle, report: Report) -> list[str]:
+    """A row for each graph."""
+    info = report.engines.info
+    return [
+        f"| `{bundle.info.variant}` | {info.precision} | {name} | {info.target} | {spec.layers_before} | "
+        f"{spec.layers_after or '-'} | {_megabytes(spec.activation_bytes)} | {_megabytes(spec.bytes)} | "
+        f"{spec.seconds:.1f} |"
+        for name, spec in info.engines.items()
+    ]
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Layers, planned memory, size and build time of ahead-of-time engines")
+    parser.add_argument("bundles", nargs="+")
+    parser.add_argument("--targets", nargs="+", choices=AHEAD, default=["sm75", "sm86", "sm89", "sm120"])
+    parser.add_argument("--layers", metavar="GRAPH", help="also print the names of a graph's layers after fusion")
+    arguments = parser.parse_args()
+    print(*_HEAD, sep="\n")
+    for path in arguments.bundles:
+        for target in arguments.targets:
+            try:
+                bundle = Bundle.open(path)
+                with TemporaryDirectory() as folder:
+                    report = build_engines(bundle, target, Path(folder))
+            except StmError as error:
+                print(f"{path}, {target}: {error}", file=sys.stderr)
+                continue
+            print(*rows(bundle, report), sep="\n")
+            if arguments.layers:
+                print(
+                    *(layer_name(line) for line in report.layers.get(arguments.layers, [])), sep="\n", file=sys.stderr
+                )
+
+
+if __name__ == "__main__":
+    main()

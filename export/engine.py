@@ -1,0 +1,186 @@
+"""A bundle's graphs to TensorRT engines, on the machine that runs them or ahead of time.
+
+Runs on boards too: nothing here needs torch or onnx. See docs/tensorrt.md.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from export.engine_compile import Compiled, Settings, Step, compile_graph
+from export.engine_machine import INTEGRATED_WORKSPACE_MB, FoundGpu, check_memory, find_gpu, is_jetson
+from runtime.tensorrt_module import import_tensorrt
+from stm_skeletons import __version__
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
+from stm_skeletons.engines import FILE_NAME, NATIVE, Engines, EngineSet, EngineSpec, engines_folder
+from stm_skeletons.errors import ExportError, SinkError, one_line
+from stm_skeletons.files import sha256, whole_file, whole_folder
+
+AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
+"""Compute capabilities that TensorRT-RTX builds for on any machine."""
+JETSON = "jetson"
+"""Another word for NATIVE, refused on other machines."""
+OLDEST = (8, 6)
+"""The first TensorRT with uint8 inputs and the cast that they need."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Engines that were written."""
+
+    engines: Engines
+    layers: dict[GraphName, list[str]]
+    """Layer table of each engine after fusion; empty where TensorRT gave none."""
+    notes: tuple[str, ...]
+    """Warnings, one line each."""
+
+
+def build_engines(
+    bundle: Bundle,
+    target: str,
+    root: Path | None = None,
+    workspace_mb: int | None = None,
+    timing_cache: Path | None = None,
+    step: Step = lambda _phase, _done, _total: None,
+    warn: Callable[[str], None] = lambda _text: None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Build the engines of a bundle and write them, whole or not at all.
+
+    Args:
+        bundle: an opened bundle.
+        target: "native" or "jetson" for the GPU of this machine, or one of AHEAD.
+        root: folder of the engines, each target in a folder of its own; inside the bundle without.
+        workspace_mb: most memory for a layer's scratch space; without, 512 on a GPU that shares the system's memory,
+            else what TensorRT likes.
+        timing_cache: file of measured kernel times, read if it is there and written afterwards; native only.
+        step: told of the progress (phase, steps done, steps in all), from any thread.
+        warn: told of warnings as they arise, before the long part begins.
+        stop: when set, the build ends soon with KeyboardInterrupt and nothing is written.
+
+    Raises:
+        ExportError: an unknown target, another machine than the target wants, too little memory, a graph that TensorRT
+            refuses, or a folder that cannot be written.
+        BackendError: TensorRT's package is not installed.
+        SinkError: the timing cache cannot be written.
+    """
+    settings, gpu = _settings(bundle, target, workspace_mb)
+    stop = stop or threading.Event()
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        if text not in notes:
+            notes.append(text)
+            warn(text)
+
+    if gpu is not None and (warning := check_memory(bundle, gpu, settings.workspace_mb)):
+        note(warning)
+    if timing_cache is not None and gpu is None:
+        note("--timing-cache is for engines of this machine's GPU: nothing is measured ahead of time")
+        timing_cache = None
+    cache = _read_cache(timing_cache)
+    folder = engines_folder(bundle, NATIVE if gpu is not None else target, root)
+    there = folder.parent.exists()
+    try:
+        with whole_folder(folder) as partial:
+            compiled: dict[GraphName, Compiled] = {}
+            for name in GRAPH_NAMES:
+                graph = bundle.info.graphs[name]
+                built = compile_graph(bundle.graph_file(name), graph, settings, cache, step, stop)
+                cache = built.timing_cache
+                (partial / f"{name}.engine").write_bytes(built.plan)
+                compiled[name] = replace(built, plan=b"", timing_cache=b"")
+                for text in built.notes:
+                    note(text)
+            info = _describe(bundle, settings, gpu, compiled, partial)
+            (partial / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except SinkError as error:
+        raise ExportError(f"{error}; write the engines elsewhere with --engines FOLDER") from error
+    finally:
+        if not there:
+            with suppress(OSError):
+                folder.parent.rmdir()  # only when nothing came into it
+    if timing_cache is not None and cache:
+        with whole_file(timing_cache) as partial:
+            partial.write_bytes(cache)
+    return Report(Engines(folder, info), {name: built.layers for name, built in compiled.items()}, tuple(notes))
+
+
+def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Settings, FoundGpu | None]:
+    """What to build with; the GPU of this machine if it is built for that."""
+    if workspace_mb is not None and not 1 <= workspace_mb <= 1 << 20:
+        raise ExportError(f"--workspace-mb {workspace_mb} must lie between 1 and {1 << 20}")
+    precision = bundle.info.precision
+    if target in AHEAD:
+        import_tensorrt("tensorrt_rtx")
+        if target == "sm75" and precision != "fp16":
+            raise ExportError(
+                f"{bundle.folder} computes in {precision}, but for sm75 (Turing) TensorRT-RTX has no FP32 matrix "
+                "products; export with --precision fp16"
+            )
+        return Settings("tensorrt_rtx", precision, target, workspace_mb), None
+    _check_native(target)
+    gpu = find_gpu()  # first: without a driver TensorRT's own import may fail, too
+    version = import_tensorrt("tensorrt").__version__
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise ExportError(f"tensorrt {version} is too old: 8.6 (JetPack 6.0) is the first that takes uint8 frames")
+    if workspace_mb is None and gpu.integrated:
+        workspace_mb = INTEGRATED_WORKSPACE_MB
+    return Settings("tensorrt", precision, None, workspace_mb), gpu
+
+
+def _check_native(target: str) -> None:
+    if target == JETSON and not is_jetson():
+        raise ExportError(
+            "this machine is no Jetson, and engines for one are built on it: run this there; for this machine's GPU "
+            f"--target {NATIVE}, ahead of time one of: {', '.join(AHEAD)}"
+        )
+    if target in ("sm53", "sm62", "sm72", "sm87", "sm101", "sm110"):
+        raise ExportError(
+            f"engines for {target} (a Jetson's GPU) are not built ahead of time: on the board itself, --target {JETSON}"
+        )
+    if target not in (NATIVE, JETSON):
+        raise ExportError(f"unknown target '{target}'; choose one of: {JETSON}, {NATIVE}, {', '.join(AHEAD)}")
+
+
+def _read_cache(file: Path | None) -> bytes:
+    if file is None or not file.exists():
+        return b""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ExportError(f"cannot read the timing cache {file} ({one_line(error)}); name another file") from error
+
+
+def _describe(
+    bundle: Bundle, settings: Settings, gpu: FoundGpu | None, compiled: dict[GraphName, Compiled], folder: Path
+) -> EngineSet:
+    engines: dict[GraphName, EngineSpec] = {}
+    for name, built in compiled.items():
+        file = folder / f"{name}.engine"
+        engines[name] = EngineSpec(
+            file=file.name,
+            sha256=sha256(file),
+            graph_sha256=bundle.info.graphs[name].sha256,
+            bytes=file.stat().st_size,
+            activation_bytes=built.activation_bytes,
+            layers_before=built.layers_before,
+            layers_after=built.layers_after,
+            seconds=round(built.seconds, 3),
+        )
+    return EngineSet(
+        format=1,
+        package=settings.package,
+        tensorrt_version=import_tensorrt(settings.package).__version__,
+        cuda_version=None if gpu is None else gpu.driver_cuda,
+        target=settings.compute_capability or NATIVE,
+        compute_capability=settings.compute_capability or (gpu.compute_capability if gpu else ""),
+        device=None if gpu is None else gpu.name,
+        precision=settings.precision,
+        flags=compiled["query_encoder"].flags,
+        workspace_mb=settings.workspace_mb,
+        created_by=f"stm-skeletons {__version__}",
+        engines=engines,
+    )

@@ -1,0 +1,323 @@
+"""One ONNX graph to one TensorRT engine: the same steps with ``tensorrt`` 8.6, 10 and 11, and with ``tensorrt_rtx``.
+
+Names that not every one of them has are asked for with ``getattr(x, "name", None)``; a test holds the code to that.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.engine_log import failed_node, in_one_line, layer_table, planned_activations
+from runtime.tensorrt_module import import_tensorrt
+from stm_skeletons.bundle import GraphSpec, TensorSpec
+from stm_skeletons.engines import Package
+from stm_skeletons.errors import ExportError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_ERROR, _WARNING, _VERBOSE = 1, 2, 4
+"""Severities as numbers, since the enumeration's home differs between versions."""
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT32": "int32", "INT64": "int64"}
+"""TensorRT's names of the types that a bundle's tensors have."""
+
+Step = Callable[[str, int, int], None]
+"""Called as the build goes on: phase, steps done, steps in all."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the graphs of one bundle are built."""
+
+    package: Package
+    precision: str
+    """Of the bundle: "fp32", "fp16" or "int8"."""
+    compute_capability: str | None
+    """To build ahead of time for, as "sm86"; None builds for the GPU of this machine."""
+    workspace_mb: int | None
+    """Most memory for a layer's scratch space; None leaves it to TensorRT."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An engine in memory, and what TensorRT said of it."""
+
+    plan: bytes
+    layers_before: int
+    layers_after: int | None
+    layers: list[str]
+    """Lines of the layer table after fusion; empty where TensorRT gave none."""
+    activation_bytes: int | None
+    seconds: float
+    flags: tuple[str, ...]
+    timing_cache: bytes
+    """As it is after this build; empty where there is none."""
+    notes: tuple[str, ...]
+    """What a user should hear."""
+
+
+def compile_graph(
+    file: Path, graph: GraphSpec, settings: Settings, timing_cache: bytes, step: Step, stop: threading.Event
+) -> Compiled:
+    """Parse, check against the bundle, build.
+
+    Args:
+        file: the ONNX graph.
+        graph: its inputs and outputs as bundle.json lists them.
+        settings: package, types, limits.
+        timing_cache: a serialised one, or empty.
+        step: told of the progress, from any thread.
+        stop: when set, the build ends at TensorRT's next step.
+
+    Raises:
+        ExportError: the parser or the builder refuses the graph, or its tensors are not those of the bundle.
+        BackendError: the package is not installed.
+        KeyboardInterrupt: ``stop`` was set.
+    """
+    log = _make_log(settings.package)
+    builder, network, flags = _make_network(settings, log)
+    # The parser owns the weights' memory: it must outlive the build.
+    parser = _parse(file, settings, network, log)
+    _compare(file, graph, network)
+    config, more_flags = _configure(builder, network, settings)
+    monitor = _watch(settings.package, config, step, stop)
+    notes = _use_timing_cache(config, timing_cache) if settings.compute_capability is None else ()
+    started = time.perf_counter()
+    plan = builder.build_serialized_network(network, config)
+    seconds = time.perf_counter() - started
+    if stop.is_set():
+        raise KeyboardInterrupt
+    if plan is None:
+        raise ExportError(f"{file}: TensorRT cannot build it: {log.last_error()}{_advice(settings, log.last_error())}")
+    built = bytes(plan)
+    count, layers, activations = _read_log(log) if settings.compute_capability else _inspect(settings, built, log)
+    compiled = Compiled(
+        plan=built,
+        layers_before=network.num_layers,
+        layers_after=count,
+        layers=layers,
+        activation_bytes=activations,
+        seconds=seconds,
+        flags=(*flags, *more_flags),
+        timing_cache=_read_timing_cache(config) if settings.compute_capability is None else b"",
+        notes=notes,
+    )
+    del parser, monitor
+    return compiled
+
+
+def _make_log(package: Package):
+    """A logger that keeps errors, warnings and what is read from a build; the rest of VERBOSE is a flood."""
+    tensorrt = import_tensorrt(package)
+
+    class Log(tensorrt.ILogger):
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+            self.messages: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
+            level = int(severity)
+            if level < _VERBOSE or msg.startswith("Layers:"):
+                self.messages.append(msg)
+            if level <= _ERROR and "cudaError 35" not in msg.partition("\n")[0]:
+                self.errors.append(msg)
+
+        def last_error(self) -> str:
+            return in_one_line(self.errors[-1]) if self.errors else "it gave no reason"
+
+    return Log()
+
+
+def _make_network(settings: Settings, log: Any) -> "tuple[trt.Builder, trt.INetworkDefinition, tuple[str, ...]]":
+    """A builder, an empty network whose types come from the graph, and the flags that were set.
+
+    TensorRT 8.6 cannot do the latter: there the types of the graph are hints (see ``_pin_islands``).
+    """
+    tensorrt = import_tensorrt(settings.package)
+    kinds = tensorrt.NetworkDefinitionCreationFlag
+    wanted = {name: getattr(kinds, name, None) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED")}
+    there = {name: flag for name, flag in wanted.items() if flag is not None}
+    try:
+        builder = tensorrt.Builder(log)
+        network = builder.create_network(sum(1 << int(flag) for flag in there.values()))
+    except (TypeError, RuntimeError) as error:  # what pybind11 raises when the library gives no object
+        raise ExportError(f"{settings.package} cannot start here: {log.last_error()} ({error})") from error
+    return builder, network, tuple(there)
+
+
+def _parse(file: Path, settings: Settings, network: "trt.INetworkDefinition", log: Any) -> "trt.OnnxParser":
+    tensorrt = import_tensorrt(settings.package)
+    parser = tensorrt.OnnxParser(network, log)
+    if parser.parse_from_file(str(file)):
+        return parser
+    if parser.num_errors == 0:
+        raise ExportError(f"{file}: TensorRT cannot read it: {log.last_error()}")
+    error = parser.get_error(0)
+    found = failed_node(log.messages)
+    name, operator = (
+        getattr(error, attribute, lambda: "")() or text
+        for attribute, text in zip(("node_name", "node_operator"), found, strict=True)
+    )
+    where = f"node {name or error.node()} ({operator})" if operator else "the file"
+    version = f"{settings.package} {tensorrt.__version__}"
+    if "UNSUPPORTED" in str(error.code()):
+        raise ExportError(
+            f"{file}: {where}: {version} has no such operator, or not in this form ({in_one_line(error.desc())}); "
+            "write it with other operators (export/graphs.py), or use a newer TensorRT"
+        )
+    raise ExportError(
+        f"{file}: {where}: {version} refuses it: {in_one_line(error.desc())}; export the bundle again with this "
+        "version of stm-skeletons"
+    )
+
+
+def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") -> None:
+    """TensorRT 8.6 misreads some graphs without an error, which shows in their shapes."""
+    sides = (
+        ("input", graph.inputs, [network.get_input(index) for index in range(network.num_inputs)]),
+        ("output", graph.outputs, [network.get_output(index) for index in range(network.num_outputs)]),
+    )
+    for kind, specs, tensors in sides:
+        found = {tensor.name: _describe(tensor) for tensor in tensors}
+        listed = {spec.name: str(spec) for spec in specs}
+        for name in sorted(found.keys() | listed.keys()):
+            if found.get(name) != listed.get(name):
+                raise ExportError(
+                    f"{file}: TensorRT reads {kind} {found.get(name, f'{name} not at all')}, bundle.json says "
+                    f"{listed.get(name, 'nothing of it')}; export the bundle again"
+                )
+
+
+def _describe(tensor: "trt.ITensor") -> str:
+    """As ``TensorSpec`` prints itself."""
+    dtype = str(tensor.dtype).rpartition(".")[2]
+    shape = tuple(int(size) for size in tensor.shape)
+    if dtype not in _TYPES or not shape or min(shape) < 1:
+        return f"{tensor.name} {dtype} {list(shape)}"
+    return str(TensorSpec.model_validate({"name": tensor.name, "dtype": _TYPES[dtype], "shape": shape}))
+
+
+def _configure(
+    builder: "trt.Builder", network: "trt.INetworkDefinition", settings: Settings
+) -> "tuple[trt.IBuilderConfig, tuple[str, ...]]":
+    tensorrt = import_tensorrt(settings.package)
+    config = builder.create_builder_config()
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
+    if settings.workspace_mb is not None:
+        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
+    flags = []
+    # FP32 means FP32, so that a bundle can be held against ONNX Runtime; INT8 has given up more digits than TF32 does.
+    if settings.precision != "int8":
+        config.clear_flag(tensorrt.BuilderFlag.TF32)
+        flags.append("no TF32")
+    if getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None) is None:
+        flags += _set_weak_types(config, network, settings)
+    if settings.compute_capability is not None:
+        ahead: Any = config  # what only tensorrt_rtx has
+        ahead.num_compute_capabilities = 1
+        capability = getattr(getattr(tensorrt, "ComputeCapability", None), settings.compute_capability.upper(), None)
+        ahead.set_compute_capability(capability, 0)
+    return config, tuple(flags)
+
+
+def _set_weak_types(
+    config: "trt.IBuilderConfig", network: "trt.INetworkDefinition", settings: Settings
+) -> tuple[str, ...]:
+    """TensorRT 8.6: allow the types that the graph has, and hold what the graph computes in FP32 to it."""
+    tensorrt = import_tensorrt(settings.package)
+    allowed = {"fp16": ("FP16", "OBEY_PRECISION_CONSTRAINTS"), "int8": ("INT8",)}.get(settings.precision, ())
+    for name in allowed:
+        flag: Any = getattr(tensorrt.BuilderFlag, name, None)
+        config.set_flag(flag)
+    if settings.precision == "fp16":
+        _pin_islands(network, tensorrt.DataType.FLOAT)
+    return allowed
+
+
+def _pin_islands(network: "trt.INetworkDefinition", full: "trt.DataType") -> None:
+    """Layers between casts to FP32 and back compute in FP32: those whose inputs and outputs all are.
+
+    Casts and constants are left alone: they have no arithmetic. Not yet run on a board with TensorRT 8.6.
+    """
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if str(layer.type).rpartition(".")[2] in ("CAST", "CONSTANT", "IDENTITY"):
+            continue
+        inputs = [tensor for i in range(layer.num_inputs) if (tensor := layer.get_input(i)) is not None]
+        tensors = [*inputs, *(layer.get_output(i) for i in range(layer.num_outputs))]
+        if tensors and all(tensor.dtype == full for tensor in tensors):
+            layer.precision = full
+
+
+def _watch(package: Package, config: "trt.IBuilderConfig", step: Step, stop: threading.Event) -> object:
+    """Have TensorRT (10 and later) tell its progress and ask whether to go on. The result must outlive the build."""
+    base = getattr(import_tensorrt(package), "IProgressMonitor", None)
+    if base is None:
+        return None
+
+    class Monitor(base):
+        def __init__(self) -> None:
+            super().__init__()
+            self._sizes: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, _parent: str | None, num_steps: int) -> None:
+            self._sizes[phase_name] = num_steps
+            step(phase_name, 0, num_steps)
+
+        def phase_finish(self, phase_name: str) -> None:
+            size = self._sizes.pop(phase_name, 1)
+            step(phase_name, size, size)
+
+        def step_complete(self, phase_name: str, number: int) -> bool:
+            step(phase_name, number + 1, self._sizes.get(phase_name, number + 1))
+            return not stop.is_set()
+
+    monitor = Monitor()
+    watched: Any = config
+    setattr(watched, "progress_monitor", monitor)  # noqa: B010 - not in TensorRT 8.6
+    return monitor
+
+
+def _use_timing_cache(config: "trt.IBuilderConfig", content: bytes) -> tuple[str, ...]:
+    """Start from measured kernel times; one of another TensorRT or GPU is left out, and a note says so."""
+    cache = config.create_timing_cache(content)
+    if cache is not None and config.set_timing_cache(cache, False):
+        return ()
+    config.set_timing_cache(config.create_timing_cache(b""), False)
+    return ("the timing cache is of another TensorRT or GPU: it is measured anew",)
+
+
+def _read_timing_cache(config: "trt.IBuilderConfig") -> bytes:
+    cache = config.get_timing_cache()
+    return b"" if cache is None else bytes(cache.serialize())
+
+
+def _read_log(log: Any) -> tuple[int | None, list[str], int | None]:
+    """(layers after fusion, their table, planned activation bytes), from TensorRT-RTX's messages."""
+    layers = layer_table(log.messages)
+    return len(layers) or None, layers, planned_activations(log.messages)
+
+
+def _inspect(settings: Settings, plan: bytes, log: Any) -> tuple[int | None, list[str], int | None]:
+    """The same of an engine for this machine's GPU, by loading the bytes that were built just now; runs nothing."""
+    tensorrt = import_tensorrt(settings.package)
+    runtime = tensorrt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise ExportError(f"TensorRT cannot load the engine that it built: {log.last_error()}")
+    text = engine.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.ONELINE)
+    size = getattr(engine, "device_memory_size_v2", None)
+    size = getattr(engine, "device_memory_size", None) if size is None else size
+    return engine.num_layers, layer_table([text]), size
+
+
+def _advice(settings: Settings, error: str) -> str:
+    if "FP32" in error and settings.compute_capability == "sm75":
+        return "; Turing (sm75) takes FP16 only: export with --precision fp16"
+    if any(word in error.lower() for word in ("memory", "workspace")):
+        return "; give it less to do at once with --workspace-mb, or end other programs"
+    return ""

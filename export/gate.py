@@ -1,0 +1,247 @@
+"""The gate that a bundle of lower precision passes: FP32 and it side by side through a video, each on its own memory.
+
+What one reports in a frame changes what it remembers, so errors could grow; only a closed loop over many frames shows
+it. FP32's keypoints are taken for the truth and the other's are held against them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from runtime.sources import Source, open_source
+from stm_skeletons.bundle import BundleInfo
+from stm_skeletons.errors import ExportError
+from stm_skeletons.files import whole_file
+from stm_skeletons.geometry import Letterbox
+from training.evaluation.keypoints import MATCHINGS, RADIUS, count_keypoints
+from training.model.parts import find_peaks
+
+FRAMES = 300
+F1_LOSS = 0.005
+"""Largest loss of F1 against FP32 that is let through."""
+MAP_DIFFERENCE = 0.05
+"""Largest difference of any map that is let through where FP32 reports no keypoint in the whole video."""
+NEAR = 0.02
+"""Of a score from the threshold: what ``f1_near`` forgives."""
+WINDOW = 30
+"""Frames to a point of the plot."""
+GATE_FILES = ("gate.json", "gate.png")
+_SAY_EVERY = 50
+
+
+class Tracker(Protocol):
+    """``TorchSession``, or the runtime's ``Session`` with a bundle."""
+
+    def step(self, frame: NDArray[np.uint8]) -> object:
+        """Go on by a frame, BGR [H, W, 3] of the network's size."""
+
+    def maps(self) -> NDArray[np.float32]:
+        """[C, H/4, W/4] of the latest frame."""
+        ...
+
+
+class Window(BaseModel):
+    """Some frames in a row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_frame: int
+    frames: int
+    f1: float | None
+    """None where neither side reports a keypoint."""
+
+
+class Gate(BaseModel):
+    """What was measured: the contents of gate.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: str
+    ran: str
+    """What stood for the device, in words."""
+    video: str
+    frames: int
+    calibration: str | None
+    """The frames that INT8's ranges were taken from."""
+    keypoint_threshold: float
+    """A keypoint is a peak with at least this score. One that has it on one side only is a miss, however near."""
+    radius: float
+    """Network pixels; keypoints are matched one to one within it."""
+    keypoints: int
+    """That FP32 reports. 0: the verdict is by the maps alone."""
+    found: int
+    """That the other reports."""
+    matched: int
+    f1: float | None
+    f1_near: float | None
+    """F1 if a keypoint also counted as found where the other side's score is up to 0.02 below the threshold: tells how
+    much of the loss is only scores that cross it. No bound is put on it."""
+    f1_loss_bound: float
+    largest_map_difference: float
+    map_difference_bound: float
+    """Applies where there are no keypoints."""
+    not_finite: int
+    """Numbers in the maps that are NaN or infinite."""
+    windows: tuple[Window, ...]
+    map_differences: tuple[float, ...]
+    """Largest of every frame; where the maps are not finite, 1."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not pass, None if it does."""
+        if self.not_finite:
+            return f"its maps hold {self.not_finite} NaN or infinite numbers"
+        if not self.keypoints:
+            if self.largest_map_difference <= self.map_difference_bound:
+                return None
+            return f"a map differs by {self.largest_map_difference:.3f} (bound {self.map_difference_bound})"
+        loss = 1 - (self.f1 or 0)
+        return None if loss <= self.f1_loss_bound else f"it loses {loss:.4f} of F1 (bound {self.f1_loss_bound})"
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        maps = f"maps within {self.largest_map_difference:.3f}"
+        if not self.keypoints:
+            return (
+                f"{maps} of FP32 over {self.frames} frames; only maps were compared, FP32 reports no keypoint in them"
+            )
+        return f"F1 {self.f1:.4f} against FP32 over {self.frames} frames ({self.keypoints} keypoints), {maps}"
+
+
+def check_video(video: str) -> None:
+    """Raise SourceError or ExportError when the gate cannot run on a video, as far as its header tells."""
+    with closing(open_source(video)) as source:
+        _check_length(source, video)
+
+
+def _check_length(source: Source, video: str) -> None:
+    if source.live:
+        raise ExportError(f"{video} is a camera or stream; record it first: the gate reads its video more than once")
+    if source.total is not None and source.total < FRAMES:
+        raise ExportError(f"{video} has {source.total} frames; the gate needs {FRAMES}: give a longer --video")
+
+
+def letterboxed(video: str, size: tuple[int, int], start: int, count: int) -> Iterator[NDArray[np.uint8]]:
+    """At most ``count`` frames of a video from number ``start`` on, uint8 [H, W, 3] BGR of the network's size (W, H).
+
+    Raises SourceError.
+    """
+    with closing(open_source(video)) as source:
+        for frame in islice(source, start, start + count):
+            network = np.empty((size[1], size[0], 3), np.uint8)
+            Letterbox((frame.image.shape[1], frame.image.shape[0]), size).apply(frame.image, network)
+            yield network
+
+
+def run_gate(
+    fp32: Tracker,
+    other: Tracker,
+    frames: Iterable[NDArray[np.uint8]],
+    info: BundleInfo,
+    ran: str,
+    video: str,
+    calibration: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Gate:
+    """Run both through the frames, each on its own predictions, and compare.
+
+    Args:
+        fp32, other: at their first frame.
+        frames: uint8 [H, W, 3] BGR, letterboxed.
+        info: of the bundle; its threshold and number of peaks are used.
+        ran, video, calibration: for the record, see Gate.
+        say: told now and then how far it is.
+
+    Raises:
+        ExportError: fewer than FRAMES frames.
+    """
+    differences, counts, not_finite = [], [], 0
+    for number, frame in enumerate(frames):
+        fp32.step(frame)
+        other.step(frame)
+        truth, maps = fp32.maps(), other.maps()
+        bad = int((~np.isfinite(maps)).sum())
+        not_finite += bad
+        differences.append(1.0 if bad else float(np.abs(truth - maps).max()))
+        counts.append(_count(truth, np.nan_to_num(maps), info))
+        if say and (number + 1) % _SAY_EVERY == 0:
+            say(f"gate: frame {number + 1} of {FRAMES}")
+    if len(differences) < FRAMES:
+        raise ExportError(f"{video} has {len(differences)} frames; the gate needs {FRAMES}: give a longer --video")
+    by_frame = np.array(counts)
+    keypoints, found, matched, near, near_found = (int(count) for count in by_frame.sum(axis=0))
+    return Gate(
+        precision=info.precision,
+        ran=ran,
+        video=Path(video).name,
+        frames=len(differences),
+        calibration=calibration,
+        keypoint_threshold=info.keypoint_threshold,
+        radius=RADIUS,
+        keypoints=keypoints,
+        found=found,
+        matched=matched,
+        f1=_f1(keypoints, found, 2 * matched),
+        f1_near=_f1(keypoints, found, near + near_found),
+        f1_loss_bound=F1_LOSS,
+        largest_map_difference=max(differences),
+        map_difference_bound=MAP_DIFFERENCE,
+        not_finite=not_finite,
+        windows=tuple(
+            Window(first_frame=start, frames=len(window), f1=_f1(total[0], total[1], 2 * total[2]))
+            for start in range(0, len(by_frame), WINDOW)
+            for window in [by_frame[start : start + WINDOW]]
+            for total in [window.sum(axis=0)]
+        ),
+        map_differences=tuple(differences),
+    )
+
+
+def _f1(keypoints: int, found: int, right: int) -> float | None:
+    return float(right / (keypoints + found)) if keypoints + found else None
+
+
+def _count(truth: NDArray[np.float32], maps: NDArray[np.float32], info: BundleInfo) -> tuple[int, int, int, int, int]:
+    """Of a frame: keypoints of FP32, of the other, matched; and of each side, those that the other has nearly."""
+    if not info.has_keypoints:
+        return 0, 0, 0, 0, 0
+    joints, threshold = len(info.skeleton.joints), info.keypoint_threshold
+    ours, theirs = (find_peaks(torch.from_numpy(each)[1 : 1 + joints], info.peaks)[0].numpy() for each in (truth, maps))
+    thresholds, one_to_one = [max(threshold - NEAR, 1e-3), threshold], MATCHINGS.index("one_to_one")
+    total = np.zeros(5, int)
+    for our, their in zip(ours, theirs, strict=True):
+        forth = count_keypoints(our[our[:, 2] >= threshold, :2], their, thresholds)
+        back = count_keypoints(their[their[:, 2] >= threshold, :2], our, thresholds)
+        hits, hits_back = forth.hits[:, one_to_one], back.hits[:, one_to_one]
+        total += (forth.labels, back.labels, hits[1], hits[0], hits_back[0])
+    return tuple(int(count) for count in total)  # pyright: ignore[reportReturnType]
+
+
+def write_gate(gate: Gate, folder: Path) -> None:
+    """Write gate.json and gate.png. Raises SinkError."""
+    with whole_file(folder / "gate.json") as partial:
+        partial.write_text(gate.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    scores, maps = figure.subplots(2, 1, sharex=True)
+    middles = [window.first_frame + window.frames / 2 for window in gate.windows]
+    scores.plot(middles, [np.nan if window.f1 is None else window.f1 for window in gate.windows], marker="o")
+    scores.axhline(1 - gate.f1_loss_bound, linestyle="--", color="grey", label=f"bound on the mean, {1 - F1_LOSS}")
+    scores.set_ylabel(f"F1 of {WINDOW} frames")
+    scores.set_title(f"{gate.precision.upper()} against FP32, each on its own predictions: {gate.video}")
+    scores.legend(loc="lower left")
+    maps.plot(gate.map_differences)
+    maps.set_xlabel("frame")
+    maps.set_ylabel("largest difference of a map")
+    with whole_file(folder / "gate.png") as partial:
+        figure.savefig(partial, dpi=100)

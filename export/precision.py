@@ -1,0 +1,151 @@
+"""FP16: a network whose tensors are half precision, with islands of FP32 where half precision is not enough.
+
+TensorRT 11 and TensorRT-RTX take every type from the graph, so the graph says them all: weights and what flows between
+layers are FP16; the attention's logits and softmax, layer normalisation, the maps' sigmoid and all that follows it
+(peaks, edge scores) are FP32; indices are integers.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, shape_inference
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+
+from stm_skeletons.errors import ExportError
+from training.model import QueryEncoding, SpaceTimeMemory
+from training.model.network import read_memory_in_heads
+from training.model.resnet import FrozenBatchNorm2d
+from training.model.session import TorchSession
+
+_BATCH_NORM_EPS = 1e-5
+"""PyTorch's, which FrozenBatchNorm2d uses."""
+_PRODUCTS = (torch.conv2d, torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__)
+_FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
+
+
+class HalfPrecision(SpaceTimeMemory):
+    """A network in FP16 behind the same methods. It gives logits in FP32, every other float tensor in FP16."""
+
+    def __init__(self, model: SpaceTimeMemory) -> None:
+        """Copies ``model``. Raises ExportError when a weight is too large for FP16."""
+        super().__init__(model.config)
+        self.memory_source, self.decoder_features = model.memory_source, model.decoder_features
+        self.model = copy.deepcopy(model)
+        _fold_batch_norms(self.model)
+        _keep_norms_in_fp32(self.model)
+        self.model.half()
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise ExportError(f"{name} holds numbers that FP16 cannot; export with --precision fp32")
+        self.eval()
+
+    def encode_query(self, frame: Tensor) -> QueryEncoding:
+        return self.model.encode_query(frame)
+
+    def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encode_memory(source, maps.half())
+
+    def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
+        return self.model.decode(read, query).float()
+
+    def read(self, query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        return read_memory_in_heads(query_key, keys, values, valid)
+
+
+class AccumulateInFp32(TorchFunctionMode):
+    """Within it, sums of products of FP16 tensors (convolutions, matrix products) are taken in FP32 and rounded once.
+
+    That is what a GPU does: FP16 from kernel to kernel, FP32 inside one. PyTorch's own FP16 kernels on CPUs differ from
+    one processor to the next, and take seconds a frame where there are no FP16 instructions.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func not in _PRODUCTS or args[0].dtype != torch.float16:
+            return func(*args, **(kwargs or {}))
+        wide = [value.float() if isinstance(value, Tensor) else value for value in args]
+        return func(*wide, **(kwargs or {})).half()
+
+
+class HalfSession(TorchSession):
+    """A ``TorchSession`` of a HalfPrecision network that rounds as a GPU does, see AccumulateInFp32."""
+
+    def step(self, frame: NDArray[np.uint8]) -> None:
+        with AccumulateInFp32():
+            super().step(frame)
+
+
+def torch_session(model: SpaceTimeMemory, slots: int, every: int) -> TorchSession:
+    """The session that runs a network of either precision."""
+    kind = HalfSession if isinstance(model, HalfPrecision) else TorchSession
+    return kind(model, slots, every)
+
+
+class _NormInFp32(nn.Module):
+    """Layer normalisation of FP16 tokens with FP32 arithmetic between two casts."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        return nn.functional.layer_norm(
+            x.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
+        ).to(x)
+
+
+def _keep_norms_in_fp32(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.LayerNorm):
+            setattr(module, name, _NormInFp32(child))
+        else:
+            _keep_norms_in_fp32(child)
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Multiply normalisations into the convolutions in front of them while all is FP32: weights are then rounded once,
+    and a variance that FP16 cannot hold does no harm."""
+    convolution = None
+    for name, child in module.named_children():
+        if isinstance(child, FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                child.running_mean,
+                child.running_var,
+                _BATCH_NORM_EPS,
+                child.weight,
+                child.bias,
+            )
+            setattr(module, name, nn.Identity())
+        else:
+            _fold_batch_norms(child)
+        convolution = child
+
+
+def check_types(path: object) -> None:
+    """Every node of an FP16 graph computes in one float type, as strong typing demands. Raises ExportError."""
+    if mixed := mixed_float_nodes(onnx.load(str(path))):
+        raise ExportError(
+            f"{path} mixes float types in {', '.join(mixed[:3])}; this is a mistake in the network's code"
+        )
+
+
+def mixed_float_nodes(model: onnx.ModelProto) -> list[str]:
+    """Nodes, as "Add /decode/Add (float16, float32)", whose float inputs are not of one type."""
+    graph = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info, *graph.output)}
+    mixed = []
+    for node in graph.node:
+        inputs = node.input[:1] if node.op_type == "Resize" else node.input  # its scales are FP32 by ONNX's definition
+        floats = sorted({_FLOATS[types[name]] for name in inputs if types.get(name, 0) in _FLOATS})
+        if len(floats) > 1:
+            mixed.append(f"{node.op_type} {node.name} ({', '.join(floats)})")
+    return mixed

@@ -1,0 +1,58 @@
+"""The engines of a bundle: which are there, whether they are whole, and whether they run here."""
+
+from pathlib import Path
+
+from runtime.backends.engines import check_machine
+from runtime.doctor.finding import Finding
+from runtime.doctor.gpu import GpuInfo, NoGpu, find_gpu, tensorrt_versions
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.engines import FILE_NAME, NATIVE, Package, engines_folder, open_engines, rebuild_command
+from stm_skeletons.errors import EngineError
+
+_AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
+"""As in export/engine.py, which a board need not have."""
+
+
+def examine_engines(bundle: Bundle, root: Path | None) -> list[Finding]:
+    """Look at every target's engines in ``root``, or inside the bundle without. Nothing is deserialised."""
+    try:
+        gpu = find_gpu()
+    except NoGpu:
+        gpu = None
+    return judge_engines(bundle, gpu, tensorrt_versions(), root)
+
+
+def judge_engines(
+    bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str], root: Path | None = None
+) -> list[Finding]:
+    """Whether each set of engines would run on a GPU with the TensorRT packages that are installed."""
+    folder = engines_folder(bundle, NATIVE, root).parent
+    sets = sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+    if not sets:
+        text = f"none in {folder}, for --backend tensorrt only; {_how(bundle, gpu, installed)}"
+        return [Finding("engines", False, False, text if root is None else f"{text} --engines {root}")]
+    return [_judge(bundle, one, gpu, installed) for one in sets]
+
+
+def _how(bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str]) -> str:
+    if gpu is None:
+        return f"on the machine with the GPU: {rebuild_command(bundle, NATIVE)}"
+    ahead = "tensorrt" not in installed and "tensorrt_rtx" in installed and gpu.compute_capability in _AHEAD
+    return f"build them: {rebuild_command(bundle, gpu.compute_capability if ahead else NATIVE)}"
+
+
+def _judge(bundle: Bundle, folder: Path, gpu: GpuInfo | None, installed: dict[Package, str]) -> Finding:
+    subject = f"engines {folder.name}"
+    try:
+        engines = open_engines(bundle, folder)
+        info = engines.info
+        what = f"{info.precision}, {info.package} {info.tensorrt_version}, {info.compute_capability}"
+        if gpu is None:
+            return Finding(subject, False, False, f"whole ({what}), but there is no GPU here to run them")
+        if info.package not in installed:
+            advice = "see the line TensorRT"
+            return Finding(subject, False, False, f"whole ({what}), but {info.package} is not installed; {advice}")
+        check_machine(bundle, engines, installed[info.package], gpu.name, gpu.compute_capability)
+    except EngineError as error:
+        return Finding(subject, False, False, str(error))
+    return Finding(subject, True, False, f"whole and of this machine ({what})")

@@ -1,0 +1,197 @@
+"""Driver, CUDA, GPU, TensorRT and pycuda. Not yet run on a GPU."""
+
+import ctypes
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from runtime.doctor.finding import Finding, ask, read
+from runtime.doctor.jetson import Release, read_release
+from runtime.tensorrt_module import import_tensorrt
+from stm_skeletons.engines import Package
+from stm_skeletons.errors import BackendError, one_line
+
+_LIBRARY = "libcuda.so.1" if os.name != "nt" else "nvcuda.dll"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+_QUERY = (
+    "driver_version",
+    "memory.total",
+    "memory.free",
+    "temperature.gpu",
+    "clocks.sm",
+    "clocks.max.sm",
+    "power.limit",
+)
+_HOT = 85
+_TENSORRT_OLDEST = (8, 6)
+PACKAGES: tuple[Package, Package] = ("tensorrt", "tensorrt_rtx")
+
+
+@dataclass(frozen=True)
+class GpuInfo:
+    """The first GPU, as the driver tells it without making a context."""
+
+    name: str
+    compute_capability: str
+    """As "sm87"."""
+    cuda: str
+    """Newest CUDA that the driver runs, as "12.6"."""
+    memory: int
+    """Bytes."""
+
+
+class NoGpu(Exception):  # noqa: N818 - not an error of a run: what the doctor says of it
+    """Why there is none."""
+
+
+def find_gpu() -> GpuInfo:
+    """Ask the driver; makes no context and takes no memory. Raises NoGpu with what to do."""
+    try:
+        driver = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise NoGpu("no driver: frames run on the CPU; install NVIDIA's driver for a GPU") from None
+    count, device, cuda = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if failed or count.value == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
+        raise NoGpu(
+            f"a driver is there but no GPU answers (CUDA error {failed or 100}); look at 'nvidia-smi' and dmesg"
+        )
+    driver.cuDriverGetVersion(ctypes.byref(cuda))
+    name = ctypes.create_string_buffer(100)
+    driver.cuDeviceGetName(name, 100, device)
+    major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    return GpuInfo(
+        name.value.decode(errors="replace"),
+        f"sm{major.value}{minor.value}",
+        f"{cuda.value // 1000}.{cuda.value % 1000 // 10}",
+        memory.value,
+    )
+
+
+def examine_gpu() -> list[Finding]:
+    """The GPU and its driver; for boards with memory of their own, what nvidia-smi adds."""
+    try:
+        gpu = find_gpu()
+    except NoGpu as problem:
+        return [Finding("NVIDIA GPU", False, False, str(problem))]
+    size = f"{gpu.memory / (1 << 30):.1f} GiB"
+    text = f"{gpu.name}, compute capability {gpu.compute_capability}, {size}; driver runs CUDA up to {gpu.cuda}"
+    asked = ask("nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
+    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(parse_smi(asked or ""))]
+
+
+def parse_smi(text: str) -> dict[str, str]:
+    """What nvidia-smi knows of the first GPU, by the names of its query; what it does not know is left out."""
+    for line in text.splitlines():
+        values = [value.strip() for value in line.split(",")]
+        if len(values) == len(_QUERY):
+            pairs = zip(_QUERY, values, strict=True)
+            return {name: value for name, value in pairs if value != "N/A" and not value.startswith("[")}
+    return {}
+
+
+def smi_findings(values: dict[str, str]) -> list[Finding]:
+    """Findings from ``parse_smi``; none on a Jetson, whose nvidia-smi knows hardly anything."""
+    findings: list[Finding] = []
+    if "driver_version" in values:
+        findings.append(Finding("driver", True, False, values["driver_version"]))
+    total, free = values.get("memory.total", ""), values.get("memory.free", "")
+    if total.isdecimal() and free.isdecimal():
+        enough = int(free) >= 1000
+        text = f"{free} MiB free of {total}"
+        text += "" if enough else ": another program fills it; 'nvidia-smi' names it"
+        findings.append(Finding("GPU memory", enough, False, text))
+    if "clocks.sm" in values and "clocks.max.sm" in values:
+        limit = f", power limit {values['power.limit']} W" if "power.limit" in values else ""
+        text = f"{values['clocks.sm']} MHz of at most {values['clocks.max.sm']}{limit}"
+        findings.append(Finding("clocks", True, False, text))
+    degrees = values.get("temperature.gpu", "")
+    if degrees.isdecimal():
+        cool = int(degrees) < _HOT
+        text = f"{degrees} degrees Celsius" + ("" if cool else ": clocks will fall; look at fan and dust")
+        findings.append(Finding("temperature", cool, False, text))
+    return findings
+
+
+def tensorrt_versions() -> dict[Package, str]:
+    """Versions of the packages that are installed and load."""
+    found: dict[Package, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = import_tensorrt(package).__version__
+        except BackendError:
+            continue
+    return found
+
+
+def examine_tensorrt(root: Path = Path("/")) -> list[Finding]:
+    """Both TensorRT packages, pycuda and the CUDA toolkit that pycuda is built with."""
+    release = read_release(root)
+    return [*judge_tensorrt(tensorrt_versions(), release), *_cuda(root, release), _pycuda(release)]
+
+
+def judge_tensorrt(found: dict[Package, str], release: Release | None) -> list[Finding]:
+    """Whether the installed TensorRT packages will do, on this JetPack if it is one."""
+    if not found:
+        try:
+            import_tensorrt("tensorrt")
+            reason = ""
+        except BackendError as error:
+            reason = str(error)
+        return [Finding("TensorRT", False, False, f"needed for engines only: {reason}")]
+    return [_judge(package, number, release) for package, number in found.items()]
+
+
+def _judge(package: Package, number: str, release: Release | None) -> Finding:
+    text = f"{package} {number}"
+    if package == "tensorrt_rtx":
+        if release is not None:
+            return Finding("TensorRT", False, False, f"{text} does not run on a Jetson; use JetPack's tensorrt")
+        return Finding("TensorRT", True, False, f"{text}: builds engines ahead of time, runs them on RTX GPUs")
+    if tuple(int(part) for part in number.split(".")[:2] if part.isdecimal()) < _TENSORRT_OLDEST:
+        return Finding("TensorRT", False, False, f"{text} is too old: 8.6 or newer is needed, on a Jetson JetPack 6")
+    if release is not None and release.tensorrt is not None and not number.startswith(f"{release.tensorrt}."):
+        return Finding(
+            "TensorRT",
+            False,
+            False,
+            f"{text} is not JetPack {release.jetpack}'s ({release.tensorrt}): pip uninstall tensorrt, and make the "
+            "virtual environment with --system-site-packages",
+        )
+    return Finding("TensorRT", True, False, text)
+
+
+def _cuda(root: Path, release: Release | None) -> list[Finding]:
+    """The toolkit; missing, it matters only where pycuda is still to be built."""
+    text = read(root / "usr/local/cuda/version.json")
+    if text is None:
+        if release is None:
+            return []
+        advice = "sudo apt-get install nvidia-jetpack"
+        return [Finding("CUDA toolkit", False, False, f"none in /usr/local/cuda; pycuda is built with it: {advice}")]
+    content: Any = json.loads(text)
+    return [Finding("CUDA toolkit", True, False, f"{content['cuda']['version']} in /usr/local/cuda")]
+
+
+def _pycuda(release: Release | None) -> Finding:
+    try:
+        number = version("pycuda")
+    except PackageNotFoundError:
+        advice = "see docs/jetson.md, it is built on the board" if release is not None else "pip install pycuda"
+        return Finding("pycuda", False, False, f"not installed; needed for TensorRT engines only: {advice}")
+    try:
+        importlib.import_module("pycuda.driver")
+    except Exception as error:  # its binary part may want another CUDA or NumPy, and say so in many ways
+        if _LIBRARY in str(error):
+            return Finding("pycuda", False, False, f"{number}, waits for the driver: {_LIBRARY} is not there")
+        text = f"{number} does not load ({one_line(error)}); build it again: pip install --force-reinstall "
+        return Finding("pycuda", False, False, f"{text}--no-cache-dir --no-binary pycuda pycuda")
+    return Finding("pycuda", True, False, number)

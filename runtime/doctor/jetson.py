@@ -1,0 +1,167 @@
+"""A Jetson's release, power mode, clocks, memory and temperature, from its files. Not yet run on a board."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.doctor.finding import Finding, ask, read, read_number
+
+_SMALL_BOARD = 9 << 30
+"""Bytes: a board of 8 GB has less, whatever it keeps for itself."""
+_SWAP = 4 << 30
+"""Bytes of swap on a disk that a small board should have before it builds engines."""
+_HOT = 85_000
+"""Thousandths of a degree Celsius; Orin lowers its clocks from 99 degrees on."""
+_TENSORRT = {"6.0": "8.6", "6.1": "10.3", "6.2": "10.3"}
+_GPU_CLOCKS = ("*gpu*", "*.ga10b", "*.gv11b")
+"""Names below /sys/class/devfreq: JetPack 6, JetPack 5 on Orin and on Xavier."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What /etc/nv_tegra_release says."""
+
+    l4t: str
+    """Jetson Linux, as "36.4.3"."""
+    jetpack: str
+    """As "6.2", "5" or "unknown"."""
+
+    @property
+    def tensorrt(self) -> str | None:
+        """Major and minor version of the TensorRT that belongs to it, as "10.3"; None where we do not know."""
+        return "8.5" if self.jetpack == "5" else _TENSORRT.get(self.jetpack)
+
+
+def parse_release(text: str) -> Release | None:
+    """Parse "# R36 (release), REVISION: 4.3, GCID: ..."; None where it is no such text."""
+    found = re.search(r"# R(\d+) \(release\), REVISION: (\d+)\.(\d+)", text)
+    if found is None:
+        return None
+    major, minor, patch = map(int, found.groups())
+    return Release(f"{major}.{minor}.{patch}", _jetpack(major, minor, patch))
+
+
+def _jetpack(major: int, minor: int, patch: int) -> str:
+    if major == 35:
+        return "5"
+    if major == 36 and minor in (2, 3):
+        return "6.0"
+    if major == 36 and minor == 4:
+        return "6.1" if patch < 3 else "6.2"
+    return "unknown"
+
+
+def parse_power_modes(conf: str) -> dict[int, str]:
+    """The power modes that /etc/nvpmodel.conf defines, by number."""
+    found = re.findall(r"^\s*<\s*POWER_MODEL\s+ID\s*=\s*(\d+)\s+NAME\s*=\s*([^\s>]+)", conf, re.M)
+    return {int(number): name for number, name in found}
+
+
+def parse_power_query(text: str) -> tuple[int | None, str] | None:
+    """Number and name from "NV Power Mode: 25W" and the line after it, as ``nvpmodel -q`` prints; None without."""
+    found = re.search(r"NV Power Mode:\s*(\S+)(?:\s*\n\s*(\d+)\s*$)?", text, re.M)
+    return None if found is None else (int(found[2]) if found[2] else None, found[1])
+
+
+def read_release(root: Path) -> Release | None:
+    """The release of this board; None where it is no Jetson."""
+    return parse_release(read(root / "etc/nv_tegra_release") or "")
+
+
+def examine_jetson(root: Path = Path("/")) -> list[Finding]:
+    """Findings of a Jetson; none elsewhere."""
+    text = read(root / "etc/nv_tegra_release")
+    if text is None:
+        return []
+    return [_release(root, text), _power(root), _clocks(root), _memory(root), _temperature(root)]
+
+
+def _release(root: Path, text: str) -> Finding:
+    board = read(root / "proc/device-tree/model") or "Jetson"
+    release = parse_release(text)
+    if release is None:
+        return Finding("board", False, False, f"{board}: /etc/nv_tegra_release is not as known: '{text[:80]}'")
+    name = f"{board}, Jetson Linux {release.l4t} (JetPack {release.jetpack})"
+    if release.jetpack == "5":
+        advice = "its TensorRT 8.5 is too old: use --backend onnxruntime on the CPU, or flash JetPack 6"
+        return Finding("board", False, False, f"{name}; {advice}")
+    if release.tensorrt is None:
+        return Finding("board", False, False, f"{name}; not known to this version: JetPack 6.0 to 6.2 are")
+    return Finding("board", True, False, name)
+
+
+def _power(root: Path) -> Finding:
+    modes = parse_power_modes(read(root / "etc/nvpmodel.conf") or "")
+    current = _power_mode(root, modes)
+    if current is None:
+        return Finding("power mode", False, False, "unknown; 'sudo nvpmodel -q' tells it")
+    strongest = [(number, name) for number, name in modes.items() if name.startswith("MAXN")]
+    if current.startswith("MAXN") or not strongest:
+        return Finding("power mode", True, False, current)
+    number, name = strongest[-1]
+    text = f"{current} of {', '.join(modes.values())}; for full speed, if supply and cooling allow: "
+    return Finding("power mode", False, False, f"{text}sudo nvpmodel -m {number} ({name})")
+
+
+def _power_mode(root: Path, modes: dict[int, str]) -> str | None:
+    """From the file that nvpmodel keeps; where it is missing, from nvpmodel itself."""
+    found = re.search(r"pmode:\s*(\d+)", read(root / "var/lib/nvpmodel/status") or "")
+    if found is not None:
+        return modes.get(int(found[1]), f"mode {int(found[1])}")
+    asked = parse_power_query(ask("nvpmodel", "-q") or "") if root == Path("/") else None
+    return None if asked is None else asked[1]
+
+
+def _clocks(root: Path) -> Finding:
+    folders = [folder for pattern in _GPU_CLOCKS for folder in sorted((root / "sys/class/devfreq").glob(pattern))]
+    for folder in folders:
+        now, least, most = (read_number(folder / f"{name}_freq") for name in ("cur", "min", "max"))
+        if now is None or not most:
+            continue
+        text = f"GPU at {now / 1e6:.0f} MHz of at most {most / 1e6:.0f} in this power mode"
+        if least == most:
+            return Finding("clocks", True, False, f"{text}, held there")
+        return Finding("clocks", False, False, f"{text}, rises under load; for steady times: sudo jetson_clocks")
+    return Finding("clocks", False, False, "the GPU's clock cannot be read; 'sudo jetson_clocks --show' tells it")
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Bytes by name, from /proc/meminfo."""
+    return {name: int(kilobytes) << 10 for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
+
+
+def parse_disk_swap(text: str) -> int:
+    """Bytes of swap on disks, from /proc/swaps; zram lies in the very memory that is short."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return sum(int(row[2]) << 10 for row in rows if len(row) >= 3 and row[2].isdecimal() and "zram" not in row[0])
+
+
+def _memory(root: Path) -> Finding:
+    memory = parse_meminfo(read(root / "proc/meminfo") or "")
+    total, free = memory.get("MemTotal"), memory.get("MemAvailable")
+    if not total or free is None:
+        return Finding("memory", False, False, "unknown; 'free -h' tells it")
+    swap = parse_disk_swap(read(root / "proc/swaps") or "")
+    text = f"{_gigabytes(free)} free of {_gigabytes(total)} shared by CPU and GPU, {_gigabytes(swap)} swap on disk"
+    if total < _SMALL_BOARD and swap < _SWAP:
+        return Finding("memory", False, False, f"{text}; add swap before building engines: see docs/jetson.md")
+    return Finding("memory", True, False, text)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+def _temperature(root: Path) -> Finding:
+    zones: dict[str, int] = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        degrees = read_number(zone / "temp")  # a zone whose unit is switched off cannot be read
+        if degrees is not None and degrees > 0:
+            zones[read(zone / "type") or zone.name] = degrees
+    if not zones:
+        return Finding("temperature", False, False, "no sensor can be read; 'tegrastats' shows them")
+    hottest = max(zones, key=lambda name: zones[name])
+    text = f"{zones[hottest] / 1000:.0f} degrees Celsius ({hottest})"
+    if zones[hottest] >= _HOT:
+        return Finding("temperature", False, False, f"{text}: clocks will fall; look at fan, dust and mounting")
+    return Finding("temperature", True, False, text)

@@ -1,0 +1,50 @@
+"""TensorRT's Python package: ``tensorrt`` on boards and servers, ``tensorrt_rtx`` for engines built ahead of time."""
+
+from typing import TYPE_CHECKING
+
+from stm_skeletons.engines import Package
+from stm_skeletons.errors import BackendError, one_line
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_ERROR = 1
+"""Severity.ERROR; internal errors are 0. As numbers, since the enumeration's home differs between versions."""
+_HOW = {
+    "tensorrt": "on a Jetson use JetPack's own (a virtual environment with --system-site-packages), else pip install "
+    "tensorrt",
+    "tensorrt_rtx": "pip install 'stm-skeletons[rtx]'",
+}
+
+
+def import_tensorrt(package: Package):  # the module's type is inferred, and so its use is checked against the stubs
+    """The module ``tensorrt`` or ``tensorrt_rtx``, which have the same interface. Raises BackendError."""
+    try:
+        if TYPE_CHECKING or package == "tensorrt":
+            import tensorrt
+        else:
+            import tensorrt_rtx as tensorrt
+    except (ImportError, OSError) as error:
+        raise BackendError(f"{package} is not installed ({one_line(error)}); {_HOW[package]}") from error
+    if not hasattr(tensorrt, "Runtime"):  # a package of type stubs alone
+        raise BackendError(f"{package} is not installed; {_HOW[package]}")
+    return tensorrt
+
+
+def make_logger(package: Package):
+    """A logger which keeps TensorRT's errors. ``last_error()`` is the latest, on one line. Raises BackendError."""
+    tensorrt = import_tensorrt(package)
+
+    class Log(tensorrt.ILogger):
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
+            if int(severity) <= _ERROR:
+                self.errors.append(one_line(msg))
+
+        def last_error(self) -> str:
+            return self.errors[-1] if self.errors else "it gave no reason"
+
+    return Log()

@@ -1,0 +1,98 @@
+"""Building TensorRT engines, on a board or ahead of time: no torch, no onnx."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stm_skeletons.engines import NATIVE
+from stm_skeletons.errors import EngineError
+
+if TYPE_CHECKING:
+    from export.engine import Report
+
+app = typer.Typer()
+
+
+@app.command()
+def build(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="jetson or native: for the GPU of this machine, by TensorRT. sm75, sm86, sm89, sm120 or sm121: ahead "
+            "of time, on any machine, by TensorRT-RTX."
+        ),
+    ],
+    workspace_mb: Annotated[
+        int | None, typer.Option(help="Most memory for a layer's scratch space; 512 on a Jetson unless given.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of measured kernel times: read if it is there, written afterwards.")
+    ] = None,
+    engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
+) -> None:
+    """Build a bundle's TensorRT engines."""
+    from export.engine import build_engines
+    from stm_skeletons.bundle import Bundle
+    from stm_skeletons.signals import stop_signals
+
+    opened = Bundle.open(bundle)
+    with stop_signals() as stop, _phases() as step:
+        report = build_engines(opened, target, engines, workspace_mb, timing_cache, step, _warn, stop)
+    _report(report)
+
+
+def rebuild_unless_fitting(model: str, engines: Path | None) -> None:
+    """What ``run --rebuild`` does first: build the engines of this machine's GPU unless those there fit it."""
+    from export.engine import build_engines
+    from runtime.backends.engines import check_engines
+    from stm_skeletons.bundle import Bundle
+    from stm_skeletons.signals import stop_signals
+
+    opened = Bundle.open(model)
+    try:
+        check_engines(opened, engines)
+    except EngineError as error:
+        _warn(f"{error}: building")
+        with stop_signals() as stop, _phases() as step:
+            _report(build_engines(opened, NATIVE, engines, step=step, warn=_warn, stop=stop))
+
+
+def _report(report: "Report") -> None:
+    """On standard error, as ``run`` writes parts to the other one."""
+    for name, spec in report.engines.info.engines.items():
+        after = "" if spec.layers_after is None else f" -> {spec.layers_after}"
+        memory = "" if spec.activation_bytes is None else f", {spec.activation_bytes / 1e6:.1f} MB of activations"
+        _warn(f"{name}: layers {spec.layers_before}{after}{memory}, {spec.bytes / 1e6:.1f} MB, {spec.seconds:.1f} s")
+    _warn(f"wrote {report.engines.folder} (built, not run)")
+
+
+def _warn(text: str) -> None:
+    print(f"stm-skeletons: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _phases() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each phase that TensorRT is in, on a terminal; nothing when the output is piped."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _phase, _done, _total: None
+        return
+    bars = {}
+    with Progress(console=console, transient=True) as progress:
+
+        def step(phase: str, done: int, total: int) -> None:
+            if phase not in bars:
+                bars[phase] = progress.add_task(phase, total=total)
+            progress.update(bars[phase], completed=done, total=total)
+            if done >= total:
+                progress.remove_task(bars.pop(phase))
+
+        yield step

@@ -1,0 +1,375 @@
+"""The builder with the real TensorRT-RTX compiler. Engines are built here, never run."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.engine import AHEAD, build_engines
+from export.engine_compile import Settings, compile_graph
+from export.engine_log import failed_node, layer_name, layer_table, planned_activations
+from export.engine_machine import FoundGpu, check_memory, is_jetson, needed_bytes
+from export.export import Options, export_bundle
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle
+from stm_skeletons.engines import open_engines
+from stm_skeletons.errors import BackendError, ExportError
+from stm_skeletons.files import sha256
+
+pytest.importorskip("tensorrt_rtx", reason="needs stm-skeletons[rtx]")
+
+ROOT = Path(__file__).parents[2]
+API_FILE = ROOT / "tests" / "gpu" / "tensorrt-python-api.json"
+ORIN = FoundGpu("Orin", "sm87", integrated=True, driver_cuda="12.6", free_bytes=0)
+
+
+@pytest.fixture(scope="module")
+def in_precision(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Makes small bundles, once each. Their weights are random; checks of precision have tests of their own."""
+    made: dict[tuple[str, str], Bundle] = {}
+
+    def make(variant: str, precision: Literal["fp16", "int8"]) -> Bundle:
+        if (variant, precision) not in made:
+            weights = request.getfixturevalue("edge_weights" if variant == "edge" else "resnet_weights")
+            width, height = (160, 96) if variant == "edge" else (96, 64)
+            options = Options(width, height, slots=4, every=3, peaks=8, precision=precision, video=str(clip))
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
+                    patch.setattr(f"export.export.{name}", lambda *_arguments: None)
+                folder = tmp_path_factory.mktemp("precisions") / f"{variant}-{precision}"
+                made[variant, precision] = export_bundle(weights, folder, options).bundle
+        return made[variant, precision]
+
+    return make
+
+
+@pytest.fixture
+def edge_copy(edge_bundle: Path, tmp_path: Path) -> Path:
+    """A copy to write into."""
+    return Path(shutil.copytree(edge_bundle, tmp_path / "edge", ignore=shutil.ignore_patterns("engines")))
+
+
+def replace_graph(bundle: Path, name: str, model: onnx.ModelProto | bytes) -> None:
+    """Another graph under the same description, with its hash, as somebody's own export could have left it."""
+    file = bundle / f"{name}.onnx"
+    file.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    description = json.loads((bundle / "bundle.json").read_text())
+    description["graphs"][name]["sha256"] = sha256(file)
+    (bundle / "bundle.json").write_text(json.dumps(description))
+
+
+def graph_of(operator: str) -> onnx.ModelProto:
+    """frame -> cast -> operator -> query_key."""
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["full"], "/cast", to=TensorProto.FLOAT),
+        helper.make_node(operator, ["full"], ["query_key"], "/odd/one"),
+    ]
+    inputs = [helper.make_tensor_value_info("frame", TensorProto.UINT8, [96, 160, 3])]
+    outputs = [helper.make_tensor_value_info("query_key", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "odd", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("target", ["sm86", "sm89", "sm120"])
+@pytest.mark.parametrize("name", ["edge_bundle", "resnet_bundle"])
+def test_every_graph_builds_and_its_sidecar_opens(
+    name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    bundle = Bundle.open(request.getfixturevalue(name))
+    report = build_engines(bundle, target, tmp_path)
+    engines = open_engines(bundle, tmp_path / target)
+    info = engines.info
+    assert (info.package, info.target, info.compute_capability, info.device) == ("tensorrt_rtx", target, target, None)
+    assert (info.precision, info.flags) == ("fp32", ("STRONGLY_TYPED", "no TF32"))
+    for graph in GRAPH_NAMES:
+        spec = info.engines[graph]
+        assert spec.seconds < 5
+        assert spec.layers_after is not None
+        assert 0 < spec.layers_after < spec.layers_before
+        assert len(report.layers[graph]) == spec.layers_after
+        assert spec.activation_bytes is not None
+        assert spec.activation_bytes > 0
+        assert engines.engine_file(graph).stat().st_size == spec.bytes > 10_000
+    names = sorted(file.name for file in (tmp_path / target).iterdir())
+    assert names == ["engines.json", *sorted(f"{graph}.engine" for graph in GRAPH_NAMES)]
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("target", ["sm75", "sm86", "sm89", "sm120"])
+@pytest.mark.parametrize("variant", ["edge", "resnet50"])
+def test_the_memory_read_in_fp16_is_one_fused_attention_kernel(in_precision, variant: str, target: str, tmp_path: Path):
+    bundle = in_precision(variant, "fp16")
+    report = build_engines(bundle, target, tmp_path)
+    info = open_engines(bundle, tmp_path / target).info
+    assert info.precision == "fp16"
+    assert all(spec.seconds < 5 for spec in info.engines.values())
+    table = report.layers["read_decoder"]
+    assert len([line for line in table if "_gemm_mha" in layer_name(line)]) == 1
+    softmax = [layer_name(line) for line in table if "/Softmax]" in line]
+    assert len(softmax) == 1
+    assert "_gemm_mha" in softmax[0]
+
+
+def test_the_memory_read_in_fp32_is_not_fused(edge_bundle: Path, tmp_path: Path):
+    """What the test above looks for is not there in every table."""
+    table = build_engines(Bundle.open(edge_bundle), "sm86", tmp_path).layers["read_decoder"]
+    assert not [line for line in table if "_gemm_mha" in layer_name(line)]
+    assert [line for line in table if "/Softmax]" in line]
+
+
+@pytest.mark.parametrize("target", ["sm86", "sm89", "sm120"])
+def test_int8_builds_with_the_types_of_the_graph(in_precision, target: str, tmp_path: Path):
+    bundle = in_precision("edge", "int8")
+    report = build_engines(bundle, target, tmp_path)
+    assert report.engines.info.precision == "int8"
+    assert report.engines.info.flags == ("STRONGLY_TYPED",)
+    assert all(spec.seconds < 5 for spec in report.engines.info.engines.values())
+    assert [line for line in report.layers["query_encoder"] if "Datatype: Int8" in line], "convolutions really are INT8"
+
+
+def test_engines_lie_in_the_bundle_unless_asked_otherwise(edge_copy: Path):
+    build_engines(Bundle.open(edge_copy), "sm121")
+    assert open_engines(Bundle.open(edge_copy), edge_copy / "engines" / "sm121").info.target == "sm121"
+
+
+def test_turing_takes_fp16_only(edge_bundle: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match=r"computes in fp32.*sm75.*--precision fp16"):
+        build_engines(Bundle.open(edge_bundle), "sm75", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("sm87", r"on the board itself, --target jetson"),
+        ("jetson", r"no Jetson.*--target native.*sm86"),
+        ("sm90", r"unknown target 'sm90'; choose one of: jetson, native, sm75"),
+        ("../etc", r"unknown target '\.\./etc'"),
+    ],
+)
+def test_targets_that_cannot_be_built_here(edge_bundle: Path, target: str, message: str):
+    assert not is_jetson()
+    with pytest.raises(ExportError, match=message):
+        build_engines(Bundle.open(edge_bundle), target)
+    assert not (edge_bundle / "engines").exists()
+
+
+def test_a_missing_package_is_named(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(BackendError, match=r"tensorrt_rtx is not installed.*pip install 'stm-skeletons\[rtx\]'"):
+        build_engines(Bundle.open(edge_bundle), "sm86")
+
+
+@pytest.mark.parametrize("operator", ["NonZero", "Unique"])
+def test_an_operator_that_tensorrt_lacks_is_named(edge_copy: Path, operator: str):
+    replace_graph(edge_copy, "query_encoder", graph_of(operator))
+    with pytest.raises(
+        ExportError, match=rf"query_encoder\.onnx: node /odd/one \({operator}\).*no such operator"
+    ) as error:
+        build_engines(Bundle.open(edge_copy), "sm86")
+    assert "\n" not in str(error.value)
+    assert not (edge_copy / "engines").exists()
+
+
+def test_a_file_that_is_no_graph_is_refused(edge_copy: Path):
+    replace_graph(edge_copy, "memory_encoder", b"no graph at all")
+    with pytest.raises(ExportError, match=r"memory_encoder\.onnx: .*refuses it.*export the bundle again"):
+        build_engines(Bundle.open(edge_copy), "sm86")
+
+
+def test_a_graph_of_other_tensors_is_refused(edge_copy: Path):
+    replace_graph(edge_copy, "query_encoder", graph_of("Relu"))
+    with pytest.raises(ExportError, match=r"TensorRT reads output .* not at all, bundle.json says|says nothing"):
+        build_engines(Bundle.open(edge_copy), "sm86")
+
+
+@pytest.mark.parametrize(("field", "value", "shown"), [("shape", (60, 63), "60, 63"), ("dtype", "float16", "float16")])
+def test_other_shapes_and_types_than_the_bundles_are_refused(edge_bundle: Path, field: str, value, shown: str):
+    bundle = Bundle.open(edge_bundle)
+    graph = bundle.info.graphs["memory_encoder"]
+    first, *rest = graph.outputs
+    other = graph.model_copy(update={"outputs": (first.model_copy(update={field: value}), *rest)})
+    settings = Settings("tensorrt_rtx", "fp32", "sm86", None)
+    with pytest.raises(ExportError, match=rf"TensorRT reads output memory_key float32 .*says memory_key .*{shown}"):
+        compile_graph(
+            bundle.graph_file("memory_encoder"), other, settings, b"", lambda _a, _b, _c: None, threading.Event()
+        )
+
+
+def test_a_build_that_fails_leaves_the_engines_that_were_there(edge_copy: Path, tmp_path: Path):
+    build_engines(Bundle.open(edge_copy), "sm86", tmp_path / "built")
+    before = {file.name: sha256(file) for file in (tmp_path / "built" / "sm86").iterdir()}
+    replace_graph(edge_copy, "memory_encoder", graph_of("NonZero"))
+    with pytest.raises(ExportError):
+        build_engines(Bundle.open(edge_copy), "sm86", tmp_path / "built")
+    assert {file.name: sha256(file) for file in (tmp_path / "built" / "sm86").iterdir()} == before
+    assert [file.name for file in (tmp_path / "built").iterdir()] == ["sm86"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
+    (edge_copy / "engines").write_text("in the way")
+    with pytest.raises(ExportError, match=r"cannot write .*; write the engines elsewhere with --engines FOLDER"):
+        build_engines(Bundle.open(edge_copy), "sm86")
+    assert (edge_copy / "engines").read_text() == "in the way"
+
+
+def test_a_full_disk_leaves_nothing(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
+    write = Path.write_bytes
+
+    def fail(path: Path, content: bytes) -> int:
+        if path.name == "read_decoder.engine":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ExportError, match=r"No space left on device; write the engines elsewhere"):
+        build_engines(Bundle.open(edge_copy), "sm86")
+    assert not (edge_copy / "engines").exists()
+
+
+def test_a_stopped_build_ends_at_once_and_leaves_nothing(edge_copy: Path):
+    stop = threading.Event()
+    heard = []
+
+    def step(phase: str, done: int, total: int) -> None:
+        heard.append((phase, done, total))
+        stop.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engines(Bundle.open(edge_copy), "sm86", step=step, stop=stop)
+    assert not (edge_copy / "engines").exists()
+    assert heard
+    assert all(0 <= done <= total for _, done, total in heard)
+
+
+def test_the_workspace_is_kept_to_and_recorded(edge_bundle: Path, tmp_path: Path):
+    bundle = Bundle.open(edge_bundle)
+    assert build_engines(bundle, "sm86", tmp_path, workspace_mb=64).engines.info.workspace_mb == 64
+    with pytest.raises(ExportError, match=r"--workspace-mb 0 must lie between"):
+        build_engines(bundle, "sm86", tmp_path, workspace_mb=0)
+
+
+def test_ahead_of_time_there_is_no_timing_cache(edge_bundle: Path, tmp_path: Path):
+    heard: list[str] = []
+    build_engines(Bundle.open(edge_bundle), "sm86", tmp_path, timing_cache=tmp_path / "cache", warn=heard.append)
+    assert [text.partition(":")[0] for text in heard] == ["--timing-cache is for engines of this machine's GPU"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_low_memory_is_said_before_the_build(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle = Bundle.open(edge_bundle)
+    table = tmp_path / "meminfo"
+    monkeypatch.setattr("export.engine_machine.MEMORY_FILE", table)
+    needed = needed_bytes(bundle)
+
+    def with_free(available: int, swap: int) -> str | None:
+        table.write_text(f"MemTotal: 99 kB\nMemAvailable: {available >> 10} kB\nSwapFree: {swap >> 10} kB\n")
+        return check_memory(bundle, ORIN, 512)
+
+    assert with_free(needed + (513 << 20), 0) is None
+    for available in (needed + (500 << 20), needed // 2):
+        warning = with_free(available, needed)
+        assert warning is not None
+        assert "sudo swapon" in warning
+        assert "\n" not in warning
+    with pytest.raises(ExportError, match=r"wants about 1\.\d GB of memory, 0\.\d GB are free with swap; .*swapon"):
+        with_free(needed // 2, needed // 4)
+    table.write_text("nonsense")
+    with pytest.raises(ExportError, match="does not say how much memory is free"):
+        check_memory(bundle, ORIN, 512)
+    roomy = FoundGpu("RTX", "sm86", integrated=False, driver_cuda="12.6", free_bytes=8 << 30)
+    assert check_memory(bundle, roomy, None) is None
+    with pytest.raises(ExportError, match="free on it; end what else uses the GPU"):
+        check_memory(bundle, FoundGpu("RTX", "sm86", False, "12.6", 1 << 20), None)
+
+
+def test_what_is_read_from_the_log():
+    table = (
+        "Layers:\nName: a + b, LayerType: kgen, Metadata: [ONNX Layer: /a]\n"
+        "Name: _gemm_mha_v2, LayerType: kgen, Inputs: []\n\nBindings:\nx\ny"
+    )
+    lines = layer_table(["noise", table])
+    assert [layer_name(line) for line in lines] == ["a + b", "_gemm_mha_v2"]
+    assert layer_table(["noise"]) == []
+    assert planned_activations(["Total Activation Memory: 1024 bytes", "x"]) == 1024
+    assert planned_activations(["x"]) is None
+    older = [
+        'While parsing node number 7 [NonZero -> "y"]:',
+        '--- Begin node ---\ninput: "x"\nname: "/n"\nop_type: "N"',
+    ]
+    assert failed_node(older) == ("/n", "NonZero")
+    assert failed_node(["nothing"]) == ("", "")
+
+
+def test_the_command_runs_without_torch_and_onnx(edge_bundle: Path, tmp_path: Path):
+    """As on a board: importing any of them fails."""
+    blocked = "; ".join(
+        f"sys.modules[{name!r}] = None" for name in ("torch", "onnx", "onnxslim", "safetensors", "scipy")
+    )
+    code = f"import sys; {blocked}; from stm_skeletons.cli import main; main()"
+    command = [sys.executable, "-W", "error", "-c", code, "build", str(edge_bundle), "--engines", str(tmp_path)]
+    result = subprocess.run([*command, "--target", "sm89"], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (result.returncode, result.stdout) == (0, "")
+    *graphs, last = result.stderr.splitlines()
+    assert [line.split(": ")[1] for line in graphs] == list(GRAPH_NAMES)
+    assert last == f"stm-skeletons: wrote {tmp_path / 'sm89'} (built, not run)"
+    refused = subprocess.run([*command, "--target", "sm87"], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_every_target_is_one_that_tensorrt_rtx_has():
+    import tensorrt_rtx
+
+    capabilities = getattr(tensorrt_rtx, "ComputeCapability", None)
+    assert all(hasattr(capabilities, target.upper()) for target in AHEAD)
+
+
+def users_of_tensorrt() -> list[Path]:
+    """Every module of the board that gets TensorRT's module, or objects of it."""
+    files = [*sorted((ROOT / "export").glob("engine*.py")), *sorted((ROOT / "runtime").rglob("*.py"))]
+    return [file for file in files if "import_tensorrt" in file.read_text() or "import tensorrt" in file.read_text()]
+
+
+def unguarded_names(source: str) -> set[str]:
+    """TensorRT's names in a source that some supported version lacks, used without ``getattr(x, "name", None)``."""
+    versions = json.loads(API_FILE.read_text())
+    names = [{*classes, *(name for members in classes.values() for name in members)} for classes in versions.values()]
+    # The list has ILogger and what every enumeration has for 8.6.1 only; 10.13's stubs and tensorrt_rtx have them too.
+    somewhere_missing = set.union(*names) - set.intersection(*names) - {"ILogger", "name", "value", "itemsize"}
+    tree = ast.parse(source)
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & somewhere_missing
+    # Of the module itself, everything but what all versions list is guarded, too.
+    classes = set.intersection(*(set(version) for version in versions.values())) | {"ILogger", "__version__"}
+    modules = {"tensorrt", "trt", "module"}
+    return (
+        found
+        | {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+        }
+        - classes
+    )
+
+
+@pytest.mark.parametrize("file", users_of_tensorrt(), ids=lambda file: file.name)
+def test_no_tensorrt_name_is_used_that_a_supported_version_lacks(file: Path):
+    assert unguarded_names(file.read_text(encoding="utf-8")) == set()
+
+
+def test_the_check_of_names_would_notice():
+    names = {file.name for file in users_of_tensorrt()}
+    assert {"engine.py", "engine_compile.py", "tensorrt_module.py", "engines.py"} <= names
+    assert unguarded_names("config.max_workspace_size = 1") == {"max_workspace_size"}
+    assert unguarded_names("flags.set_flag(tensorrt.BuilderFlag.FP16)") == {"FP16"}
+    assert unguarded_names("class M(tensorrt.IProgressMonitor): pass") == {"IProgressMonitor"}
+    assert unguarded_names("engine.device_memory_size") == {"device_memory_size"}
+    assert unguarded_names("getattr(engine, 'device_memory_size', None); tensorrt.Runtime(log)") == set()

@@ -1,0 +1,246 @@
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from export import export as export_module
+from export import gate as gate_module
+from export.export import Options, export_bundle
+from export.gate import F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
+from runtime.session import Session
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
+from stm_skeletons.errors import ExportError, SourceError
+from stm_skeletons.geometry import STRIDE
+
+SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
+FRAMES = 20
+
+
+@pytest.fixture(autouse=True)
+def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 frames take minutes."""
+    monkeypatch.setattr(gate_module, "FRAMES", FRAMES)
+    monkeypatch.setattr(gate_module, "WINDOW", 5)
+    monkeypatch.setattr(export_module, "FRAMES", FRAMES)
+    monkeypatch.setattr(export_module, "CALIBRATION_FRAMES", 20)
+
+
+@pytest.fixture
+def info(edge_bundle: Path) -> BundleInfo:
+    return Bundle.open(edge_bundle).info
+
+
+class Replay:
+    """A tracker that gives prepared maps."""
+
+    def __init__(self, maps: list[NDArray[np.float32]]) -> None:
+        self._maps = iter(maps)
+
+    def step(self, frame: NDArray[np.uint8]) -> None:  # noqa: ARG002
+        self._latest = next(self._maps)
+
+    def maps(self) -> NDArray[np.float32]:
+        return self._latest
+
+
+def video_maps(info: BundleInfo) -> list[NDArray[np.float32]]:
+    """Two noses of score 0.8 and 0.5 that wander, on every frame."""
+    frames = []
+    for number in range(FRAMES):
+        maps = np.zeros((len(info.channels), info.height // STRIDE, info.width // STRIDE), np.float32)
+        maps[1, 5, 3 + number % 8], maps[1, 15, 20 + number % 8] = 0.8, 0.5
+        frames.append(maps)
+    return frames
+
+
+def compare(info: BundleInfo, other: list[NDArray[np.float32]], truth: list[NDArray[np.float32]] | None = None) -> Gate:
+    truth = video_maps(info) if truth is None else truth
+    return run_gate(Replay(truth), Replay(other), blank(len(other)), info, "a test", "v.avi")
+
+
+def blank(count: int) -> Iterator[NDArray[np.uint8]]:
+    return iter([np.zeros((96, 160, 3), np.uint8)] * count)
+
+
+def test_equal_predictions_pass(info: BundleInfo):
+    gate = compare(info, video_maps(info))
+    assert (gate.f1, gate.keypoints, gate.found, gate.largest_map_difference) == (1, 2 * FRAMES, 2 * FRAMES, 0)
+    assert gate.problem is None
+
+
+def test_a_loss_is_measured_and_placed_in_time(info: BundleInfo):
+    other = video_maps(info)
+    for maps in other[15:]:
+        maps[1, 15] = 0
+    gate = compare(info, other)
+    assert (gate.keypoints, gate.found, gate.matched) == (40, 35, 35)
+    assert gate.f1 == pytest.approx(70 / 75)
+    assert [window.f1 for window in gate.windows] == pytest.approx([1, 1, 1, 10 / 15])
+    assert gate.map_differences == pytest.approx([0] * 15 + [0.5] * 5)
+    assert gate.problem == f"it loses 0.0667 of F1 (bound {F1_LOSS})"
+
+
+def test_a_keypoint_elsewhere_is_no_match(info: BundleInfo):
+    other = [np.roll(maps, 3, axis=2) for maps in video_maps(info)]  # 12 network pixels
+    assert compare(info, other).f1 == 0
+    near = [np.roll(maps, 2, axis=2) for maps in video_maps(info)]  # 8
+    assert compare(info, near).f1 == 1
+
+
+def test_a_score_that_crosses_the_threshold_is_a_miss_but_told_apart(info: BundleInfo):
+    truth, other = video_maps(info), video_maps(info)
+    for ours, theirs in zip(truth, other, strict=True):
+        ours[1, 15][ours[1, 15] > 0], theirs[1, 15][theirs[1, 15] > 0] = 0.301, 0.299
+    gate = compare(info, other, truth)
+    assert gate.f1 == pytest.approx(2 / 3)
+    assert gate.f1_near == 1
+    assert gate.problem is not None
+    assert compare(info, truth, other).f1 == pytest.approx(2 / 3), "either way round"
+
+
+def test_numbers_that_are_none_do_not_pass(info: BundleInfo):
+    other = video_maps(info)
+    other[7][0, 0, :2] = np.nan, np.inf
+    gate = compare(info, other)
+    assert gate.not_finite == 2
+    assert gate.problem is not None
+    assert "NaN" in gate.problem
+
+
+def test_without_keypoints_the_maps_decide_and_it_is_said(info: BundleInfo):
+    nothing = [np.zeros_like(maps) for maps in video_maps(info)]
+    gate = compare(info, [maps + np.float32(0.01) for maps in nothing], nothing)
+    assert (gate.keypoints, gate.f1, gate.problem) == (0, None, None)
+    assert "only maps were compared" in gate.summary
+    far = compare(info, [maps + np.float32(0.1) for maps in nothing], nothing)
+    assert far.problem == "a map differs by 0.100 (bound 0.05)"
+
+
+def test_gate_is_written_as_json_and_picture(info: BundleInfo, tmp_path: Path):
+    gate = compare(info, video_maps(info))
+    write_gate(gate, tmp_path)
+    assert Gate.model_validate_json((tmp_path / "gate.json").read_text()) == gate
+    assert (tmp_path / "gate.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_too_short_a_video_is_told(info: BundleInfo, clip: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ExportError, match=r"v\.avi has 3 frames; the gate needs 20"):
+        compare(info, video_maps(info)[:3])
+    monkeypatch.setattr(gate_module, "FRAMES", 300)
+    with pytest.raises(ExportError, match="has 100 frames; the gate needs 300"):
+        check_video(str(clip))
+    with pytest.raises(SourceError, match="nothing"):
+        check_video("nothing.avi")
+
+
+def test_frames_are_letterboxed_and_start_where_they_should(clip: Path):
+    frames = list(letterboxed(str(clip), (160, 96), 0, 8))
+    assert [frame.shape for frame in frames] == [(96, 160, 3)] * 8
+    assert (frames[0][:, 0] == 114).all()
+    assert not np.array_equal(frames[0], frames[7]), "each has memory of its own"
+    np.testing.assert_array_equal(next(letterboxed(str(clip), (160, 96), 7, 1)), frames[7])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (replace(SMALL, precision="fp16"), "--precision fp16 needs --video"),
+        (replace(SMALL, precision="int8"), "--precision int8 needs --video"),
+        (replace(SMALL, video="v.avi"), "--video is for --precision fp16 and int8"),
+        (replace(SMALL, precision="fp16", video="v.avi", compact=True), "--compact is for --precision fp32"),
+    ],
+)
+def test_options_that_do_not_go_together(edge_weights: Path, tmp_path: Path, options: Options, message: str):
+    with pytest.raises(ExportError, match=message):
+        export_bundle(edge_weights, tmp_path / "b", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def any_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights have peaks everywhere, so that roundings add and remove some."""
+    monkeypatch.setattr(gate_module, "F1_LOSS", 1.0)
+
+
+@pytest.mark.usefixtures("any_loss")
+def test_an_fp16_bundle_runs_and_carries_its_gate(edge_weights: Path, clip: Path, tmp_path: Path):
+    report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="fp16", video=str(clip)))
+    bundle = Bundle.open(tmp_path / "b")
+    assert (bundle.info.precision, bundle.info.stored_weights) == ("fp16", "fp16")
+    assert bundle.info.graphs["read_decoder"].tensor("memory_keys").dtype == "float16"
+    assert json.loads((tmp_path / "b" / "gate.json").read_text())["frames"] == FRAMES
+    assert report.gate is not None
+    assert report.gate.f1 is not None
+    assert report.gate.f1 > 0.9
+
+
+def test_engines_and_gate_go_with_the_bundle_that_is_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
+    bundle = tmp_path / "b"
+    shutil.copytree(edge_bundle, bundle)
+    (bundle / "engines" / "sm86").mkdir(parents=True)
+    (bundle / "gate.json").write_text("{}")
+    (bundle / "gate.png").write_text("")
+    export_bundle(edge_weights, bundle, SMALL)
+    expected = {"bundle.json", *(f"{name}.onnx" for name in GRAPH_NAMES)}
+    assert {path.name for path in bundle.iterdir()} == expected, "another bundle's gate would be a lie"
+
+
+@pytest.mark.usefixtures("any_loss")
+def test_int8_rounds_convolutions_only(edge_weights: Path, clip: Path, tmp_path: Path):
+    report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="int8", video=str(clip)))
+    assert report.gate is not None
+    assert report.gate.calibration == "every 5th of frames 20 to 39"
+    bundle = Bundle.open(tmp_path / "b")
+    rounded: list[str] = []
+    for name in GRAPH_NAMES:
+        model = onnx.load(bundle.graph_file(name))
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        made_by = {output: node for node in model.graph.node for output in node.output}
+        for node in model.graph.node:
+            if node.op_type == "Conv":
+                kinds = [made_by[name].op_type if name in made_by else "" for name in node.input]
+                assert "DequantizeLinear" not in kinds[2:], "biases stay"
+                if kinds[0] != "DequantizeLinear":
+                    continue
+                rounded.append(node.name)
+                weight = made_by[node.input[1]]
+                assert constants[weight.input[1]].shape == constants[made_by[weight.input[0]].input[0]].shape[:1]
+            if node.op_type == "QuantizeLinear":
+                assert constants[node.input[2]].dtype == np.int8
+                assert not constants[node.input[2]].any(), "TensorRT takes symmetric ranges only"
+    stride_32 = {f"/trunk/blocks.{number}/project/Conv" for number in range(13, 17)}
+    assert set(rounded) == stride_32 | {f"/memory_encoder/{name}/Conv" for name in ("conv1", "conv2", "value")}
+    assert {tensor.dtype for graph in bundle.info.graphs.values() for tensor in graph.inputs} == {"uint8", "float32"}
+    with Session.open(bundle) as session:
+        frame = next(letterboxed(str(clip), (160, 96), 0, 1))
+        session.step(frame)
+        assert np.ptp(session.maps()) > 0.01
+
+
+def test_what_does_not_pass_leaves_only_its_gate(
+    edge_weights: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gate_module, "F1_LOSS", -1.0)
+    options = replace(SMALL, precision="fp16", video=str(clip))
+    with pytest.raises(ExportError, match=r"FP16 did not pass the gate over 20 frames.*b\.rejected"):
+        export_bundle(edge_weights, tmp_path / "b", options)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.rejected"]
+    assert sorted(path.name for path in (tmp_path / "b.rejected").iterdir()) == ["gate.json", "gate.png"]
+
+
+def test_a_memory_that_is_not_written_is_refused(
+    edge_weights: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda _backend, _slot: None)
+    with pytest.raises(ExportError, match="key of frame 0 of the closed loop"):
+        export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="fp16", video=str(clip)))
+    assert list(tmp_path.iterdir()) == []

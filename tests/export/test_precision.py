@@ -1,0 +1,194 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from export.onnx_graphs import export_graph, trace
+from export.precision import AccumulateInFp32, HalfPrecision, check_types, mixed_float_nodes, torch_session
+from export.verify import FP16_GRAPH_BOUND, check_finite, extreme_frames, moving_picture, verify_graph
+from stm_skeletons.errors import ExportError
+from training.model import ModelConfig, SpaceTimeMemory, build
+from training.model.network import read_memory, read_memory_in_heads
+from training.model.resnet import FrozenBatchNorm2d
+from training.model.session import TorchSession
+from training.model.weights import load_weights
+
+
+@pytest.fixture(params=["edge", "resnet"])
+def model(request: pytest.FixtureRequest) -> SpaceTimeMemory:
+    return load_weights(request.getfixturevalue(f"{request.param}_weights"))[0]
+
+
+def memory(slots: int, tokens: int, key: int, value: int) -> tuple[torch.Tensor, ...]:
+    random = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(2, tokens, key, generator=random),
+        2 * torch.randn(2, slots, tokens, key, generator=random),
+        torch.randn(2, slots, tokens, value, generator=random),
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [(64, 64), (32, 128), (128, 512), (38, 154)])
+@pytest.mark.parametrize("valid", [[1, 1, 1], [1, 0, 1], [0, 0, 0]])
+def test_reading_in_heads_is_the_same_read(key: int, value: int, valid: list[int]):
+    query, keys, values = memory(3, 24, key, value)
+    both = torch.tensor([valid, [1, 1, 0]]).float()
+    read = read_memory_in_heads(query, keys, values, both)
+    torch.testing.assert_close(read, read_memory(query, keys, values, both), atol=1e-5, rtol=1e-5)
+    if not any(valid):
+        assert torch.equal(read[0], torch.zeros_like(read[0]))
+
+
+def test_attention_of_half_tensors_does_not_overflow():
+    """Logits of 60000 and more are infinite in FP16; the product's own rounding is all that is left."""
+    query, keys, values = (tensor.half() for tensor in memory(2, 24, 64, 64))
+    valid = torch.ones(2, 2)
+    read = read_memory_in_heads(query * 30, keys * 30, values, valid)
+    assert read.dtype == torch.float16
+    expected = read_memory(query.float() * 30, keys.float() * 30, values.float(), valid)
+    assert torch.isfinite(read).all()
+    assert (read.float() - expected).abs().median() < 1e-2
+
+
+def test_sums_of_products_are_taken_in_fp32_and_rounded_once():
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(64, 4096, generator=random).half() for _ in range(2))
+    image, kernel = (
+        torch.randn(1, 256, 8, 8, generator=random).half(),
+        torch.randn(8, 256, 3, 3, generator=random).half(),
+    )
+    with AccumulateInFp32():
+        product, convolution = a @ b.T, torch.nn.functional.conv2d(image, kernel)
+    assert torch.equal(product, (a.float() @ b.float().T).half())
+    assert torch.equal(convolution, torch.nn.functional.conv2d(image.float(), kernel.float()).half())
+    with AccumulateInFp32():
+        assert (a.float() @ b.float().T).dtype == torch.float32, "FP32 is left alone"
+
+
+def test_weights_that_fp16_cannot_hold_are_refused():
+    model = build(ModelConfig(variant="edge"))
+    model.get_parameter("trunk.stem.weight").data[0, 0, 0, 0] = 1e6
+    with pytest.raises(ExportError, match=r"trunk\.stem\.weight holds numbers that FP16 cannot"):
+        HalfPrecision(model)
+
+
+def test_normalisation_is_folded_before_rounding():
+    """A variance of a million is infinite in FP16, and the layer behind it zero."""
+    torch.manual_seed(0)
+    model = build(ModelConfig(variant="resnet50", width=0.25)).eval()
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.running_var.fill_(1e6)
+            module.running_mean.normal_()
+            module.weight.mul_(1e3)
+    frame = torch.from_numpy(moving_picture(64, 96, 1)[0])[None]
+    with torch.no_grad():
+        expected, found = model.encode_query(frame), HalfPrecision(model).encode_query(frame)
+    assert found.key.dtype == torch.float16
+    scale = expected.key.abs().max()
+    assert (found.key - expected.key).abs().max() / scale < 0.02
+    assert model.get_parameter("decoder.predict.weight").dtype == torch.float32, "the network itself is left alone"
+
+
+def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
+    model, _ = load_weights(edge_weights)
+    full, half = TorchSession(model, 4, 3), torch_session(HalfPrecision(model), 4, 3)
+    for number, frame in enumerate(moving_picture(96, 160, 8)):
+        full.step(frame)
+        half.step(frame)
+        assert half.maps().dtype == np.float32
+        assert 0 < np.abs(half.maps() - full.maps()).max() < 0.05, number
+
+
+def test_graphs_have_the_contracts_types_and_mix_none(model: SpaceTimeMemory, tmp_path: Path):
+    half = HalfPrecision(model)
+    singles = {"memory_valid", "maps", "peaks", "edge_scores"}
+    for name, traced in trace(half, 64, 96, 3, 5).items():
+        file = tmp_path / f"{name}.onnx"
+        export_graph(traced, file)
+        check_types(file)
+        assert verify_graph(name, traced, file, FP16_GRAPH_BOUND) <= FP16_GRAPH_BOUND
+        graph = onnx.load(file).graph
+        for tensor in (*graph.input, *graph.output):
+            singly = TensorProto.FLOAT if tensor.name in singles else TensorProto.FLOAT16
+            wanted = TensorProto.UINT8 if tensor.name == "frame" else singly
+            assert tensor.type.tensor_type.elem_type == wanted, tensor.name
+        for tensor in graph.initializer:
+            if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
+                assert np.isfinite(numpy_helper.to_array(tensor)).all()
+        if name == "query_encoder":
+            first = next(node for node in graph.node if "frame" in node.input)
+            assert first.op_type == "Cast", "TensorRT takes no other operation on uint8"
+        if name == "read_decoder":
+            assert_computed_in_fp32(onnx.load(file), "Softmax", "TopK", "Log", "ReduceMean")
+
+
+def assert_computed_in_fp32(model: onnx.ModelProto, *operators: str) -> None:
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}
+    for operator in operators:
+        inputs = [node.input[0] for node in graph.node if node.op_type == operator]
+        assert inputs, operator
+        assert {types[name] for name in inputs} == {TensorProto.FLOAT}, operator
+
+
+def test_a_node_of_two_float_types_is_found(tmp_path: Path):
+    tensors = [
+        helper.make_tensor_value_info(name, kind, [2])
+        for name, kind in (("a", TensorProto.FLOAT16), ("b", TensorProto.FLOAT), ("c", TensorProto.FLOAT))
+    ]
+    # Where's types may differ as far as ONNX's inference tells; TensorRT refuses it.
+    node = helper.make_node("ScatterElements", ["a", "i", "b"], ["d"], "scatter")
+    index = numpy_helper.from_array(np.array([0, 1]), "i")
+    output = helper.make_tensor_value_info("d", TensorProto.FLOAT16, [2])
+    graph = helper.make_graph([node], "g", tensors, [output], [index])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    assert mixed_float_nodes(model) == ["ScatterElements scatter (float16, float32)"]
+    onnx.save(model, tmp_path / "g.onnx")
+    with pytest.raises(ExportError, match="mixes float types in ScatterElements scatter"):
+        check_types(tmp_path / "g.onnx")
+
+
+def test_extreme_frames_stay_finite_and_an_overflow_is_told(edge_weights: Path):
+    half = HalfPrecision(load_weights(edge_weights)[0])
+    check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
+    assert set(extreme_frames(96, 160)) == {"black", "white", "noisy", "saturated"}
+    half.model.get_parameter("memory_encoder.value.bias").data[0] = math.inf
+    with pytest.raises(ExportError, match="NaN or infinite numbers on a black frame"):
+        check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
+
+
+@pytest.mark.parametrize("variant", ["edge", "resnet50"])
+def test_nvidias_compiler_fuses_the_memory_read(variant: str, edge_weights: Path, tmp_path: Path):
+    """Built by the real TensorRT-RTX, ahead of time for sm86; nothing is run."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    torch.manual_seed(0)
+    model = load_weights(edge_weights)[0] if variant == "edge" else build(ModelConfig(variant="resnet50")).eval()
+    traced = trace(HalfPrecision(model), 256, 448, 6, 30)["read_decoder"]
+    export_graph(traced, tmp_path / "read_decoder.onnx")
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[str] = []
+
+        def log(self, severity, msg: str) -> None:  # noqa: ARG002
+            self.lines.append(msg)
+
+    log = Log()
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    assert parser.parse_from_file(str(tmp_path / "read_decoder.onnx")), [parser.get_error(i) for i in range(3)]
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    assert builder.build_serialized_network(network, config) is not None
+    (table,) = [line for line in log.lines if line.startswith("Layers:")]
+    layers = [line.split(",")[0] for line in table.splitlines() if line.startswith("Name:")]
+    assert sum("_gemm_mha" in layer for layer in layers) == 1, layers

@@ -1,0 +1,214 @@
+"""A GPU for the tests marked ``gpu``: the real one where there is one, else the simulated driver and TensorRT.
+
+    pytest -m gpu tests/gpu
+
+Nothing is built or loaded before a fixture asks for it. STANDIN_TENSORRT_VERSION chooses the TensorRT that is
+simulated, NULLGPU_DEVICE the board (orin).
+"""
+
+import ctypes
+import gc
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from export.engine import build_engines
+from export.export import Options, export_bundle
+from stm_skeletons.bundle import Bundle
+
+HERE = Path(__file__).parent
+_LIVE = (
+    "device",
+    "host",
+    "device_bytes",
+    "streams",
+    "events",
+    "graphs",
+    "graph_execs",
+    "modules",
+    "contexts",
+    "primary",
+)
+_STAGES = ("begin", "end", "instantiate")
+_OUT_OF_MEMORY = 2
+_REAL = """
+import pycuda.driver as cuda, tensorrt
+cuda.init()
+cuda.Device(0)
+tensorrt.Runtime
+"""
+
+
+class Gpu:
+    """The device under test. What only the simulated driver can do skips the test on a real one."""
+
+    def __init__(self, path: Path | None, python_path: list[str]) -> None:
+        """
+        Args:
+            path: the simulated driver; None with a real one.
+            python_path: folders where pycuda is, unless it is installed; for other processes.
+        """
+        self.library, self.python_path = path, python_path
+        # Global, and before pycuda is imported: the linker then takes it for the libcuda.so.1 that pycuda wants.
+        library = None if path is None else ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        self._driver = library
+        if library is not None:
+            library.nullgpu_count.restype = library.nullgpu_call_count.restype = ctypes.c_ulong
+            library.nullgpu_fallible.restype = library.nullgpu_pending.restype = ctypes.c_ulong
+            library.nullgpu_live.restype = ctypes.c_long
+            library.nullgpu_call_name.restype = library.nullgpu_failed.restype = ctypes.c_char_p
+
+    @property
+    def simulated(self) -> bool:
+        return self._driver is not None
+
+    @property
+    def driver(self) -> ctypes.CDLL:
+        """The simulated libcuda.so.1; nullgpu/nullgpu.h lists its control functions."""
+        if self._driver is None:
+            pytest.skip("needs the simulated driver")
+        return self._driver
+
+    def schedule(self, name: str) -> None:
+        """When queued work runs: "eager", "lazy" (when somebody waits for it) or "random:SEED"."""
+        assert self.driver.nullgpu_schedule(name.encode()) == 0, f"unknown schedule {name}"
+
+    def fill(self, on: bool) -> None:
+        """Whether new memory is full of 0xff bytes, NaN as a float."""
+        self.driver.nullgpu_fill(int(on))
+
+    def reset(self) -> None:
+        """Counts to zero, no fault, captures allowed, memory full of 0xff, schedule "eager"."""
+        self.driver.nullgpu_reset()
+        self.fill(True)
+        self.schedule("eager")
+
+    def calls(self) -> dict[str, int]:
+        """Calls of the driver since the last reset, by name without version; one that calls another counts as both."""
+        found: dict[str, int] = {}
+        index = 0
+        while name := self.driver.nullgpu_call_name(index):
+            if count := self.driver.nullgpu_call_count(index):
+                plain = re.sub(r"_v\d+$", "", name.decode())
+                found[plain] = found.get(plain, 0) + count
+            index += 1
+        return found
+
+    def count(self, what: str) -> int:
+        """Since the last reset: h2d, d2h, d2d (copies), the same with _bytes, syncs, kernels, host_functions."""
+        return self.driver.nullgpu_count(what.encode())
+
+    def pending(self) -> int:
+        """Operations that are queued and have not run."""
+        return self.driver.nullgpu_pending()
+
+    def live(self) -> dict[str, int]:
+        """Objects of the driver that have not been released, by kind, after collecting garbage."""
+        gc.collect()
+        return {kind: self.driver.nullgpu_live(kind.encode()) for kind in _LIVE}
+
+    def fail_call(self, n: int, result: int = _OUT_OF_MEMORY, sticky: bool = False) -> None:
+        """The n-th fallible call from now returns a CUresult and does nothing; sticky: all after it, too."""
+        self.driver.nullgpu_fail(ctypes.c_ulong(n), result, int(sticky))
+
+    def fallible(self) -> int:
+        """Calls that could have failed since the last ``fail_call`` or ``reset``."""
+        return self.driver.nullgpu_fallible()
+
+    def failed(self) -> str | None:
+        """Name of the call that was made to fail."""
+        name = self.driver.nullgpu_failed()
+        return None if name is None else name.decode()
+
+    def refuse_capture(self, stage: Literal["begin", "end", "instantiate"] | None) -> None:
+        """Have the driver refuse CUDA graphs at a stage."""
+        self.driver.nullgpu_refuse_capture(0 if stage is None else 1 + _STAGES.index(stage))
+
+
+def _has_real_gpu() -> bool:
+    """In a process of its own: a driver that is loaded once cannot be replaced by the simulated one."""
+    return subprocess.run([sys.executable, "-c", _REAL], capture_output=True, check=False).returncode == 0
+
+
+def _build() -> Any:
+    spec = importlib.util.spec_from_file_location("gpu_build", HERE / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    try:
+        return module.build()
+    except module.BuildError as error:
+        reason = f"no GPU, and no simulation of one: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def device() -> Gpu:
+    """The GPU of this test run; ``pycuda.driver`` and ``tensorrt`` can be imported from here on."""
+    if _has_real_gpu():
+        return Gpu(None, [])
+    built = _build()
+    os.environ.setdefault("NULLGPU_DEVICE", "orin")
+    gpu = Gpu(built.library, [] if built.pycuda is None else [str(built.pycuda)])
+    sys.path += gpu.python_path
+    sys.path.insert(0, str(HERE / "standin"))
+    # A package of type stubs may have been found under this name before.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
+        del sys.modules[name]
+    importlib.import_module("pycuda.driver")
+    importlib.import_module("tensorrt")
+    return gpu
+
+
+@pytest.fixture
+def gpu(device: Gpu) -> Iterator[Gpu]:
+    """The device, reset; afterwards nothing may have failed inside the driver's callbacks, and nothing may be left."""
+    if not device.simulated:
+        yield device
+        return
+    failures = importlib.import_module("tensorrt.device").failures
+    failures.clear()
+    device.reset()
+    before = device.live()
+    yield device
+    device.reset()
+    after = device.live()
+    assert not failures, failures[0]
+    assert after == before, "not everything was released"
+
+
+def _with_engines(bundle: Bundle) -> Bundle:
+    build_engines(bundle, "native")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(device: Gpu, edge_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small edge bundle in FP32 with random weights, 160x96, 4 slots, and its native engines."""
+    folder = tmp_path_factory.mktemp("fp32") / "edge"
+    shutil.copytree(edge_bundle, folder, ignore=shutil.ignore_patterns("engines"))
+    return _with_engines(Bundle.open(folder))
+
+
+@pytest.fixture(scope="session")
+def fp16_bundle(device: Gpu, edge_weights: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same in FP16. Its weights are random, so the gate is left to its own tests."""
+    folder = tmp_path_factory.mktemp("fp16") / "edge"
+    options = Options(width=160, height=96, slots=4, every=3, peaks=8, precision="fp16", video=str(clip))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("check_video", "_pass_gate", "write_gate"):
+            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
+        return _with_engines(export_bundle(edge_weights, folder, options).bundle)

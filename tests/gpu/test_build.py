@@ -1,0 +1,160 @@
+"""The builder with ``tensorrt`` on "the GPU of this machine": the stand-in in each version, or a real GPU's own.
+
+Every build is the installed command in a process of its own, since a process has one version only.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.engines import EngineSet, open_engines
+from stm_skeletons.files import sha256
+
+pytestmark = pytest.mark.gpu
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = Path(__file__).parent / "standin"
+VERSIONS = ("8.6.1", "10.3.0", "11.1")
+# The simulated driver must be there before pycuda looks for the real one.
+COMMAND = """
+import ctypes, os, sys
+if driver := os.environ.get("SIMULATED_DRIVER"):
+    ctypes.CDLL(driver, ctypes.RTLD_GLOBAL)
+from stm_skeletons.cli import main
+main()
+"""
+SAYS = "stm-skeletons: "
+Build = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest, gpu) -> str:
+    if not gpu.simulated and request.param != VERSIONS[0]:
+        pytest.skip("a real GPU has one TensorRT")
+    return request.param
+
+
+@pytest.fixture
+def build(gpu, version: str) -> Build:
+    """Runs ``stm-skeletons build``; ``changes`` to the environment by keyword."""
+
+    def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **changes}
+        if gpu.simulated:
+            environment |= {
+                "STANDIN_TENSORRT_VERSION": version,
+                "SIMULATED_DRIVER": str(gpu.library),
+                "PYTHONPATH": os.pathsep.join([str(STAND_IN), *gpu.python_path]),
+                "NULLGPU_DEVICE": "orin",
+            }
+            environment |= changes
+        command = [sys.executable, "-c", COMMAND, "build", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+
+    return run
+
+
+def sidecar(bundle: Path) -> EngineSet:
+    return open_engines(Bundle.open(bundle), bundle / "engines" / "native").info
+
+
+@pytest.fixture
+def edge_copy(edge_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(edge_bundle, tmp_path / "edge", ignore=shutil.ignore_patterns("engines")))
+
+
+def test_native_engines_are_built_and_described(gpu, build: Build, version: str, edge_copy: Path):
+    result = build(edge_copy, "--target", "native", "--workspace-mb", "100")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[-1] == f"{SAYS}wrote {edge_copy / 'engines' / 'native'} (built, not run)"
+    info = sidecar(edge_copy)
+    assert (info.package, info.target, info.precision, info.workspace_mb) == ("tensorrt", "native", "fp32", 100)
+    assert info.device
+    assert info.cuda_version
+    for spec in info.engines.values():
+        assert spec.layers_after
+        assert spec.activation_bytes
+    if gpu.simulated:
+        assert info.tensorrt_version == version
+        assert info.compute_capability == "sm87"
+        flags = {"8.6.1": ("EXPLICIT_BATCH",), "10.3.0": ("EXPLICIT_BATCH", "STRONGLY_TYPED")}
+        assert info.flags == (*flags.get(version, ("STRONGLY_TYPED",)), "no TF32")
+
+
+def test_fp16_types_come_from_the_graph_where_tensorrt_can(
+    gpu, build: Build, version: str, fp16_bundle: Bundle, tmp_path: Path
+):
+    """8.6 needs flags for it, which 10 and 11 refuse in a strongly typed network."""
+    copy = Path(shutil.copytree(fp16_bundle.folder, tmp_path / "fp16", ignore=shutil.ignore_patterns("engines")))
+    result = build(copy, "--target", "native")
+    assert result.returncode == 0, result.stderr
+    info = open_engines(Bundle.open(copy), copy / "engines" / "native").info
+    assert info.precision == "fp16"
+    if gpu.simulated:
+        assert ("FP16" in info.flags) == ("OBEY_PRECISION_CONSTRAINTS" in info.flags) == version.startswith("8.")
+        assert ("STRONGLY_TYPED" in info.flags) != version.startswith("8.")
+
+
+def test_a_timing_cache_is_made_used_and_if_it_is_foreign_left_out(build: Build, edge_copy: Path, tmp_path: Path):
+    cache = tmp_path / "timing.cache"
+    foreign = "the timing cache is of another TensorRT or GPU"
+    first = build(edge_copy, "--target", "native", "--timing-cache", cache)
+    assert first.returncode == 0
+    assert foreign not in first.stderr
+    size = cache.stat().st_size
+    assert size > 0
+    again = build(edge_copy, "--target", "native", "--timing-cache", cache)
+    assert again.returncode == 0
+    assert foreign not in again.stderr, "it fits"
+    assert cache.stat().st_size >= size
+    cache.write_bytes(b"not a cache")
+    other = build(edge_copy, "--target", "native", "--timing-cache", cache)
+    assert other.returncode == 0
+    assert other.stderr.count(foreign) == 1
+    assert cache.stat().st_size > len(b"not a cache"), "written anew"
+
+
+def test_an_operator_that_is_lacking_is_named_in_every_version(build: Build, edge_copy: Path):
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["full"], "/cast", to=TensorProto.FLOAT),
+        helper.make_node("Unique", ["full"], ["query_key"], "/odd/one"),
+    ]
+    inputs = [helper.make_tensor_value_info("frame", TensorProto.UINT8, [96, 160, 3])]
+    outputs = [helper.make_tensor_value_info("query_key", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "odd", inputs, outputs)
+    file = edge_copy / "read_decoder.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    description = json.loads((edge_copy / "bundle.json").read_text())
+    description["graphs"]["read_decoder"]["sha256"] = sha256(file)
+    (edge_copy / "bundle.json").write_text(json.dumps(description))
+    result = build(edge_copy, "--target", "native")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "node /odd/one (Unique)" in result.stderr
+    assert "no such operator" in result.stderr
+    assert not (edge_copy / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"SIMULATED_DRIVER": ""}, "NVIDIA's driver is not installed"), ({"PYTHONPATH": ""}, "tensorrt is not installed")],
+    ids=["driver", "tensorrt"],
+)
+def test_what_is_missing_is_named(gpu, build: Build, edge_copy: Path, change: dict[str, str], said: str):
+    if not gpu.simulated:
+        pytest.skip("a real GPU cannot be taken away")
+    if "PYTHONPATH" in change:
+        change = {"PYTHONPATH": os.pathsep.join(gpu.python_path)}
+    result = build(edge_copy, "--target", "native", **change)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert said in result.stderr

@@ -1,0 +1,326 @@
+"""The TensorRT backend: the same parts as ONNX Runtime, nothing allocated, nothing leaked, nothing raced for.
+
+On a simulated driver unless there is a GPU. Its schedules are hostile: "lazy" runs queued work only when somebody waits
+for it, "random" runs it in any order that streams and events allow; "eager" at once, as a careless test double would.
+"""
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from backend_contract import BackendContract
+
+from export.engine import build_engines
+from runtime.backends import BackendOptions, open_backend
+from runtime.backends.base import Backend
+from runtime.session import Session
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.errors import BackendError, StmError
+from stm_skeletons.parts import Parts
+
+pytestmark = pytest.mark.gpu
+
+SCHEDULES = ("eager", "lazy", "random:1", "random:2")
+GRAPHS = pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "calls"])
+SCORE, PIXELS = 1e-4, 0.05
+OUT_OF_MEMORY, ILLEGAL_ADDRESS = 2, 700
+
+
+@pytest.fixture(params=SCHEDULES)
+def schedule(request: pytest.FixtureRequest, gpu) -> str:
+    """Every order of work on the simulated driver; a GPU has one of its own."""
+    if gpu.simulated:
+        gpu.schedule(request.param)
+    elif request.param != SCHEDULES[0]:
+        pytest.skip("a GPU has its own schedule")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def resnet50(device, resnet_bundle: Path) -> Bundle:
+    """Its memory encoder reads the frame itself, which the next one must not overwrite too early."""
+    bundle = Bundle.open(resnet_bundle)
+    build_engines(bundle, "native")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def frames(clip: Path) -> list[np.ndarray]:
+    """The 100 frames of the sample clip, small."""
+    capture = cv2.VideoCapture(str(clip))
+    found = []
+    while (answer := capture.read())[0]:
+        found.append(cv2.resize(answer[1], (320, 240), interpolation=cv2.INTER_AREA))
+    return found
+
+
+@pytest.mark.usefixtures("schedule")
+class TestTensorRT(BackendContract):
+    @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
+    def backend(self, request: pytest.FixtureRequest, fp32_bundle: Bundle) -> Iterator[Backend]:
+        opened = open_backend(fp32_bundle, BackendOptions("tensorrt", cuda_graphs=request.param))
+        yield opened
+        opened.close()
+
+
+def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
+    return Session.open(bundle, backend="tensorrt", cuda_graphs=cuda_graphs, min_score=0.0)
+
+
+def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float = PIXELS) -> None:
+    assert np.array_equal(found.keypoint_types, wanted.keypoint_types)
+    assert np.abs(found.keypoint_scores - wanted.keypoint_scores).max(initial=0) <= score
+    assert np.abs(found.keypoints - wanted.keypoints).max(initial=0) <= pixels
+    assert np.array_equal(found.edge_types, wanted.edge_types)
+    assert np.abs(found.edge_scores - wanted.edge_scores).max(initial=0) <= score
+
+
+def same_session(bundle: Bundle, frames: list[np.ndarray], count: int, cuda_graphs: bool) -> None:
+    """A session of so many frames on both backends, frame by frame the same."""
+    with on_tensorrt(bundle, cuda_graphs) as ours, Session.open(bundle, threads=1, min_score=0.0) as theirs:
+        addresses = ours.addresses()
+        for number in range(count):
+            frame = frames[number % len(frames)]
+            assert_same(ours.step(frame), theirs.step(frame))
+        assert ours.addresses() == addresses
+        np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=SCORE)
+        for slot in range(bundle.info.slots):
+            for found, wanted in zip(ours.slot(slot), theirs.slot(slot), strict=True):
+                np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@GRAPHS
+def test_a_thousand_frames_give_the_parts_of_onnx_runtime(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
+    if gpu.simulated:
+        gpu.schedule("random:3")
+    same_session(fp32_bundle, frames, 1000, cuda_graphs)
+
+
+@GRAPHS
+@pytest.mark.parametrize("network", ["fp32_bundle", "fp16_bundle", "resnet50"])
+def test_every_order_of_work_gives_the_parts_of_onnx_runtime(
+    request: pytest.FixtureRequest, schedule: str, frames, network: str, cuda_graphs: bool
+):
+    same_session(request.getfixturevalue(network), frames, 30, cuda_graphs)
+
+
+def test_a_seed_gives_the_parts_of_onnx_runtime(schedule: str, fp32_bundle: Bundle, frames):
+    poses = np.random.default_rng(0).uniform(20, 220, (2, 17, 3))
+    with on_tensorrt(fp32_bundle) as ours, Session.open(fp32_bundle, threads=1, min_score=0.0) as theirs:
+        for start in (0, 5):
+            ours.seed(poses)
+            theirs.seed(poses)
+            for frame in frames[start : start + 8]:
+                assert_same(ours.step(frame), theirs.step(frame))
+
+
+@GRAPHS
+def test_a_frame_is_one_upload_one_download_and_one_wait(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
+    """Counted by the driver, after start-up: so nothing is allocated, made or copied beside these."""
+    gpu.schedule("lazy")
+    count = 50
+    with on_tensorrt(fp32_bundle, cuda_graphs) as session:
+        session.step(frames[0])
+        before, live = gpu.calls(), gpu.live()
+        work = {what: gpu.count(what) for what in ("h2d", "d2h", "d2d", "syncs")}
+        for number in range(count):
+            session.step(frames[number])
+        done = {what: gpu.count(what) - there for what, there in work.items()}
+        calls = {name: n - before.get(name, 0) for name, n in gpu.calls().items() if n > before.get(name, 0)}
+        assert done == {"h2d": count, "d2h": count, "d2d": count, "syncs": count}
+        assert calls["cuStreamSynchronize"] == count
+        assert calls["cuMemcpyHtoDAsync"] == count
+        assert calls["cuMemcpyDtoHAsync"] == count
+        assert not [name for name in calls if "Alloc" in name or "Create" in name or "Free" in name], calls
+        assert calls.get("cuGraphLaunch", 0) == (2 * count if cuda_graphs else 0)
+        assert gpu.live() == live
+
+
+def test_the_next_upload_does_not_wait_for_memorising(gpu, resnet50: Bundle, frames):
+    """What the second stream is for: the work of frame n may still be queued when frame n+1 has arrived."""
+    gpu.schedule("lazy")
+    with on_tensorrt(resnet50) as session:
+        session.step(frames[0])
+        assert gpu.pending() > 0, "memorising still waits: nobody has asked for it"
+
+
+def test_capture_that_is_refused_is_dropped_cleanly(gpu, fp32_bundle: Bundle, frames, caplog):
+    for stage in ("begin", "end", "instantiate"):
+        caplog.clear()
+        gpu.refuse_capture(stage)
+        with on_tensorrt(fp32_bundle) as ours, Session.open(fp32_bundle, threads=1, min_score=0.0) as theirs:
+            assert [record.message for record in caplog.records if "no CUDA graphs" in record.message]
+            for frame in frames[:5]:
+                assert_same(ours.step(frame), theirs.step(frame))
+            assert gpu.calls().get("cuGraphLaunch", 0) == 0
+            assert gpu.live()["graph_execs"] == 0
+        gpu.refuse_capture(None)
+
+
+def attempt(bundle: Bundle, frames: list[np.ndarray], cuda_graphs: bool, gpu) -> int:
+    """Open, two frames, close. The number of driver calls that can fail before closing begins."""
+    with on_tensorrt(bundle, cuda_graphs) as session:
+        session.step(frames[0])
+        session.step(frames[1])
+        return gpu.fallible()
+
+
+@GRAPHS
+@pytest.mark.parametrize("lost", [False, True], ids=["once", "for good"])
+def test_a_failure_of_any_driver_call_leaves_nothing_behind(
+    gpu, fp32_bundle: Bundle, frames, caplog: pytest.LogCaptureFixture, cuda_graphs: bool, lost: bool
+):
+    """Each call in turn: it ends in one of our errors, or in a warning where we can do without (recording, releasing).
+
+    Or in nothing, where pycuda tries again: it collects garbage when memory is short.
+    """
+    gpu.schedule("lazy")
+    gpu.fail_call(0)
+    calls = attempt(fp32_bundle, frames, cuda_graphs, gpu)
+    closing = gpu.fallible() - calls
+    assert calls > 30
+    assert closing > 0
+    live = gpu.live()
+    for number in range(1, calls + closing + 1):
+        caplog.clear()
+        error = ""
+        gpu.fail_call(number, OUT_OF_MEMORY, sticky=lost)
+        try:
+            attempt(fp32_bundle, frames, cuda_graphs, gpu)
+        except StmError as caught:
+            error = str(caught)
+        failed = gpu.failed()
+        gpu.fail_call(0)
+        assert failed is not None
+        what = f"the failure of {failed}, call {number},"
+        assert "\n" not in error
+        tried_again = not lost and failed.startswith(("cuMemAlloc", "cuMemHostAlloc"))
+        assert error or caplog.records or tried_again, f"{what} went unnoticed"
+        if not error:
+            assert tried_again or number > calls or (cuda_graphs and "no CUDA graphs" in caplog.text), what
+        assert gpu.live() == live, f"{what} leaves something behind"
+
+
+def test_a_gpu_that_is_lost_while_running_is_an_error_and_is_released(gpu, fp32_bundle: Bundle, frames):
+    """As after an illegal address: every call fails from now on, the releasing ones succeed."""
+    live = gpu.live()
+    session = on_tensorrt(fp32_bundle)
+    session.step(frames[0])
+    gpu.fail_call(1, ILLEGAL_ADDRESS, sticky=True)
+    with pytest.raises(BackendError, match="an illegal memory access was encountered"):
+        session.step(frames[1])
+    session.close()
+    gpu.fail_call(0)
+    del session
+    assert gpu.live() == live
+
+
+def test_two_hundred_sessions_leave_nothing_behind(gpu, fp32_bundle: Bundle, frames):
+    live = gpu.live() if gpu.simulated else {}
+    for number in range(200):
+        with on_tensorrt(fp32_bundle, cuda_graphs=number % 2 == 0) as session:
+            session.step(frames[number % 100])
+        if gpu.simulated and number % 50 == 0:
+            assert gpu.live() == live
+
+
+def test_sessions_side_by_side_do_not_mix_and_close_in_any_order(schedule: str, fp32_bundle: Bundle, resnet50, frames):
+    alone = []
+    with on_tensorrt(fp32_bundle) as session:
+        alone = [session.step(frame) for frame in frames[10:16]]
+    first, second, third = on_tensorrt(fp32_bundle), on_tensorrt(resnet50), on_tensorrt(fp32_bundle, False)
+    for number in range(3):
+        first.step(frames[number])
+        second.step(frames[number])
+        assert_same(third.step(frames[10 + number]), alone[number])
+    first.close()
+    for number in range(3, 6):
+        second.step(frames[number])
+        assert_same(third.step(frames[10 + number]), alone[number])
+    third.close()
+    second.step(frames[6])
+    second.close()
+
+
+def current_context() -> int | None:
+    found = ctypes.c_void_p()
+    assert ctypes.CDLL("libcuda.so.1").cuCtxGetCurrent(ctypes.byref(found)) == 0
+    return found.value
+
+
+def test_a_context_of_somebody_else_stays_current(gpu, fp32_bundle: Bundle, frames):
+    import pycuda.driver as cuda
+
+    cuda.init()
+    theirs = cuda.Device(0).make_context()
+    try:
+        before = current_context()
+        with on_tensorrt(fp32_bundle) as session:
+            assert current_context() == before
+            session.step(frames[0])
+            assert current_context() == before
+        assert current_context() == before
+    finally:
+        theirs.pop()
+        theirs.detach()
+
+
+def test_no_context_is_left_current(gpu, fp32_bundle: Bundle, frames):
+    with on_tensorrt(fp32_bundle) as session:
+        session.step(frames[0])
+        assert current_context() is None
+    assert current_context() is None
+
+
+def test_another_thread_is_refused_with_a_word(gpu, fp32_bundle: Bundle, frames):
+    errors: list[str] = []
+
+    def step() -> None:
+        try:
+            session.step(frames[0])
+        except BackendError as error:
+            errors.append(str(error))
+
+    with on_tensorrt(fp32_bundle) as session:
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+        session.step(frames[0])
+    assert errors == ["a session on the GPU must be used from the thread that opened it; open one per thread"]
+
+
+def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
+    session = on_tensorrt(fp32_bundle)
+    session.close()
+    session.close()
+    with pytest.raises(BackendError, match="the session is closed; open a new one"):
+        session.step(frames[0])
+
+
+def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(gpu, fp32_bundle: Bundle):
+    import pycuda.driver as cuda
+
+    gpu.fill(False)  # skips on a real GPU; and what is allocated here is better never touched
+    cuda.init()
+    theirs = cuda.Device(0).make_context()
+    try:
+        hog = cuda.mem_alloc(cuda.mem_get_info()[0] - (3 << 20))
+        with pytest.raises(BackendError, match=r"not enough GPU memory: \d+ MB wanted .* MB are free; .*--slots"):
+            on_tensorrt(fp32_bundle)
+        hog.free()
+    finally:
+        theirs.pop()
+        theirs.detach()
+
+
+def test_memory_is_finite_and_what_is_not_written_stays_zero(gpu, fp32_bundle: Bundle, frames):
+    """New memory is full of NaN here: what start-up leaves behind would show."""
+    with on_tensorrt(fp32_bundle) as session:
+        session.step(frames[0])
+        for slot in range(1, fp32_bundle.info.slots):
+            for array in session.slot(slot):
+                assert not array.any()
