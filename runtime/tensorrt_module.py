@@ -8,6 +8,8 @@ from stm_skeletons.errors import BackendError, one_line
 if TYPE_CHECKING:
     import tensorrt as trt
 
+OLDEST = (8, 6)
+"""The first TensorRT with uint8 inputs and the cast that they need."""
 _ERROR = 1
 """Severity.ERROR; internal errors are 0. As numbers, since the enumeration's home differs between versions."""
 _HOW = {
@@ -29,6 +31,20 @@ def import_tensorrt(package: Package):  # the module's type is inferred, and so 
     if not hasattr(tensorrt, "Runtime"):  # a package of type stubs alone
         raise BackendError(f"{package} is not installed; {_HOW[package]}")
     return tensorrt
+
+
+def is_installed(package: Package) -> bool:
+    """Whether a package is there and loads."""
+    try:
+        import_tensorrt(package)
+    except BackendError:
+        return False
+    return True
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a ``tensorrt`` of this version ("8.5.2.2") is before OLDEST."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST
 
 
 def make_logger(package: Package):

@@ -10,6 +10,7 @@ this very bundle.
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ FOLDER = "engines"
 FILE_NAME = "engines.json"
 NATIVE = "native"
 """Target of engines that were built on the machine that runs them, by ``tensorrt``."""
+AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
+"""Targets (compute capabilities) that ``tensorrt_rtx`` builds for on any machine."""
 
 Package = Literal["tensorrt", "tensorrt_rtx"]
 """The Python package that builds and runs an engine; engines of one cannot be read by the other."""
@@ -79,6 +82,8 @@ class EngineSet(_Strict):
     def _is_whole(self) -> "EngineSet":
         if missing := [name for name in GRAPH_NAMES if name not in self.engines]:
             raise ValueError(f"engines of {', '.join(missing)} are not listed")
+        if self.target not in (NATIVE, *AHEAD):
+            raise ValueError(f"unknown target '{one_line(self.target, 20)}'")
         for spec in self.engines.values():
             if Path(spec.file).name != spec.file:
                 raise ValueError(f"engine file '{spec.file}' must lie in the engines' own folder")
@@ -102,9 +107,15 @@ def engines_folder(bundle: Bundle, target: str, root: Path | None = None) -> Pat
     return (bundle.folder / FOLDER if root is None else root) / target
 
 
-def rebuild_command(bundle: Bundle, target: str) -> str:
-    """What to type to build a bundle's engines."""
-    return f"stm-skeletons build {bundle.folder} --target {target}"
+def engine_folders(bundle: Bundle, root: Path | None = None) -> list[Path]:
+    """Every folder of engines that lies in ``root``, without it in the bundle; their sidecars are yet to be read."""
+    return sorted(file.parent for file in engines_folder(bundle, NATIVE, root).parent.glob(f"*/{FILE_NAME}"))
+
+
+def rebuild_command(bundle: Bundle, target: str, root: Path | None = None) -> str:
+    """What to type to build a bundle's engines; ``root`` as in ``engines_folder``."""
+    elsewhere = [] if root is None or root == bundle.folder / FOLDER else ["--engines", str(root)]
+    return shlex.join(["stm-skeletons", "build", str(bundle.folder), "--target", target, *elsewhere])
 
 
 def open_engines(bundle: Bundle, folder: Path) -> Engines:
@@ -115,22 +126,26 @@ def open_engines(bundle: Bundle, folder: Path) -> Engines:
             another bundle. The message has the command that builds them.
     """
     info = _read_sidecar(bundle, folder)
-    advice = f"build them again: {rebuild_command(bundle, info.target)}"
+    advice = f"build them again: {rebuild_command(bundle, info.target, folder.parent)}"
     for name, spec in info.engines.items():
         if spec.graph_sha256 != bundle.info.graphs[name].sha256:
             raise EngineError(f"{folder}: the engine of {name} was built from another bundle's graph; {advice}")
         file = folder / spec.file
         if not file.is_file():
             raise EngineError(f"{folder}: {spec.file} is missing; {advice}")
-        if sha256(file) != spec.sha256:
+        try:
+            found = sha256(file)
+        except OSError as error:
+            raise EngineError(f"{file} cannot be read ({error.strerror or error}); {advice}") from error
+        if found != spec.sha256:
             raise EngineError(f"{file} is not the engine that was built here (its SHA-256 differs); {advice}")
     return Engines(folder, info)
 
 
 def _read_sidecar(bundle: Bundle, folder: Path) -> EngineSet:
     file = folder / FILE_NAME
-    target = folder.name if folder.name.startswith("sm") else NATIVE
-    advice = f"build them: {rebuild_command(bundle, target)}"
+    target = folder.name if folder.name in AHEAD else NATIVE
+    advice = f"build them: {rebuild_command(bundle, target, folder.parent)}"
     if not file.is_file():
         raise EngineError(f"{folder} has no engines ({FILE_NAME} is missing); {advice}")
     try:
@@ -138,7 +153,7 @@ def _read_sidecar(bundle: Bundle, folder: Path) -> EngineSet:
         return EngineSet.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EngineError(f"{file} is not valid: {where}: {one_line(first['msg'])}; {advice}") from error
+        where = ": ".join((".".join(str(part) for part in first["loc"]), one_line(first["msg"]))).removeprefix(": ")
+        raise EngineError(f"{file} is not valid: {where}; {advice}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{file} cannot be read ({one_line(error)}); {advice}") from error

@@ -103,6 +103,11 @@ class LoadedEngines:
     def _deserialise(self, bundle: Bundle, engines: Engines, name: GraphName) -> "trt.ICudaEngine":
         file = engines.engine_file(name)
         engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
+        if engine is None and "memory" in self._logger.last_error().lower():
+            raise BackendError(
+                f"not enough GPU memory for the weights of {file.name} ({file.stat().st_size / 1e6:.0f} MB): "
+                f"{self._logger.last_error()}; stop other programs on this GPU, or export a smaller network"
+            )
         if engine is None:
             command = rebuild_command(bundle, engines.info.target)
             raise EngineError(f"TensorRT refuses {file}: {self._logger.last_error()}; build it again: {command}")

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-from runtime.backends.engines import check_machine
+from runtime.backends.engines import check_machine, target_for
 from runtime.doctor.finding import Finding
 from runtime.doctor.gpu import GpuInfo, NoGpu, find_gpu, tensorrt_versions
 from stm_skeletons.bundle import Bundle
-from stm_skeletons.engines import FILE_NAME, NATIVE, Package, engines_folder, open_engines, rebuild_command
+from stm_skeletons.engines import NATIVE, Package, engine_folders, engines_folder, open_engines, rebuild_command
 from stm_skeletons.errors import EngineError
-
-_AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
-"""As in export/engine.py, which a board need not have."""
 
 
 def examine_engines(bundle: Bundle, root: Path | None) -> list[Finding]:
@@ -26,19 +23,19 @@ def judge_engines(
     bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str], root: Path | None = None
 ) -> list[Finding]:
     """Whether each set of engines would run on a GPU with the TensorRT packages that are installed."""
-    folder = engines_folder(bundle, NATIVE, root).parent
-    sets = sorted(file.parent for file in folder.glob(f"*/{FILE_NAME}"))
+    sets = engine_folders(bundle, root)
     if not sets:
-        text = f"none in {folder}, for --backend tensorrt only; {_how(bundle, gpu, installed)}"
-        return [Finding("engines", False, False, text if root is None else f"{text} --engines {root}")]
+        folder = engines_folder(bundle, NATIVE, root).parent
+        text = f"none in {folder}, for --backend tensorrt only; {_how(bundle, gpu, installed, root)}"
+        return [Finding("engines", False, False, text)]
     return [_judge(bundle, one, gpu, installed) for one in sets]
 
 
-def _how(bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str]) -> str:
+def _how(bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str], root: Path | None) -> str:
     if gpu is None:
-        return f"on the machine with the GPU: {rebuild_command(bundle, NATIVE)}"
-    ahead = "tensorrt" not in installed and "tensorrt_rtx" in installed and gpu.compute_capability in _AHEAD
-    return f"build them: {rebuild_command(bundle, gpu.compute_capability if ahead else NATIVE)}"
+        return f"on the machine with the GPU: {rebuild_command(bundle, NATIVE, root)}"
+    target = target_for(gpu.compute_capability, installed.__contains__)
+    return f"build them: {rebuild_command(bundle, target, root)}"
 
 
 def _judge(bundle: Bundle, folder: Path, gpu: GpuInfo | None, installed: dict[Package, str]) -> Finding:

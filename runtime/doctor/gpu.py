@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.doctor.finding import Finding, ask, read
 from runtime.doctor.jetson import Release, read_release
-from runtime.tensorrt_module import import_tensorrt
+from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons.engines import Package
 from stm_skeletons.errors import BackendError, one_line
 
@@ -28,7 +28,6 @@ _QUERY = (
     "power.limit",
 )
 _HOT = 85
-_TENSORRT_OLDEST = (8, 6)
 PACKAGES: tuple[Package, Package] = ("tensorrt", "tensorrt_rtx")
 
 
@@ -156,7 +155,7 @@ def _judge(package: Package, number: str, release: Release | None) -> Finding:
         if release is not None:
             return Finding("TensorRT", False, False, f"{text} does not run on a Jetson; use JetPack's tensorrt")
         return Finding("TensorRT", True, False, f"{text}: builds engines ahead of time, runs them on RTX GPUs")
-    if tuple(int(part) for part in number.split(".")[:2] if part.isdecimal()) < _TENSORRT_OLDEST:
+    if is_too_old(number):
         return Finding("TensorRT", False, False, f"{text} is too old: 8.6 or newer is needed, on a Jetson JetPack 6")
     if release is not None and release.tensorrt is not None and not number.startswith(f"{release.tensorrt}."):
         return Finding(

@@ -79,43 +79,57 @@ def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float
     assert np.abs(found.edge_scores - wanted.edge_scores).max(initial=0) <= score
 
 
-def same_session(bundle: Bundle, frames: list[np.ndarray], count: int, cuda_graphs: bool) -> None:
+def step_both(gpu, ours: Session, theirs: Session, frame: np.ndarray) -> None:
+    """The next frame is the same on both.
+
+    A real GPU adds up in another order and really rounds to FP16, so there the maps are compared, each side on its own
+    predictions: which of many low peaks comes first is nobody's promise.
+    """
+    found, wanted = ours.step(frame), theirs.step(frame)
+    if gpu.simulated:
+        assert_same(found, wanted)
+    else:
+        bound = 2e-2 if ours.info.precision == "fp16" else 1e-3
+        np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=bound)
+
+
+def same_session(gpu, bundle: Bundle, frames: list[np.ndarray], count: int, cuda_graphs: bool) -> None:
     """A session of so many frames on both backends, frame by frame the same."""
     with on_tensorrt(bundle, cuda_graphs) as ours, Session.open(bundle, threads=1, min_score=0.0) as theirs:
         addresses = ours.addresses()
         for number in range(count):
-            frame = frames[number % len(frames)]
-            assert_same(ours.step(frame), theirs.step(frame))
+            step_both(gpu, ours, theirs, frames[number % len(frames)])
         assert ours.addresses() == addresses
-        np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=SCORE)
-        for slot in range(bundle.info.slots):
-            for found, wanted in zip(ours.slot(slot), theirs.slot(slot), strict=True):
-                np.testing.assert_allclose(found, wanted, atol=1e-3)
+        if gpu.simulated:
+            np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=SCORE)
+            for slot in range(bundle.info.slots):
+                for found, wanted in zip(ours.slot(slot), theirs.slot(slot), strict=True):
+                    np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 @GRAPHS
 def test_a_thousand_frames_give_the_parts_of_onnx_runtime(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
     if gpu.simulated:
         gpu.schedule("random:3")
-    same_session(fp32_bundle, frames, 1000, cuda_graphs)
+    same_session(gpu, fp32_bundle, frames, 1000, cuda_graphs)
 
 
 @GRAPHS
 @pytest.mark.parametrize("network", ["fp32_bundle", "fp16_bundle", "resnet50"])
 def test_every_order_of_work_gives_the_parts_of_onnx_runtime(
-    request: pytest.FixtureRequest, schedule: str, frames, network: str, cuda_graphs: bool
+    request: pytest.FixtureRequest, gpu, schedule: str, frames, network: str, cuda_graphs: bool
 ):
-    same_session(request.getfixturevalue(network), frames, 30, cuda_graphs)
+    same_session(gpu, request.getfixturevalue(network), frames, 30, cuda_graphs)
 
 
-def test_a_seed_gives_the_parts_of_onnx_runtime(schedule: str, fp32_bundle: Bundle, frames):
+def test_a_seed_gives_the_parts_of_onnx_runtime(gpu, schedule: str, fp32_bundle: Bundle, frames):
     poses = np.random.default_rng(0).uniform(20, 220, (2, 17, 3))
     with on_tensorrt(fp32_bundle) as ours, Session.open(fp32_bundle, threads=1, min_score=0.0) as theirs:
         for start in (0, 5):
             ours.seed(poses)
             theirs.seed(poses)
             for frame in frames[start : start + 8]:
-                assert_same(ours.step(frame), theirs.step(frame))
+                step_both(gpu, ours, theirs, frame)
 
 
 @GRAPHS
@@ -301,17 +315,33 @@ def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
         session.step(frames[0])
 
 
-def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(gpu, fp32_bundle: Bundle):
+@pytest.mark.parametrize(
+    ("short_of", "message"),
+    [
+        ("arena", r"not enough GPU memory: \d+ MB wanted in one piece, .* MB are free; export with fewer --slots"),
+        (
+            "weights",
+            r"not enough GPU memory for the weights of query_encoder.engine \(\d+ MB\): .*; stop other programs",
+        ),
+    ],
+)
+def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(
+    gpu, fp32_bundle: Bundle, short_of: str, message: str
+):
     import pycuda.driver as cuda
 
     gpu.fill(False)  # skips on a real GPU; and what is allocated here is better never touched
-    cuda.init()
+    with on_tensorrt(fp32_bundle):
+        used = gpu.live()["device_bytes"]
+    left = used - 100_000 if short_of == "arena" else 100_000
     theirs = cuda.Device(0).make_context()
     try:
-        hog = cuda.mem_alloc(cuda.mem_get_info()[0] - (3 << 20))
-        with pytest.raises(BackendError, match=r"not enough GPU memory: \d+ MB wanted .* MB are free; .*--slots"):
-            on_tensorrt(fp32_bundle)
-        hog.free()
+        hog = cuda.mem_alloc(cuda.mem_get_info()[0] - left)
+        try:
+            with pytest.raises(BackendError, match=message):
+                on_tensorrt(fp32_bundle)
+        finally:
+            hog.free()
     finally:
         theirs.pop()
         theirs.detach()
