@@ -11,19 +11,15 @@ from pathlib import Path
 
 from export.engine_compile import Compiled, Settings, Step, compile_graph
 from export.engine_machine import INTEGRATED_WORKSPACE_MB, FoundGpu, check_memory, find_gpu, is_jetson
-from runtime.tensorrt_module import import_tensorrt
+from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons import __version__
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
-from stm_skeletons.engines import FILE_NAME, NATIVE, Engines, EngineSet, EngineSpec, engines_folder
+from stm_skeletons.engines import AHEAD, FILE_NAME, NATIVE, Engines, EngineSet, EngineSpec, engines_folder
 from stm_skeletons.errors import ExportError, SinkError, one_line
-from stm_skeletons.files import sha256, whole_file, whole_folder
+from stm_skeletons.files import partial_path, sha256, whole_file, whole_folder
 
-AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
-"""Compute capabilities that TensorRT-RTX builds for on any machine."""
 JETSON = "jetson"
 """Another word for NATIVE, refused on other machines."""
-OLDEST = (8, 6)
-"""The first TensorRT with uint8 inputs and the cast that they need."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,8 @@ def build_engines(
         timing_cache: file of measured kernel times, read if it is there and written afterwards; native only.
         step: told of the progress (phase, steps done, steps in all), from any thread.
         warn: told of warnings as they arise, before the long part begins.
-        stop: when set, the build ends soon with KeyboardInterrupt and nothing is written.
+        stop: when set, the build ends soon (before TensorRT 10: after the engine at hand) with KeyboardInterrupt and
+            nothing is written.
 
     Raises:
         ExportError: an unknown target, another machine than the target wants, too little memory, a graph that TensorRT
@@ -82,7 +79,7 @@ def build_engines(
         timing_cache = None
     cache = _read_cache(timing_cache)
     folder = engines_folder(bundle, NATIVE if gpu is not None else target, root)
-    there = folder.parent.exists()
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         with whole_folder(folder) as partial:
             compiled: dict[GraphName, Compiled] = {}
@@ -99,9 +96,9 @@ def build_engines(
     except SinkError as error:
         raise ExportError(f"{error}; write the engines elsewhere with --engines FOLDER") from error
     finally:
-        if not there:
+        for parent in missing:
             with suppress(OSError):
-                folder.parent.rmdir()  # only when nothing came into it
+                parent.rmdir()  # only when nothing came into it
     if timing_cache is not None and cache:
         with whole_file(timing_cache) as partial:
             partial.write_bytes(cache)
@@ -124,7 +121,7 @@ def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Se
     _check_native(target)
     gpu = find_gpu()  # first: without a driver TensorRT's own import may fail, too
     version = import_tensorrt("tensorrt").__version__
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if is_too_old(version):
         raise ExportError(f"tensorrt {version} is too old: 8.6 (JetPack 6.0) is the first that takes uint8 frames")
     if workspace_mb is None and gpu.integrated:
         workspace_mb = INTEGRATED_WORKSPACE_MB
@@ -146,10 +143,11 @@ def _check_native(target: str) -> None:
 
 
 def _read_cache(file: Path | None) -> bytes:
-    if file is None or not file.exists():
+    if file is None:
         return b""
+    partial_path(file)  # raises now what writing it after minutes would raise
     try:
-        return file.read_bytes()
+        return file.read_bytes() if file.exists() else b""
     except OSError as error:
         raise ExportError(f"cannot read the timing cache {file} ({one_line(error)}); name another file") from error
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.engine_log import failed_node, in_one_line, layer_table, planned_activations
-from runtime.tensorrt_module import import_tensorrt
-from stm_skeletons.bundle import GraphSpec, TensorSpec
+from runtime.tensorrt_module import describe_tensor, import_tensorrt
+from stm_skeletons.bundle import GraphSpec
 from stm_skeletons.engines import Package
 from stm_skeletons.errors import ExportError
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _ERROR, _WARNING, _VERBOSE = 1, 2, 4
 """Severities as numbers, since the enumeration's home differs between versions."""
-_TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT32": "int32", "INT64": "int64"}
-"""TensorRT's names of the types that a bundle's tensors have."""
 
 Step = Callable[[str, int, int], None]
 """Called as the build goes on: phase, steps done, steps in all."""
@@ -70,7 +68,7 @@ def compile_graph(
         settings: package, types, limits.
         timing_cache: a serialised one, or empty.
         step: told of the progress, from any thread.
-        stop: when set, the build ends at TensorRT's next step.
+        stop: when set, the build ends at TensorRT's next step, before TensorRT 10 at the end.
 
     Raises:
         ExportError: the parser or the builder refuses the graph, or its tensors are not those of the bundle.
@@ -182,7 +180,7 @@ def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") ->
         ("output", graph.outputs, [network.get_output(index) for index in range(network.num_outputs)]),
     )
     for kind, specs, tensors in sides:
-        found = {tensor.name: _describe(tensor) for tensor in tensors}
+        found = {tensor.name: describe_tensor(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors}
         listed = {spec.name: str(spec) for spec in specs}
         for name in sorted(found.keys() | listed.keys()):
             if found.get(name) != listed.get(name):
@@ -190,15 +188,6 @@ def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") ->
                     f"{file}: TensorRT reads {kind} {found.get(name, f'{name} not at all')}, bundle.json says "
                     f"{listed.get(name, 'nothing of it')}; export the bundle again"
                 )
-
-
-def _describe(tensor: "trt.ITensor") -> str:
-    """As ``TensorSpec`` prints itself."""
-    dtype = str(tensor.dtype).rpartition(".")[2]
-    shape = tuple(int(size) for size in tensor.shape)
-    if dtype not in _TYPES or not shape or min(shape) < 1:
-        return f"{tensor.name} {dtype} {list(shape)}"
-    return str(TensorSpec.model_validate({"name": tensor.name, "dtype": _TYPES[dtype], "shape": shape}))
 
 
 def _configure(
@@ -219,7 +208,13 @@ def _configure(
     if settings.compute_capability is not None:
         ahead: Any = config  # what only tensorrt_rtx has
         ahead.num_compute_capabilities = 1
-        capability = getattr(getattr(tensorrt, "ComputeCapability", None), settings.compute_capability.upper(), None)
+        known = getattr(tensorrt, "ComputeCapability", None)
+        capability = getattr(known, settings.compute_capability.upper(), None)
+        if capability is None:
+            raise ExportError(
+                f"{settings.package} {tensorrt.__version__} does not build for {settings.compute_capability}; "
+                "pip install 'stm-skeletons[rtx]' brings the version that does"
+            )
         ahead.set_compute_capability(capability, 0)
     return config, tuple(flags)
 
@@ -305,10 +300,14 @@ def _read_log(log: Any) -> tuple[int | None, list[str], int | None]:
 def _inspect(settings: Settings, plan: bytes, log: Any) -> tuple[int | None, list[str], int | None]:
     """The same of an engine for this machine's GPU, by loading the bytes that were built just now; runs nothing."""
     tensorrt = import_tensorrt(settings.package)
-    runtime = tensorrt.Runtime(log)
+    try:
+        runtime = tensorrt.Runtime(log)
+    except (TypeError, RuntimeError) as error:
+        raise ExportError(f"{settings.package} cannot start here: {log.last_error()} ({error})") from error
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise ExportError(f"TensorRT cannot load the engine that it built: {log.last_error()}")
+        error = log.last_error()
+        raise ExportError(f"TensorRT cannot load the engine that it built: {error}{_advice(settings, error)}")
     text = engine.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.ONELINE)
     size = getattr(engine, "device_memory_size_v2", None)
     size = getattr(engine, "device_memory_size", None) if size is None else size

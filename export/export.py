@@ -1,6 +1,7 @@
 """Weights to bundle: trace, write, verify, and only then give the folder its name."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,7 +77,7 @@ def export_bundle(
         WeightsError: the weights cannot be read.
         SourceError: the video cannot be read.
         ExportError: impossible options, ``out`` holds something else, or a check did not pass; nothing is written.
-            Where it was the gate, gate.json and gate.png are left in OUT.rejected.
+            Where it was the gate, gate.json and gate.png are left in OUT.rejected; a later success removes them.
         SinkError: ``out`` cannot be written.
     """
     _check(options)
@@ -119,6 +120,7 @@ def export_bundle(
         if options.precision != "fp32":
             gate = _pass_gate(model, network, bundle, out, options, calibration, say)
             write_gate(gate, folder)
+    _forget_rejected(out)
     return Report(Bundle(out, info), differences, closed_loop, gate)
 
 
@@ -187,7 +189,7 @@ def _pass_gate(
         frames = letterboxed(video, info.size, 0, FRAMES)
         gate = run_gate(fp32, other, frames, info, ran, video, calibration, say)
     if gate.problem is not None:
-        rejected = out.with_name(f"{out.name}.rejected")
+        rejected = _rejected(out)
         try:
             rejected.mkdir(exist_ok=True)
         except OSError as error:
@@ -198,6 +200,20 @@ def _pass_gate(
             f"{rejected / GATE_FILES[1]}, and export with --precision {'fp32' if info.precision == 'fp16' else 'fp16'}"
         )
     return gate
+
+
+def _rejected(out: Path) -> Path:
+    """Where the measurements of a bundle that did not pass are left."""
+    return out.with_name(f"{out.name}.rejected")
+
+
+def _forget_rejected(out: Path) -> None:
+    """Remove what an earlier attempt at the same bundle left; nothing else that lies there."""
+    rejected = _rejected(out)
+    with suppress(OSError):
+        for name in GATE_FILES:
+            (rejected / name).unlink(missing_ok=True)
+        rejected.rmdir()
 
 
 def _check_replaceable(out: Path) -> None:

@@ -6,6 +6,7 @@ layers are FP16; the attention's logits and softmax, layer normalisation, the ma
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,9 +130,9 @@ def _fold_batch_norms(module: nn.Module) -> None:
         convolution = child
 
 
-def check_types(path: object) -> None:
+def check_types(path: Path) -> None:
     """Every node of an FP16 graph computes in one float type, as strong typing demands. Raises ExportError."""
-    if mixed := mixed_float_nodes(onnx.load(str(path))):
+    if mixed := mixed_float_nodes(onnx.load(path)):
         raise ExportError(
             f"{path} mixes float types in {', '.join(mixed[:3])}; this is a mistake in the network's code"
         )

@@ -126,7 +126,8 @@ def robust_convolutions(model: onnx.ModelProto, largest: int) -> list[str]:
         largest: height of the largest features that are rounded.
     """
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
-    heights = {info.name: info.type.tensor_type.shape.dim[-2].dim_value for info in graph.value_info if _is_image(info)}
+    images = [info for info in (*graph.value_info, *graph.output) if _is_image(info)]
+    heights = {info.name: info.type.tensor_type.shape.dim[-2].dim_value for info in images}
     rectified = {node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
     return [
         node.name

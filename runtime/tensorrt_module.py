@@ -1,7 +1,8 @@
 """TensorRT's Python package: ``tensorrt`` on boards and servers, ``tensorrt_rtx`` for engines built ahead of time."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stm_skeletons.bundle import TensorSpec
 from stm_skeletons.engines import Package
 from stm_skeletons.errors import BackendError, one_line
 
@@ -12,6 +13,8 @@ OLDEST = (8, 6)
 """The first TensorRT with uint8 inputs and the cast that they need."""
 _ERROR = 1
 """Severity.ERROR; internal errors are 0. As numbers, since the enumeration's home differs between versions."""
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT32": "int32", "INT64": "int64"}
+"""TensorRT's names of the types that a bundle's tensors have."""
 _HOW = {
     "tensorrt": "on a Jetson use JetPack's own (a virtual environment with --system-site-packages), else pip install "
     "tensorrt",
@@ -45,6 +48,14 @@ def is_installed(package: Package) -> bool:
 def is_too_old(version: str) -> bool:
     """Whether a ``tensorrt`` of this version ("8.5.2.2") is before OLDEST."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST
+
+
+def describe_tensor(name: str, dtype: "trt.DataType", shape: Any) -> str:
+    """A tensor of a network or an engine as ``TensorSpec`` prints itself, so that the two can be compared."""
+    kind, sizes = str(dtype).rpartition(".")[2], tuple(int(size) for size in shape)
+    if kind not in _TYPES or not sizes or min(sizes) < 1:
+        return f"{name} {kind} {list(sizes)}"
+    return str(TensorSpec.model_validate({"name": name, "dtype": _TYPES[kind], "shape": sizes}))
 
 
 def make_logger(package: Package):

@@ -1,20 +1,40 @@
 """Engines into memory: which ones fit this machine, deserialised, with execution contexts. Not yet run on a GPU."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.cuda import Gpu
-from runtime.tensorrt_module import import_tensorrt, make_logger
+from runtime.tensorrt_module import describe_tensor, import_tensorrt, is_installed, make_logger
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
-from stm_skeletons.engines import FILE_NAME, NATIVE, Engines, engines_folder, open_engines, rebuild_command
+from stm_skeletons.engines import (
+    AHEAD,
+    FILE_NAME,
+    NATIVE,
+    Engines,
+    Package,
+    engines_folder,
+    open_engines,
+    rebuild_command,
+)
 from stm_skeletons.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 
+def target_for(compute_capability: str, installed: Callable[[Package], bool] = is_installed) -> str:
+    """Which engines suit this machine's GPU ("sm87"): native ones, ahead-of-time ones where only that package is there.
+
+    ``installed`` says whether a package is.
+    """
+    only_ahead = not installed("tensorrt") and compute_capability in AHEAD and installed("tensorrt_rtx")
+    return compute_capability if only_ahead else NATIVE
+
+
 def find_engines(bundle: Bundle, compute_capability: str, root: Path | None = None) -> Engines:
-    """The checked engines of a bundle for a GPU: those built on this machine, else those built ahead of time.
+    """The checked engines of a bundle for a GPU: native ones or those built ahead of time, see ``target_for``.
 
     Args:
         bundle: an opened bundle.
@@ -24,11 +44,12 @@ def find_engines(bundle: Bundle, compute_capability: str, root: Path | None = No
     Raises:
         EngineError: none there, or they are damaged or of another bundle.
     """
-    for target in (NATIVE, compute_capability):
+    suitable = target_for(compute_capability)
+    for target in (suitable, compute_capability if suitable == NATIVE else NATIVE):
         folder = engines_folder(bundle, target, root)
         if (folder / FILE_NAME).is_file():
             return open_engines(bundle, folder)
-    return open_engines(bundle, engines_folder(bundle, NATIVE, root))  # raises, with the command that builds them
+    return open_engines(bundle, engines_folder(bundle, suitable, root))  # raises, with the command that builds them
 
 
 def check_machine(
@@ -38,17 +59,18 @@ def check_machine(
 
     Raises EngineError with the command that builds them again.
     """
-    info = engines.info
-    advice = f"build them again here: {rebuild_command(bundle, info.target)}"
+    info, root = engines.info, engines.folder.parent
+    advice = f"build them again here: {rebuild_command(bundle, info.target, root)}"
     if info.tensorrt_version != tensorrt_version:
         raise EngineError(
             f"{engines.folder}: built by {info.package} {info.tensorrt_version}, but {tensorrt_version} is installed; "
             f"{advice}"
         )
     if info.compute_capability != compute_capability:
+        target = target_for(compute_capability, lambda package: package == info.package)
         raise EngineError(
             f"{engines.folder}: built for {info.compute_capability}, but this GPU ({gpu_name}) is "
-            f"{compute_capability}; build for it: {rebuild_command(bundle, NATIVE)}"
+            f"{compute_capability}; build for it: {rebuild_command(bundle, target, root)}"
         )
     if info.device is not None and info.device != gpu_name:
         raise EngineError(f"{engines.folder}: built on {info.device}, but this GPU is {gpu_name}; {advice}")
@@ -58,17 +80,30 @@ class LoadedEngines:
     """The three engines with one execution context each; all work in one piece of activation memory, taking turns."""
 
     def __init__(self, bundle: Bundle, engines: Engines) -> None:
-        """Raises EngineError when TensorRT refuses an engine or its tensors are not the bundle's; BackendError."""
-        module = import_tensorrt(engines.info.package)
-        self._logger = make_logger(engines.info.package)
+        """
+        Raises:
+            EngineError: TensorRT refuses an engine, or its tensors are not the bundle's.
+            BackendError: TensorRT cannot start, or there is too little memory.
+        """
+        package = engines.info.package
+        module = import_tensorrt(package)
+        self._logger = make_logger(package)
         # Nothing below may outlive what stands above it.
-        self._runtime = module.Runtime(self._logger)
-        self._engines: dict[GraphName, trt.ICudaEngine] = {
-            name: self._deserialise(bundle, engines, name) for name in GRAPH_NAMES
-        }
-        self._contexts: dict[GraphName, trt.IExecutionContext] = {
-            name: self._context(module, engine) for name, engine in self._engines.items()
-        }
+        self._runtime: trt.Runtime | None = None
+        self._engines: dict[GraphName, trt.ICudaEngine] = {}
+        self._contexts: dict[GraphName, trt.IExecutionContext] = {}
+        with ExitStack() as undo:
+            undo.callback(self.close)  # now, and not when the error is forgotten: the GPU is closed by then
+            try:
+                self._runtime = module.Runtime(self._logger)
+            except (TypeError, RuntimeError) as error:  # what pybind11 raises when the library gives no object
+                raise BackendError(f"{package} cannot start here: {self._logger.last_error()} ({error})") from error
+            for name in GRAPH_NAMES:
+                self._engines[name] = self._deserialise(self._runtime, bundle, engines, name)
+                self._check_tensors(bundle, engines, name)
+            for name in GRAPH_NAMES:
+                self._contexts[name] = self._context(module, name)
+            undo.pop_all()
         self._sizes = {name: _activation_bytes(engine) for name, engine in self._engines.items()}
         self.activation_bytes = max(self._sizes.values())
 
@@ -95,38 +130,44 @@ class LoadedEngines:
         """Release everything, what depends on something else first."""
         self._contexts.clear()
         self._engines.clear()
+        self._runtime = None
 
     def _set_address(self, name: GraphName, tensor: str, address: int) -> None:
         if not self._contexts[name].set_tensor_address(tensor, address):
             raise BackendError(f"TensorRT refuses the address of {tensor} in {name}: {self._logger.last_error()}")
 
-    def _deserialise(self, bundle: Bundle, engines: Engines, name: GraphName) -> "trt.ICudaEngine":
+    def _deserialise(
+        self, runtime: "trt.Runtime", bundle: Bundle, engines: Engines, name: GraphName
+    ) -> "trt.ICudaEngine":
         file = engines.engine_file(name)
-        engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
-        if engine is None and "memory" in self._logger.last_error().lower():
+        engine = runtime.deserialize_cuda_engine(file.read_bytes())
+        if engine is not None:
+            return engine
+        error = self._logger.last_error()
+        if _is_out_of_memory(error):
             raise BackendError(
-                f"not enough GPU memory for the weights of {file.name} ({file.stat().st_size / 1e6:.0f} MB): "
-                f"{self._logger.last_error()}; stop other programs on this GPU, or export a smaller network"
+                f"not enough GPU memory for the weights of {file.name} ({engines.info.engines[name].bytes / 1e6:.0f} "
+                f"MB): {error}; stop other programs on this GPU, or export a smaller network"
             )
-        if engine is None:
-            command = rebuild_command(bundle, engines.info.target)
-            raise EngineError(f"TensorRT refuses {file}: {self._logger.last_error()}; build it again: {command}")
-        graph = bundle.info.graphs[name]
-        listed = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
-        found = {tensor: _shape(engine, tensor) for tensor in _tensor_names(engine)}
-        if found != listed:
-            raise EngineError(f"{file} has other tensors than the bundle: {found}, not {listed}; build it again")
-        return engine
+        raise EngineError(f"TensorRT refuses {file}: {error}; build it again: {_command(bundle, engines)}")
 
-    def _context(self, module: Any, engine: "trt.ICudaEngine") -> "trt.IExecutionContext":
-        without_memory = getattr(engine, "create_execution_context_without_device_memory", None)
-        if without_memory is not None:
-            context = without_memory()
-        else:  # TensorRT 11
-            strategies = getattr(module, "ExecutionContextAllocationStrategy")  # noqa: B009 - not in TensorRT 8.6
-            context = engine.create_execution_context(getattr(strategies, "USER_MANAGED"))  # noqa: B009
+    def _check_tensors(self, bundle: Bundle, engines: Engines, name: GraphName) -> None:
+        """The memory that is bound to them has the sizes that the bundle lists."""
+        graph, found = bundle.info.graphs[name], _describe_tensors(self._engines[name])
+        listed = {spec.name: str(spec) for spec in (*graph.inputs, *graph.outputs)}
+        for tensor in sorted(found.keys() | listed.keys()):
+            if found.get(tensor) != listed.get(tensor):
+                raise EngineError(
+                    f"{engines.engine_file(name)} has {found.get(tensor, f'{tensor} not at all')}, bundle.json says "
+                    f"{listed.get(tensor, 'nothing of it')}; build it again: {_command(bundle, engines)}"
+                )
+
+    def _context(self, module: Any, name: GraphName) -> "trt.IExecutionContext":
+        context = _make_context(module, self._engines[name])
         if context is None:
-            raise BackendError(f"TensorRT cannot make an execution context: {self._logger.last_error()}")
+            error = self._logger.last_error()
+            advice = "; stop other programs on this GPU" if _is_out_of_memory(error) else ""
+            raise BackendError(f"TensorRT cannot make an execution context of {name}: {error}{advice}")
         return context
 
 
@@ -138,16 +179,19 @@ def load_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> LoadedEn
     return LoadedEngines(bundle, _fitting_engines(bundle, gpu, root))
 
 
-def check_engines(bundle: Bundle, root: Path | None = None) -> None:
-    """Whether a bundle's engines are there and fit this machine. Deserialises nothing.
+def unfit_engines(bundle: Bundle, root: Path | None = None) -> tuple[EngineError, str] | None:
+    """What is wrong with a bundle's engines on this machine, and the target to build; None if they are there and fit.
 
-    Raises EngineError when they do not, BackendError when there is no GPU or TensorRT to fit.
+    Deserialises nothing. Raises BackendError when there is no GPU or TensorRT to fit.
     """
     gpu = Gpu()
     try:
         _fitting_engines(bundle, gpu, root)
+    except EngineError as error:
+        return error, target_for(gpu.compute_capability)
     finally:
         gpu.close()
+    return None
 
 
 def _fitting_engines(bundle: Bundle, gpu: Gpu, root: Path | None) -> Engines:
@@ -157,13 +201,33 @@ def _fitting_engines(bundle: Bundle, gpu: Gpu, root: Path | None) -> Engines:
     return engines
 
 
+def _command(bundle: Bundle, engines: Engines) -> str:
+    return rebuild_command(bundle, engines.info.target, engines.folder.parent)
+
+
+def _is_out_of_memory(error: str) -> bool:
+    return "outofmemory" in error.lower().replace(" ", "")
+
+
+def _make_context(module: Any, engine: "trt.ICudaEngine") -> "trt.IExecutionContext | None":
+    """An execution context whose activation memory is ours to give."""
+    without_memory = getattr(engine, "create_execution_context_without_device_memory", None)
+    if without_memory is not None:
+        return without_memory()
+    # TensorRT 11
+    strategies = getattr(module, "ExecutionContextAllocationStrategy")  # noqa: B009 - not in TensorRT 8.6
+    return engine.create_execution_context(getattr(strategies, "USER_MANAGED"))  # noqa: B009
+
+
+def _describe_tensors(engine: "trt.ICudaEngine") -> dict[str, str]:
+    return {
+        name: describe_tensor(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
+        for name in _tensor_names(engine)
+    }
+
+
 def _tensor_names(engine: "trt.ICudaEngine") -> list[str]:
     return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-
-
-def _shape(engine: "trt.ICudaEngine", tensor: str) -> tuple[int, ...]:
-    shape: Any = engine.get_tensor_shape(tensor)
-    return tuple(shape)
 
 
 def _activation_bytes(engine: "trt.ICudaEngine") -> int:

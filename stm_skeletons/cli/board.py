@@ -1,5 +1,6 @@
 """What a board runs: no torch, no onnx, nothing of ``training`` or ``export``."""
 
+import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from stm_skeletons.cli.engines import rebuild_unless_fitting
-from stm_skeletons.errors import BackendError, SeedError, SinkError
+from stm_skeletons.errors import BackendError, EngineError, SeedError, SinkError, one_line
 
 if TYPE_CHECKING:
     from runtime.run import Summary
     from runtime.session import Session
     from runtime.sinks import Sink
     from runtime.sources import Source
+    from stm_skeletons.bundle import Bundle
 
 app = typer.Typer()
 
@@ -59,8 +61,7 @@ def run(
     from runtime.sources import open_source
 
     _keep_apart([source, seed], [parts, overlay])
-    if backend != "tensorrt" and (rebuild or engines is not None):
-        raise BackendError("--engines and --rebuild go with --backend tensorrt")
+    _check_options(backend, provider, engines, rebuild, cuda_graphs)
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
@@ -85,6 +86,14 @@ def run(
     _report(summary, source, parts, overlay)
     if summary.broken is not None:
         raise summary.broken
+
+
+def _check_options(backend: str, provider: str, engines: Path | None, rebuild: bool, cuda_graphs: bool) -> None:
+    """What the other backend would not look at is refused."""
+    if backend == "tensorrt" and provider != "cpu":
+        raise BackendError("--provider goes with --backend onnxruntime: of --backend tensorrt the device is the GPU")
+    if backend != "tensorrt" and (rebuild or engines is not None or not cuda_graphs):
+        raise BackendError("--engines, --rebuild and --no-cuda-graphs go with --backend tensorrt")
 
 
 def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
@@ -133,7 +142,7 @@ def _report(summary: "Summary", source: str, parts: str | None, overlay: str | N
 
 @app.command()
 def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")]) -> None:
-    """Show what a bundle holds, after checking every file of it."""
+    """Show what a bundle holds, after checking every file of it; its engines too."""
     from stm_skeletons.bundle import Bundle
 
     opened = Bundle.open(bundle)
@@ -151,10 +160,42 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
     for name in found.graphs:
         file = opened.graph_file(name)
         rows[name] = f"{file.stat().st_size / 1e6:.1f} MB, hash is right"
+    rows |= _gate_row(opened) | _engine_rows(opened)
     table = Table(title=Text(str(opened.folder)), show_header=False)
     for name, text in rows.items():
         table.add_row(name, Text(text))
     Console().print(table)
+
+
+def _gate_row(bundle: "Bundle") -> dict[str, str]:
+    """What export measured of a bundle in FP16 or INT8; FP32 has no gate."""
+    file = bundle.folder / "gate.json"
+    if not file.is_file():
+        return {}
+    try:
+        gate = json.loads(file.read_text(encoding="utf-8"))
+        found = "no keypoints to compare" if gate["f1"] is None else f"F1 {gate['f1']:.4f}"
+        return {"gate": f"{found} against FP32 over {gate['frames']} frames of {gate['video']}"}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return {"gate": f"{file} cannot be read ({one_line(error)}); export the bundle again"}
+
+
+def _engine_rows(bundle: "Bundle") -> dict[str, str]:
+    from stm_skeletons.engines import engine_folders, open_engines
+
+    rows: dict[str, str] = {}
+    for folder in engine_folders(bundle):
+        try:
+            engines = open_engines(bundle, folder).info
+        except EngineError as error:
+            rows[f"engines {folder.name}"] = str(error)
+            continue
+        sizes = ", ".join(f"{spec.bytes / 1e6:.1f}" for spec in engines.engines.values())
+        rows[f"engines {folder.name}"] = (
+            f"{engines.precision} for {engines.device or engines.compute_capability} by {engines.package} "
+            f"{engines.tensorrt_version}: {sizes} MB, hashes are right"
+        )
+    return rows
 
 
 @app.command()

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_skeletons.engines import NATIVE
-from stm_skeletons.errors import EngineError
-
 if TYPE_CHECKING:
     from export.engine import Report
 
@@ -49,17 +46,18 @@ def build(
 def rebuild_unless_fitting(model: str, engines: Path | None) -> None:
     """What ``run --rebuild`` does first: build the engines of this machine's GPU unless those there fit it."""
     from export.engine import build_engines
-    from runtime.backends.engines import check_engines
+    from runtime.backends.engines import unfit_engines
     from stm_skeletons.bundle import Bundle
     from stm_skeletons.signals import stop_signals
 
     opened = Bundle.open(model)
-    try:
-        check_engines(opened, engines)
-    except EngineError as error:
-        _warn(f"{error}: building")
-        with stop_signals() as stop, _phases() as step:
-            _report(build_engines(opened, NATIVE, engines, step=step, warn=_warn, stop=stop))
+    unfit = unfit_engines(opened, engines)
+    if unfit is None:
+        return
+    error, target = unfit
+    _warn(f"{error} (--rebuild does that now)")
+    with stop_signals() as stop, _phases() as step:
+        _report(build_engines(opened, target, engines, step=step, warn=_warn, stop=stop))
 
 
 def _report(report: "Report") -> None:

@@ -13,13 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.engine import AHEAD, build_engines
+from export.engine import build_engines
 from export.engine_compile import Settings, compile_graph
 from export.engine_log import failed_node, layer_name, layer_table, planned_activations
 from export.engine_machine import FoundGpu, check_memory, is_jetson, needed_bytes
 from export.export import Options, export_bundle
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
-from stm_skeletons.engines import open_engines
+from stm_skeletons.engines import AHEAD, open_engines
 from stm_skeletons.errors import BackendError, ExportError
 from stm_skeletons.files import sha256
 
@@ -28,6 +28,11 @@ pytest.importorskip("tensorrt_rtx", reason="needs stm-skeletons[rtx]")
 ROOT = Path(__file__).parents[2]
 API_FILE = ROOT / "tests" / "gpu" / "tensorrt-python-api.json"
 ORIN = FoundGpu("Orin", "sm87", integrated=True, driver_cuda="12.6", free_bytes=0)
+
+
+def slow(value: str):
+    """The quick tests build one of each kind; all are built with -m slow."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,7 @@ def in_precision(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: p
             with pytest.MonkeyPatch.context() as patch:
                 for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
                     patch.setattr(f"export.export.{name}", lambda *_arguments: None)
+                patch.setattr("export.export.CALIBRATION_FRAMES", 10)
                 folder = tmp_path_factory.mktemp("precisions") / f"{variant}-{precision}"
                 made[variant, precision] = export_bundle(weights, folder, options).bundle
         return made[variant, precision]
@@ -77,8 +83,8 @@ def graph_of(operator: str) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.parametrize("target", ["sm86", "sm89", "sm120"])
-@pytest.mark.parametrize("name", ["edge_bundle", "resnet_bundle"])
+@pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
+@pytest.mark.parametrize("name", ["edge_bundle", slow("resnet_bundle")])
 def test_every_graph_builds_and_its_sidecar_opens(
     name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path
 ):
@@ -102,8 +108,8 @@ def test_every_graph_builds_and_its_sidecar_opens(
     assert report.notes == ()
 
 
-@pytest.mark.parametrize("target", ["sm75", "sm86", "sm89", "sm120"])
-@pytest.mark.parametrize("variant", ["edge", "resnet50"])
+@pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
+@pytest.mark.parametrize("variant", ["edge", slow("resnet50")])
 def test_the_memory_read_in_fp16_is_one_fused_attention_kernel(in_precision, variant: str, target: str, tmp_path: Path):
     bundle = in_precision(variant, "fp16")
     report = build_engines(bundle, target, tmp_path)
@@ -124,7 +130,7 @@ def test_the_memory_read_in_fp32_is_not_fused(edge_bundle: Path, tmp_path: Path)
     assert [line for line in table if "/Softmax]" in line]
 
 
-@pytest.mark.parametrize("target", ["sm86", "sm89", "sm120"])
+@pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
 def test_int8_builds_with_the_types_of_the_graph(in_precision, target: str, tmp_path: Path):
     bundle = in_precision("edge", "int8")
     report = build_engines(bundle, target, tmp_path)
@@ -230,7 +236,7 @@ def test_a_full_disk_leaves_nothing(edge_copy: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(ExportError, match=r"No space left on device; write the engines elsewhere"):
-        build_engines(Bundle.open(edge_copy), "sm86")
+        build_engines(Bundle.open(edge_copy), "sm86", edge_copy / "engines" / "of" / "mine")
     assert not (edge_copy / "engines").exists()
 
 

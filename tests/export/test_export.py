@@ -24,7 +24,7 @@ from training.model.weights import load_weights, save_weights
 SMALL = Options(width=96, height=64, slots=3, every=2, peaks=5)
 
 
-@pytest.fixture(params=["edge", "resnet50"])
+@pytest.fixture(params=["edge", pytest.param("resnet50", marks=pytest.mark.slow)])
 def weights_and_bundle(request: pytest.FixtureRequest) -> tuple[Path, Path]:
     prefix = "edge" if request.param == "edge" else "resnet"
     return request.getfixturevalue(f"{prefix}_weights"), request.getfixturevalue(f"{prefix}_bundle")
@@ -126,8 +126,10 @@ def test_compact_bundle_is_small_and_equals_its_rounded_weights(edge_weights: Pa
 
 @pytest.mark.parametrize(
     "config",
-    [ModelConfig(variant="stm"), ModelConfig(variant="resnet50", edges_only=True)],
-    ids=["stm", "edges-only"],
+    [
+        pytest.param(ModelConfig(variant="stm"), id="stm", marks=pytest.mark.slow),
+        pytest.param(ModelConfig(variant="resnet50", edges_only=True), id="edges-only", marks=pytest.mark.slow),
+    ],
 )
 def test_networks_without_keypoints_give_maps_only(config: ModelConfig, tmp_path: Path):
     torch.manual_seed(0)

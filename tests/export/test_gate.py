@@ -188,11 +188,17 @@ def test_engines_and_gate_go_with_the_bundle_that_is_replaced(edge_weights: Path
     (bundle / "engines" / "sm86").mkdir(parents=True)
     (bundle / "gate.json").write_text("{}")
     (bundle / "gate.png").write_text("")
+    rejected = tmp_path / "b.rejected"
+    rejected.mkdir()
+    for name in ("gate.json", "gate.png"):
+        (rejected / name).write_text("of an attempt before")
     export_bundle(edge_weights, bundle, SMALL)
+    assert not rejected.exists()
     expected = {"bundle.json", *(f"{name}.onnx" for name in GRAPH_NAMES)}
     assert {path.name for path in bundle.iterdir()} == expected, "another bundle's gate would be a lie"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("any_loss")
 def test_int8_rounds_convolutions_only(edge_weights: Path, clip: Path, tmp_path: Path):
     report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="int8", video=str(clip)))
@@ -226,6 +232,7 @@ def test_int8_rounds_convolutions_only(edge_weights: Path, clip: Path, tmp_path:
         assert np.ptp(session.maps()) > 0.01
 
 
+@pytest.mark.slow
 def test_what_does_not_pass_leaves_only_its_gate(
     edge_weights: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -237,6 +244,7 @@ def test_what_does_not_pass_leaves_only_its_gate(
     assert sorted(path.name for path in (tmp_path / "b.rejected").iterdir()) == ["gate.json", "gate.png"]
 
 
+@pytest.mark.slow
 def test_a_memory_that_is_not_written_is_refused(
     edge_weights: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,7 +18,7 @@ from training.model.session import TorchSession
 from training.model.weights import load_weights
 
 
-@pytest.fixture(params=["edge", "resnet"])
+@pytest.fixture(params=["edge", pytest.param("resnet", marks=pytest.mark.slow)])
 def model(request: pytest.FixtureRequest) -> SpaceTimeMemory:
     return load_weights(request.getfixturevalue(f"{request.param}_weights"))[0]
 
@@ -162,7 +162,7 @@ def test_extreme_frames_stay_finite_and_an_overflow_is_told(edge_weights: Path):
         check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
 
 
-@pytest.mark.parametrize("variant", ["edge", "resnet50"])
+@pytest.mark.parametrize("variant", ["edge", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_nvidias_compiler_fuses_the_memory_read(variant: str, edge_weights: Path, tmp_path: Path):
     """Built by the real TensorRT-RTX, ahead of time for sm86; nothing is run."""
     trt = pytest.importorskip("tensorrt_rtx")

@@ -22,10 +22,11 @@ from typing import Any, Literal
 import pytest
 
 from export.engine import build_engines
-from export.export import Options, export_bundle
 from stm_skeletons.bundle import Bundle
 
 HERE = Path(__file__).parent
+BUNDLES_VARIABLE = "STM_SKELETONS_GPU_BUNDLES"
+"""Environment variable that names a folder of bundles with engines, fp32, fp16, resnet50, stm: these are not made."""
 _LIVE = (
     "device",
     "host",
@@ -195,20 +196,56 @@ def _with_engines(bundle: Bundle) -> Bundle:
     return bundle
 
 
+def _given(name: str) -> Bundle | None:
+    folders = os.environ.get(BUNDLES_VARIABLE)
+    return Bundle.open(Path(folders, name)) if folders and Path(folders, name).is_dir() else None
+
+
 @pytest.fixture(scope="session")
-def fp32_bundle(device: Gpu, edge_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def fp32_bundle(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A small edge bundle in FP32 with random weights, 160x96, 4 slots, and its native engines."""
+    if bundle := _given("fp32"):
+        return bundle
     folder = tmp_path_factory.mktemp("fp32") / "edge"
-    shutil.copytree(edge_bundle, folder, ignore=shutil.ignore_patterns("engines"))
+    shutil.copytree(request.getfixturevalue("edge_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
     return _with_engines(Bundle.open(folder))
 
 
 @pytest.fixture(scope="session")
-def fp16_bundle(device: Gpu, edge_weights: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def fp16_bundle(
+    request: pytest.FixtureRequest, device: Gpu, clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """The same in FP16. Its weights are random, so the gate is left to its own tests."""
+    if bundle := _given("fp16"):
+        return bundle
+    from export.export import Options, export_bundle  # PyTorch, which those that are given bundles need not load
+
     folder = tmp_path_factory.mktemp("fp16") / "edge"
     options = Options(width=160, height=96, slots=4, every=3, peaks=8, precision="fp16", video=str(clip))
     with pytest.MonkeyPatch.context() as patch:
         for name in ("check_video", "_pass_gate", "write_gate"):
             patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-        return _with_engines(export_bundle(edge_weights, folder, options).bundle)
+        return _with_engines(export_bundle(request.getfixturevalue("edge_weights"), folder, options).bundle)
+
+
+@pytest.fixture(scope="session")
+def resnet50(request: pytest.FixtureRequest, device: Gpu) -> Bundle:
+    """96x64, 3 slots. Its memory encoder reads the frame itself, which the next one must not overwrite too early."""
+    if bundle := _given("resnet50"):
+        return bundle
+    return _with_engines(Bundle.open(request.getfixturevalue("resnet_bundle")))
+
+
+@pytest.fixture(scope="session")
+def stm(device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """96x64, 3 slots: the one-map network, which has neither peaks nor edge scores."""
+    if bundle := _given("stm"):
+        return bundle
+    from export.export import Options, export_bundle
+    from training.model import ModelConfig, build
+    from training.model.weights import save_weights
+
+    folder = tmp_path_factory.mktemp("stm")
+    save_weights(folder / "stm.safetensors", build(ModelConfig(variant="stm")), "random, for tests")
+    options = Options(width=96, height=64, slots=3, every=2)
+    return _with_engines(export_bundle(folder / "stm.safetensors", folder / "stm", options).bundle)

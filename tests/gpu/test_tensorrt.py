@@ -5,6 +5,8 @@ for it, "random" runs it in any order that streams and events allow; "eager" at 
 """
 
 import ctypes
+import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from backend_contract import BackendContract
+from backend_contract import FIRST, NONE, BackendContract, look, picture
 
-from export.engine import build_engines
 from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
+from runtime.backends.cuda import Gpu
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
-from stm_skeletons.errors import BackendError, StmError
+from stm_skeletons.engines import engines_folder
+from stm_skeletons.errors import BackendError, EngineError, StmError
 from stm_skeletons.parts import Parts
 
 pytestmark = pytest.mark.gpu
@@ -41,14 +44,6 @@ def schedule(request: pytest.FixtureRequest, gpu) -> str:
 
 
 @pytest.fixture(scope="session")
-def resnet50(device, resnet_bundle: Path) -> Bundle:
-    """Its memory encoder reads the frame itself, which the next one must not overwrite too early."""
-    bundle = Bundle.open(resnet_bundle)
-    build_engines(bundle, "native")
-    return bundle
-
-
-@pytest.fixture(scope="session")
 def frames(clip: Path) -> list[np.ndarray]:
     """The 100 frames of the sample clip, small."""
     capture = cv2.VideoCapture(str(clip))
@@ -65,6 +60,25 @@ class TestTensorRT(BackendContract):
         opened = open_backend(fp32_bundle, BackendOptions("tensorrt", cuda_graphs=request.param))
         yield opened
         opened.close()
+
+    def test_detections_in_a_row_read_what_each_was_told_to(self, backend: Backend):
+        """Nobody waits between them, and the first one's list of slots may not have been uploaded yet."""
+        look(backend, 0, NONE)
+        backend.memorise(0)
+        backend.frame[:] = picture(1)
+        backend.detect(NONE)
+        backend.memorise(1)
+        backend.detect(FIRST)
+        backend.results()
+        in_a_row = backend.read_slot(1)
+        look(backend, 1, NONE)
+        backend.memorise(1)
+        for found, wanted in zip(in_a_row, backend.read_slot(1), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+    def test_once_closed_the_frame_is_no_freed_memory(self, backend: Backend):
+        backend.close()
+        assert backend.frame.size == 0
 
 
 def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
@@ -122,6 +136,11 @@ def test_every_order_of_work_gives_the_parts_of_onnx_runtime(
     same_session(gpu, request.getfixturevalue(network), frames, 30, cuda_graphs)
 
 
+def test_a_network_without_results_is_waited_for_all_the_same(gpu, schedule: str, stm: Bundle, frames):
+    """No map of keypoints, so nothing to download; the next frame must not land before this one has been taken."""
+    same_session(gpu, stm, frames, 6, cuda_graphs=True)
+
+
 def test_a_seed_gives_the_parts_of_onnx_runtime(gpu, schedule: str, fp32_bundle: Bundle, frames):
     poses = np.random.default_rng(0).uniform(20, 220, (2, 17, 3))
     with on_tensorrt(fp32_bundle) as ours, Session.open(fp32_bundle, threads=1, min_score=0.0) as theirs:
@@ -160,6 +179,39 @@ def test_the_next_upload_does_not_wait_for_memorising(gpu, resnet50: Bundle, fra
     with on_tensorrt(resnet50) as session:
         session.step(frames[0])
         assert gpu.pending() > 0, "memorising still waits: nobody has asked for it"
+
+
+def test_other_users_of_the_gpu_do_not_wait_for_ours(gpu, resnet50: Bundle, frames):
+    """They use the default stream, as most do, and an ordinary stream would be in step with that."""
+    gpu.schedule("lazy")
+    other = Gpu()
+    with on_tensorrt(resnet50) as session:
+        session.step(frames[0])
+        queued = gpu.pending()
+        assert queued > 0
+        with other.active():
+            other.allocate(256, "")  # clears it, on the default stream
+        assert gpu.pending() == queued
+    other.close()
+
+
+def test_everything_has_run_before_it_is_recorded(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    """TensorRT sets itself up in its first run, with calls that no recording takes."""
+    import tensorrt
+
+    run = tensorrt.IExecutionContext.execute_async_v3
+    is_recorded: list[bool] = []
+
+    def watched(context, stream: int) -> bool:
+        status = ctypes.c_int()
+        assert gpu.driver.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(status)) == 0
+        is_recorded.append(bool(status.value))
+        return run(context, stream)
+
+    monkeypatch.setattr(tensorrt.IExecutionContext, "execute_async_v3", watched)
+    on_tensorrt(fp32_bundle).close()
+    runs = 2 + fp32_bundle.info.slots
+    assert is_recorded == [False] * runs + [True] * runs
 
 
 def test_capture_that_is_refused_is_dropped_cleanly(gpu, fp32_bundle: Bundle, frames, caplog):
@@ -354,3 +406,33 @@ def test_memory_is_finite_and_what_is_not_written_stays_zero(gpu, fp32_bundle: B
         for slot in range(1, fp32_bundle.info.slots):
             for array in session.slot(slot):
                 assert not array.any()
+
+
+@pytest.mark.parametrize("wrong", ["bytes", "bundle", "version", "gpu", "device"])
+def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
+    gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+):
+    """The engines themselves would do: only the sidecar's word, or one byte behind the engine, is another."""
+    import tensorrt
+
+    engines = tmp_path / "native"
+    shutil.copytree(engines_folder(fp32_bundle, "native"), engines)
+    sidecar = json.loads((engines / "engines.json").read_text())
+    if wrong == "bytes":
+        with (engines / "memory_encoder.engine").open("ab") as file:
+            file.write(b"0")
+    elif wrong == "bundle":
+        sidecar["engines"]["memory_encoder"]["graph_sha256"] = "0" * 64
+    else:
+        sidecar[{"version": "tensorrt_version", "gpu": "compute_capability", "device": "device"}[wrong]] = "another"
+    (engines / "engines.json").write_text(json.dumps(sidecar))
+    monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", lambda *_: pytest.fail("deserialised"))
+    words = {
+        "bytes": "memory_encoder.engine is not the engine that was built here",
+        "bundle": "the engine of memory_encoder was built from another bundle's graph",
+        "version": "built by tensorrt another, but",
+        "gpu": "built for another, but this GPU",
+        "device": "built on another, but this GPU",
+    }
+    with pytest.raises(EngineError, match=f"{words[wrong]}.*stm-skeletons build"):
+        Session.open(fp32_bundle, backend="tensorrt", engines=tmp_path)

@@ -7,14 +7,16 @@ The files of a Jetson Orin Nano are as its owners posted them in public reposito
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from runtime.doctor import Finding, examine
 from runtime.doctor.engines import judge_engines
 from runtime.doctor.finding import look, read_number
-from runtime.doctor.gpu import GpuInfo, judge_tensorrt, parse_smi, smi_findings
+from runtime.doctor.gpu import GpuInfo, judge_tensorrt, parse_smi, smi_findings, tensorrt_versions
 from runtime.doctor.jetson import (
     Release,
     examine_jetson,
@@ -252,6 +254,14 @@ def test_tensorrt_must_suit_the_jetpack(package, number: str, release: Release |
     assert not finding.needed
     assert number in finding.text
     assert words in finding.text
+
+
+def test_a_package_of_type_stubs_alone_is_not_tensorrt(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    assert "tensorrt" not in tensorrt_versions()
+    (finding,) = judge_tensorrt({}, None)
+    assert not finding.fine
+    assert "tensorrt is not installed" in finding.text
 
 
 ORIN = GpuInfo("Orin", "sm87", "12.6", 8 << 30)
