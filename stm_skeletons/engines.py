@@ -69,7 +69,7 @@ class EngineSet(_Strict):
     compute_capability: str
     """Of the GPU that it runs on, as "sm87"."""
     device: str | None
-    """Name of the GPU it was built on; None for ahead of time."""
+    """The GPU it was built on, see ``device_name``; None for ahead of time."""
     precision: str
     """Of the bundle's graphs."""
     flags: tuple[str, ...]
@@ -100,6 +100,11 @@ class Engines:
     def engine_file(self, name: GraphName) -> Path:
         """Path of a graph's engine."""
         return self.folder / self.info.engines[name].file
+
+
+def device_name(name: str, multiprocessors: int) -> str:
+    """How a GPU is called here. Boards of different strength share a driver's name: every Orin is "Orin"."""
+    return f"{name}, {multiprocessors} multiprocessors"
 
 
 def engines_folder(bundle: Bundle, target: str, root: Path | None = None) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stm_skeletons.engines import device_name
 from stm_skeletons.errors import BackendError, one_line
 
 _THREAD_LOCAL_CAPTURE = 1
@@ -45,11 +46,13 @@ class Gpu:
         with cuda_errors("no NVIDIA GPU answers"):
             self._driver.init()
             device = self._driver.Device(0)
-            self.name: str = device.name()
+            self.name = device_name(
+                device.name(), device.get_attribute(self._driver.device_attribute.MULTIPROCESSOR_COUNT)
+            )
             self.compute_capability = "sm{}{}".format(*device.compute_capability())
             """As "sm87"."""
+            self.library = ctypes.CDLL("libcuda.so.1")
             self._context = device.retain_primary_context()
-        self.library = ctypes.CDLL("libcuda.so.1")
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -58,14 +61,18 @@ class Gpu:
         CUDA's errors in the block become BackendErrors. Raises BackendError when called from another thread than the
         one that opened the GPU.
         """
-        if threading.get_ident() != self._thread:
-            raise BackendError("a session on the GPU must be used from the thread that opened it; open one per thread")
+        self.check_thread()
         with cuda_errors("the GPU failed"):
             self._context.push()
             try:
                 yield
             finally:
                 self._context.pop()
+
+    def check_thread(self) -> None:
+        """Raises BackendError in another thread than the one that opened the GPU."""
+        if threading.get_ident() != self._thread:
+            raise BackendError("a session on the GPU must be used from the thread that opened it; open one per thread")
 
     def allocate(self, size: int, advice: str) -> int:
         """Device address of ``size`` new bytes, all zero.
@@ -260,9 +267,10 @@ def _import_pycuda() -> Any:
     except ImportError as error:
         if "libcuda" in str(error):
             raise BackendError(
-                f"NVIDIA's driver is not installed ({one_line(error)}); install it, or use --backend onnxruntime"
+                f"NVIDIA's driver is not installed ({one_line(error)}); install it. Without it frames run on the CPU: "
+                "--backend onnxruntime"
             ) from error
         raise BackendError(
-            f"pycuda is not installed ({one_line(error)}); pip install pycuda (needs the CUDA toolkit), "
-            "or use --backend onnxruntime"
+            f"pycuda is not installed or does not load ({one_line(error)}); pip install pycuda (needs the CUDA "
+            "toolkit). Without it frames run on the CPU: --backend onnxruntime"
         ) from error

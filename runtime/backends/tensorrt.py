@@ -113,6 +113,7 @@ class TensorRTBackend:
     def close(self) -> None:
         if self._gpu is None:
             return
+        self._gpu.check_thread()
         self._gpu = None
         self.frame = np.empty((0, 0, 3), np.uint8)  # the memory of the other one is freed now
         self._undo.close()

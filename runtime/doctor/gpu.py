@@ -12,12 +12,14 @@ from typing import Any
 from runtime.doctor.finding import Finding, ask, read
 from runtime.doctor.jetson import Release, read_release
 from runtime.tensorrt_module import import_tensorrt, is_too_old
-from stm_skeletons.engines import Package
+from stm_skeletons.engines import Package, device_name
 from stm_skeletons.errors import BackendError, one_line
 
 _LIBRARY = "libcuda.so.1" if os.name != "nt" else "nvcuda.dll"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+_MULTIPROCESSORS = 16
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
 _QUERY = (
     "driver_version",
     "memory.total",
@@ -63,12 +65,13 @@ def find_gpu() -> GpuInfo:
     driver.cuDriverGetVersion(ctypes.byref(cuda))
     name = ctypes.create_string_buffer(100)
     driver.cuDeviceGetName(name, 100, device)
-    major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    major, minor, count, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
     driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
     driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSORS, device)
     driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
     return GpuInfo(
-        name.value.decode(errors="replace"),
+        device_name(name.value.decode(errors="replace"), count.value),
         f"sm{major.value}{minor.value}",
         f"{cuda.value // 1000}.{cuda.value % 1000 // 10}",
         memory.value,

@@ -8,7 +8,7 @@ import ctypes
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -343,20 +343,26 @@ def test_no_context_is_left_current(gpu, fp32_bundle: Bundle, frames):
 
 
 def test_another_thread_is_refused_with_a_word(gpu, fp32_bundle: Bundle, frames):
+    """Also when it closes, which the right thread can still do afterwards."""
     errors: list[str] = []
 
-    def step() -> None:
-        try:
-            session.step(frames[0])
-        except BackendError as error:
-            errors.append(str(error))
+    def in_another_thread(action: Callable[[], object]) -> None:
+        def attempt() -> None:
+            try:
+                action()
+            except BackendError as error:
+                errors.append(str(error))
 
-    with on_tensorrt(fp32_bundle) as session:
-        thread = threading.Thread(target=step)
+        thread = threading.Thread(target=attempt)
         thread.start()
         thread.join()
+
+    with on_tensorrt(fp32_bundle) as session:
+        in_another_thread(lambda: session.step(frames[0]))
+        in_another_thread(session.close)
         session.step(frames[0])
-    assert errors == ["a session on the GPU must be used from the thread that opened it; open one per thread"]
+    word = "a session on the GPU must be used from the thread that opened it; open one per thread"
+    assert errors == [word, word]
 
 
 def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):

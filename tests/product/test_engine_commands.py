@@ -127,7 +127,7 @@ def add_engines(bundle: Path, target: str, package: str, version: str) -> Path:
         "cuda_version": None,
         "target": target,
         "compute_capability": "sm87" if target == "native" else target,
-        "device": "Orin" if target == "native" else None,
+        "device": "Orin, 16 multiprocessors" if target == "native" else None,
         "precision": info.precision,
         "flags": [],
         "workspace_mb": None,
@@ -151,7 +151,7 @@ def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
     (damaged / "read_decoder.engine").write_bytes(b"cut")
     (bundle / "gate.json").write_text(json.dumps({"f1": 0.99876, "frames": 300, "video": "street.mp4"}))
     told = info()
-    assert "fp32 for Orin by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes are right" in told
+    assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes are right" in told
     assert "read_decoder.engine is not the engine that was built here" in told
     assert "F1 0.9988 against FP32 over 300 frames of street.mp4" in told
     (bundle / "gate.json").write_text("[]")
@@ -292,7 +292,7 @@ DAMAGES: dict[Callable[[Path], None], str] = {
     cut_off: "read_decoder.engine is not the engine that was built here (its SHA-256 differs)",
     foreign: "query_encoder.engine: IRuntime::deserializeCudaEngine: Error Code 1: Serialization",
     another_graphs: "query_encoder.engine has features_p2 not at all, bundle.json says features_p2 float32 ",
-    another_boards: "built on Xavier, but this GPU is Orin",
+    another_boards: "built on Xavier, but this GPU is Orin, 16 multiprocessors",
     another_bundles: "the engine of memory_encoder was built from another bundle's graph",
     lost: "memory_encoder.engine is missing",
     without_sidecar: "has no engines (engines.json is missing)",
@@ -332,7 +332,7 @@ def test_engines_that_are_damaged_are_refused_with_the_command_that_rebuilds_the
         ),
         (
             {"NULLGPU_DEVICE": "rtx3080"},
-            "built for sm87, but this GPU (NVIDIA GeForce RTX 3080) is sm86; build for it: ",
+            "built for sm87, but this GPU (NVIDIA GeForce RTX 3080, 68 multiprocessors) is sm86; build for it: ",
         ),
         ({"NULLGPU_DEVICE": "none"}, "no NVIDIA GPU answers: "),
         ({"SIMULATED_DRIVER": ""}, "NVIDIA's driver is not installed"),
