@@ -58,9 +58,7 @@ class TensorRTBackend:
                 undo.callback(_release, gpu, self._engines)
                 self._arena = plan_arena(self._info, self._engines.activation_bytes)
                 self._allocate(gpu)
-                self._warm_up()
-                if cuda_graphs:
-                    self._record(gpu)
+                self._warm_up(gpu, cuda_graphs)
             self._undo = undo.pop_all()
 
     def detect(self, valid: tuple[bool, ...]) -> None:
@@ -136,23 +134,24 @@ class TensorRTBackend:
         self._compute, self._copy = gpu.stream(), gpu.stream()
         self._uploaded, self._detected = gpu.event(), gpu.event()
 
-    def _warm_up(self) -> None:
-        """Run everything once, as TensorRT sets itself up in its first run, and forget what that wrote."""
-        for work in self._all_work():
+    def _warm_up(self, gpu: Gpu, recording: bool) -> None:
+        """Run everything once, as TensorRT sets itself up in first runs, record it, and forget what it wrote."""
+        for work in (_DETECT, *range(self._info.slots)):
+            # Right before it is recorded: what TensorRT puts off after a change of address is done by then.
             self._enqueue(work)
+            recording = recording and self._record(gpu, work)
         self._compute.clear(self._address, self._arena.activations.start)
         self._compute.synchronize()
 
-    def _record(self, gpu: Gpu) -> None:
+    def _record(self, gpu: Gpu, work: int) -> bool:
+        """Whether that was possible; if not, nothing is recorded from now on."""
         try:
-            for work in self._all_work():
-                self._graphs[work] = gpu.capture(self._compute, lambda work=work: self._enqueue(work))
+            self._graphs[work] = gpu.capture(self._compute, lambda: self._enqueue(work))
         except BackendError as error:
             self._graphs.clear()
             _log.warning("no CUDA graphs, the work is queued call by call: %s", error)
-
-    def _all_work(self) -> list[int]:
-        return [_DETECT, *range(self._info.slots)]
+            return False
+        return True
 
     def _queue(self, work: int) -> None:
         if work in self._graphs:
