@@ -14,6 +14,7 @@ from training.model.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+pytest.register_assert_rewrite("backend_contract")
 
 
 @pytest.fixture(scope="session")

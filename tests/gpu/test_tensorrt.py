@@ -5,11 +5,13 @@ for it, "random" runs it in any order that streams and events allow; "eager" at 
 """
 
 import ctypes
+import importlib
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -319,7 +321,7 @@ def current_context() -> int | None:
 
 
 def test_a_context_of_somebody_else_stays_current(gpu, fp32_bundle: Bundle, frames):
-    import pycuda.driver as cuda
+    cuda: Any = importlib.import_module("pycuda.driver")
 
     cuda.init()
     theirs = cuda.Device(0).make_context()
@@ -386,7 +388,7 @@ def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
 def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(
     gpu, fp32_bundle: Bundle, short_of: str, message: str
 ):
-    import pycuda.driver as cuda
+    cuda: Any = importlib.import_module("pycuda.driver")
 
     gpu.fill(False)  # skips on a real GPU; and what is allocated here is better never touched
     with on_tensorrt(fp32_bundle):

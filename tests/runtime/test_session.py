@@ -73,17 +73,19 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     backend = session._backend
     assert backend is not None
     calls: list[tuple] = []
-    detect, memorise = backend.detect, backend.memorise
+    detect, memorise, results = backend.detect, backend.memorise, backend.results
     backend.detect = lambda valid: (calls.append(("read", valid)), detect(valid))[1]  # type: ignore[method-assign]
     backend.memorise = lambda slot: (calls.append(("write", slot)), memorise(slot))[1]  # type: ignore[method-assign]
+    backend.results = lambda: (calls.append(("wait",)), results())[1]  # type: ignore[method-assign]
     try:
         for number in range(length):
             session.step(picture(seed + number))
     finally:
-        del backend.detect, backend.memorise
+        del backend.detect, backend.memorise, backend.results
     expected = []
     for number in range(length):
-        expected += [("read", readable_slots(number, 4, 3)), ("write", write_slot(number, 4, 3))]
+        # Waiting comes last: a GPU memorises while the host goes on.
+        expected += [("read", readable_slots(number, 4, 3)), ("write", write_slot(number, 4, 3)), ("wait",)]
     assert calls == expected
 
 

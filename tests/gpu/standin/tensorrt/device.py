@@ -17,7 +17,7 @@ failures: list[str] = []
 
 driver = ctypes.CDLL("libcuda.so.1")
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_SCRIBBLE = 0xA5
+_SCRIBBLE = 0xFF
 
 
 @dataclass
