@@ -9,7 +9,6 @@ simulated, NULLGPU_DEVICE the board (orin).
 import ctypes
 import gc
 import importlib
-import importlib.util
 import os
 import re
 import shutil
@@ -17,9 +16,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
+from gpu_build import build_or_skip
 
 from export.engine import build_engines
 from stm_skeletons.bundle import Bundle
@@ -140,28 +140,12 @@ def _has_real_gpu() -> bool:
     return subprocess.run([sys.executable, "-c", _REAL], capture_output=True, check=False).returncode == 0
 
 
-def _build() -> Any:
-    spec = importlib.util.spec_from_file_location("gpu_build", HERE / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    try:
-        return module.build()
-    except module.BuildError as error:
-        reason = f"no GPU, and no simulation of one: {error}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def device() -> Gpu:
     """The GPU of this test run; ``pycuda.driver`` and ``tensorrt`` can be imported from here on."""
     if _has_real_gpu():
         return Gpu(None, [])
-    built = _build()
+    built = build_or_skip()
     os.environ.setdefault("NULLGPU_DEVICE", "orin")
     gpu = Gpu(built.library, [] if built.pycuda is None else [str(built.pycuda)])
     sys.path += gpu.python_path
@@ -171,6 +155,9 @@ def device() -> Gpu:
         del sys.modules[name]
     importlib.import_module("pycuda.driver")
     importlib.import_module("tensorrt")
+    # What is there stays: ``live`` collects garbage very often, and need not go through all of PyTorch each time.
+    gc.collect()
+    gc.freeze()
     return gpu
 
 

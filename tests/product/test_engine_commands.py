@@ -4,7 +4,6 @@ Each command is a process of its own. What needs a GPU has the simulated driver 
 machines with a real one too: that cannot be taken away or made small.
 """
 
-import importlib.util
 import json
 import os
 import shlex
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from gpu_build import build_or_skip
 
 from runtime.backends.engines import find_engines
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
@@ -180,18 +180,7 @@ def test_where_only_tensorrt_rtx_is_installed_its_engines_are_taken(bundle: Path
 @pytest.fixture(scope="session")
 def simulated() -> Stm:
     """``stm`` on a simulated Jetson Orin with a stand-in for TensorRT 10.3.0, unless the keywords say otherwise."""
-    spec = importlib.util.spec_from_file_location("gpu_build", GPU_TESTS / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    try:
-        built = module.build()
-    except module.BuildError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    built = build_or_skip()
     folders = [str(GPU_TESTS / "standin"), *([] if built.pycuda is None else [str(built.pycuda)])]
     defaults = {
         "SIMULATED_DRIVER": str(built.library),

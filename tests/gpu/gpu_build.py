@@ -1,12 +1,13 @@
 """Builds what the GPU tests run on without a GPU: the simulated CUDA driver, and pycuda linked against it.
 
-    python tests/gpu/build.py
+    python tests/gpu/gpu_build.py
 
 prints where they are. Both are kept in a cache folder outside the checkout and built once: the driver in seconds, again
 when its sources change; pycuda, unless it is installed already, in two to four minutes. Needs gcc, g++, make; CUDA's
 headers are taken from $CUDA_HOME or /usr/local/cuda, else from NVIDIA's wheels on PyPI. Nothing of CUDA is run.
 """
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -46,8 +47,12 @@ class Built:
     """Folder to append to sys.path; None when pycuda is installed."""
 
 
+@functools.cache
 def build() -> Built:
-    """Build the driver and pycuda, or take them from the cache. Raises BuildError."""
+    """Build the driver and pycuda, or take them from the cache. Raises BuildError.
+
+    Once in a process: its own pycuda is no installed one when somebody has made it importable.
+    """
     cache = _cache()
     try:
         cuda = _cuda(cache)
@@ -55,6 +60,19 @@ def build() -> Built:
         return Built(library, None if pycuda_is_installed() else _pycuda(cache, cuda, library.parent))
     except (SinkError, OSError, subprocess.CalledProcessError) as error:  # the last: Python without its venv
         raise BuildError(f"cannot build in {cache}: {one_line(error)}") from error
+
+
+def build_or_skip() -> Built:
+    """The same for fixtures: what cannot be built skips the tests with the reason, and fails them in CI."""
+    import pytest
+
+    try:
+        return build()
+    except BuildError as error:
+        reason = f"no simulation of a GPU: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 def pycuda_is_installed() -> bool:
