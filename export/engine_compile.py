@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.engine_log import failed_node, in_one_line, layer_table, planned_activations
-from runtime.tensorrt_module import describe_tensor, import_tensorrt
+from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt
 from stm_skeletons.bundle import GraphSpec
 from stm_skeletons.engines import Package
 from stm_skeletons.errors import ExportError
@@ -309,8 +309,7 @@ def _inspect(settings: Settings, plan: bytes, log: Any) -> tuple[int | None, lis
         error = log.last_error()
         raise ExportError(f"TensorRT cannot load the engine that it built: {error}{_advice(settings, error)}")
     text = engine.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.ONELINE)
-    size = getattr(engine, "device_memory_size_v2", None)
-    size = getattr(engine, "device_memory_size", None) if size is None else size
+    size = activation_bytes(engine)
     return engine.num_layers, layer_table([text]), size
 
 

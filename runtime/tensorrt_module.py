@@ -58,6 +58,12 @@ def describe_tensor(name: str, dtype: "trt.DataType", shape: Any) -> str:
     return str(TensorSpec.model_validate({"name": name, "dtype": _TYPES[kind], "shape": sizes}))
 
 
+def activation_bytes(engine: "trt.ICudaEngine") -> int | None:
+    """Device memory that an engine needs for its intermediate tensors; None where TensorRT does not say."""
+    newer = getattr(engine, "device_memory_size_v2", None)
+    return newer if newer is not None else getattr(engine, "device_memory_size", None)
+
+
 def make_logger(package: Package):
     """A logger which keeps TensorRT's errors. ``last_error()`` is the latest, on one line. Raises BackendError."""
     tensorrt = import_tensorrt(package)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.cuda import Gpu
-from runtime.tensorrt_module import describe_tensor, import_tensorrt, is_installed, make_logger
+from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt, is_installed, make_logger
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
 from stm_skeletons.engines import (
     AHEAD,
@@ -59,8 +59,8 @@ def check_machine(
 
     Raises EngineError with the command that builds them again.
     """
-    info, root = engines.info, engines.folder.parent
-    advice = f"build them again here: {rebuild_command(bundle, info.target, root)}"
+    info = engines.info
+    advice = f"build them again here: {_command(bundle, engines)}"
     if info.tensorrt_version != tensorrt_version:
         raise EngineError(
             f"{engines.folder}: built by {info.package} {info.tensorrt_version}, but {tensorrt_version} is installed; "
@@ -70,7 +70,7 @@ def check_machine(
         target = target_for(compute_capability, lambda package: package == info.package)
         raise EngineError(
             f"{engines.folder}: built for {info.compute_capability}, but this GPU ({gpu_name}) is "
-            f"{compute_capability}; build for it: {rebuild_command(bundle, target, root)}"
+            f"{compute_capability}; build for it: {rebuild_command(bundle, target, engines.folder.parent)}"
         )
     if info.device is not None and info.device != gpu_name:
         raise EngineError(f"{engines.folder}: built on {info.device}, but this GPU is {gpu_name}; {advice}")
@@ -104,7 +104,7 @@ class LoadedEngines:
             for name in GRAPH_NAMES:
                 self._contexts[name] = self._context(module, name)
             undo.pop_all()
-        self._sizes = {name: _activation_bytes(engine) for name, engine in self._engines.items()}
+        self._sizes = {name: activation_bytes(engine) or 0 for name, engine in self._engines.items()}
         self.activation_bytes = max(self._sizes.values())
 
     def bind(self, addresses: dict[str, int], activations: int) -> None:
@@ -228,8 +228,3 @@ def _describe_tensors(engine: "trt.ICudaEngine") -> dict[str, str]:
 
 def _tensor_names(engine: "trt.ICudaEngine") -> list[str]:
     return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-
-
-def _activation_bytes(engine: "trt.ICudaEngine") -> int:
-    newer = getattr(engine, "device_memory_size_v2", None)
-    return newer if newer is not None else getattr(engine, "device_memory_size", 0)
