@@ -15,10 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from engine_files import add_engines
 from gpu_build import build_or_skip
 
 from runtime.backends.engines import find_engines
-from stm_skeletons.bundle import GRAPH_NAMES, Bundle
+from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import open_engines
 from stm_skeletons.errors import EngineError
 from stm_skeletons.files import sha256
@@ -101,43 +102,6 @@ def test_a_read_only_folder_of_engines_is_told_how_to_write_elsewhere(bundle: Pa
     assert contents(bundle) == before
 
 
-def add_engines(bundle: Path, target: str, package: str, version: str) -> Path:
-    """Engines that are whole by their sidecar; their bytes are nothing that TensorRT would take."""
-    folder = bundle / "engines" / target
-    folder.mkdir(parents=True)
-    info = Bundle.open(bundle).info
-    engines = {}
-    for name in GRAPH_NAMES:
-        file = folder / f"{name}.engine"
-        file.write_bytes(name.encode() * 100_000)
-        engines[name] = {
-            "file": file.name,
-            "sha256": sha256(file),
-            "graph_sha256": info.graphs[name].sha256,
-            "bytes": file.stat().st_size,
-            "activation_bytes": None,
-            "layers_before": 1,
-            "layers_after": None,
-            "seconds": 1.0,
-        }
-    sidecar = {
-        "format": 1,
-        "package": package,
-        "tensorrt_version": version,
-        "cuda_version": None,
-        "target": target,
-        "compute_capability": "sm87" if target == "native" else target,
-        "device": "Orin, 16 multiprocessors" if target == "native" else None,
-        "precision": info.precision,
-        "flags": [],
-        "workspace_mb": None,
-        "created_by": "a test",
-        "engines": engines,
-    }
-    (folder / "engines.json").write_text(json.dumps(sidecar))
-    return folder
-
-
 def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
     def info() -> str:
         result = stm("info", bundle, COLUMNS="400")
@@ -146,8 +110,8 @@ def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
 
     assert "engines native" not in info()
     assert "against FP32" not in info()
-    add_engines(bundle, "native", "tensorrt", "10.3.0")
-    damaged = add_engines(bundle, "sm89", "tensorrt_rtx", "1.7.1.116")
+    add_engines(Bundle.open(bundle), "native", "tensorrt", "10.3.0", "Orin, 16 multiprocessors")
+    damaged = add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
     (bundle / "gate.json").write_text(json.dumps({"f1": 0.99876, "frames": 300, "video": "street.mp4"}))
     told = info()
@@ -169,9 +133,9 @@ def test_where_only_tensorrt_rtx_is_installed_its_engines_are_taken(bundle: Path
         find_engines(opened, "sm89")
     with pytest.raises(EngineError, match=r" --target native$"):
         find_engines(opened, "sm87")
-    add_engines(bundle, "native", "tensorrt", "10.3.0")
+    add_engines(Bundle.open(bundle), "native", "tensorrt", "10.3.0", "Orin, 16 multiprocessors")
     assert find_engines(opened, "sm89").info.target == "native", "there are no others"
-    add_engines(bundle, "sm89", "tensorrt_rtx", "1.7.1.116")
+    add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     assert find_engines(opened, "sm89").info.target == "sm89"
     monkeypatch.setitem(sys.modules, "tensorrt", both)
     assert find_engines(opened, "sm89").info.target == "native"

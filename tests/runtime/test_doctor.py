@@ -4,14 +4,13 @@ The files of a Jetson Orin Nano are as its owners posted them in public reposito
 15W, 25W, MAXN_SUPER and 7W; "NV Power Mode: 25W"; R36 REVISION 4.3 and R35 REVISION 4.1 with their GCID and date).
 """
 
-import hashlib
-import json
 import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from engine_files import add_engines
 
 from runtime.doctor import Finding, examine
 from runtime.doctor.engines import judge_engines
@@ -26,7 +25,7 @@ from runtime.doctor.jetson import (
     parse_power_query,
     parse_release,
 )
-from stm_skeletons.bundle import GRAPH_NAMES, Bundle
+from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BundleError
 
 R36 = (
@@ -273,42 +272,6 @@ def bundle(edge_bundle: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(shutil.copytree(edge_bundle, tmp_path / "bundle"))
 
 
-def add_engines(bundle: Bundle, target: str, package: str, number: str, capability: str) -> Path:
-    """A folder of engines that is whole; their bytes are nothing TensorRT would take."""
-    folder = bundle.folder / "engines" / target
-    folder.mkdir(parents=True)
-    engines = {}
-    for name in GRAPH_NAMES:
-        content = f"engine of {name}".encode()
-        (folder / f"{name}.engine").write_bytes(content)
-        engines[name] = {
-            "file": f"{name}.engine",
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "graph_sha256": bundle.info.graphs[name].sha256,
-            "bytes": len(content),
-            "activation_bytes": None,
-            "layers_before": 1,
-            "layers_after": None,
-            "seconds": 0.1,
-        }
-    sidecar = {
-        "format": 1,
-        "package": package,
-        "tensorrt_version": number,
-        "cuda_version": None,
-        "target": target,
-        "compute_capability": capability,
-        "device": None,
-        "precision": bundle.info.precision,
-        "flags": [],
-        "workspace_mb": None,
-        "created_by": "a test",
-        "engines": engines,
-    }
-    (folder / "engines.json").write_text(json.dumps(sidecar))
-    return folder
-
-
 @pytest.mark.parametrize(
     ("gpu", "installed", "words"),
     [
@@ -326,7 +289,7 @@ def test_a_bundle_without_engines_is_told_the_command_that_builds_them(bundle: B
 
 
 def test_engines_of_this_machine_are_fine(bundle: Bundle):
-    add_engines(bundle, "native", "tensorrt", "10.3.0", "sm87")
+    add_engines(bundle, "native", "tensorrt", "10.3.0")
     (finding,) = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})
     assert finding.fine, finding.text
     assert finding.subject == "engines native"
@@ -342,7 +305,7 @@ def test_engines_of_this_machine_are_fine(bundle: Bundle):
     ],
 )
 def test_engines_that_do_not_run_here_say_why(bundle: Bundle, gpu, installed, words: str):
-    add_engines(bundle, "native", "tensorrt", "10.3.0", "sm87")
+    add_engines(bundle, "native", "tensorrt", "10.3.0")
     (finding,) = judge_engines(bundle, gpu, installed)
     assert not finding.fine
     assert not finding.needed
@@ -352,14 +315,14 @@ def test_engines_that_do_not_run_here_say_why(bundle: Bundle, gpu, installed, wo
 def test_engines_outside_the_bundle_are_looked_at_where_they_are(bundle: Bundle, tmp_path: Path):
     (before,) = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"}, tmp_path / "engines")
     assert before.text.endswith(f"--target native --engines {tmp_path / 'engines'}")
-    shutil.move(add_engines(bundle, "native", "tensorrt", "10.3.0", "sm87"), tmp_path / "engines" / "native")
+    shutil.move(add_engines(bundle, "native", "tensorrt", "10.3.0"), tmp_path / "engines" / "native")
     (after,) = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"}, tmp_path / "engines")
     assert after.fine, after.text
 
 
 def test_each_target_is_judged_by_itself_and_damage_is_found(bundle: Bundle):
-    add_engines(bundle, "native", "tensorrt", "10.3.0", "sm87")
-    damaged = add_engines(bundle, "sm89", "tensorrt_rtx", "1.7.1.116", "sm89")
+    add_engines(bundle, "native", "tensorrt", "10.3.0")
+    damaged = add_engines(bundle, "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
     native, ahead = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})
     assert native.fine
