@@ -177,6 +177,12 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Score from which a keypoint counts; the best on these data without.")
     ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(help="report.json of other data: each network's best score there counts here.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also each network without memory, and a control without learning.")
+    ] = False,
     split: Annotated[str, typer.Option(help="val or train.")] = "val",
     size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
     slots: Annotated[int, typer.Option(min=2, help="Frames in memory, of weights; bundles have their own.")] = 6,
@@ -190,7 +196,7 @@ def evaluate(
 
     folders = _data_folders(data)
     pixels = None if size is None else _parse_size(size)
-    conditions = Conditions(split, start.value, frames, sequences, occluded, threshold)
+    conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, controls)
     with ExitStack() as stack:
 
         def candidate(model: str) -> "Candidate":

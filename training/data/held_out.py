@@ -36,7 +36,6 @@ def held_out_sequences(
     """
     sources = _pieces(data, frames) or data.pictures
     wanted = len(sources) if count is None else min(count, len(sources))
-    options = SequenceOptions(kind="synthetic", frames=frames)
     for i in np.linspace(0, len(sources) - 1, wanted).round().astype(int).tolist():
         random = np.random.default_rng([_SEED, i])
         try:
@@ -44,6 +43,7 @@ def held_out_sequences(
             if isinstance(source, Video):
                 sequence = video_sequence(source, data, size)
             else:
+                options = SequenceOptions(kind="synthetic", frames=frames)
                 sequence = synthetic_sequence(source, data, size, options, random)
         except DataError as error:
             log.warning("left out: %s", error)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import select_channels
-from training.data.degrade import blur, occlude, recolour
+from training.data.degrade import blur, occlude, recolour, soften
 from training.data.labels import DataSet
 from training.data.memory_maps import Mistakes, memory_maps, nobody
 from training.data.sequence import Sequence, SequenceFrame
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_BLUR = 15.0
 """Network pixels of motion blur, at 256 pixels of height."""
+SOFTEST = 3.0
+"""Network pixels: standard deviation of the blur of a camera out of focus, at 256 pixels of height."""
+MOST_OCCLUDERS = 3
 _TRIES = 20
 
 
@@ -52,9 +55,11 @@ class Augmentation(BaseModel):
     memory: Mistakes = Mistakes()
     """The paper's: mistakes in the maps of the frames that are given."""
     occluders: float = Field(default=0.0, ge=0, le=1)
-    """Share of sequences through which an occluder moves, over the frames that are predicted."""
+    """Probability of each of MOST_OCCLUDERS occluders that may move through a sequence, over the predicted frames."""
     motion_blur: float = Field(default=0.0, ge=0, le=1)
     """Share of predicted frames that are blurred along a line of up to LONGEST_BLUR."""
+    defocus: float = Field(default=0.0, ge=0, le=1)
+    """Share of predicted frames that are out of focus, up to SOFTEST."""
     photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of brightness, contrast and saturation."""
     cold_start: float = Field(default=0.0, ge=0, le=1)
@@ -145,13 +150,16 @@ class Samples(Dataset):
         augmentation, first = self._options.augmentation, self._first_predicted()
         if augmentation.photometric:
             sequence = recolour(sequence, augmentation.photometric, random)
-        if random.random() < augmentation.occluders:
-            sequence = occlude(sequence, first, random)
+        for _ in range(MOST_OCCLUDERS):
+            if random.random() < augmentation.occluders:
+                sequence = occlude(sequence, int(random.integers(first, len(sequence.frames))), random)
         frames = list(sequence.frames)
         for n in range(first, len(frames)):
             if random.random() < augmentation.motion_blur:
                 length = random.uniform(3, LONGEST_BLUR) * self._size[1] / 256
                 frames[n] = blur(frames[n], length, random.uniform(0, np.pi))
+            if random.random() < augmentation.defocus:
+                frames[n] = soften(frames[n], random.uniform(1, SOFTEST) * self._size[1] / 256)
         return dataclasses.replace(sequence, frames=tuple(frames))
 
     def _tensors(self, sequence: Sequence, random: np.random.Generator) -> Sample:

@@ -24,6 +24,8 @@ class SequenceFrame:
     """[h, w] share of each cell that people cover; None where the data set has no segmentation."""
     ignored: NDArray[np.bool_]
     """[h, w]: cells of which nothing is known."""
+    tracks: NDArray[np.int64] | None = None
+    """[P]: which person of the video each is, -1 where the data do not tell; None in all but whole videos."""
 
 
 @dataclass(frozen=True)

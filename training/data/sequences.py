@@ -4,7 +4,7 @@ Synthetic: one picture, letterboxed, then moved again and again by small random 
 Real: an ordered subset of a video's labelled frames, letterboxed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -97,8 +97,8 @@ def real_sequence(
 
 
 def video_sequence(video: Video, data: DataSet, size: tuple[int, int]) -> Sequence:
-    """All labelled frames of a video, for evaluation; errors as synthetic_sequence."""
-    frames = tuple(_finish(_letterboxed(picture, size)) for picture in video.pictures)
+    """All labelled frames of a video, with tracks, for evaluation; errors as synthetic_sequence."""
+    frames = tuple(replace(_finish(_letterboxed(picture, size)), tracks=picture.tracks) for picture in video.pictures)
     return Sequence(video.name, frames, data.sourced)
 
 

@@ -4,7 +4,7 @@ Everything is counted and kept, so that evaluations can be merged and figures at
 """
 
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +26,18 @@ from training.evaluation.keypoints import (
     Score,
     best_score,
     count_keypoints,
+    ratio,
     stack,
     sweep_scores,
     zeros,
 )
+from training.evaluation.pairs import count_pairs
 from training.evaluation.pixels import channel_groups, count_pixels, pixel_ratios, pixel_score
+from training.evaluation.steadiness import Steadiness, SteadinessTally
 from training.model.parts import find_peaks
 
 Start = Literal["seed", "cold"]
+Part = TypeVar("Part")
 
 PEAKS = 30
 """Most predictions of a joint in a frame."""
@@ -100,6 +104,11 @@ class Evaluation(_Strict):
     """[S, 3, C] for each sequence: cells that are 1 in both prediction and truth, in the prediction, in the truth."""
     keypoints: KeypointEvaluation | None
     """None for networks without keypoint maps."""
+    pairs: Counts | None
+    """[S, 2] for each sequence: right pairs of joints compared with wrong ones (see count_pairs), and those that score
+    higher; None for networks without edge maps."""
+    steadiness: Steadiness | None
+    """None for networks without keypoint maps, and where the sequences are not every frame of a video."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Evaluation":
@@ -110,6 +119,10 @@ class Evaluation(_Strict):
                 raise ValueError("keypoint counts do not fit the thresholds")
             if length is not None and len(counts.labels) != length:
                 raise ValueError("keypoint counts do not fit the joints and sequences")
+        if self.pairs is not None and self.pairs.shape != (len(self.sequences), 2):
+            raise ValueError("pairs do not fit the sequences")
+        if self.steadiness and self.steadiness.parts.shape != (len(self.sequences), len(self.thresholds)):
+            raise ValueError("steadiness was not counted for the sequences and thresholds")
         return self
 
     @property
@@ -138,11 +151,11 @@ class Evaluation(_Strict):
 
     def at(self, threshold: float, matching: Matching) -> Score:
         """The overall keypoint score at a threshold chosen elsewhere. Raises DataError when it was not counted."""
-        return self.scores(matching)[self._index(threshold)]
+        return self.scores(matching)[self.threshold_index(threshold)]
 
     def joint_scores(self, threshold: float, matching: Matching) -> dict[str, Score]:
         """Keypoint scores of every joint that the data label. Raises DataError as ``at``."""
-        i, by_joint = self._index(threshold), self._keypoints.by_joint
+        i, by_joint = self.threshold_index(threshold), self._keypoints.by_joint
         return {
             joint: sweep_scores(by_joint[self.skeleton.joints.index(joint)], self.thresholds, matching)[i]
             for joint in self.sourced
@@ -156,13 +169,13 @@ class Evaluation(_Strict):
     def hidden_recall(self, threshold: float, matching: Matching) -> float:
         """Share of the labels covered by an occluder that were found; NaN without any. Raises DataError as ``at``."""
         counts = self._keypoints.by_sequence.total()
-        hits = counts.hidden_hits[self._index(threshold), MATCHINGS.index(matching)]
+        hits = counts.hidden_hits[self.threshold_index(threshold), MATCHINGS.index(matching)]
         return float(hits / counts.hidden) if counts.hidden else float("nan")
 
     def hits_over_time(self, threshold: float, matching: Matching) -> list[tuple[int, int, int]]:
         """(number of the frame, labels, hits) wherever there are labels (Figure 7). Raises DataError as ``at``."""
         counts = self._keypoints.by_frame
-        hits = counts.hits[:, self._index(threshold), MATCHINGS.index(matching)]
+        hits = counts.hits[:, self.threshold_index(threshold), MATCHINGS.index(matching)]
         pairs = zip(counts.labels.tolist(), hits.tolist(), strict=True)
         return [(number, labels, hit) for number, (labels, hit) in enumerate(pairs) if labels]
 
@@ -171,8 +184,25 @@ class Evaluation(_Strict):
 
         None with fewer than two sequences. Raises DataError as ``at``.
         """
-        i, counts = self._index(threshold), self._keypoints.by_sequence
+        i, counts = self.threshold_index(threshold), self._keypoints.by_sequence
         return _percentiles(counts.resampled(self._resamples()).ratios(matching)[2][:, i], len(self.sequences))
+
+    def right_pairs(self) -> tuple[int, float, tuple[float, float] | None]:
+        """Pairs of joints that were compared, the share of them whose right one scores higher (NaN without any), and
+        its 95 % as ``interval``. Raises DataError without edge maps."""
+        if self.pairs is None:
+            raise DataError("a network without edge maps compares no pairs; ask for its other figures")
+        pairs, right = self.pairs.sum(axis=0).tolist()
+        resampled = self._resamples() @ self.pairs
+        shares = ratio(resampled[:, 1], resampled[:, 0])
+        return pairs, float(ratio(right, pairs)), _percentiles(shares, len(self.sequences))
+
+    def threshold_index(self, threshold: float) -> int:
+        """Place of a threshold in ``thresholds``. Raises DataError when it was not counted."""
+        found = np.flatnonzero(np.isclose(self.thresholds, threshold, rtol=0, atol=1e-9))
+        if not len(found):
+            raise DataError(f"nothing was counted at threshold {threshold}; evaluate again with that threshold")
+        return int(found[0])
 
     def pixel_scores(self) -> dict[str, Score]:
         """Pixel scores of "overall", "mask", "keypoints" and "edges" as far as the network has them, or "skeleton"."""
@@ -201,7 +231,9 @@ class Evaluation(_Strict):
                 "sourced": tuple(joint for joint in self.skeleton.joints if joint in joints),
                 "sequences": self.sequences + other.sequences,
                 "pixels": np.concatenate([self.pixels, other.pixels]),
-                "keypoints": _merged(self.keypoints, other.keypoints),
+                "keypoints": _both(self.keypoints, other.keypoints, _merged),
+                "pairs": _both(self.pairs, other.pairs, lambda ours, theirs: np.concatenate([ours, theirs])),
+                "steadiness": _both(self.steadiness, other.steadiness, Steadiness.merged),
             }
         )
 
@@ -214,12 +246,6 @@ class Evaluation(_Strict):
     @property
     def _groups(self) -> dict[str, list[int]]:
         return channel_groups(self.skeleton, self.channels)
-
-    def _index(self, threshold: float) -> int:
-        found = np.flatnonzero(np.isclose(self.thresholds, threshold, rtol=0, atol=1e-9))
-        if not len(found):
-            raise DataError(f"nothing was counted at threshold {threshold}; evaluate again with that threshold")
-        return int(found[0])
 
     def _resamples(self) -> NDArray[np.int64]:
         """[RESAMPLES, S]: how often each sequence is drawn."""
@@ -235,6 +261,7 @@ def evaluate(
     start: Start,
     threshold: float | None = None,
     progress: Callable[[], object] | None = None,
+    every_frame: bool = False,
 ) -> Evaluation:
     """Run a network over sequences and count.
 
@@ -248,6 +275,7 @@ def evaluate(
             "cold": every sequence starts with an empty memory and all its frames count.
         threshold: to be counted too, in (0, 1], besides those of the sweep.
         progress: called after every frame.
+        every_frame: the sequences are every frame of videos, so that flicker and who walks in can be counted.
 
     Raises:
         DataError: no frame to count, frames of different sizes, or not of the network's; a threshold outside (0, 1].
@@ -256,7 +284,7 @@ def evaluate(
     if threshold is not None and not 0 < threshold <= 1:
         raise DataError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
     thresholds = THRESHOLDS if threshold is None else (*THRESHOLDS, threshold)
-    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))))
+    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))), every_frame)
     for sequence in sequences:
         seeded = _begin(tracker, sequence, start)
         tally.begin(sequence)
@@ -286,14 +314,19 @@ def _begin(tracker: Tracker, sequence: Sequence, start: Start) -> bool:
 class _Tally:
     """Adds up, frame by frame and sequence by sequence."""
 
-    def __init__(self, skeleton: Skeleton, channels: tuple[str, ...], thresholds: tuple[float, ...]) -> None:
+    def __init__(
+        self, skeleton: Skeleton, channels: tuple[str, ...], thresholds: tuple[float, ...], every_frame: bool
+    ) -> None:
         self._skeleton, self._channels, self._thresholds = skeleton, channels, thresholds
         self._joint_channels = [channels.index(joint) for joint in skeleton.joints if joint in channels]
+        self._edge_channels = [channels.index(edge) for edge in skeleton.edge_names if edge in channels]
         self._overall = _overall(skeleton)
+        self._steadiness = SteadinessTally(thresholds, self._overall) if every_frame and self._joint_channels else None
         self._size: tuple[int, int] | None = None
         self._sourced = np.zeros(len(skeleton.joints), bool)
         self._sequences: list[EvaluatedSequence] = []
         self._pixels: list[NDArray[np.int64]] = []
+        self._pairs: list[NDArray[np.int64]] = []
         self._by_joint = zeros(len(thresholds), len(skeleton.joints))
         self._by_sequence: list[KeypointCounts] = []
         self._by_frame: list[KeypointCounts] = []
@@ -302,7 +335,10 @@ class _Tally:
         self._sequence = sequence
         self._sourced = self._sourced | sequence.sourced
         self._pixels.append(np.zeros((3, len(self._channels)), np.int64))
+        self._pairs.append(np.zeros(2, np.int64))
         self._by_sequence.append(zeros(len(self._thresholds)))
+        if self._steadiness is not None:
+            self._steadiness.begin(sequence)
         for frame in sequence.frames:
             size = (frame.image.shape[1], frame.image.shape[0])
             self._size = self._size or size
@@ -319,6 +355,8 @@ class _Tally:
         if not np.isfinite(maps).all():
             raise WeightsError(f"the network's maps are no numbers at frame {number} of sequence {self._sequence.name}")
         self._pixels[-1] += count_pixels(maps, targets, weights)
+        if self._edge_channels:
+            self._pairs[-1] += count_pairs(maps[self._edge_channels], frame, self._skeleton)
         if self._joint_channels:
             self._count_keypoints(number, frame, maps[self._joint_channels], weights[self._joint_channels])
 
@@ -337,6 +375,8 @@ class _Tally:
         while len(self._by_frame) <= number:
             self._by_frame.append(zeros(len(self._thresholds)))
         self._by_frame[number] += overall
+        if self._steadiness is not None:
+            self._steadiness.count(number, frame, peaks)
 
     def _count_joint(
         self, frame: SequenceFrame, joint: int, peaks: NDArray[np.float32], known: NDArray[np.bool_]
@@ -350,6 +390,8 @@ class _Tally:
 
     def end(self, sequence: EvaluatedSequence) -> None:
         self._sequences.append(sequence)
+        if self._steadiness is not None:
+            self._steadiness.end()
 
     def evaluation(self, start: Start) -> Evaluation:
         if self._size is None or not any(sequence.frames for sequence in self._sequences):
@@ -369,6 +411,8 @@ class _Tally:
             sequences=tuple(self._sequences),
             pixels=np.stack(self._pixels),
             keypoints=keypoints,
+            pairs=np.stack(self._pairs) if self._edge_channels else None,
+            steadiness=None if self._steadiness is None else self._steadiness.result(),
         )
 
 
@@ -387,9 +431,11 @@ def _lengths(
     return [(keypoints.by_joint, joints), (keypoints.by_sequence, sequences), (keypoints.by_frame, None)]
 
 
-def _merged(ours: KeypointEvaluation | None, theirs: KeypointEvaluation | None) -> KeypointEvaluation | None:
-    if ours is None or theirs is None:
-        return None
+def _both(ours: Part | None, theirs: Part | None, join: Callable[[Part, Part], Part]) -> Part | None:
+    return None if ours is None or theirs is None else join(ours, theirs)
+
+
+def _merged(ours: KeypointEvaluation, theirs: KeypointEvaluation) -> KeypointEvaluation:
     frames = max(len(ours.by_frame.labels), len(theirs.by_frame.labels))
     return KeypointEvaluation(
         by_joint=ours.by_joint + theirs.by_joint,

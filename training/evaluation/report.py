@@ -4,7 +4,8 @@ import csv
 import json
 import math
 import textwrap
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from stm_skeletons.files import whole_file
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
 from training.evaluation.pixels import LEVEL
+from training.evaluation.steadiness import (
+    FOUND_JOINTS,
+    WALKS_IN_AFTER,
+    compare_walk_ins,
+    flicker_at_recall,
+    median_delay,
+)
 
 MATCHING_NAMES: dict[Matching, str] = {"closest": "closest (paper)", "one_to_one": "one to one"}
 START_TEXTS = {
@@ -49,11 +57,18 @@ class Report:
     """The labels were written by a teacher network, not by people."""
     threshold: float | None = None
     """Chosen elsewhere; None: the best on these data, for each evaluation and matching."""
+    thresholds: Mapping[str, Mapping[Matching, float]] | None = None
+    """In place of ``threshold``, chosen elsewhere for each name and matching."""
+    thresholds_from: str | None = None
+    """Where ``thresholds`` were read, for the reader."""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    """By name, the name of the same network without memory, which flicker and walk-ins are compared with."""
 
     def score(self, name: str, matching: Matching) -> Score:
         """The overall keypoint score that is reported."""
         evaluation = self.evaluations[name]
-        return evaluation.best(matching) if self.threshold is None else evaluation.at(self.threshold, matching)
+        threshold = self.threshold if self.thresholds is None else self.thresholds[name][matching]
+        return evaluation.best(matching) if threshold is None else evaluation.at(threshold, matching)
 
     @property
     def with_keypoints(self) -> list[str]:
@@ -92,14 +107,15 @@ def write_report(report: Report, folder: Path) -> None:
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the overall figures as tables."""
     console = console or Console()
-    for caption, header, rows in (
-        ("Keypoints", _KEYPOINT_HEADER, _keypoint_rows(report)),
-        ("Pixels", _PIXEL_HEADER, _pixel_rows(report)),
+    for caption, header, left, rows in (
+        ("Keypoints", _KEYPOINT_HEADER, 2, _keypoint_rows(report)),
+        *_further_tables(report),
+        ("Pixels", _PIXEL_HEADER, 2, _pixel_rows(report)),
     ):
         if rows:
             table = Table(title=Text(f"{report.title}: {caption}"))
             for column, heading in enumerate(header):
-                table.add_column(heading, justify="left" if column < 2 else "right")
+                table.add_column(heading, justify="left" if column < left else "right")
             for row in rows:
                 table.add_row(*map(Text, row))
             console.print(table)
@@ -114,6 +130,9 @@ def report_markdown(report: Report) -> str:
     if report.with_keypoints:
         parts += ["## Keypoints", _markdown_table(_KEYPOINT_HEADER, _keypoint_rows(report))]
         parts += ["![Recall by frame number](recall_over_time.png)", "![Threshold sweep](thresholds.png)"]
+    for caption, header, left, rows in _further_tables(report):
+        if rows:
+            parts += [f"## {caption}", _markdown_table(header, rows, left)]
     parts += ["## Pixels", _markdown_table(_PIXEL_HEADER, _pixel_rows(report))]
     for name in report.with_keypoints:
         parts += [f"## {name}: joint by joint", _markdown_table(_JOINT_HEADER, _joint_rows(report, name), left=1)]
@@ -133,14 +152,43 @@ def _measured(report: Report) -> list[str]:
             f"{' or '.join(map(str, joints))} body joints that the data label.",
             "Closest (the paper's matching): a label is found when the closest prediction is within the radius; one "
             "prediction may serve several labels. One to one: a prediction serves one label.",
-            "Threshold: the one with the best F1 on these very data, so somewhat flattering."
-            if report.threshold is None
-            else f"Threshold: {report.threshold:g}, chosen beforehand.",
+            _threshold_text(report),
         ]
+    if any(evaluation.pairs is not None for evaluation in report.evaluations.values()):
+        lines.append(
+            "Right pairs of edges: an edge's mean from a person's first joint to the same person's second is higher "
+            "than that to another person's second, where both people's joints can be seen."
+        )
+    if any(evaluation.steadiness is not None for evaluation in report.evaluations.values()):
+        lines += _steadiness_texts(report)
     lines.append(f"Pixels: cells of the maps (4 x 4 network pixels), prediction and truth binarised at {LEVEL:g}.")
     lines.append("95 %: bootstrap interval of F1 over sequences; it tells nothing about another training of a network.")
     starts = {evaluation.start for evaluation in report.evaluations.values()}
     return lines + [text for start, text in START_TEXTS.items() if start in starts]
+
+
+def _threshold_text(report: Report) -> str:
+    if report.thresholds is not None:
+        return f"Threshold: each network's best on other data ({report.thresholds_from})."
+    if report.threshold is not None:
+        return f"Threshold: {report.threshold:g}, chosen beforehand."
+    return "Threshold: the one with the best F1 on these very data, so somewhat flattering."
+
+
+def _steadiness_texts(report: Report) -> list[str]:
+    lines = [
+        "Flicker: parts that are there, or missing, in a single frame only (none of that joint within "
+        f"{RADIUS:g} pixels in either frame beside it, or in it), for each part seen; recall is one to one.",
+        f"Walk-ins: people first labelled after frame {WALKS_IN_AFTER}; found with {FOUND_JOINTS} of their joints, or "
+        f"half of fewer than {2 * FOUND_JOINTS}.",
+    ]
+    if report.alone:
+        lines.append(
+            "Against memory off: the same network without memory. Flicker at equal recall is interpolated over the "
+            "thresholds. Delays are over the walk-ins that either finds; inf: found only without memory, -inf: only "
+            "with it."
+        )
+    return lines
 
 
 _RUN_HEADER = ("name", "start", "joints", "distances in", "sequences", "of them seeded", "frames counted")
@@ -173,6 +221,69 @@ def _keypoint_rows(report: Report) -> list[list[str]]:
             hidden = _number(evaluation.hidden_recall(score.threshold, matching))
             rows.append([name, MATCHING_NAMES[matching], f"{score.threshold:g}", *_numbers(score), interval, hidden])
     return rows
+
+
+def _further_tables(report: Report) -> list[tuple[str, tuple[str, ...], int, list[list[str]]]]:
+    """Caption, header, number of columns that are texts, and rows, which there may be none of."""
+    return [
+        ("Right pairs of edges", _PAIR_HEADER, 1, _pair_rows(report)),
+        ("Flicker", _FLICKER_HEADER, 1, _flicker_rows(report)),
+        ("Walk-ins", _WALK_IN_HEADER, 1, _walk_in_rows(report)),
+    ]
+
+
+_PAIR_HEADER = ("name", "pairs", "right", "95 %")
+
+
+def _pair_rows(report: Report) -> list[list[str]]:
+    rows = []
+    for name, evaluation in report.evaluations.items():
+        if evaluation.pairs is not None:
+            pairs, share, interval = evaluation.right_pairs()
+            rows.append([name, str(pairs), _number(share), _interval(interval)])
+    return rows
+
+
+_FLICKER_HEADER = ("name", "threshold", "recall", "parts", "flicker", "flicker at memory off's recall", "its flicker")
+
+
+def _flicker_rows(report: Report) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"{figures['threshold']:g}",
+            _number(figures["recall"]),
+            str(figures["parts"]),
+            _number(figures["flicker"]),
+            _number(figures.get("flicker_at_equal_recall", math.nan)),
+            _number(figures.get("flicker_of_memory_off", math.nan)),
+        ]
+        for name in report.evaluations
+        if (figures := _steadiness_figures(report, name))
+    ]
+
+
+_WALK_IN_HEADER = (
+    *("name", "walk-ins", "never found", "median delay", "found by either", "of these: median less memory off's"),
+    *("no later", "never", "memory off never"),
+)
+
+
+def _walk_in_rows(report: Report) -> list[list[str]]:
+    rows = []
+    for name in report.evaluations:
+        if not (figures := _steadiness_figures(report, name)):
+            continue
+        row = [name, str(figures["walk_ins"]), str(figures["never_found"]), _frames(figures["median_delay"])]
+        if against := figures.get("against_memory_off"):
+            row += [str(against["found"]), _frames(against["median"]), _number(against["no_later"])]
+            row += [str(against["never"]), str(against["never_other"])]
+        rows.append(row + ["-"] * (len(_WALK_IN_HEADER) - len(row)))
+    return rows
+
+
+def _frames(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:g}"
 
 
 _PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
@@ -328,6 +439,8 @@ def _as_json(report: Report) -> dict[str, Any]:
         "data": report.data,
         "pseudo_labels": report.pseudo,
         "threshold": report.threshold,
+        "thresholds": report.thresholds,
+        "thresholds_from": report.thresholds_from,
         "measured": _measured(report),
         "figures": {name: _figures(report, name) for name in report.evaluations},
         "evaluations": {name: evaluation.model_dump(mode="json") for name, evaluation in report.evaluations.items()},
@@ -349,6 +462,11 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
     }
     if evaluation.keypoints is not None:
         figures["keypoints"] = {matching: _keypoint_figures(report, name, matching) for matching in MATCHINGS}
+    if evaluation.pairs is not None:
+        pairs, share, interval = evaluation.right_pairs()
+        figures["right_pairs"] = {"pairs": pairs, "share": share, "interval": interval}
+    if steadiness := _steadiness_figures(report, name):
+        figures["steadiness"] = steadiness
     return figures
 
 
@@ -364,10 +482,40 @@ def _keypoint_figures(report: Report, name: str, matching: Matching) -> dict[str
     }
 
 
+def _steadiness_figures(report: Report, name: str) -> dict[str, Any]:
+    """Flicker and walk-ins at the reported threshold, and against the network without memory; empty where none were
+    counted."""
+    evaluation = report.evaluations[name]
+    steadiness = evaluation.steadiness
+    if steadiness is None:
+        return {}
+    score = report.score(name, "one_to_one")
+    i = evaluation.threshold_index(score.threshold)
+    by_itself = compare_walk_ins(steadiness, i, steadiness, i)
+    figures: dict[str, Any] = {
+        "threshold": score.threshold,
+        "recall": score.recall,
+        "parts": int(steadiness.parts[:, i].sum()),
+        "flicker": float(steadiness.flicker()[i]),
+        "walk_ins": len(steadiness.walk_ins),
+        "never_found": len(steadiness.walk_ins) - by_itself.found,
+        "median_delay": median_delay(steadiness, i),
+    }
+    alone = report.evaluations.get(report.alone.get(name, ""))
+    if alone is not None and alone.steadiness is not None:
+        other = report.score(report.alone[name], "one_to_one")
+        j = alone.threshold_index(other.threshold)
+        recalls = [one.recall for one in evaluation.scores("one_to_one")]
+        figures["flicker_at_equal_recall"] = flicker_at_recall(recalls, steadiness.flicker(), other.recall)
+        figures["flicker_of_memory_off"] = float(alone.steadiness.flicker()[j])
+        figures["against_memory_off"] = asdict(compare_walk_ins(steadiness, i, alone.steadiness, j))
+    return figures
+
+
 def _without_nan(value: Any) -> Any:
-    """NaN, which JSON has not, as null."""
+    """NaN and infinities, which JSON has not, as null."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
 from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.open import open_data
-from training.evaluation.evaluate import Start, Tracker, evaluate
+from training.data.sequences import SequenceOptions
+from training.evaluation.controls import MemoryOff, WarpedMaps
+from training.evaluation.evaluate import Evaluation, Start, Tracker, evaluate
 from training.evaluation.report import Report
+from training.evaluation.thresholds import best_thresholds
 from training.model.session import TorchSession
 from training.model.weights import load_weights
 from training.recipe import DataSection
@@ -46,6 +51,14 @@ class Conditions:
     occluded: bool = False
     threshold: float | None = None
     """Chosen elsewhere; None: the best on these data, said in the report."""
+    thresholds: Path | None = None
+    """In place of ``threshold``: report.json of an earlier evaluation on other data; each row takes its best there."""
+    controls: bool = False
+    """Measure each network that has keypoint maps without its memory too, and the control without learning."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and self.thresholds is not None:
+            raise DataError("--threshold and --thresholds exclude each other; give one of them")
 
 
 def candidate_from_weights(
@@ -84,32 +97,109 @@ def evaluate_candidates(
         progress: called after every frame.
 
     Raises:
-        DataError: no such data, or nothing in it to measure on.
+        DataError: no such data, nothing in it to measure on, or no threshold for a row in the given report.
     """
+    by_candidate = [(candidate, _rows(candidate, conditions.controls)) for candidate in candidates]
+    rows = [row for _, of_candidate in by_candidate for row in of_candidate]
+    _check_names([row.name for row in rows])
+    thresholds = None
+    if conditions.thresholds is not None:
+        thresholds = best_thresholds(conditions.thresholds, [row.name for row in rows if row.has_keypoints])
     evaluations, data = {}, None
-    for candidate in candidates:
-        if candidate.name in evaluations:
-            raise DataError(f"'{candidate.name}' is given twice; copy one of the files to another name")
+    for candidate, of_candidate in by_candidate:
         data = open_data(kind, root, conditions.split, candidate.skeleton, *candidate.holdout)
+        _check_frames(data, conditions.frames)
         if not evaluations:
-            for problem in data.problems:
+            for problem in _problems(data):
                 say(problem)
-        sequences = held_out_sequences(
-            data, candidate.size, conditions.frames, conditions.sequences, conditions.occluded
-        )
-        evaluations[candidate.name] = evaluate(
-            candidate.tracker,
-            sequences,
-            candidate.skeleton,
-            candidate.channels,
-            conditions.start,
-            conditions.threshold,
-            progress,
-        )
+        for row in of_candidate:
+            evaluations[row.name] = _evaluate(row.tracker, candidate, data, conditions, progress)
     if data is None:
         raise DataError("nothing to evaluate; name at least one weights file or bundle")
-    name = describe_data(data, conditions)
-    return Report(f"{', '.join(evaluations)} on {kind}", name, evaluations, data.pseudo, conditions.threshold)
+    return Report(
+        f"{', '.join(candidate.name for candidate, _ in by_candidate)} on {kind}",
+        describe_data(data, conditions),
+        evaluations,
+        data.pseudo,
+        conditions.threshold,
+        thresholds,
+        None if conditions.thresholds is None else str(conditions.thresholds),
+        {row.name: row.alone for row in rows if row.alone is not None},
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the tables: a network as it is, or one of its controls."""
+
+    name: str
+    tracker: Tracker
+    has_keypoints: bool
+    alone: str | None = None
+    """The line of the same network without memory."""
+
+
+def _rows(candidate: Candidate, controls: bool) -> list[_Row]:
+    name, skeleton, channels = candidate.name, candidate.skeleton, candidate.channels
+    has_keypoints = any(joint in channels for joint in skeleton.joints)
+    if not (controls and has_keypoints):
+        return [_Row(name, candidate.tracker, has_keypoints)]
+    memory_off = MemoryOff(candidate.tracker)
+    alone = f"{name}, memory off"
+    return [
+        _Row(name, candidate.tracker, True, alone),
+        _Row(alone, memory_off, True, alone),
+        _Row(f"{name}, control", WarpedMaps(memory_off, skeleton, channels), True, alone),
+    ]
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"'{name}' is given twice; copy one of the files to another name")
+
+
+def _check_frames(data: DataSet, frames: int) -> None:
+    """Videos are cut into pieces of any length; only synthetic sequences have a longest one."""
+    try:
+        if not data.videos:
+            SequenceOptions(kind="synthetic", frames=frames)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].lower()
+        raise DataError(f"no synthetic sequences of {frames} frames ({why}); give --frames accordingly") from error
+
+
+def _problems(data: DataSet) -> list[str]:
+    """What was left out, and what cannot be counted."""
+    problems = list(data.problems)
+    if data.videos and not _has_every_frame(data):
+        problems.append("flicker and walk-ins are not counted: they need labels of every frame (label --every 1)")
+    return problems
+
+
+def _has_every_frame(data: DataSet) -> bool:
+    """Whether the data are videos of which every frame is labelled."""
+    steps = {after - before for video in data.videos for before, after in pairwise(video.numbers)}
+    return steps == {1}
+
+
+def _evaluate(
+    tracker: Tracker,
+    candidate: Candidate,
+    data: DataSet,
+    conditions: Conditions,
+    progress: Callable[[], object] | None,
+) -> Evaluation:
+    return evaluate(
+        tracker,
+        held_out_sequences(data, candidate.size, conditions.frames, conditions.sequences, conditions.occluded),
+        candidate.skeleton,
+        candidate.channels,
+        conditions.start,
+        conditions.threshold,
+        progress,
+        _has_every_frame(data),
+    )
 
 
 def describe_data(data: DataSet, conditions: Conditions) -> str:

@@ -187,6 +187,32 @@ def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
     assert len(evaluation.merged(evaluation).sequences) == 2
 
 
+def test_right_pairs_of_edges_are_counted_for_each_sequence():
+    crowd = [frame(np.stack([moved(x), moved(x + 200)])) for x in (0, 12)]
+    single = [frame(POSE)]
+    shown = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*crowd, *single)]
+    shown[1] = 1 - shown[1]
+    evaluation = run(Scripted(*shown), sequence(*crowd), sequence(*single))
+    assert evaluation.pairs is not None
+    assert evaluation.pairs.tolist() == [[76, 38], [0, 0]]
+    assert evaluation.right_pairs()[:2] == (76, 0.5)
+    # Drawn twice or with the other sequence, the share of the one with pairs stays.
+    assert evaluation.right_pairs()[2] == (0.5, 0.5)
+    seeded = run(Scripted(*shown[:2]), sequence(*crowd), start="seed")
+    assert seeded.right_pairs() == (38, 0, None), "the seeded frame is not counted"
+    assert math.isnan(run(Scripted(shown[2]), sequence(*single)).right_pairs()[1])
+
+
+def test_networks_without_edge_maps_compare_no_pairs():
+    channels = COCO17.channels[:18]
+    evaluation = run(truth(*WALK, channels=channels), sequence(*WALK), channels=channels)
+    assert evaluation.pairs is None
+    with pytest.raises(DataError, match="without edge maps"):
+        evaluation.right_pairs()
+    assert Evaluation.model_validate_json(evaluation.model_dump_json()).pairs is None
+    assert evaluation.merged(evaluation).pairs is None
+
+
 def two_sequences() -> tuple[Scripted, list[Sequence]]:
     """One found, of four frames, and one not, of two."""
     far = [frame(moved(100)), frame(moved(100))]

@@ -12,8 +12,9 @@ from stm_skeletons.errors import DataError, SinkError
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17
 from training.evaluation.evaluate import EvaluatedSequence, Evaluation, KeypointEvaluation
-from training.evaluation.keypoints import THRESHOLDS, KeypointCounts, count_keypoints, stack, zeros
+from training.evaluation.keypoints import THRESHOLDS, KeypointCounts, Matching, count_keypoints, stack, zeros
 from training.evaluation.report import Report, print_report, report_markdown, write_report
+from training.evaluation.steadiness import Steadiness, WalkIn
 
 
 def joint_counts(found: int) -> KeypointCounts:
@@ -42,13 +43,29 @@ def evaluation(found: list[int]) -> Evaluation:
         keypoints=KeypointEvaluation(
             by_joint=stack([by_sequence.total()] * 17), by_sequence=by_sequence, by_frame=by_frame
         ),
+        pairs=np.array([(20, 2 * count) for count in found]),
+        steadiness=None,
     )
 
 
 def stm() -> Evaluation:
     """Without keypoint maps; nothing was predicted."""
     counts = {"channels": (SKELETON_CHANNEL,), "pixels": np.array([[[0], [0], [5]]] * 2), "keypoints": None}
-    return evaluation([5, 6]).model_copy(update=counts)
+    return evaluation([5, 6]).model_copy(update={**counts, "pairs": None})
+
+
+def on_video(found: list[int], flicker: int, delays: list[int | None]) -> Evaluation:
+    """With so many parts of a hundred that flicker, twice as many at the lowest threshold."""
+    shape = (len(found), len(THRESHOLDS))
+    flickering = np.full(shape, flicker)
+    flickering[:, 0] *= 2
+    walk_ins = [
+        WalkIn(sequence=0, track=i, first=9, delays=(delay,) * len(THRESHOLDS)) for i, delay in enumerate(delays)
+    ]
+    steadiness = Steadiness(
+        parts=np.full(shape, 100), appearing=flickering, vanishing=np.zeros(shape, int), walk_ins=tuple(walk_ins)
+    )
+    return evaluation(found).model_copy(update={"steadiness": steadiness})
 
 
 NAMES = {"edge": evaluation([8, 9, 10]), "_odd $name|": evaluation([5, 7, 9])}
@@ -106,6 +123,79 @@ def test_a_threshold_chosen_elsewhere_is_reported_and_said():
     assert "0.5, chosen beforehand" in report_markdown(report)
     with pytest.raises(DataError):
         report_markdown(Report("Held-out", "COCO", NAMES, threshold=0.77))
+
+
+def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: Path):
+    chosen: dict[str, dict[Matching, float]] = {
+        "edge": {"closest": 0.5, "one_to_one": 0.6},
+        "_odd $name|": {"closest": 0.3, "one_to_one": 0.35},
+    }
+    report = Report("Held-out", "COCO", NAMES, thresholds=chosen, thresholds_from="val/report.json")
+    for name, by_matching in chosen.items():
+        for matching, threshold in by_matching.items():
+            assert report.score(name, matching) == NAMES[name].at(threshold, matching)
+    text = report_markdown(report)
+    assert "Threshold: each network's best on other data (val/report.json)." in text
+    assert "| edge | one to one | 0.6 |" in text
+    write_report(report, tmp_path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["thresholds"] == chosen
+    assert content["figures"]["edge"]["keypoints"]["one_to_one"]["threshold"] == 0.6
+    with (tmp_path / "recall_over_time.csv").open(newline="") as file:
+        assert {row["threshold"] for row in csv.DictReader(file) if row["name"] == "edge"} == {"0.5", "0.6"}
+
+
+def test_right_pairs_are_in_the_report(tmp_path: Path):
+    report = Report("Held-out", "COCO", {**NAMES, "stm": stm()})
+    text = report_markdown(report)
+    low, high = NAMES["edge"].right_pairs()[2] or (0, 0)
+    assert f"| edge | 60 | 0.900 | {low:.3f} to {high:.3f} |" in text
+    assert low < 0.9 < high
+    write_report(report, tmp_path)
+    figures = json.loads((tmp_path / "report.json").read_text())["figures"]
+    assert figures["edge"]["right_pairs"] == {"pairs": 60, "share": 0.9, "interval": [low, high]}
+    assert "right_pairs" not in figures["stm"]
+    assert "Right pairs" not in report_markdown(Report("Held-out", "COCO", {"stm": stm()}))
+
+
+def test_flicker_and_walk_ins_are_set_against_the_network_without_memory(tmp_path: Path):
+    with_memory, alone = on_video([8, 9], 10, [0, 2, None, None]), on_video([6, 7], 40, [1, 2, 3, None])
+    names = {"edge": with_memory, "edge, memory off": alone}
+    to_alone = dict.fromkeys(names, "edge, memory off")
+    report = Report("Video", "footage", names, alone=to_alone)
+    write_report(report, tmp_path)
+    content = (tmp_path / "report.json").read_text()
+    figures = {name: figures["steadiness"] for name, figures in json.loads(content)["figures"].items()}
+    ours, off = figures["edge"], figures["edge, memory off"]
+    # At the lowest threshold, where recall is the same as at some higher ones, it flickers twice as much.
+    assert (ours["flicker"], off["flicker"]) == (0.1, 0.4)
+    assert ours["flicker_at_equal_recall"] == pytest.approx(0.1)
+    assert ours["flicker_of_memory_off"] == off["flicker_at_equal_recall"] == 0.4
+    assert (ours["recall"], ours["walk_ins"], ours["never_found"]) == (report.score("edge", "one_to_one").recall, 4, 2)
+    assert ours["median_delay"] is None, "infinite"
+    against = {"walk_ins": 4, "found": 3, "never": 1, "never_other": 0, "median": 0, "no_later": 2 / 3}
+    assert ours["against_memory_off"] == against
+    text = report_markdown(report)
+    assert "## Flicker" in text
+    assert "| edge | 4 | 2 | inf | 3 | 0 | 0.667 | 1 | 0 |" in text
+    assert "| edge, memory off | 4 | 1 | 3 | 3 | 0 | 1.000 | 0 | 0 |" in text
+    by_itself = report_markdown(Report("Video", "footage", {"edge": with_memory}))
+    assert "| edge | 4 | 2 | inf | - | - | - | - | - |" in by_itself
+    assert "memory off" not in by_itself.split("## Flicker")[0]
+    assert "Flicker" not in report_markdown(Report("Held-out", "COCO", NAMES))
+
+
+def test_each_side_is_compared_at_its_own_threshold(tmp_path: Path):
+    names = {"edge": on_video([8, 9], 10, [2]), "edge, memory off": on_video([6, 7], 40, [1])}
+    own: dict[str, dict[Matching, float]] = {
+        "edge": {"closest": 0.5, "one_to_one": 0.5},
+        "edge, memory off": {"closest": 0.5, "one_to_one": 0.05},
+    }
+    to_alone = dict.fromkeys(names, "edge, memory off")
+    write_report(Report("Video", "footage", names, thresholds=own, thresholds_from="val", alone=to_alone), tmp_path)
+    figures = json.loads((tmp_path / "report.json").read_text())["figures"]["edge"]["steadiness"]
+    assert (figures["flicker"], figures["flicker_of_memory_off"]) == (0.1, 0.8)
+    assert figures["against_memory_off"]["median"] == 1
 
 
 def test_the_tables_on_the_terminal():

@@ -1,0 +1,182 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from export.verify import moving_picture
+from runtime.session import Session
+from stm_skeletons.maps import render_maps
+from stm_skeletons.skeleton import COCO17
+from training.data.affine import move_points, warp
+from training.evaluation.controls import DECAY, MemoryOff, WarpedMaps, camera_motion, warp_maps
+from training.model.parts import find_peaks
+from training.model.session import TorchSession
+from training.model.weights import load_weights
+
+WIDTH, HEIGHT = 448, 256
+SIZE = (HEIGHT, WIDTH)
+RNG = np.random.default_rng(3)
+POSE = np.concatenate([RNG.uniform((120, 70), (330, 190), (1, 17, 2)), np.ones((1, 17, 1))], axis=2).astype(np.float32)
+KEYPOINTS = slice(1, 18)
+
+
+def texture() -> np.ndarray:
+    """A picture with corners everywhere."""
+    noise = RNG.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    return np.asarray(cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def affine(degrees: float, scale: float, x: float, y: float) -> np.ndarray:
+    """About the middle of the frame."""
+    angle = np.deg2rad(degrees)
+    matrix = np.eye(3)
+    matrix[:2, :2] = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = np.array([WIDTH, HEIGHT]) / 2
+    matrix[:2, 2] = middle + np.array([x, y]) - matrix[:2, :2] @ middle
+    return matrix
+
+
+def moved(pose: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return np.concatenate([move_points(matrix, pose[..., :2]), pose[..., 2:]], axis=-1)
+
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def assert_joints_at(maps: np.ndarray, pose: np.ndarray) -> None:
+    """The highest peak of each keypoint map is there: half a cell off would be 2 pixels."""
+    peaks, _ = find_peaks(torch.from_numpy(maps), 1)
+    np.testing.assert_allclose(peaks[:, 0, :2].numpy(), pose[0, :, :2], atol=0.6)
+
+
+class Given:
+    """A tracker that gives its maps one after the other."""
+
+    def __init__(self, *maps: np.ndarray) -> None:
+        self._maps, self._number = maps, -1
+        self.calls: list[str] = []
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+
+    def seed(self, poses: np.ndarray) -> None:
+        self.calls.append(f"seed of {len(poses)}")
+
+    def step(self, frame: np.ndarray) -> None:
+        self._number += len(frame) > 0
+
+    def maps(self) -> np.ndarray:
+        return self._maps[self._number]
+
+
+@pytest.mark.parametrize(
+    "matrix", [affine(0, 1, 8, -6), affine(3, 1.03, -5.5, 2.25), affine(-3, 0.97, 0, 0)], ids=["shift", "all", "shrink"]
+)
+def test_maps_go_where_their_points_go(matrix):
+    assert_joints_at(warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix), moved(POSE, matrix))
+    picture = texture()
+    found = camera_motion(grey(picture), grey(warp(picture, matrix)))
+    corners = np.array([[60, 40], [400, 40], [60, 220], [400, 220]], float)
+    np.testing.assert_allclose(move_points(found, corners), move_points(matrix, corners), atol=0.25)
+
+
+def test_maps_turn_and_grow_about_the_same_point_as_the_picture():
+    # So far that cells counted from their corners instead of their middles would all be 1.7 pixels off.
+    matrix = affine(25, 1.4, 4, -3)
+    maps = warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix)
+    peaks, _ = find_peaks(torch.from_numpy(maps), 1)
+    errors = peaks[:, 0, :2].numpy() - moved(POSE, matrix)[0, :, :2]
+    np.testing.assert_allclose(errors.mean(axis=0), [0, 0], atol=0.4)
+
+
+@pytest.mark.parametrize("after", [np.zeros(SIZE, np.uint8), np.full(SIZE, 99, np.uint8)])
+def test_without_corners_nothing_moves(after):
+    np.testing.assert_array_equal(camera_motion(np.zeros(SIZE, np.uint8), after), np.eye(3))
+    dots = np.zeros(SIZE, np.uint8)
+    dots[50, 50] = dots[50, 200] = 255
+    np.testing.assert_array_equal(camera_motion(dots, after), np.eye(3))
+
+
+def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
+    matrix, picture = affine(2, 1.02, 6, 3), texture()
+    frames = [picture, warp(picture, matrix), warp(picture, matrix @ matrix)]
+    seen = render_maps(POSE, COCO17, SIZE)
+    nothing = np.zeros_like(seen)
+    tracker = WarpedMaps(Given(seen, nothing, nothing), COCO17, COCO17.channels)
+    tracker.reset()
+    for number, frame in enumerate(frames):
+        tracker.step(frame)
+        pose = moved(POSE, np.linalg.matrix_power(matrix, number))
+        maps = tracker.maps()[KEYPOINTS]
+        assert_joints_at(maps, pose)
+        # Each warp smooths a little, too.
+        heights = maps.max(axis=(1, 2)) / render_maps(pose, COCO17, SIZE)[KEYPOINTS].max(axis=(1, 2))
+        assert (heights <= DECAY**number * 1.04).all()
+        assert (heights >= DECAY**number * 0.7).all()
+    others = np.delete(tracker.maps(), KEYPOINTS, axis=0)
+    assert (others == 0).all(), "mask and edges are those of the frame alone"
+
+
+def test_what_the_frame_shows_is_never_lowered_and_reset_forgets():
+    picture = texture()
+    first, second = render_maps(POSE, COCO17, SIZE), render_maps(POSE[:, :, [1, 0, 2]], COCO17, SIZE)
+    tracker = WarpedMaps(Given(first, second, second), COCO17, COCO17.channels)
+    for _ in range(2):
+        tracker.step(picture)
+    maps = tracker.maps()[KEYPOINTS]
+    assert (maps >= second[KEYPOINTS]).all()
+    assert maps.max() == pytest.approx(1, abs=0.1)
+    assert np.abs(maps - np.maximum(second, DECAY * first)[KEYPOINTS]).max() < 0.02, "nothing moved"
+    tracker.reset()
+    tracker.step(picture)
+    np.testing.assert_array_equal(tracker.maps(), second)
+
+
+def test_a_seed_is_the_first_frames_maps():
+    picture = texture()
+    nothing = np.zeros((37, HEIGHT // 4, WIDTH // 4), np.float32)
+    detected = nothing + np.float32(0.5)
+    inner = Given(detected, nothing, nothing)
+    tracker = WarpedMaps(MemoryOff(inner), COCO17, COCO17.channels)
+    tracker.seed(POSE)
+    tracker.step(picture)
+    rendered = render_maps(POSE, COCO17, SIZE)
+    np.testing.assert_array_equal(tracker.maps()[KEYPOINTS], rendered[KEYPOINTS])
+    assert (tracker.maps()[0] == 0.5).all()
+    tracker.step(picture)
+    np.testing.assert_allclose(tracker.maps()[KEYPOINTS], DECAY * rendered[KEYPOINTS], atol=0.02)
+    tracker.reset()
+    tracker.step(picture)
+    assert (tracker.maps() == 0).all()
+    assert set(inner.calls) == {"reset"}
+
+
+def assert_each_frame_alone(off: MemoryOff, other) -> None:
+    """Whatever came before, maps are those of a first frame, and not those with memory."""
+    pictures = moving_picture(96, 160, 4)
+    off.seed(np.ones((1, 17, 3), np.float32))
+    without = []
+    for picture in pictures:
+        off.step(picture)
+        alone = off.maps().copy()
+        other.reset()
+        other.step(picture)
+        np.testing.assert_array_equal(alone, other.maps())
+        without.append(alone)
+    other.reset()
+    for picture in pictures:
+        other.step(picture)
+    assert np.abs(other.maps() - without[-1]).max() > 1e-3, "the memory of this network changes its maps"
+
+
+def test_memory_off_in_torch(edge_weights: Path):
+    model, _ = load_weights(edge_weights)
+    assert_each_frame_alone(MemoryOff(TorchSession(model, 4, 3)), TorchSession(model, 4, 3))
+
+
+def test_memory_off_with_a_bundle(edge_bundle: Path):
+    with Session.open(edge_bundle, threads=1) as session, Session.open(edge_bundle, threads=1) as other:
+        assert_each_frame_alone(MemoryOff(session), other)
