@@ -51,7 +51,7 @@ class ReadDecoder(nn.Module):
             query[1][None],
             {name: features[None] for name, features in zip(self.model.decoder_features, query[2:], strict=True)},
         )
-        read = self.model.read(encoding.key, keys[None], values[None], valid[None])
+        read = self.model.read(encoding, keys[None], values[None], valid[None])
         maps = torch.sigmoid(self.model.decode(read, encoding)).squeeze(0)
         if self.model.config.channels != self.model.config.skeleton.channels:
             return (maps,)

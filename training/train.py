@@ -193,6 +193,7 @@ class _Run:
         progress = self._progress
         with self._log() as log, _bar(enabled=log is not None) as bar, self._stop_signals() as asked:
             task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
+            self._model.train()
             while progress.step < self._total and not (progress.finished or asked.is_set()):
                 batch, unrolled, loss, norm = self._step()
                 bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
@@ -298,6 +299,7 @@ class _Run:
 
     def _validate(self, log: RunLog | None) -> None:
         progress = self._progress
+        self._model.eval()
         f1 = self._validation.f1(self._model) if self._fabric.is_global_zero else 0.0
         f1 = float(self._fabric.broadcast(f1))
         if f1 > progress.best:
@@ -311,6 +313,7 @@ class _Run:
         if log is not None:
             log.add({"step": progress.step, "validation_f1": f1})
             log.picture("validation", progress.step, self._validation.picture(self._model))
+        self._model.train()
 
     def _picture(self, batch: Sample, unrolled: Unrolled) -> NDArray[np.uint8]:
         names = self._model.config.channels

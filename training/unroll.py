@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training.data.samples import Sample
 from training.losses import LOSSES, LossName
-from training.model.network import QueryEncoding, SpaceTimeMemory, read_memory
+from training.model.network import QueryEncoding, SpaceTimeMemory
 
 
 @dataclass  # not frozen: Fabric hangs its hooks into what a network returns
@@ -64,7 +64,7 @@ class Unroll(nn.Module):
         else:
             valid = readable[:, : len(memory)]
         keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*memory, strict=True))
-        return self.model.decode(read_memory(query.key, keys, values, valid.to(query.key)), query)
+        return self.model.decode(self.model.read(query, keys, values, valid.to(query.key)), query)
 
 
 def _frame(query: QueryEncoding, count: int, number: int) -> QueryEncoding:

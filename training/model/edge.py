@@ -1,9 +1,8 @@
 """``edge``: MoveNet MultiPose's detector with a space-time memory, for boards and CPUs.
 
-RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. What is read
-from memory is added to the maps' logits through layers without bias, the last of which starts at zero. So a freshly
-converted network is MoveNet's frame-by-frame detector, and with an empty memory it stays that as long as its trunk, FPN
-and head do: keypoints change through what is remembered only.
+RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. Memory is read
+with compensation of movement (training.model.motion). What the detector sees now and what was read are mixed cell by
+cell, and a correction is added that starts at zero. With an empty memory the keypoint maps are MoveNet's, exactly.
 """
 
 import torch
@@ -11,16 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.config import ModelConfig
-from training.model.movenet import FPN, FPN_CHANNELS, HEAD_CHANNELS, MATCHING_CHANNELS, Head, Trunk
-from training.model.network import QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
+from training.model.motion import movements, sample
+from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk, upsample
+from training.model.network import MASKED, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
 
-MEMORY_CHANNELS = 64
-"""Width of keys and values alike, so that compilers fuse the memory read into one attention kernel."""
-MEMORY_HIDDEN = 128
-KEY_GAIN = 1.7
-"""Makes the memory read pick a token's best matches from the start instead of averaging over many."""
-UNFOLDED_CHANNELS = 24
-"""Of what was read, at stride 4."""
+KEY_CHANNELS = 64
+VALUE_CHANNELS = 32
+"""Of a value at stride 8: a confidence for each joint, what was learnt, and how clear the cell is. A token has four."""
+CONTEXT_CHANNELS = 4 * VALUE_CHANNELS
+"""Of the query at stride 16; the last is how clear the token is."""
+MEMORY_HIDDEN = 48
+CLEARNESS_HIDDEN = 32
+FUSION_HIDDEN = 64
+START_GAIN = 20.0
+"""Of the similarity of keys, which are unit vectors."""
+START_SHARES = (0.0, 0.0, -2.5)
+"""Logits of the shares in the keypoint maps, before training: of what is seen now, of the slots' mean (as much for each
+slot) and of their maximum."""
+SURE = 1e-3
+"""Mixed confidences stay so far from 0 and 1."""
 P2_SCALE = 5.0
 """Brings the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
 
@@ -33,91 +41,208 @@ class Edge(SpaceTimeMemory):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        joints, edges = len(config.skeleton.joints), len(config.skeleton.edges)
+        self.joints, edges = len(config.skeleton.joints), len(config.skeleton.edges)
+        maps = 1 + self.joints + edges
         self.trunk = Trunk()
-        self.key = TokenProjection(KEY_GAIN)
-        self.query_value = TokenProjection()
-        self.memory_encoder = MemoryEncoder(1 + joints + edges)
-        self.memory_residual = MemoryResidual(1 + joints + edges)
+        # MoveNet's features have wild scales: what is new takes them at unit scale.
+        self.standard = nn.BatchNorm2d(MATCHING_CHANNELS, affine=False, momentum=None)
+        self.key = Key()
+        self.context = nn.Conv2d(MATCHING_CHANNELS, CONTEXT_CHANNELS - 1, 1)
+        self.clearness = Clearness()
+        self.memory_encoder = MemoryEncoder(maps, self.joints)
+        self.slot_match = nn.Parameter(torch.tensor(4.0))
         self.fpn = FPN()
-        self.keypoint_head = Head(joints)
-        self.mask_and_edge_head = Head(1 + edges)
+        self.keypoint_head = Head(self.joints)
+        self.mask_and_edge_head = MaskAndEdgeHead(1 + edges)
+        self.fusion = Fusion(maps, self.joints)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         frame = frame.to(self.trunk.stem.weight)
         # MoveNet's own scale (it is 2/255 in FP16), RGB in [-1, 1].
         rgb = frame.permute(0, 3, 1, 2).flip(1) * 0.007843017578125 - 1
         features = self.trunk(rgb)
-        return QueryEncoding(self.key(features["features_16"]), self.query_value(features["features_16"]), features)
+        standard = self.standard(features["features_16"])
+        context = torch.cat([F.relu(self.context(standard)), self.clearness(standard)], dim=1)
+        return QueryEncoding(self.key(standard), to_tokens(context), {**features, "features_16": standard})
 
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        # One key projection for both sides: a frame matches itself best (cf. STCN, Cheng et al. 2021).
-        return self.key(source), self.memory_encoder(source, maps)
+        # One key for both sides: a frame matches itself best (cf. STCN, Cheng et al. 2021).
+        value = self.memory_encoder(source, maps, upsample(self.clearness(source)))
+        return self.key(source), to_tokens(F.pixel_unshuffle(value, 2))
+
+    def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        """The slots' values where they were then, mixed: [B, VALUE_CHANNELS + NK + 1, H/8, W/8].
+
+        Channels: VALUE_CHANNELS - 1 of the mean of the slots, each weighted by how clear it is there and how well it
+        matches; the joints' maximum over the slots; how clear the memory is; 1 where there is one. All zero without.
+        """
+        batch, slots = keys.shape[:2]
+        height, width = query.features["features_p4"].shape[2:]
+        current = to_grid(query.key, height, width)
+        every_second = to_tokens(current[:, :, ::2, ::2])[:, None].expand(batch, slots, -1, -1)
+        logits = (every_second @ keys.transpose(2, 3)).float() * self.key.gain.float()
+        moves = movements(logits, height, width) / torch.tensor([width, height]).to(logits)
+
+        remembered = F.pixel_shuffle(to_grid(values.flatten(0, 1), height, width), 2)
+        remembered = sample(remembered, moves.flatten(0, 1)).unflatten(0, (batch, slots))
+        matching = sample(to_grid(keys.flatten(0, 1), height, width), _halved(moves.flatten(0, 1)))
+        match = (matching.unflatten(0, (batch, slots)) * current[:, None].float()).sum(2)
+
+        readable = valid.float()[:, :, None, None]
+        # Multiplied as well as masked: what invalid slots hold may be of any size.
+        clear = (remembered[:, :, -1] + self.slot_match.float() * (_doubled(match) - 1)) * readable
+        clear = clear + (1 - readable) * MASKED
+        mean = (torch.softmax(clear, dim=1)[:, :, None] * remembered[:, :, :-1]).sum(1)
+        largest = (remembered[:, :, : self.joints] * readable[:, :, None]).amax(1)
+        known = readable.amax(1, keepdim=True)
+        clearest = _log_sum_exp(clear) * known
+        read = torch.cat([mean * known, largest, clearest, torch.ones_like(clearest) * known], dim=1)
+        return read.to(values)
 
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
         features = self.fpn(*(query.features[name] for name in self.decoder_features))
+        context = to_grid(query.value, read.shape[2] // 2, read.shape[3] // 2)
         scaled = features * P2_SCALE
-        mask_and_edges = self.mask_and_edge_head(scaled)
-        logits = torch.cat([mask_and_edges[:, :1], self.keypoint_head(features), mask_and_edges[:, 1:]], dim=1)
-        return logits + self.memory_residual(read, query.value, scaled)
+        seen = self.keypoint_head(features)
+        others = self.mask_and_edge_head(scaled, context)
+        shares, correction = self.fusion(read, context, scaled, torch.sigmoid(seen))
+        known = upsample(read[:, -1:])
+        mixed = seen + known * (_mix(seen, read, shares) - seen)
+        return torch.cat([others[:, :1], mixed, others[:, 1:]], dim=1) + known * correction
 
 
-class TokenProjection(nn.Module):
-    """Layer-normalised tokens of the features at stride 16, projected to the memory's width."""
+def _mix(seen: Tensor, read: Tensor, shares: Tensor) -> Tensor:
+    """Logits of the joints' confidences seen now, remembered on average and at most, in these shares."""
+    joints = seen.shape[1]
+    mean, largest = upsample(read[:, :joints]), upsample(read[:, -2 - joints : -2])
+    sources = torch.stack([torch.sigmoid(seen), mean, largest], dim=1).float()
+    confidence = (shares * sources).sum(1).clamp(SURE, 1 - SURE)
+    return (torch.log(confidence) - torch.log(1 - confidence)).to(seen)
 
-    def __init__(self, gain: float = 1.0) -> None:
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """torch.logsumexp over the slots, in operations that stay finite in TensorRT too, also where all is MASKED."""
+    largest = logits.amax(1, keepdim=True)
+    return largest + torch.log(torch.exp(logits - largest).sum(1, keepdim=True))
+
+
+def _halved(moves: Tensor) -> Tensor:
+    """[N, 2h, 2w, 2] to [N, h, w, 2]."""
+    return F.avg_pool2d(moves.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def _doubled(maps: Tensor) -> Tensor:
+    return F.interpolate(maps, scale_factor=2, mode="nearest")
+
+
+class Key(nn.Module):
+    """Unit vectors by which frames are matched."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(MATCHING_CHANNELS)
-        self.project = nn.Linear(MATCHING_CHANNELS, MEMORY_CHANNELS)
+        self.project = nn.Linear(MATCHING_CHANNELS, KEY_CHANNELS)
         # Orthogonal: similarities between features survive the projection as well as they can before training.
-        nn.init.orthogonal_(self.project.weight, gain)
+        nn.init.orthogonal_(self.project.weight)
         nn.init.zeros_(self.project.bias)
+        self.gain = nn.Parameter(torch.tensor(START_GAIN))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, 144, h, w] to [B, h * w, 64]."""
-        return self.project(self.norm(to_tokens(features)))
+        key = self.project(to_tokens(features))
+        return F.normalize(key.float(), dim=-1).to(key)
 
 
 class MemoryEncoder(nn.Module):
-    """Features at stride 16 and the maps of a frame to the value that is memorised."""
+    """Features at stride 16 and the maps of a frame to the value that is memorised, at stride 8."""
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, joints: int) -> None:
         super().__init__()
-        half = MEMORY_HIDDEN // 2
-        self.frame = TokenProjection()
-        # Every 4 x 4 cells of the maps become the channels of one token: positions within it are kept.
-        self.maps = nn.Conv2d(16 * maps, half, 1)
-        self.conv1 = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 3, padding=1)
-        self.conv2 = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 3, padding=1)
-        self.value = nn.Conv2d(MEMORY_HIDDEN, MEMORY_CHANNELS, 1)
+        self.joints = joints
+        self.frame = nn.Conv2d(MATCHING_CHANNELS, MEMORY_HIDDEN, 1)
+        # Every 2 x 2 cells of the maps become the channels of one: positions within it are kept.
+        self.maps = nn.Conv2d(4 * maps, MEMORY_HIDDEN, 1)
+        self.depthwise = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 5, padding=2, groups=MEMORY_HIDDEN)
+        self.pointwise = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 1)
+        self.learnt = nn.Conv2d(MEMORY_HIDDEN, VALUE_CHANNELS - joints, 1)
+        # The last one says how much clearer or less clear a cell is than its features tell: nothing, at first.
+        with torch.no_grad():
+            self.learnt.weight[-1:].zero_()
+            self.learnt.get_parameter("bias")[-1:].zero_()
 
-    def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        """[B, 144, H/16, W/16] and [B, C, H/4, W/4] to [B, Q, 64]."""
-        frame = to_grid(self.frame(features), features.shape[2], features.shape[3])
-        x = torch.cat([frame, self.maps(F.pixel_unshuffle(maps, 4))], dim=1)
-        x = x + self.conv2(F.relu(self.conv1(F.relu(x))))
-        return to_tokens(self.value(F.relu(x)))
+    def forward(self, features: Tensor, maps: Tensor, clear: Tensor) -> Tensor:
+        """[B, 144, H/16, W/16], [B, C, H/4, W/4] and [B, 1, H/8, W/8] to [B, VALUE_CHANNELS, H/8, W/8].
+
+        The joints' confidences come first, how clear a cell is comes last.
+        """
+        confidences = F.max_pool2d(maps[:, 1 : 1 + self.joints], 2)
+        x = F.relu(_doubled(self.frame(features)) + self.maps(F.pixel_unshuffle(maps, 2)))
+        x = F.relu(x + self.pointwise(F.relu(self.depthwise(x))))
+        learnt = self.learnt(x)
+        return torch.cat([confidences, learnt[:, :-1], clear + learnt[:, -1:]], dim=1)
 
 
-class MemoryResidual(nn.Module):
-    """What the memory read adds to the logits of all maps: exactly nothing where nothing was read.
+class Clearness(nn.Module):
+    """How clearly a token is seen, as the logarithm of a weight; 0 before training. Low behind occluders and in blur."""
 
-    Tokens are unfolded to stride 4 and meet the detector's features there, so that what is remembered roughly finds its
-    exact place. No layer has a bias, and the last one starts at zero.
-    """
-
-    def __init__(self, maps: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.unfold = nn.Linear(MEMORY_CHANNELS, 16 * UNFOLDED_CHANNELS, bias=False)
-        self.depthwise = nn.Conv2d(UNFOLDED_CHANNELS, UNFOLDED_CHANNELS, 5, 1, 2, groups=UNFOLDED_CHANNELS, bias=False)
-        self.pointwise = nn.Conv2d(UNFOLDED_CHANNELS, HEAD_CHANNELS, 1, bias=False)
-        self.gate = nn.Conv2d(FPN_CHANNELS["p2"], HEAD_CHANNELS, 1)
-        self.predict = nn.Conv2d(HEAD_CHANNELS, maps, 1, bias=False)
+        self.hidden = nn.Conv2d(MATCHING_CHANNELS, CLEARNESS_HIDDEN, 1)
+        self.predict = nn.Conv2d(CLEARNESS_HIDDEN, 1, 1)
         nn.init.zeros_(self.predict.weight)
+        nn.init.zeros_(self.predict.get_parameter("bias"))
 
-    def forward(self, read: Tensor, query_value: Tensor, features: Tensor) -> Tensor:
-        """read and query value [B, Q, 64], features [B, 24, h, w] to [B, C, h, w]."""
-        tokens = self.unfold(read * torch.sigmoid(query_value))
-        remembered = F.pixel_shuffle(to_grid(tokens, features.shape[2] // 4, features.shape[3] // 4), 4)
-        hidden = F.relu(self.pointwise(self.depthwise(remembered)))
-        return self.predict(hidden * torch.sigmoid(self.gate(features)))
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, 144, h, w] to [B, 1, h, w]."""
+        return self.predict(F.relu(self.hidden(features)))
+
+
+class MaskAndEdgeHead(nn.Module):
+    """Logits of mask and edges, which MoveNet does not have."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.context = nn.Conv2d(CONTEXT_CHANNELS, FPN_CHANNELS["p2"], 1)
+        self.head = Head(maps)
+
+    def forward(self, features: Tensor, context: Tensor) -> Tensor:
+        """[B, 24, H/4, W/4] and [B, 128, H/16, W/16] to [B, maps, H/4, W/4]."""
+        wider = F.interpolate(self.context(context), scale_factor=4, mode="bilinear", align_corners=False)
+        return self.head(features + wider)
+
+
+class Fusion(nn.Module):
+    """How what is seen now and what was read are put together, cell by cell."""
+
+    def __init__(self, maps: int, joints: int) -> None:
+        super().__init__()
+        self.joints = joints
+        self.read = nn.Conv2d(VALUE_CHANNELS + joints + 1, FUSION_HIDDEN, 1)
+        self.context = nn.Conv2d(CONTEXT_CHANNELS, FUSION_HIDDEN, 1)
+        self.seen = nn.Conv2d(FPN_CHANNELS["p2"] + joints, FUSION_HIDDEN, 1)
+        self.depthwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 5, padding=2, groups=FUSION_HIDDEN)
+        self.pointwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 1)
+        self.shares = nn.Conv2d(FUSION_HIDDEN, 3 * joints, 1)
+        self.correction = nn.Conv2d(FUSION_HIDDEN, maps, 1)
+        for last in (self.shares, self.correction):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.get_parameter("bias"))
+        with torch.no_grad():
+            self.shares.get_parameter("bias").copy_(torch.tensor(START_SHARES).repeat_interleave(joints))
+
+    def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares [B, 3, NK, H/4, W/4] of now, mean and maximum, and what is added to the logits [B, C, H/4, W/4].
+
+        Args:
+            read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.read.
+            context: [B, 128, H/16, W/16]
+            features: [B, 24, H/4, W/4]
+            seen: [B, NK, H/4, W/4] the joints' confidences in this frame alone.
+        """
+        x = upsample(self.read(read) + upsample(self.context(context)))
+        x = F.relu(x + self.seen(torch.cat([features, seen], dim=1)))
+        x = F.relu(x + self.depthwise(x))
+        x = F.relu(self.pointwise(x))
+        now, memory = upsample(upsample(context[:, -1:])), upsample(read[:, -2:-1])
+        clear = torch.stack([now, memory, memory], dim=1).float()
+        shares = torch.softmax(self.shares(x).unflatten(1, (3, self.joints)).float() + clear, dim=1)
+        return shares, self.correction(x)

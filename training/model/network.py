@@ -61,15 +61,20 @@ class SpaceTimeMemory(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
-        """[B, Q, Cv] read from memory and the query to logits [B, C, H/4, W/4]."""
+        """What was read from memory and the query to logits [B, C, H/4, W/4]."""
 
-    def read(self, query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """What the query reads from a memory, [B, Q, Cv] (see read_memory)."""
+    def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        """What the query reads from a memory (see read_memory): [B, Q, Cv], or what ``decode`` takes instead."""
+        return self.attention(query.key, keys, values, valid)
+
+    @staticmethod
+    def attention(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        """The arithmetic of ``read``; an export may put an equal one in its place."""
         return read_memory(query_key, keys, values, valid)
 
     def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """Maps [B, C, H/4, W/4] in [0, 1] of the query frames, given a memory (see read_memory)."""
-        return torch.sigmoid(self.decode(self.read(query.key, keys, values, valid), query))
+        return torch.sigmoid(self.decode(self.read(query, keys, values, valid), query))
 
 
 def read_memory(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:

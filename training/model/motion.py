@@ -1,0 +1,102 @@
+"""The memory read of ``edge``: what is remembered is looked up where it was then, not where it is now.
+
+Ours, not the paper's. Attention between the query's keys and those of a slot, near the same place, tells how every part
+of the picture has moved since that slot was written. Those movements, smoothed over the picture and weighted by how
+sure each is, carry over to places that cannot be seen now (behind an occluder, in a blur). The slot's values are then
+sampled at the place that each cell comes from, and the slots are mixed cell by cell. So no sharp position is lost to an
+average over tokens, and a slot from long ago serves as well as the latest one.
+
+Shape legend: B batch, T slots, h x w tokens (stride 16), Ck key width, Cs channels of a value at stride 8.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SEARCH = 3.0
+"""Standard deviation, in tokens, of how far things are expected to move between a slot and now."""
+SMOOTHING = 3.0
+"""Standard deviation, in tokens, of the weights with which movements are averaged over the picture."""
+LARGEST_MOVE = 12.0
+"""Tokens. Attention cannot point much farther; a bound keeps sampling positions in FP16's range."""
+
+
+def movements(logits: Tensor, height: int, width: int) -> Tensor:
+    """Where the cells of a frame were in each slot.
+
+    Args:
+        logits: [B, T, h/2 * w/2, h * w], FP32: how well every second token in both directions matches each token of a
+            slot.
+        height, width: h and w; even.
+
+    Returns:
+        [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
+    """
+    places = _places(height, width)
+    prior, tokens, coarse = (places[name].to(logits.device) for name in ("prior", "tokens", "coarse"))
+    attention = torch.softmax(logits + prior, dim=-1)
+    # Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
+    expected = torch.stack([(attention * axis).sum(-1) for axis in tokens.unbind(-1)], dim=-1)
+    moves = (expected - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+    # 1 where a token matches a single one, near 0 where it matches many.
+    sureness = (attention**2).sum(-1, keepdim=True) ** 2
+    weighted = torch.cat([moves * sureness, sureness], dim=-1)
+    smoothed = _smooth(weighted.unflatten(2, (height // 2, width // 2)), height, width)
+    return smoothed[..., :2] / smoothed[..., 2:].clamp(min=1e-12)
+
+
+def sample(maps: Tensor, moves: Tensor) -> Tensor:
+    """Maps [N, C, H, W] at their own cells' positions plus ``moves``, bilinear; beyond the border it goes on as there.
+
+    Args:
+        maps: at any stride.
+        moves: [N, H, W, 2], FP32: x, y in shares of the maps' width and height.
+
+    Returns:
+        FP32, whatever the maps are: what they are sampled at would be rounded by up to a hundredth of a cell.
+    """
+    height, width = maps.shape[2:]
+    grid = 2 * (_cells(height, width).to(moves) + moves) - 1
+    return F.grid_sample(maps.to(moves), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
+    """[B, T, h/2, w/2, C] to [B, T, 2h, 2w, C]: sums with Gaussian weights, columns and rows one after the other."""
+    places = _places(height, width)
+    rows, columns = places["rows"].to(coarse), places["columns"].to(coarse)
+    by_column = (columns[:, :, None] * coarse[:, :, :, None]).sum(-2)
+    return (rows[:, :, None, None] * by_column[:, :, None]).sum(-3)
+
+
+@cache
+def _places(height: int, width: int) -> dict[str, Tensor]:
+    """Positions in tokens, and weights that depend on them, for a grid of h x w tokens."""
+    tokens = _positions(height, width, 1.0)
+    coarse = tokens.reshape(height, width, 2)[::2, ::2].reshape(-1, 2)
+    return {
+        "tokens": tokens,
+        "coarse": coarse,
+        "prior": -((coarse[:, None] - tokens) ** 2).sum(-1) / (2 * SEARCH**2),
+        "rows": _weights(2 * height, height // 2),
+        "columns": _weights(2 * width, width // 2),
+    }
+
+
+def _positions(height: int, width: int, step: float) -> Tensor:
+    """[h * w, 2]: x, y of the middles of cells that are ``step`` tokens wide."""
+    y, x = (torch.arange(height) + 0.5) * step, (torch.arange(width) + 0.5) * step
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
+
+
+@cache
+def _cells(height: int, width: int) -> Tensor:
+    """[h, w, 2]: x, y of the middles of cells in shares of the width and height."""
+    return _positions(height, width, 1.0).reshape(height, width, 2) / torch.tensor([width, height])
+
+
+def _weights(fine: int, coarse: int) -> Tensor:
+    """[fine, coarse]: of every second token for the cells at stride 8, along one axis."""
+    cells, tokens = (torch.arange(fine) + 0.5) / 2, 2 * torch.arange(coarse) + 0.5
+    return torch.exp(-((cells[:, None] - tokens) ** 2) / (2 * SMOOTHING**2))
