@@ -35,15 +35,16 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
     frame = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=random)
     maps = torch.rand(len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
 
-    query_encoder = QueryEncoder(model)
+    # PyTorch's exporter puts a module and all that is in it back into the mode that the outermost was in.
+    query_encoder = QueryEncoder(model).eval()
     features = list(model.encode_query(frame[None]).features)
     query = dict(zip(("query_key", "query_value", *features), query_encoder(frame), strict=True))
 
-    memory_encoder = MemoryEncoder(model)
+    memory_encoder = MemoryEncoder(model).eval()
     source = {"frame": frame, **query}[model.memory_source]
     memory: dict[str, Tensor] = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
 
-    read_decoder = ReadDecoder(model, peaks)
+    read_decoder = ReadDecoder(model, peaks).eval()
     read_inputs = {
         "memory_keys": _noisy(memory["memory_key"], slots, random),
         "memory_values": _noisy(memory["memory_value"], slots, random),
@@ -61,8 +62,12 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
 
 
 def _noisy(slot: Tensor, slots: int, random: torch.Generator) -> Tensor:
-    """``slots`` different slots of the type of the one given."""
-    return slot + torch.randn(slots, *slot.shape, generator=random).to(slot)
+    """``slots`` different slots of the type and about the scale of the one given.
+
+    The noise is small beside it: ``edge``'s keys are unit vectors, and FP16 would be asked for more than it has to do.
+    """
+    noise = slot.float().std() / 4 * torch.randn(slots, *slot.shape, generator=random)
+    return slot + noise.to(slot)
 
 
 def export_graph(traced: Traced, path: Path) -> None:

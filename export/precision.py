@@ -1,8 +1,8 @@
 """FP16: a network whose tensors are half precision, with islands of FP32 where half precision is not enough.
 
 TensorRT 11 and TensorRT-RTX take every type from the graph, so the graph says them all: weights and what flows between
-layers are FP16; the attention's logits and softmax, layer normalisation, the maps' sigmoid and all that follows it
-(peaks, edge scores) are FP32; indices are integers.
+layers are FP16; standardisation, logits and softmax of attention, ``edge``'s movements and mixing of slots, the maps'
+sigmoid and all that follows it (peaks, edge scores) are FP32; indices are integers.
 """
 
 import copy
@@ -39,7 +39,8 @@ class HalfPrecision(SpaceTimeMemory):
         self.memory_source, self.decoder_features = model.memory_source, model.decoder_features
         self.model = copy.deepcopy(model)
         _fold_batch_norms(self.model)
-        _keep_norms_in_fp32(self.model)
+        _standardise_in_fp32(self.model)
+        self.model.attention = read_memory_in_heads  # type: ignore[method-assign]
         self.model.half()
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
@@ -55,8 +56,8 @@ class HalfPrecision(SpaceTimeMemory):
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
         return self.model.decode(read, query).float()
 
-    def read(self, query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        return read_memory_in_heads(query_key, keys, values, valid)
+    def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        return self.model.read(query, keys, values, valid)
 
 
 class AccumulateInFp32(TorchFunctionMode):
@@ -87,26 +88,28 @@ def torch_session(model: SpaceTimeMemory, slots: int, every: int) -> TorchSessio
     return kind(model, slots, every)
 
 
-class _NormInFp32(nn.Module):
-    """Layer normalisation of FP16 tokens with FP32 arithmetic between two casts."""
+class _StandardInFp32(nn.Module):
+    """A batch normalisation without weights on FP16 features, with FP32 arithmetic between two casts.
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
+    Mean and variance are in no buffer, so they stay FP32 when the network is halved.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        self.norm = norm
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        scale = torch.rsqrt(variance + norm.eps)
+        self._scale, self._shift = scale[:, None, None], (-mean * scale)[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        norm = self.norm
-        return nn.functional.layer_norm(
-            x.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
-        ).to(x)
+        return (x.float() * self._scale + self._shift).to(x)
 
 
-def _keep_norms_in_fp32(module: nn.Module) -> None:
+def _standardise_in_fp32(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, nn.LayerNorm):
-            setattr(module, name, _NormInFp32(child))
+        if isinstance(child, nn.BatchNorm2d) and not child.affine:
+            setattr(module, name, _StandardInFp32(child))
         else:
-            _keep_norms_in_fp32(child)
+            _standardise_in_fp32(child)
 
 
 def _fold_batch_norms(module: nn.Module) -> None:

@@ -4,10 +4,11 @@ Weights have a scale for every output channel, activations one for the tensor; b
 Only what goes into a convolution is rounded; biases, sums, attention and everything else stay FP32, and so do the types
 of all tensors between the graphs. Weights are kept in FP32 in front of their nodes, which every TensorRT reads.
 
-Which convolutions are rounded was chosen by what the gate said of ``edge``: the dense ones that follow a ReLU, in the
-query encoder at stride 32 but not the FPN's input, in the memory encoder all. Loss of F1 over 300 frames (bound 0.005):
-these 0.004; stride 16 of the query encoder too 0.007; the FPN's input as well 0.008. Over 30 frames the trunk lost
-0.02, the FPN, the heads and the memory encoder together 0.4. So INT8 is for few layers; FP16 is the one to choose.
+Which convolutions are rounded was chosen by what the gate said of ``edge`` with an earlier memory: the dense ones that
+follow a ReLU, in the query encoder at stride 32 but not the FPN's input, in the memory encoder at stride 16 (now
+resnet50's and stm's only). Loss of F1 over 300 frames (bound 0.005): these 0.004; stride 16 of the query encoder too
+0.007; the FPN's input as well 0.008. Over 30 frames the trunk lost 0.02, the FPN, the heads and the memory encoder
+together 0.4. So INT8 is for few layers; FP16 is the one to choose.
 """
 
 import logging
@@ -30,6 +31,8 @@ CALIBRATION_FRAMES = 160
 """In a row, so that the memory is in it."""
 SAMPLE_EVERY = 5
 """Every n-th of them gives its tensors."""
+_NEVER = ("/top/", "/clearness/")
+"""The FPN's input, and what decides which slot is believed."""
 Sample = dict[str, NDArray]
 
 
@@ -135,7 +138,7 @@ def robust_convolutions(model: onnx.ModelProto, largest: int) -> list[str]:
         if node.op_type == "Conv"
         and node.input[0] in rectified
         and heights[node.input[0]] <= largest
-        and "/top/" not in node.name
+        and not any(part in node.name for part in _NEVER)
         and all(attribute.i == 1 for attribute in node.attribute if attribute.name == "group")
     ]
 

@@ -46,9 +46,15 @@ def random_edge() -> Edge:
     frame = torch.from_numpy(moving_picture(96, 160, 1)[0])[None]
     with torch.no_grad():
         query = model.encode_query(frame)
-        logits = model.decode(torch.zeros_like(query.value), query)[0]
-    for head, maps in ((model.keypoint_head, logits[1:18]), (model.mask_and_edge_head, logits[18:])):
-        head.predict.weight.data.div_(maps.std())
+        alone = model.decode(torch.zeros(1, 50, 12, 20), query)[0]
+        added = model.decode(torch.ones(1, 50, 12, 20), query)[0] - alone
+    for last, maps in (
+        (model.keypoint_head.predict, alone[1:18]),
+        (model.mask_and_edge_head.head.predict, alone[18:]),
+        (model.fusion.correction, added[18:]),
+        (model.fusion.shares, added[18:]),
+    ):
+        last.weight.data.div_(maps.std())
     return model.eval()
 
 

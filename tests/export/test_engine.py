@@ -108,14 +108,12 @@ def test_every_graph_builds_and_its_sidecar_opens(
     assert report.notes == ()
 
 
-@pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
-@pytest.mark.parametrize("variant", ["edge", slow("resnet50")])
-def test_the_memory_read_in_fp16_is_one_fused_attention_kernel(in_precision, variant: str, target: str, tmp_path: Path):
-    bundle = in_precision(variant, "fp16")
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm75", "sm86", "sm89", "sm120"])
+def test_the_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(in_precision, target: str, tmp_path: Path):
+    bundle = in_precision("resnet50", "fp16")
     report = build_engines(bundle, target, tmp_path)
-    info = open_engines(bundle, tmp_path / target).info
-    assert info.precision == "fp16"
-    assert all(spec.seconds < 5 for spec in info.engines.values())
+    check_fp16(bundle, tmp_path / target)
     table = report.layers["read_decoder"]
     assert len([line for line in table if "_gemm_mha" in layer_name(line)]) == 1
     softmax = [layer_name(line) for line in table if "/Softmax]" in line]
@@ -123,11 +121,44 @@ def test_the_memory_read_in_fp16_is_one_fused_attention_kernel(in_precision, var
     assert "_gemm_mha" in softmax[0]
 
 
-def test_the_memory_read_in_fp32_is_not_fused(edge_bundle: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_the_memory_read_in_fp32_is_not_fused(resnet_bundle: Path, tmp_path: Path):
     """What the test above looks for is not there in every table."""
-    table = build_engines(Bundle.open(edge_bundle), "sm86", tmp_path).layers["read_decoder"]
+    table = build_engines(Bundle.open(resnet_bundle), "sm86", tmp_path).layers["read_decoder"]
     assert not [line for line in table if "_gemm_mha" in layer_name(line)]
     assert [line for line in table if "/Softmax]" in line]
+
+
+@pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
+def test_the_memory_read_of_edge_in_fp16_is_a_product_a_softmax_and_two_samplings(
+    in_precision, target: str, tmp_path: Path
+):
+    bundle = in_precision("edge", "fp16")
+    report = build_engines(bundle, target, tmp_path)
+    check_fp16(bundle, tmp_path / target)
+    check_memory_read_of_edge(report.layers["read_decoder"])
+
+
+@pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
+def test_the_memory_read_of_edge_in_fp32_is_the_same(edge_bundle: Path, target: str, tmp_path: Path):
+    check_memory_read_of_edge(build_engines(Bundle.open(edge_bundle), target, tmp_path).layers["read_decoder"])
+
+
+def check_fp16(bundle: Bundle, engines: Path) -> None:
+    info = open_engines(bundle, engines).info
+    assert info.precision == "fp16"
+    assert all(spec.seconds < 5 for spec in info.engines.values())
+
+
+def check_memory_read_of_edge(table: list[str]) -> None:
+    """The matching is the only product of matrices; where it points to comes out of the kernel of its softmax."""
+    (product,) = (line for line in table if "LayerType: gemm" in line)
+    assert "/MatMul]" in product
+    (softmax,) = (line for line in table if "[ONNX Layer: /Softmax]" in line)
+    assert "LayerType: kgen" in softmax
+    assert softmax.count("[ONNX Layer: /ReduceSum") == 3, "x, y and how sure they are"
+    samplings = [line for line in table if "/GridSample" in line]
+    assert ["LayerType: kgen" in line for line in samplings] == [True, True]
 
 
 @pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])

@@ -28,12 +28,12 @@ def converted(movenet: Path, config: ModelConfig) -> Edge:
 def test_heat_maps_are_movenets_own(shared: Path, movenet: Path):
     model = converted(movenet, ModelConfig(variant="edge"))
     teacher = MoveNetHeatMaps(movenet)
-    empty = torch.zeros(1, 1, 448, 64)
+    empty = torch.zeros(1, 1, 448, 64), torch.zeros(1, 1, 448, 128), torch.zeros(1, 1)
     for file in sorted((shared / "coco" / "images").glob("*.jpg"))[:5]:
         image = cv2.imread(str(file))
         assert image is not None
         frame = np.asarray(cv2.resize(image, (448, 256)), np.uint8)
-        maps = model(model.encode_query(torch.from_numpy(frame)[None]), empty, empty, torch.zeros(1, 1))
+        maps = model(model.encode_query(torch.from_numpy(frame)[None]), *empty)
         np.testing.assert_allclose(maps[0, 1:18].numpy(), teacher.maps(frame), atol=1e-4)
         assert maps[0, 18:].max() < 0.1, "untrained edges must not claim to be seen"
 

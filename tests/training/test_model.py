@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from stm_skeletons.skeleton import COCO17, POSETRACK15
-from training.model import ModelConfig, SpaceTimeMemory, build
+from training.model import Edge, ModelConfig, SpaceTimeMemory, build
 from training.model.resnet import FrozenBatchNorm2d
 
 H, W, T = 64, 96, 3
@@ -16,7 +16,7 @@ CONFIGS = {
     "resnet50-edges-only": ModelConfig(variant="resnet50", skeleton=POSETRACK15, edges_only=True),
     "stm": ModelConfig(variant="stm"),
 }
-WIDTHS = {"edge": (64, 64), "resnet50": (128, 512), "stm": (128, 512)}
+WIDTHS = {"edge": (64, 128), "resnet50": (128, 512), "stm": (128, 512)}
 MAPS = {"edge": 37, "edge-posetrack": 30, "resnet50": 37, "resnet50-edges-only": 15, "stm": 1}
 
 
@@ -75,26 +75,80 @@ def test_batch_norm_never_changes_and_is_never_trained(name: str):
     assert all(torch.equal(norm.running_mean, old) for norm, old in zip(norms, before, strict=True))
 
 
-def test_gradients_reach_every_parameter_of_edge_but_those_behind_the_zero():
+def test_gradients_reach_every_parameter_of_edge():
+    """With two slots: which of them a cell is taken from is learnt only where there is a choice."""
+    torch.manual_seed(0)
     model = build(CONFIGS["edge"])
-    torch.nn.init.normal_(model.get_parameter("memory_residual.predict.weight"))
-    frame = torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8)
-    first = model.encode_query(frame)
-    empty = model(first, torch.zeros(1, 1, Q, 64), torch.zeros(1, 1, Q, 64), torch.zeros(1, 1))
-    key, value = model.encode_memory(first.features["features_16"], empty)
-    second = model.encode_query(frame.flip(2))
-    model(second, key[:, None], value[:, None], torch.ones(1, 1)).sum().backward()
-    untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    for last in ("fusion.shares", "fusion.correction", "clearness.predict"):  # those start at zero
+        torch.nn.init.normal_(model.get_parameter(f"{last}.weight"))
+    frames = [torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8) for _ in range(3)]
+    nothing = torch.zeros(1, 2, Q, 64), torch.zeros(1, 2, Q, 128), torch.zeros(1, 2)
+    slots = []
+    for frame in frames[:2]:
+        query = model.encode_query(frame)
+        slots.append(model.encode_memory(query.features["features_16"], model(query, *nothing)))
+    keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*slots, strict=True))
+    model(model.encode_query(frames[2]), keys, values, torch.ones(1, 2)).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    untouched = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
     assert untouched == []
 
 
-def test_fresh_edge_ignores_its_memory_exactly():
+def edge_with_a_signal() -> Edge:
+    """PyTorch's default weights let the signal die out in a trunk as deep as this."""
+    torch.manual_seed(0)
+    model = build(CONFIGS["edge"])
+    assert isinstance(model, Edge)
+    for module in model.trunk.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return model
+
+
+@torch.no_grad()
+def test_without_a_memory_edge_shows_what_its_detector_does():
+    """Keypoints exactly; mask and edges without the correction, which is random here."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"]).eval()
+    assert isinstance(model, Edge)
+    for last in ("shares", "correction"):
+        torch.nn.init.normal_(model.get_parameter(f"fusion.{last}.weight"))
     query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
-    memory = torch.randn(1, T, Q, 64), torch.randn(1, T, Q, 64)
+    memory = torch.randn(1, T, Q, 64), 100 * torch.randn(1, T, Q, 128)
+    read = model.read(query, *memory, torch.zeros(1, T))
+    assert torch.equal(read, torch.zeros(1, 50, H // 8, W // 8))
+    seen = model.keypoint_head(model.fpn(*(query.features[name] for name in model.decoder_features)))
+    assert torch.equal(model.decode(read, query)[:, 1:18], seen)
     full = model(query, *memory, torch.ones(1, T))
-    assert torch.equal(full, model(query, *memory, torch.zeros(1, T)))
+    assert not torch.allclose(full[:, 1:18], torch.sigmoid(seen), atol=1e-2)
+
+
+@torch.no_grad()
+def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
+    """The mixing needs no training: what was there stays, in the shares that it starts with."""
+    model = edge_with_a_signal().eval()
+    query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
+    given = torch.zeros(1, 37, H // 4, W // 4)
+    given[:, 5, 6:10, 10:14] = 1
+    key, value = model.encode_memory(query.features["features_16"], given)
+    maps = model(query, key[:, None], value[:, None], torch.ones(1, 1))
+    assert maps[0, 5, 8, 12] > 0.4
+    assert maps[0, 5, 1, 1] < 0.1
+
+
+@torch.no_grad()
+def test_the_scale_of_features_does_not_change_what_is_new_in_edge():
+    """MoveNet's features have wild scales, other for each channel."""
+    model = edge_with_a_signal().train()
+    frame = torch.randint(0, 256, (2, H, W, 3), dtype=torch.uint8)
+    before = model.encode_query(frame)
+    scale = torch.rand(144) * 1000 + 1
+    project = model.trunk.blocks[10].get_submodule("project")
+    project.get_parameter("weight").mul_(scale[:, None, None, None])
+    project.get_parameter("bias").mul_(scale)
+    after = model.encode_query(frame)
+    torch.testing.assert_close(after.key, before.key, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(after.value, before.value, atol=5e-2, rtol=1e-2)
 
 
 def test_edges_only_is_for_resnet50():

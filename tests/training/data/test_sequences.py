@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stm_skeletons.errors import DataError
@@ -177,6 +178,23 @@ def samples_of(root: Path) -> Samples:
     options = SampleOptions(cyclic=True, given=2, augmentation=augmentation)
     sequence = SequenceOptions(kind="synthetic", frames=4, flip=True)
     return Samples(data, COCO17.channels, (96, 64), sequence, options, seed=5)
+
+
+def test_every_way_of_degrading_changes_predicted_frames_only(small_coco: Path):
+    data = open_data("coco", small_coco, "train", COCO17)
+    sequence = SequenceOptions(kind="synthetic", frames=4)
+
+    def frames_with(augmentation: Augmentation) -> Tensor:
+        options = SampleOptions(cyclic=True, given=2, augmentation=augmentation)
+        return Samples(data, COCO17.channels, (96, 64), sequence, options, seed=5)[0, 0]["frames"]
+
+    plain = frames_with(Augmentation())
+    for augmentation in (Augmentation(occluders=1), Augmentation(motion_blur=1), Augmentation(defocus=1)):
+        degraded = frames_with(augmentation)
+        assert torch.equal(degraded[:2], plain[:2])
+        assert not torch.equal(degraded[2:], plain[2:])
+    softened = frames_with(Augmentation(defocus=1))[3].float()
+    assert softened.diff(dim=0).abs().mean() < plain[3].float().diff(dim=0).abs().mean()
 
 
 def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):

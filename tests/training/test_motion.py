@@ -1,0 +1,200 @@
+"""The memory read of ``edge``: movements that are found, and what is read where they point to."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.model import Edge, ModelConfig, QueryEncoding, build
+from training.model.motion import LARGEST_MOVE, movements, sample
+
+HEIGHT, WIDTH = 16, 28
+TOKENS = HEIGHT * WIDTH
+GAIN = 20.0
+MIDDLE = (slice(10, -10), slice(10, -10))
+"""Of a picture at stride 8: what is farther than five tokens from its border."""
+
+
+def unit_keys(seed: int, count: int = 1) -> torch.Tensor:
+    """[1, count, h * w, 64], no two alike."""
+    random = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(1, count, TOKENS, 64, generator=random), dim=-1)
+
+
+def moved(tokens: torch.Tensor, right: int, down: int) -> torch.Tensor:
+    """[1, h * w, C] of a picture that has moved by whole tokens; what comes into it has never been seen."""
+    new = F.normalize(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(9)), dim=-1)
+    result = new.unflatten(1, (HEIGHT, WIDTH))
+    sizes = (HEIGHT, down), (WIDTH, right)
+    now = tuple(slice(max(0, by), size + min(0, by)) for size, by in sizes)
+    then = tuple(slice(max(0, -by), size + min(0, -by)) for size, by in sizes)
+    result[:, now[0], now[1]] = tokens.unflatten(1, (HEIGHT, WIDTH))[:, then[0], then[1]]
+    return result.flatten(1, 2)
+
+
+def found(now: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """Movements [1, T, 2h, 2w, 2] between keys [1, h * w, 64] and those of the slots."""
+    every_second = now.unflatten(1, (HEIGHT, WIDTH))[:, ::2, ::2].flatten(1, 2)
+    return movements(GAIN * every_second[:, None] @ slots.transpose(2, 3), HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (2, 1), (-1, 2), (-2, -2)])
+def test_a_movement_by_whole_tokens_is_found(right: int, down: int):
+    slots = unit_keys(0, 2)
+    moves = found(moved(slots[:, 1], right, down), slots)[0, 1]
+    assert moves.shape == (2 * HEIGHT, 2 * WIDTH, 2)
+    expected = torch.tensor([-right, -down]).expand_as(moves[MIDDLE])
+    torch.testing.assert_close(moves[MIDDLE], expected.float(), atol=0.1, rtol=0)
+
+
+def test_what_cannot_be_seen_moves_as_its_surroundings_do():
+    slots = unit_keys(0)
+    now = moved(slots[:, 0], 2, 1).unflatten(1, (HEIGHT, WIDTH))
+    hidden = (slice(None), slice(6, 10), slice(12, 16))
+    now[hidden] = unit_keys(1)[0].unflatten(1, (HEIGHT, WIDTH))[hidden]
+    moves = found(now.flatten(1, 2), slots)[0, 0, 12:20, 24:32]
+    torch.testing.assert_close(moves, torch.tensor([-2.0, -1.0]).expand_as(moves), atol=0.1, rtol=0)
+
+
+def test_smoothing_is_even():
+    """Half of the picture has moved by two tokens: between the halves, it is one."""
+    target = torch.arange(TOKENS).unflatten(0, (HEIGHT, WIDTH))[::2, ::2].clone()
+    target[:, WIDTH // 4 :] -= 2
+    moves = movements(1e3 * F.one_hot(target.flatten(), TOKENS).float()[None, None], HEIGHT, WIDTH)[0, 0]
+    edges = moves[:, [0, -1], 0].mean(0)
+    assert edges[0] > -0.1
+    assert edges[1] < -1.9
+    # Every second token, the first is one of them: their middle is half a token left of the picture's.
+    between = moves[:, WIDTH - 2 : WIDTH, 0].mean(1)
+    torch.testing.assert_close(between, torch.full_like(between, -1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moves[..., 1], torch.zeros_like(moves[..., 1]), atol=1e-3, rtol=0)
+
+
+def test_movements_are_finite_and_bounded_whatever_matches():
+    for logits in (torch.zeros(1, 1, TOKENS // 4, TOKENS), 1e4 * torch.randn(1, 1, TOKENS // 4, TOKENS)):
+        moves = movements(logits, HEIGHT, WIDTH)
+        assert torch.isfinite(moves).all()
+        assert moves.abs().max() <= LARGEST_MOVE + 1e-3
+
+
+@pytest.mark.parametrize(("right", "down"), [(3, 0), (0, -2), (-1, 1)])
+def test_sampling_with_the_same_move_everywhere_shifts_the_picture(right: int, down: int):
+    height, width = 6, 9
+    maps = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    moves = torch.tensor([right / width, down / height]).expand(2, height, width, 2)
+    rows, columns = ((torch.arange(size) + by).clamp(0, size - 1) for size, by in ((height, down), (width, right)))
+    torch.testing.assert_close(sample(maps, moves), maps[:, :, rows][..., columns], atol=1e-5, rtol=1e-5)
+
+
+def test_sampling_between_cells_is_their_mean_and_in_fp32():
+    maps = torch.tensor([0.0, 1.0, 3.0]).expand(1, 1, 2, 3)
+    moves = torch.tensor([0.5 / 3, 0.0]).expand(1, 2, 3, 2)
+    expected = torch.tensor([0.5, 2.0, 3.0]).expand(1, 1, 2, 3)
+    torch.testing.assert_close(sample(maps, moves), expected)
+    torch.testing.assert_close(sample(maps.half(), moves), expected)
+
+
+@pytest.fixture(scope="module")
+def edge() -> Edge:
+    model = build(ModelConfig(variant="edge"))
+    assert isinstance(model, Edge)
+    return model.eval()
+
+
+@torch.no_grad()
+def read(edge: Edge, now: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: list[bool]) -> torch.Tensor:
+    """[50, 2h, 2w]: what keys [1, h * w, 64] read."""
+    grid = torch.zeros(1, 64, HEIGHT, WIDTH)
+    query = QueryEncoding(now, torch.zeros(1, TOKENS, 128), {"features_p4": grid})
+    return edge.read(query, keys, values, torch.tensor([valid]).float())[0]
+
+
+def unfolded(values: torch.Tensor) -> torch.Tensor:
+    """[h * w, 128] as it lies in the picture, [32, 2h, 2w]."""
+    return F.pixel_shuffle(values.T.reshape(1, 128, HEIGHT, WIDTH), 2)[0]
+
+
+def bank(seed: int, slots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keys of a frame, and keys and values of a memory."""
+    random = torch.Generator().manual_seed(seed)
+    return unit_keys(seed)[0], unit_keys(seed + 1, slots), torch.randn(1, slots, TOKENS, 128, generator=random)
+
+
+def test_what_was_memorised_is_read_where_it_is_now(edge: Edge):
+    keys, values = unit_keys(0), torch.rand(1, 1, TOKENS, 128, generator=torch.Generator().manual_seed(0))
+    result = read(edge, moved(keys[:, 0], 2, 1), keys, values, [True])
+    expected = unfolded(moved(values[:, 0], 2, 1)[0])
+    inside = (slice(None), *MIDDLE)
+    torch.testing.assert_close(result[:31][inside], expected[:31][inside], atol=0.1, rtol=0)
+    torch.testing.assert_close(result[31:48][inside], expected[:17][inside], atol=0.1, rtol=0)
+    assert torch.equal(result[49], torch.ones(2 * HEIGHT, 2 * WIDTH))
+
+
+def test_slots_are_mixed_by_how_good_their_cells_are_and_how_well_they_match(edge: Edge):
+    keys, values = unit_keys(0).repeat(1, 2, 1, 1), torch.zeros(1, 2, TOKENS, 32, 4)
+    values[:, 1, :, 0] = 1
+    inside = (0, *MIDDLE)
+    alike = read(edge, keys[:, 0], keys, values.flatten(3), [True, True])
+    torch.testing.assert_close(alike[inside], torch.full_like(alike[inside], 0.5), atol=0.05, rtol=0)
+    assert (alike[31][MIDDLE] > 0.95).all(), "the maximum is of any slot"
+    values[:, 1, :, 31] = 5
+    assert (read(edge, keys[:, 0], keys, values.flatten(3), [True, True])[inside] > 0.95).all(), "a better one"
+    values[:, 1, :, 31] = 0
+    keys[:, 1] = unit_keys(7)[:, 0]
+    worse = read(edge, moved(keys[:, 0], 2, 1), keys, values.flatten(3), [True, True])[inside]
+    assert (worse < 0.2).float().mean() > 0.95, "one that does not match"
+
+
+slots_and_valid = st.integers(1, 4).flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n))
+seeds = st.integers(0, 10_000)
+
+
+@settings(deadline=None, max_examples=15)
+@given(slots_and_valid, seeds, st.randoms(use_true_random=False))
+def test_order_of_slots_does_not_matter(edge: Edge, valid: list[bool], seed: int, random):
+    now, keys, values = bank(seed, len(valid))
+    order = list(range(len(valid)))
+    random.shuffle(order)
+    shuffled = read(edge, now, keys[:, order], values[:, order], [valid[slot] for slot in order])
+    torch.testing.assert_close(shuffled, read(edge, now, keys, values, valid), atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(slots_and_valid.filter(any), seeds, st.floats(-1e6, 1e6))
+def test_what_invalid_slots_hold_does_not_matter(edge: Edge, valid: list[bool], seed: int, stale: float):
+    now, keys, values = bank(seed, len(valid))
+    other_keys, other_values = keys.clone(), values.clone()
+    for tensor in (other_keys, other_values):
+        tensor[:, [not is_valid for is_valid in valid]] += stale
+    assert torch.equal(read(edge, now, other_keys, other_values, valid), read(edge, now, keys, values, valid))
+
+
+@settings(deadline=None, max_examples=15)
+@given(slots_and_valid.filter(any), seeds)
+def test_masked_slots_equal_a_smaller_bank(edge: Edge, valid: list[bool], seed: int):
+    """As far as values are confidences: the maximum over the slots is 0 at least where one cannot be read."""
+    now, keys, values = bank(seed, len(valid))
+    kept = [slot for slot, is_valid in enumerate(valid) if is_valid]
+    values = values.abs()
+    smaller = read(edge, now, keys[:, kept], values[:, kept], [True] * len(kept))
+    torch.testing.assert_close(read(edge, now, keys, values, valid), smaller, atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 4), seeds, st.floats(-1e6, 1e6))
+def test_an_empty_bank_reads_exactly_zero_whatever_it_holds(edge: Edge, slots: int, seed: int, stale: float):
+    now, keys, values = bank(seed, slots)
+    result = read(edge, now, keys + stale, values + stale, [False] * slots)
+    assert torch.equal(result, torch.zeros(50, 2 * HEIGHT, 2 * WIDTH))
+
+
+@torch.no_grad()
+def test_half_tensors_are_read_almost_as_well(edge: Edge):
+    """What is read is rounded once; movements and mixing are FP32."""
+    keys, values = unit_keys(0, 3), torch.rand(1, 3, TOKENS, 128, generator=torch.Generator().manual_seed(0))
+    now = moved(keys[:, 0], 1, 1)
+    full = read(edge, now, keys, values, [True] * 3)
+    half = read(edge, now.half(), keys.half(), values.half(), [True] * 3)
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), full, atol=1e-2, rtol=0)
