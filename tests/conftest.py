@@ -50,7 +50,7 @@ def random_edge() -> Edge:
         added = model.decode(torch.ones(1, 50, 12, 20), query)[0] - alone
     for last, maps in (
         (model.keypoint_head.predict, alone[1:18]),
-        (model.mask_and_edge_head.head.predict, alone[18:]),
+        (model.mask_and_edge_head.predict, alone[18:]),
         (model.fusion.correction, added[18:]),
         (model.fusion.shares, added[18:]),
     ):

@@ -9,12 +9,13 @@ from typing import Literal, TypedDict
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from stm_skeletons.errors import DataError
-from stm_skeletons.maps import select_channels
+from stm_skeletons.maps import render_maps, select_channels
 from training.data.degrade import blur, occlude, recolour, soften
 from training.data.labels import DataSet
 from training.data.memory_maps import Mistakes, memory_maps, nobody
@@ -40,7 +41,7 @@ class Sample(TypedDict):
     maps: Tensor
     """float32 [N, C, h, w]: what is memorised where ``given``, else what is to be predicted."""
     weights: Tensor
-    """bool [N, C, h, w]: where a prediction counts."""
+    """float32 [N, C, h, w]: how much a prediction counts; 0 where nothing is known."""
     given: Tensor
     """bool [N]: frames that are memorised with ``maps`` instead of being predicted."""
     readable: Tensor
@@ -80,6 +81,8 @@ class SampleOptions(BaseModel):
     given: int = Field(default=2, ge=1)
     """How many first frames are given in cyclic training ("the first few", paper section 2.3); without it all but the
     last are."""
+    hidden: float = Field(default=1.0, ge=1)
+    """How many times as much cells count at joints and edges that an occluder of ours covers; not in the paper."""
     augmentation: Augmentation = Augmentation()
 
 
@@ -175,9 +178,9 @@ class Samples(Dataset):
         for n, frame in enumerate(sequence.frames):
             if given[n]:
                 maps = self._memorised(frame, n == 0 and cold, random)
-                pairs.append((maps, np.zeros(maps.shape, bool)))
+                pairs.append((maps, np.zeros(maps.shape, np.float32)))
             else:
-                pairs.append(make_targets(frame, self._data.skeleton, self._channels, sequence.sourced))
+                pairs.append(self._wanted(frame, sequence.sourced))
         maps, weights = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return {
             "frames": torch.from_numpy(np.stack([frame.image for frame in sequence.frames])),
@@ -186,6 +189,17 @@ class Samples(Dataset):
             "given": torch.from_numpy(given),
             "readable": torch.from_numpy(readable),
         }
+
+    def _wanted(self, frame: SequenceFrame, sourced: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
+        """Maps to be predicted and how much each cell counts."""
+        skeleton = self._data.skeleton
+        maps, known = make_targets(frame, skeleton, self._channels, sourced)
+        weights = known.astype(np.float32)
+        if self._options.hidden > 1 and frame.hidden.any():
+            covered = np.concatenate([frame.poses[..., :2], frame.hidden[..., None]], axis=-1)
+            at_hidden = select_channels(render_maps(covered, skeleton, frame.image.shape[:2]), skeleton, self._channels)
+            weights *= 1 + (self._options.hidden - 1) * at_hidden
+        return maps, weights
 
     def _memorised(self, frame: SequenceFrame, cold: bool, random: np.random.Generator) -> np.ndarray:
         skeleton, mistakes = self._data.skeleton, self._options.augmentation.memory

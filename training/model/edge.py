@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.model.config import ModelConfig
 from training.model.motion import movements, sample
 from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk, upsample
-from training.model.network import MASKED, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
+from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
 
 KEY_CHANNELS = 64
 VALUE_CHANNELS = 32
@@ -22,6 +22,7 @@ CONTEXT_CHANNELS = 4 * VALUE_CHANNELS
 MEMORY_HIDDEN = 48
 CLEARNESS_HIDDEN = 32
 FUSION_HIDDEN = 64
+EDGE_HIDDEN = 96
 START_GAIN = 20.0
 """Of the similarity of keys, which are unit vectors."""
 START_SHARES = (0.0, 0.0, -2.5)
@@ -53,7 +54,7 @@ class Edge(SpaceTimeMemory):
         self.slot_match = nn.Parameter(torch.tensor(4.0))
         self.fpn = FPN()
         self.keypoint_head = Head(self.joints)
-        self.mask_and_edge_head = MaskAndEdgeHead(1 + edges)
+        self.mask_and_edge_head = MaskAndEdgeHead(1 + edges, self.joints)
         self.fusion = Fusion(maps, self.joints)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
@@ -104,11 +105,14 @@ class Edge(SpaceTimeMemory):
         context = to_grid(query.value, read.shape[2] // 2, read.shape[3] // 2)
         scaled = features * P2_SCALE
         seen = self.keypoint_head(features)
-        others = self.mask_and_edge_head(scaled, context)
         shares, correction = self.fusion(read, context, scaled, torch.sigmoid(seen))
         known = upsample(read[:, -1:])
-        mixed = seen + known * (_mix(seen, read, shares) - seen)
-        return torch.cat([others[:, :1], mixed, others[:, 1:]], dim=1) + known * correction
+        correction = known * correction
+        joints = seen + known * (_mix(seen, read, shares) - seen) + correction[:, 1 : 1 + self.joints]
+        # Edges follow the keypoints; how well they do must not move these in training.
+        others = self.mask_and_edge_head(scaled, torch.sigmoid(joints).detach(), context)
+        mask, edges = others[:, :1] + correction[:, :1], others[:, 1:] + correction[:, 1 + self.joints :]
+        return torch.cat([mask, joints, edges], dim=1)
 
 
 def _mix(seen: Tensor, read: Tensor, shares: Tensor) -> Tensor:
@@ -161,8 +165,7 @@ class MemoryEncoder(nn.Module):
         self.frame = nn.Conv2d(MATCHING_CHANNELS, MEMORY_HIDDEN, 1)
         # Every 2 x 2 cells of the maps become the channels of one: positions within it are kept.
         self.maps = nn.Conv2d(4 * maps, MEMORY_HIDDEN, 1)
-        self.depthwise = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 5, padding=2, groups=MEMORY_HIDDEN)
-        self.pointwise = nn.Conv2d(MEMORY_HIDDEN, MEMORY_HIDDEN, 1)
+        self.block = WideBlock(MEMORY_HIDDEN)
         self.learnt = nn.Conv2d(MEMORY_HIDDEN, VALUE_CHANNELS - joints, 1)
         # The last one says how much clearer or less clear a cell is than its features tell: nothing, at first.
         with torch.no_grad():
@@ -176,13 +179,12 @@ class MemoryEncoder(nn.Module):
         """
         confidences = F.max_pool2d(maps[:, 1 : 1 + self.joints], 2)
         x = F.relu(_doubled(self.frame(features)) + self.maps(F.pixel_unshuffle(maps, 2)))
-        x = F.relu(x + self.pointwise(F.relu(self.depthwise(x))))
-        learnt = self.learnt(x)
+        learnt = self.learnt(self.block(x))
         return torch.cat([confidences, learnt[:, :-1], clear + learnt[:, -1:]], dim=1)
 
 
 class Clearness(nn.Module):
-    """How clearly a token is seen, as the logarithm of a weight; 0 before training. Low behind occluders and in blur."""
+    """How clearly a token is seen, as the logarithm of a weight: low behind occluders and in blur, at first 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,17 +199,39 @@ class Clearness(nn.Module):
 
 
 class MaskAndEdgeHead(nn.Module):
-    """Logits of mask and edges, which MoveNet does not have."""
+    """Logits of mask and edges, which MoveNet does not have, at stride 8 with four cells each.
 
-    def __init__(self, maps: int) -> None:
+    It sees the keypoint maps, and far enough to see both ends of an edge.
+    """
+
+    def __init__(self, maps: int, joints: int) -> None:
         super().__init__()
-        self.context = nn.Conv2d(CONTEXT_CHANNELS, FPN_CHANNELS["p2"], 1)
-        self.head = Head(maps)
+        self.features = nn.Conv2d(4 * FPN_CHANNELS["p2"], EDGE_HIDDEN, 1)
+        self.joints = nn.Conv2d(4 * joints, EDGE_HIDDEN, 1)
+        self.context = nn.Conv2d(CONTEXT_CHANNELS, EDGE_HIDDEN, 1)
+        self.blocks = nn.ModuleList(WideBlock(EDGE_HIDDEN) for _ in range(2))
+        self.predict = nn.Conv2d(EDGE_HIDDEN, 4 * maps, 1)
+        self.predict.bias = nn.Parameter(torch.full((4 * maps,), RARE))
 
-    def forward(self, features: Tensor, context: Tensor) -> Tensor:
-        """[B, 24, H/4, W/4] and [B, 128, H/16, W/16] to [B, maps, H/4, W/4]."""
-        wider = F.interpolate(self.context(context), scale_factor=4, mode="bilinear", align_corners=False)
-        return self.head(features + wider)
+    def forward(self, features: Tensor, joints: Tensor, context: Tensor) -> Tensor:
+        """[B, 24, H/4, W/4], confidences [B, NK, H/4, W/4] and [B, 128, H/16, W/16] to [B, maps, H/4, W/4]."""
+        x = self.features(F.pixel_unshuffle(features, 2)) + self.joints(F.pixel_unshuffle(joints, 2))
+        x = F.relu(x + upsample(self.context(context)))
+        for block in self.blocks:
+            x = block(x)
+        return F.pixel_shuffle(self.predict(x), 2)
+
+
+class WideBlock(nn.Module):
+    """Residual: depthwise 5x5, then 1x1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.pointwise = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.pointwise(F.relu(self.depthwise(x))))
 
 
 class Fusion(nn.Module):
