@@ -35,8 +35,13 @@ def movements(logits: Tensor, height: int, width: int) -> Tensor:
         [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
     """
     places = _places(height, width)
-    prior, tokens, coarse = (places[name].to(logits.device) for name in ("prior", "tokens", "coarse"))
-    attention = torch.softmax(logits + prior, dim=-1)
+    tokens, coarse, near_y, near_x = (
+        places[name].to(logits.device) for name in ("tokens", "coarse", "near_y", "near_x")
+    )
+    # Row and column apart: together they would be a constant as large as the attention.
+    near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
+    near = near + near_y[:, None, :, None] + near_x[:, None, :]
+    attention = torch.softmax(near.flatten(4).flatten(2, 3), dim=-1)
     # Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
     expected = torch.stack([(attention * axis).sum(-1) for axis in tokens.unbind(-1)], dim=-1)
     moves = (expected - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
@@ -78,7 +83,8 @@ def _places(height: int, width: int) -> dict[str, Tensor]:
     return {
         "tokens": tokens,
         "coarse": coarse,
-        "prior": -((coarse[:, None] - tokens) ** 2).sum(-1) / (2 * SEARCH**2),
+        "near_y": _prior(height),
+        "near_x": _prior(width),
         "rows": _weights(2 * height, height // 2),
         "columns": _weights(2 * width, width // 2),
     }
@@ -94,6 +100,12 @@ def _positions(height: int, width: int, step: float) -> Tensor:
 def _cells(height: int, width: int) -> Tensor:
     """[h, w, 2]: x, y of the middles of cells in shares of the width and height."""
     return _positions(height, width, 1.0).reshape(height, width, 2) / torch.tensor([width, height])
+
+
+def _prior(count: int) -> Tensor:
+    """[count / 2, count]: logarithm of how likely a token is found at each place, along one axis."""
+    places = torch.arange(count)
+    return -((places[::2, None] - places) ** 2) / (2 * SEARCH**2)
 
 
 def _weights(fine: int, coarse: int) -> Tensor:

@@ -197,6 +197,25 @@ def test_every_way_of_degrading_changes_predicted_frames_only(small_coco: Path):
     assert softened.diff(dim=0).abs().mean() < plain[3].float().diff(dim=0).abs().mean()
 
 
+def test_hidden_joints_count_more(small_coco: Path):
+    data = open_data("coco", small_coco, "train", COCO17)
+    sequence = SequenceOptions(kind="synthetic", frames=4)
+
+    def samples_with(hidden: float) -> Samples:
+        options = SampleOptions(cyclic=True, given=1, hidden=hidden, augmentation=Augmentation(occluders=1))
+        return Samples(data, COCO17.channels, (96, 64), sequence, options, seed=5)
+
+    covered = 0
+    for number in range(len(samples_with(1))):
+        plain, more = samples_with(1)[0, number]["weights"], samples_with(4)[0, number]["weights"]
+        assert set(plain.unique().tolist()) <= {0, 1}
+        assert torch.equal(more > 0, plain > 0), "what is unknown stays unknown"
+        assert (more >= plain).all()
+        assert more.max() <= 4
+        covered += int((more > 3).sum())
+    assert covered, "occluders of up to a third of the height hide some joint"
+
+
 def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
     samples = samples_of(small_coco)
     seen = []
