@@ -258,6 +258,7 @@ def label(
         Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Label every n-th frame.")] = 1,
+    first_frame: Annotated[int, typer.Option(min=0, help="Leave out the frames before this one.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
@@ -275,13 +276,14 @@ def label(
             )
         asked = stack.enter_context(stop_signals())
         summary = label_frames(
-            islice(opened, max_frames),
+            islice(opened, first_frame, None if max_frames is None else first_frame + max_frames),
             source,
             out,
             _teacher(teacher, refine, threads, stack),
             every,
             opened.files if isinstance(opened, ImageSource) else None,
             asked.is_set,
+            first_frame,
         )
     print(
         f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "

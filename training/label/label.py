@@ -89,6 +89,8 @@ class _Labels(BaseModel):
     pseudo: bool
     teacher: dict[str, Any]
     every: int
+    first: int = 0
+    """Frames before this one are left out."""
     complete: bool = False
     """Whether the source was labelled to its end."""
     next_frame: int = 0
@@ -135,6 +137,7 @@ def label(
     every: int = 1,
     pictures: Sequence[Path] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    first: int = 0,
 ) -> Summary:
     """Label a video or a folder of images; run again, it continues where it was interrupted.
 
@@ -144,17 +147,18 @@ def label(
     where they are in ``out`` or in its parent folder, so that both can move together; else by their absolute paths.
 
     Args:
-        frames: of the source, from frame 0 on, each with its number; also when continuing.
+        frames: of the source, from frame ``first`` on, each with its number; also when continuing.
         source: the video file, folder of images or image that the frames come from.
         out: folder to write to; made where it is missing.
         teacher: MoveNetTeacher or BundleTeacher.
         every: label every n-th frame. A teacher with a memory sees only these.
         pictures: the file of each frame, for images; None for a video.
         stop: asked after each frame; True ends early, and the file says that it is not complete.
+        first: number of the first frame that is given; those before it are left out.
 
     Raises:
         DataError: no such source, or a file of that name is there that is damaged or from another source, teacher,
-            ``every`` or program.
+            ``every``, ``first`` or program.
         SinkError: the files cannot be written.
     """
     if every < 1:
@@ -166,7 +170,7 @@ def label(
     files = [source] if pictures is None else list(pictures)
     if out.resolve() == source.resolve() or sheet_path.resolve() in {file.resolve() for file in files}:
         raise DataError(f"the contact sheet in {out} would be among the footage; choose another folder")
-    labels = _begin(path, teacher, every)
+    labels = _begin(path, teacher, every, first)
     footage = _Footage(name, [_named(file, out) for file in files], pictures is not None)
     _check_footage(path, labels, footage)
     _make_folder(out)
@@ -242,12 +246,12 @@ def _drawings(labels: _Labels, numbers: list[int]) -> dict[int, Drawing]:
     }
 
 
-def _begin(path: Path, teacher: Teacher, every: int) -> _Labels:
+def _begin(path: Path, teacher: Teacher, every: int, first: int) -> _Labels:
     """What was labelled before, or an empty file's contents. Raises DataError."""
     skeleton = teacher.skeleton
     category = _Category(keypoints=list(skeleton.joints), skeleton=[[a + 1, b + 1] for a, b in skeleton.edges])
     if not path.exists():
-        return _Labels(pseudo=True, teacher=teacher.description, every=every, categories=[category])
+        return _Labels(pseudo=True, teacher=teacher.description, every=every, first=first, categories=[category])
     try:
         labels = _Labels.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -262,6 +266,11 @@ def _begin(path: Path, teacher: Teacher, every: int) -> _Labels:
         raise DataError(
             f"{path} has every {labels.every}-th frame, not every {every}-th; "
             f"go on with {labels.every}, delete it, or choose another folder"
+        )
+    if labels.first != first:
+        raise DataError(
+            f"{path} begins with frame {labels.first}, not {first}; go on with {labels.first}, delete it, or choose "
+            "another folder"
         )
     return labels
 

@@ -180,6 +180,17 @@ def test_progress_is_saved_while_it_runs(video: Path, tmp_path: Path, monkeypatc
     assert seen == [1, 2, 3]
 
 
+def test_labels_can_begin_later(video: Path, tmp_path: Path):
+    def later() -> Iterator[Frame]:
+        return (frame for frame in frames(8) if frame.number >= 5)
+
+    summary = label(later(), video, tmp_path / "labels", WalkingTeacher(), first=5)
+    again = label(later(), video, tmp_path / "labels", WalkingTeacher(), first=5)
+    assert again == summary
+    (read,) = read_posetrack([summary.labels], tmp_path / "labels", COCO17).videos
+    assert read.numbers == (5, 6, 7)
+
+
 def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path):
     out = tmp_path / "labels"
     path = label(frames(2), video, out, WalkingTeacher()).labels
@@ -188,6 +199,8 @@ def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path)
         label(frames(2), video, out, WalkingTeacher("another"))
     with pytest.raises(DataError, match="every 1-th frame, not every 2-th"):
         label(frames(2), video, out, WalkingTeacher(), every=2)
+    with pytest.raises(DataError, match="begins with frame 0, not 3"):
+        label(frames(2), video, out, WalkingTeacher(), first=3)
     other = tmp_path / "other" / "walk.avi"
     other.parent.mkdir()
     other.write_bytes(b"")
