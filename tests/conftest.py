@@ -54,7 +54,7 @@ def random_edge() -> Edge:
         (model.fusion.correction, added[18:]),
         (model.fusion.shares, added[18:]),
     ):
-        last.weight.data.div_(maps.std())
+        last.weight.data.div_(2 * maps.std())
     return model.eval()
 
 
