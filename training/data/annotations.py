@@ -14,16 +14,21 @@ from training.data.labels import LABELLED
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; NaN and Infinity are let through. Raises DataError."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read the annotations {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON, or cut short ({one_line(error)}); copy it again") from error
+    """The object in an annotation file; NaN and Infinity are let through. Raises DataError."""
+    content = json_content(path, "annotations", "copy it again")
     if not isinstance(content, dict):
         raise DataError(f"{path} is not an annotation file: it holds a {type(content).__name__}, not an object")
     return content
+
+
+def json_content(path: Path, what: str, remedy: str) -> Any:
+    """What a JSON file holds. Raises DataError, which calls the file ``what`` and says what to do if it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the {what} {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON, or cut short ({one_line(error)}); {remedy}") from error
 
 
 class Tally:

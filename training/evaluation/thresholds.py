@@ -1,12 +1,12 @@
 """Thresholds chosen on other data: read from the report of an earlier evaluation."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from stm_skeletons.errors import DataError, one_line
+from training.data.annotations import json_content
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS, Matching
 
@@ -46,12 +46,7 @@ def best_thresholds(path: Path, names: Iterable[str]) -> dict[str, dict[Matching
 
 
 def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read the report {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON, or cut short ({one_line(error)}); evaluate again") from error
+    content = json_content(path, "report", "evaluate again")
     evaluations = content.get("evaluations") if isinstance(content, dict) else None
     if not isinstance(evaluations, dict):
         raise DataError(f"{path} is no report; give the report.json of an earlier eval --out")
