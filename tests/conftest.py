@@ -47,12 +47,11 @@ def random_edge() -> Edge:
     with torch.no_grad():
         query = model.encode_query(frame)
         alone = model.decode(torch.zeros(1, 50, 12, 20), query)[0]
-        added = model.decode(torch.ones(1, 50, 12, 20), query)[0] - alone
+        added = model.decode(torch.rand(1, 50, 12, 20), query)[0] - alone
     for last, maps in (
         (model.keypoint_head.predict, alone[1:18]),
         (model.mask_and_edge_head.predict, alone[18:]),
-        (model.fusion.correction, added[18:]),
-        (model.fusion.shares, added[18:]),
+        (model.fusion.shares, added[1:18]),
     ):
         last.weight.data.div_(2 * maps.std())
     return model.eval()

@@ -112,6 +112,8 @@ class Recipe(_Section):
     """The table of the paper that it fills, and its row there."""
     after: str | None = None
     """The recipe whose weights this one starts from."""
+    turns_with: str | None = None
+    """A recipe for other data: its samples, made as it says, take turns with this one's. Nothing else of it counts."""
     seed: int = 0
     loss: LossName = "focal"
     model: ModelSection

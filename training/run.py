@@ -44,17 +44,18 @@ def run_recipe(
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
     folder = run_folder(runs, name, recipe.seed)
-    if recipe.data.kind not in data:
-        raise RecipeError(f"{name} needs {recipe.data.kind} data: --data {recipe.data.kind}=FOLDER")
+    _check_given(recipe, name, data)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise RecipeError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
     if recipe.after is not None:
         init = _weights_before(recipe, data, runs, init, hardware, habits, say)
     training_data, validation_data = (open_split(recipe, data[recipe.data.kind], split) for split in ("train", "val"))
-    for problem in (*training_data.problems, *validation_data.problems):
+    turns = _turns(recipe, name, data)
+    for problem in (*training_data.problems, *validation_data.problems, *(turns[1].problems if turns else ())):
         say(problem)
-    return train(recipe, training_data, validation_data, folder, init, resume and checkpoint.exists(), hardware, habits)
+    resume = resume and checkpoint.exists()
+    return train(recipe, training_data, validation_data, folder, init, resume, hardware, habits, turns)
 
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:
@@ -70,6 +71,30 @@ def open_split(recipe: Recipe, root: Path, split: str) -> DataSet:
     if recipe.sequence.kind == "real" and not data.videos:
         raise DataError(f"{data.name} in {root} has no video of two or more labelled frames")
     return data
+
+
+def _check_given(recipe: Recipe, name: str, data: Mapping[str, Path]) -> None:
+    if recipe.data.kind not in data:
+        raise RecipeError(f"{name} needs {recipe.data.kind} data: --data {recipe.data.kind}=FOLDER")
+
+
+def _turns(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe, DataSet] | None:
+    """The recipe whose samples take turns with this one's, and its data."""
+    if recipe.turns_with is None:
+        return None
+    other = load_recipe(recipe.turns_with)
+    for section in ("frames", "size", "skeleton"):
+        ours, theirs = (_fits_in_batch(each)[section] for each in (recipe, other))
+        if ours != theirs:
+            raise RecipeError(
+                f"{name} and {recipe.turns_with} take turns, but differ in {section}: {ours} and {theirs}"
+            )
+    _check_given(other, recipe.turns_with, data)
+    return other, open_split(other, data[other.data.kind], "train")
+
+
+def _fits_in_batch(recipe: Recipe) -> dict[str, object]:
+    return {"frames": recipe.sequence.frames, "size": recipe.size, "skeleton": recipe.model.skeleton}
 
 
 def _weights_before(

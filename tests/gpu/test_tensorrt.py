@@ -88,11 +88,14 @@ def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
 
 
 def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float = PIXELS) -> None:
-    assert np.array_equal(found.keypoint_types, wanted.keypoint_types)
-    assert np.abs(found.keypoint_scores - wanted.keypoint_scores).max(initial=0) <= score
-    assert np.abs(found.keypoints - wanted.keypoints).max(initial=0) <= pixels
-    assert np.array_equal(found.edge_types, wanted.edge_types)
-    assert np.abs(found.edge_scores - wanted.edge_scores).max(initial=0) <= score
+    same = (
+        np.array_equal(found.keypoint_types, wanted.keypoint_types)
+        and np.abs(found.keypoint_scores - wanted.keypoint_scores).max(initial=0) <= score
+        and np.abs(found.keypoints - wanted.keypoints).max(initial=0) <= pixels
+        and np.array_equal(found.edge_types, wanted.edge_types)
+        and np.abs(found.edge_scores - wanted.edge_scores).max(initial=0) <= score
+    )
+    assert same, f"other parts: {found} instead of {wanted}"
 
 
 def step_both(gpu, ours: Session, theirs: Session, frame: np.ndarray) -> None:

@@ -112,6 +112,28 @@ def small_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_coco(tmp_path_factory.mktemp("coco"))
 
 
+@pytest.fixture(scope="session")
+def small_footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos of noise, four frames each, as PoseTrack18's files have it."""
+    folder = tmp_path_factory.mktemp("footage")
+    random = np.random.default_rng(0)
+    for name in ("train", "val"):
+        (folder / name).mkdir()
+        images, notes = [], []
+        for number in range(4):
+            file = f"{name}{number}.png"
+            cv2.imwrite(str(folder / file), random.integers(0, 255, (64, 96, 3), np.uint8))
+            images.append({"id": number, "file_name": file, "width": 96, "height": 64, "vid_id": name})
+            pose = stick_figure(random, 96, 64)
+            pose[:, 2] = 1
+            whose = {"image_id": number, "category_id": 1, "track_id": 0, "bbox": [9, 9, 70, 50]}
+            notes.append({"id": number + 1, **whose, "keypoints": pose.ravel().tolist()})
+        category = {"id": 1, "name": "person", "keypoints": JOINTS}
+        content = {"images": images, "annotations": notes, "categories": [category]}
+        (folder / name / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"

@@ -4,6 +4,7 @@ from pydantic import ValidationError
 
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 from training.model import Edge, ModelConfig, SpaceTimeMemory, build
+from training.model.edge import SURE
 from training.model.resnet import FrozenBatchNorm2d
 
 H, W, T = 64, 96, 3
@@ -107,12 +108,11 @@ def edge_with_a_signal() -> Edge:
 
 @torch.no_grad()
 def test_without_a_memory_edge_shows_what_its_detector_does():
-    """Keypoints exactly; mask and edges without the correction, which is random here."""
+    """Exactly MoveNet, as long as its maps have not been refined."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"]).eval()
     assert isinstance(model, Edge)
-    for last in ("shares", "correction"):
-        torch.nn.init.normal_(model.get_parameter(f"fusion.{last}.weight"))
+    torch.nn.init.normal_(model.fusion.shares.weight)
     query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
     memory = torch.randn(1, T, Q, 64), 100 * torch.randn(1, T, Q, 128)
     read = model.read(query, *memory, torch.zeros(1, T))
@@ -124,6 +124,27 @@ def test_without_a_memory_edge_shows_what_its_detector_does():
 
 
 @torch.no_grad()
+def test_no_joint_of_edge_is_ever_surer_than_some_frame_on_its_own_was():
+    """For any weights and however long it runs: what it takes from its own memory cannot grow."""
+    torch.manual_seed(3)
+    model = edge_with_a_signal().eval()
+    for predict in (model.fusion.shares, model.fusion.correction, model.clearness.predict):
+        torch.nn.init.normal_(predict.weight, std=0.5)
+    surest, memory = torch.zeros(17), []
+    nothing = torch.zeros(1, 1, Q, 64), torch.zeros(1, 1, Q, 128), torch.zeros(1, 1)
+    for _ in range(12):
+        query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
+        surest = torch.maximum(surest, model(query, *nothing)[0, 1:18].amax((1, 2)))
+        keys, values, valid = nothing
+        if memory:
+            keys, values = (torch.stack(tensors[-T:], dim=1) for tensors in zip(*memory, strict=True))
+            valid = torch.ones(1, keys.shape[1])
+        found = model(query, keys, values, valid)
+        assert (found[0, 1:18].amax((1, 2)) <= surest.clamp(min=SURE) + 1e-6).all()
+        memory.append(model.encode_memory(query.features["features_16"], found))
+
+
+@torch.no_grad()
 def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
     """The mixing needs no training: what was there stays, in the shares that it starts with."""
     model = edge_with_a_signal().eval()
@@ -132,7 +153,7 @@ def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
     given[:, 5, 6:10, 10:14] = 1
     key, value = model.encode_memory(query.features["features_16"], given)
     maps = model(query, key[:, None], value[:, None], torch.ones(1, 1))
-    assert maps[0, 5, 8, 12] > 0.4
+    assert maps[0, 5, 8, 12] > 0.15
     assert maps[0, 5, 1, 1] < 0.1
 
 

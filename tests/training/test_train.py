@@ -251,6 +251,27 @@ def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tm
         run_recipe(str(tiny_recipe), {}, runs, seed=5, hardware=CPU, say=said.append)
 
 
+def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_footage: Path, tmp_path: Path):
+    """The other recipe's samples are trained on, too; nothing else of it counts."""
+    other = tiny_recipe.with_name("other.toml")
+    other.write_text('like = "tiny"\ntitle = "other"\n[data]\nkind = "footage"\n[optimiser]\nlength = "1 steps"\n')
+    both = tiny_recipe.with_name("both.toml")
+    both.write_text(f'like = "tiny"\ntitle = "both"\nturns_with = "{other}"\n')
+    data = {"coco": small_coco, "footage": small_footage}
+
+    def losses(recipe: Path) -> list[str]:
+        result = run_recipe(str(recipe), data, tmp_path / "runs", hardware=CPU)
+        assert result.steps == 6
+        return [row["loss"] for row in rows(result.folder) if row["loss"]]
+
+    assert losses(both) != losses(tiny_recipe)
+    with pytest.raises(RecipeError, match=r"other\.toml needs footage data: --data footage=FOLDER"):
+        run_recipe(str(both), {"coco": small_coco}, tmp_path / "again", hardware=CPU)
+    other.write_text(other.read_text() + "[sequence]\nframes = 4\n")
+    with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml take turns, but differ in frames: 3 and 4"):
+        run_recipe(str(both), data, tmp_path / "again", hardware=CPU)
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "stm_skeletons.cli", *arguments]
 

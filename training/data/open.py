@@ -23,15 +23,16 @@ _COCO_LAYOUTS = (
 def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: float = 0.2, seed: int = 0) -> DataSet:
     """Read one part of a data set.
 
-    Where the folder has both parts they are taken as they are. Where it has only one, and always for own footage, that
-    part is divided: COCO by image, the others by JSON file, that is by video. A hash of the name and the seed decides,
+    Where the folder has both parts they are taken as they are. Where it has only one, that part is divided: COCO by
+    image, the others by JSON file, that is by video. A hash of the name and the seed decides,
     so that adding images or videos moves none from one part to the other; only where that leaves a part empty, one
     is moved into it.
 
     Args:
         kind: "coco": ``annotations/person_keypoints_{train,val}2017.json`` and ``{train,val}2017/``, or
             ``person_keypoints_{train,val}.json`` and ``images/``; "posetrack18": ``annotations/{train,val}/*.json``;
-            "posetrack21": ``posetrack_data/{train,val}/*.json``; "footage": ``*.json`` or ``annotations/*.json``.
+            "posetrack21": ``posetrack_data/{train,val}/*.json``; "footage": ``*.json``, ``annotations/*.json``, or
+            ``{train,val}/*.json``.
         root: folder of the data set; PoseTrack's and own footage's ``file_name`` are relative to it, or to the JSON
             file's own folder.
         split: "train" or "val".
@@ -122,10 +123,15 @@ def _open_posetrack(folder: Path, root: Path, skeleton: Skeleton, division: _Div
 
 
 def _open_footage(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
+    if all(json_files(root / part) for part in SPLITS):
+        return _open_posetrack(root, root, skeleton, division)
     for folder in (root, root / "annotations"):
         if files := json_files(folder):
             return _divide_files(files, folder, root, skeleton, division)
-    raise DataError(f"no labelled footage in {root}: looked for *.json and annotations/*.json; found {_content(root)}")
+    raise DataError(
+        f"no labelled footage in {root}: looked for *.json, annotations/*.json, and train/*.json with val/*.json; "
+        f"found {_content(root)}"
+    )
 
 
 def _divide_files(files: list[Path], folder: Path, root: Path, skeleton: Skeleton, division: _Division) -> DataSet:

@@ -209,6 +209,25 @@ class Samples(Dataset):
         return select_channels(maps, skeleton, self._channels)
 
 
+class Turns(Dataset):
+    """Two kinds of samples that take turns: in an epoch every one of the first, and as many of the second."""
+
+    def __init__(self, first: Samples, second: Samples) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return 2 * len(self._first)
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        """Even numbers are of the first. The second has epochs of its own: passes over its pictures or videos."""
+        epoch, number = index
+        turn, second = divmod(number, 2)
+        if not second:
+            return self._first[epoch, turn]
+        return self._second[divmod(epoch * len(self._first) + turn, len(self._second))]
+
+
 class SampleOrder(Sampler[tuple[int, int]]):
     """(epoch, number) of the samples that one of several processes is to take, from any point of the training on.
 

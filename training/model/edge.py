@@ -2,7 +2,8 @@
 
 RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. Memory is read
 with compensation of movement (training.model.motion). What the detector sees now and what was read are mixed cell by
-cell, and a correction is added that starts at zero. With an empty memory the keypoint maps are MoveNet's, exactly.
+cell and corrected, but never above both of them: no keypoint is surer than some frame on its own said, so mistakes
+cannot feed themselves through the memory, however long it runs. With an empty memory the keypoint maps are MoveNet's.
 """
 
 import torch
@@ -25,7 +26,7 @@ FUSION_HIDDEN = 64
 EDGE_HIDDEN = 96
 START_GAIN = 20.0
 """Of the similarity of keys, which are unit vectors."""
-START_SHARES = (0.0, 0.0, -2.5)
+START_SHARES = (0.25, 0.0, -2.5)
 """Logits of the shares in the keypoint maps, before training: of what is seen now, of the slots' mean (as much for each
 slot) and of their maximum."""
 SURE = 1e-3
@@ -55,7 +56,7 @@ class Edge(SpaceTimeMemory):
         self.fpn = FPN()
         self.keypoint_head = Head(self.joints)
         self.mask_and_edge_head = MaskAndEdgeHead(1 + edges, self.joints)
-        self.fusion = Fusion(maps, self.joints)
+        self.fusion = Fusion(self.joints)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         frame = frame.to(self.trunk.stem.weight)
@@ -82,7 +83,8 @@ class Edge(SpaceTimeMemory):
         current = to_grid(query.key, height, width)
         every_second = to_tokens(current[:, :, ::2, ::2])[:, None].expand(batch, slots, -1, -1)
         logits = (every_second @ keys.transpose(2, 3)).float() * self.key.gain.float()
-        moves = movements(logits, height, width) / torch.tensor([width, height]).to(logits)
+        clear_now = to_grid(query.value, height, width)[:, -1:]
+        moves = movements(logits, clear_now[:, :, ::2, ::2], height, width) / torch.tensor([width, height]).to(logits)
 
         remembered = F.pixel_shuffle(to_grid(values.flatten(0, 1), height, width), 2)
         remembered = sample(remembered, moves.flatten(0, 1)).unflatten(0, (batch, slots))
@@ -106,22 +108,24 @@ class Edge(SpaceTimeMemory):
         scaled = features * P2_SCALE
         seen = self.keypoint_head(features)
         shares, correction = self.fusion(read, context, scaled, torch.sigmoid(seen))
-        known = upsample(read[:, -1:])
-        correction = known * correction
-        joints = seen + known * (_mix(seen, read, shares) - seen) + correction[:, 1 : 1 + self.joints]
+        joints = seen + upsample(read[:, -1:]) * (_mix(seen, read, shares, correction) - seen)
         # Edges follow the keypoints; how well they do must not move these in training.
         others = self.mask_and_edge_head(scaled, torch.sigmoid(joints).detach(), context)
-        mask, edges = others[:, :1] + correction[:, :1], others[:, 1:] + correction[:, 1 + self.joints :]
-        return torch.cat([mask, joints, edges], dim=1)
+        return torch.cat([others[:, :1], joints, others[:, 1:]], dim=1)
 
 
-def _mix(seen: Tensor, read: Tensor, shares: Tensor) -> Tensor:
-    """Logits of the joints' confidences seen now, remembered on average and at most, in these shares."""
+def _mix(seen: Tensor, read: Tensor, shares: Tensor, correction: Tensor) -> Tensor:
+    """Logits of the joints' confidences seen now, remembered on average and at most, in these shares and corrected."""
     joints = seen.shape[1]
     mean, largest = upsample(read[:, :joints]), upsample(read[:, -2 - joints : -2])
     sources = torch.stack([torch.sigmoid(seen), mean, largest], dim=1).float()
-    confidence = (shares * sources).sum(1).clamp(SURE, 1 - SURE)
-    return (torch.log(confidence) - torch.log(1 - confidence)).to(seen)
+    mixed = _logit((shares * sources).sum(1)) + correction.float()
+    return torch.minimum(mixed, _logit(sources.amax(1))).to(seen)
+
+
+def _logit(confidence: Tensor) -> Tensor:
+    sure = confidence.clamp(SURE, 1 - SURE)
+    return torch.log(sure) - torch.log(1 - sure)
 
 
 def _log_sum_exp(logits: Tensor) -> Tensor:
@@ -237,7 +241,7 @@ class WideBlock(nn.Module):
 class Fusion(nn.Module):
     """How what is seen now and what was read are put together, cell by cell."""
 
-    def __init__(self, maps: int, joints: int) -> None:
+    def __init__(self, joints: int) -> None:
         super().__init__()
         self.joints = joints
         self.read = nn.Conv2d(VALUE_CHANNELS + joints + 1, FUSION_HIDDEN, 1)
@@ -246,7 +250,7 @@ class Fusion(nn.Module):
         self.depthwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 5, padding=2, groups=FUSION_HIDDEN)
         self.pointwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 1)
         self.shares = nn.Conv2d(FUSION_HIDDEN, 3 * joints, 1)
-        self.correction = nn.Conv2d(FUSION_HIDDEN, maps, 1)
+        self.correction = nn.Conv2d(FUSION_HIDDEN, joints, 1)
         for last in (self.shares, self.correction):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.get_parameter("bias"))
@@ -254,7 +258,7 @@ class Fusion(nn.Module):
             self.shares.get_parameter("bias").copy_(torch.tensor(START_SHARES).repeat_interleave(joints))
 
     def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares [B, 3, NK, H/4, W/4] of now, mean and maximum, and what is added to the logits [B, C, H/4, W/4].
+        """Shares [B, 3, NK, H/4, W/4] of now, mean and maximum, and what is added to the logits [B, NK, H/4, W/4].
 
         Args:
             read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.read.

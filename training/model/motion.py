@@ -17,18 +17,24 @@ from torch import Tensor
 
 SEARCH = 3.0
 """Standard deviation, in tokens, of how far things are expected to move between a slot and now."""
-SMOOTHING = 3.0
-"""Standard deviation, in tokens, of the weights with which movements are averaged over the picture."""
+NEAR, FAR = 1.0, 4.0
+"""Standard deviations, in tokens, of the weights with which movements are averaged over the picture: near ones, so that
+people move apart from what is behind them,"""
+FAR_SHARE = 0.01
+"""and far ones, which count so much, for where nothing near is sure (behind an occluder, on a blank wall)."""
+MOST_CLEAR = 4.0
+"""Keeps weights finite in FP16."""
 LARGEST_MOVE = 12.0
 """Tokens. Attention cannot point much farther; a bound keeps sampling positions in FP16's range."""
 
 
-def movements(logits: Tensor, height: int, width: int) -> Tensor:
+def movements(logits: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
     """Where the cells of a frame were in each slot.
 
     Args:
         logits: [B, T, h/2 * w/2, h * w], FP32: how well every second token in both directions matches each token of a
             slot.
+        clear: [B, 1, h/2, w/2]: logarithm of how much those tokens count: what hides people moves its own way.
         height, width: h and w; even.
 
     Returns:
@@ -47,6 +53,7 @@ def movements(logits: Tensor, height: int, width: int) -> Tensor:
     moves = (expected - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
     # 1 where a token matches a single one, near 0 where it matches many.
     sureness = (attention**2).sum(-1, keepdim=True) ** 2
+    sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
     weighted = torch.cat([moves * sureness, sureness], dim=-1)
     smoothed = _smooth(weighted.unflatten(2, (height // 2, width // 2)), height, width)
     return smoothed[..., :2] / smoothed[..., 2:].clamp(min=1e-12)
@@ -69,15 +76,19 @@ def sample(maps: Tensor, moves: Tensor) -> Tensor:
 
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
     """[B, T, h/2, w/2, C] to [B, T, 2h, 2w, C]: sums with Gaussian weights, columns and rows one after the other."""
-    places = _places(height, width)
-    rows, columns = places["rows"].to(coarse), places["columns"].to(coarse)
+    return _sums(coarse, height, width, NEAR) + FAR_SHARE * _sums(coarse, height, width, FAR)
+
+
+def _sums(coarse: Tensor, height: int, width: int, deviation: float) -> Tensor:
+    rows = _weights(2 * height, height // 2, deviation).to(coarse)
+    columns = _weights(2 * width, width // 2, deviation).to(coarse)
     by_column = (columns[:, :, None] * coarse[:, :, :, None]).sum(-2)
     return (rows[:, :, None, None] * by_column[:, :, None]).sum(-3)
 
 
 @cache
 def _places(height: int, width: int) -> dict[str, Tensor]:
-    """Positions in tokens, and weights that depend on them, for a grid of h x w tokens."""
+    """Positions in tokens, and what is likely there, for a grid of h x w tokens."""
     tokens = _positions(height, width, 1.0)
     coarse = tokens.reshape(height, width, 2)[::2, ::2].reshape(-1, 2)
     return {
@@ -85,8 +96,6 @@ def _places(height: int, width: int) -> dict[str, Tensor]:
         "coarse": coarse,
         "near_y": _prior(height),
         "near_x": _prior(width),
-        "rows": _weights(2 * height, height // 2),
-        "columns": _weights(2 * width, width // 2),
     }
 
 
@@ -108,7 +117,8 @@ def _prior(count: int) -> Tensor:
     return -((places[::2, None] - places) ** 2) / (2 * SEARCH**2)
 
 
-def _weights(fine: int, coarse: int) -> Tensor:
+@cache
+def _weights(fine: int, coarse: int, deviation: float) -> Tensor:
     """[fine, coarse]: of every second token for the cells at stride 8, along one axis."""
     cells, tokens = (torch.arange(fine) + 0.5) / 2, 2 * torch.arange(coarse) + 0.5
-    return torch.exp(-((cells[:, None] - tokens) ** 2) / (2 * SMOOTHING**2))
+    return torch.exp(-((cells[:, None] - tokens) ** 2) / (2 * deviation**2))

@@ -125,6 +125,15 @@ def test_footage(tmp_path: Path, folder: str):
     assert train.videos[0].name != val.videos[0].name
 
 
+def test_footage_that_comes_in_two_parts_is_taken_as_it_is(tmp_path: Path):
+    write_posetrack(tmp_path / "train", tmp_path, ["a", "b", "c"])
+    write_posetrack(tmp_path / "val", tmp_path, ["d"])
+    train, val = (open_data("footage", tmp_path, split, POSETRACK15) for split in ("train", "val"))
+    assert [video.name for video in train.videos] == ["a", "b", "c"]
+    assert [video.name for video in val.videos] == ["d"]
+    assert train.problems == val.problems == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pictures import look
+
+
+def test_each_frame_has_its_mask_maps_and_parts(edge_bundle: Path, clip: Path):
+    rows = look(str(edge_bundle), str(clip), [0, 3], threads=1)
+    assert len(rows) == 2
+    assert all(len(row) == 4 for row in rows)
+    assert {picture.shape for row in rows for picture in row} == {(96 + 22, 160, 3)}
+    assert not np.array_equal(rows[0][1], rows[1][1])
