@@ -150,7 +150,7 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
     rows = {
         "network": f"{found.variant}, {found.skeleton.name}: {len(found.channels)} maps",
         "input": f"{found.width} x {found.height} pixels (width x height)",
-        "memory": f"{found.slots} slots: first frame, previous frame, every {found.every}th frame",
+        "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} apart",
         "peaks": f"at most {found.peaks} a joint; keypoints from {found.keypoint_threshold}, "
         f"edges from {found.edge_threshold}",
         "precision": f"computes in {found.precision}, weights stored in {found.stored_weights}, opset {found.opset}",

@@ -42,6 +42,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
     slots: Annotated[int, typer.Option(help="Frames in memory: the first, the previous and a ring of the rest.")] = 6,
+    every: Annotated[int, typer.Option(help="The ring takes every n-th frame.")] = 5,
     peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
     compact: Annotated[
         bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
@@ -58,9 +59,7 @@ def export(
     from export.export import Options, export_bundle
 
     width, height = _parse_size(size)
-    options = Options(
-        width=width, height=height, slots=slots, peaks=peaks, compact=compact, precision=precision.value, video=video
-    )
+    options = Options(width, height, slots, every, peaks, compact, precision=precision.value, video=video)
     report = export_bundle(weights, out, options, _say)
     for name, difference in report.graphs.items():
         print(f"{name}: within {difference:.1e} of PyTorch")
@@ -186,6 +185,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val or train.")] = "val",
     size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
     slots: Annotated[int, typer.Option(min=2, help="Frames in memory, of weights; bundles have their own.")] = 6,
+    every: Annotated[int, typer.Option(min=1, help="Every n-th of them, besides the first and the previous.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Precision, recall and F1 of maps and keypoints, and recall over time."""
@@ -201,7 +201,7 @@ def evaluate(
 
         def candidate(model: str) -> "Candidate":
             if model.endswith(".safetensors"):
-                return candidate_from_weights(Path(model), pixels, slots, threads=threads)
+                return candidate_from_weights(Path(model), pixels, slots, every, threads)
             session = stack.enter_context(Session.open(model, threads=threads))
             info = session.info
             return Candidate(Path(model).name, session, info.skeleton, info.channels, info.size)

