@@ -44,16 +44,21 @@ def random_edge() -> Edge:
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     frame = torch.from_numpy(moving_picture(96, 160, 1)[0])[None]
+    lasts = {
+        model.keypoint_head.predict: 1.5,
+        model.mask_and_edge_head.predict: 0.5,
+        model.fusion.correction: 0.5,
+        model.fusion.shares: 0.5,
+    }
+    spread = {}
+    for last in lasts:
+        last.register_forward_hook(lambda module, _, logits: spread.update({module: logits.std()}))
     with torch.no_grad():
-        query = model.encode_query(frame)
-        alone = model.decode(torch.zeros(1, 50, 12, 20), query)[0]
-        added = model.decode(torch.rand(1, 50, 12, 20), query)[0] - alone
-    for last, maps in (
-        (model.keypoint_head.predict, alone[1:18]),
-        (model.mask_and_edge_head.predict, alone[18:]),
-        (model.fusion.shares, added[1:18]),
-    ):
-        last.weight.data.div_(2 * maps.std())
+        model.decode(torch.rand(1, 50, 12, 20), model.encode_query(frame))
+    for last, wanted in lasts.items():
+        last.weight.data.mul_(wanted / spread[last])
+        last._forward_hooks.clear()
+    torch.nn.init.constant_(model.keypoint_head.predict.get_parameter("bias"), -2.0)  # somebody is to be seen
     return model.eval()
 
 

@@ -35,7 +35,7 @@ def test_heat_maps_are_movenets_own(shared: Path, movenet: Path):
         frame = np.asarray(cv2.resize(image, (448, 256)), np.uint8)
         maps = model(model.encode_query(torch.from_numpy(frame)[None]), *empty)
         np.testing.assert_allclose(maps[0, 1:18].numpy(), teacher.maps(frame), atol=1e-4)
-        assert maps[0, 18:].max() < 0.1, "untrained edges must not claim to be seen"
+        assert maps[0, 18:].max() < 0.2, "untrained edges must not claim to be seen"
 
 
 def test_posetrack_joints_are_taken_by_name(movenet: Path):
