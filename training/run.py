@@ -83,17 +83,18 @@ def _turns(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe,
     if recipe.turns_with is None:
         return None
     other = load_recipe(recipe.turns_with)
-    for section in ("frames", "size", "skeleton"):
-        ours, theirs = (_fits_in_batch(each)[section] for each in (recipe, other))
-        if ours != theirs:
+    ours, theirs = _fits_in_batch(recipe), _fits_in_batch(other)
+    for what in ours:
+        if ours[what] != theirs[what]:
             raise RecipeError(
-                f"{name} and {recipe.turns_with} take turns, but differ in {section}: {ours} and {theirs}"
+                f"{name} and {recipe.turns_with} take turns, but differ in {what}: {ours[what]} and {theirs[what]}"
             )
     _check_given(other, recipe.turns_with, data)
     return other, open_split(other, data[other.data.kind], "train")
 
 
 def _fits_in_batch(recipe: Recipe) -> dict[str, object]:
+    """What samples must have in common to lie in one batch."""
     return {"frames": recipe.sequence.frames, "size": recipe.size, "skeleton": recipe.model.skeleton}
 
 

@@ -108,11 +108,12 @@ def edge_with_a_signal() -> Edge:
 
 @torch.no_grad()
 def test_without_a_memory_edge_shows_what_its_detector_does():
-    """Exactly MoveNet, as long as its maps have not been refined."""
+    """Exactly MoveNet's keypoints, whatever is mixed and corrected where there is a memory."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"]).eval()
     assert isinstance(model, Edge)
-    torch.nn.init.normal_(model.fusion.shares.weight)
+    for last in ("shares", "correction"):
+        torch.nn.init.normal_(model.get_parameter(f"fusion.{last}.weight"))
     query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
     memory = torch.randn(1, T, Q, 64), 100 * torch.randn(1, T, Q, 128)
     read = model.read(query, *memory, torch.zeros(1, T))
@@ -153,7 +154,7 @@ def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
     given[:, 5, 6:10, 10:14] = 1
     key, value = model.encode_memory(query.features["features_16"], given)
     maps = model(query, key[:, None], value[:, None], torch.ones(1, 1))
-    assert maps[0, 5, 8, 12] > 0.15
+    assert maps[0, 5, 8, 12] > 0.4
     assert maps[0, 5, 1, 1] < 0.1
 
 

@@ -24,9 +24,8 @@ def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: fl
     """Read one part of a data set.
 
     Where the folder has both parts they are taken as they are. Where it has only one, that part is divided: COCO by
-    image, the others by JSON file, that is by video. A hash of the name and the seed decides,
-    so that adding images or videos moves none from one part to the other; only where that leaves a part empty, one
-    is moved into it.
+    image, the others by JSON file, that is by video. A hash of the name and the seed decides, so that adding images or
+    videos moves none from one part to the other; only where that leaves a part empty, one is moved into it.
 
     Args:
         kind: "coco": ``annotations/person_keypoints_{train,val}2017.json`` and ``{train,val}2017/``, or
