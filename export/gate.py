@@ -25,7 +25,7 @@ from stm_skeletons.geometry import Letterbox
 from training.evaluation.keypoints import MATCHINGS, RADIUS, count_keypoints
 from training.model.parts import find_peaks
 
-FRAMES = 300
+FRAMES = 500
 F1_LOSS = 0.005
 """Largest loss of F1 against FP32 that is let through."""
 MAP_DIFFERENCE = 0.05

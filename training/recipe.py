@@ -110,10 +110,11 @@ class Recipe(_Section):
     table: Literal["1", "2", "3"] | None = None
     row: str | None = None
     """The table of the paper that it fills, and its row there."""
-    after: str | None = None
-    """The recipe whose weights this one starts from."""
+    after: tuple[str, ...] = Field(default=(), strict=False)
+    """The recipe whose weights this one starts from, or several, for the mean of their weights."""
     turns_with: str | None = None
-    """A recipe for other data: its samples, made as it says, take turns with this one's. Nothing else of it counts."""
+    """A recipe for other data: its samples, made as it says but as long as this one's, take turns with this one's.
+    Nothing else of it counts."""
     seed: int = 0
     loss: LossName = "focal"
     model: ModelSection

@@ -23,8 +23,8 @@ def run_recipe(
 ) -> Result:
     """Train a recipe in ``runs/<its name>/seed<n>``.
 
-    A recipe that goes on from another one (``after``) first has that one trained, or takes its weights if they are
-    there already.
+    A recipe that goes on from others (``after``) first has them trained, or takes their weights if they are there
+    already.
 
     Args:
         name: of a shipped recipe, or its file.
@@ -48,14 +48,14 @@ def run_recipe(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise RecipeError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
-    if recipe.after is not None:
-        init = _weights_before(recipe, data, runs, init, hardware, habits, say)
+    before = [_weights_of(name, recipe, data, runs, init, hardware, habits, say) for name in recipe.after]
     training_data, validation_data = (open_split(recipe, data[recipe.data.kind], split) for split in ("train", "val"))
     turns = _turns(recipe, name, data)
     for problem in (*training_data.problems, *validation_data.problems, *(turns[1].problems if turns else ())):
         say(problem)
     resume = resume and checkpoint.exists()
-    return train(recipe, training_data, validation_data, folder, init, resume, hardware, habits, turns)
+    starting = before or ([init] if init else [])
+    return train(recipe, training_data, validation_data, folder, starting, resume, hardware, habits, turns)
 
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:
@@ -94,11 +94,12 @@ def _turns(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe,
 
 
 def _fits_in_batch(recipe: Recipe) -> dict[str, object]:
-    """What samples must have in common to lie in one batch."""
-    return {"frames": recipe.sequence.frames, "size": recipe.size, "skeleton": recipe.model.skeleton}
+    """What samples must have in common to lie in one batch, besides their length."""
+    return {"size": recipe.size, "skeleton": recipe.model.skeleton}
 
 
-def _weights_before(
+def _weights_of(
+    before: str,
     recipe: Recipe,
     data: Mapping[str, Path],
     runs: Path,
@@ -107,7 +108,7 @@ def _weights_before(
     habits: Habits,
     say: Callable[[str], None],
 ) -> Path:
-    before = recipe.after or ""
+    """Of a recipe that ``recipe`` goes on from, trained if need be."""
     folder = run_folder(runs, before, recipe.seed)
     weights = folder / "weights.safetensors"
     if weights.is_file():

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from training.data.labels import DataSet
 from training.data.samples import Sample, SampleOrder, Samples, Turns, prepare_worker
 from training.logs import RunLog
 from training.model import SpaceTimeMemory, build
-from training.model.weights import load_weights, save_weights
+from training.model.weights import load_mean, save_weights
 from training.pictures import caption, grid, paint
 from training.recipe import OptimiserSection, Recipe
 from training.unroll import Unroll, Unrolled
@@ -90,7 +90,7 @@ def train(
     training_data: DataSet,
     validation_data: DataSet,
     folder: Path,
-    init: Path | None = None,
+    init: Sequence[Path] = (),
     resume: bool = False,
     hardware: Hardware = Hardware(),
     habits: Habits = Habits(),
@@ -106,7 +106,7 @@ def train(
         recipe: what to do.
         training_data, validation_data: of the recipe's skeleton.
         folder: of this run; made where it is missing.
-        init: starting weights of the same network; fresh ones without.
+        init: starting weights of the same network, or several to start from their mean; fresh ones without.
         resume: go on from the folder's checkpoint, on the CPU to the same bits as if it had never stopped.
         hardware: devices, precision and workers.
         habits: how often a checkpoint and a picture are written.
@@ -130,9 +130,9 @@ def train(
 
 
 def _samples(recipe: Recipe, data: DataSet, trained: Recipe) -> Samples:
-    """Samples as ``recipe`` says, for the network and with the seed of the one that is trained."""
-    channels = trained.model.config.channels
-    return Samples(data, channels, recipe.size, recipe.sequence, recipe.samples, trained.seed)
+    """Samples as ``recipe`` says, for the network, as long and with the seed of the one that is trained."""
+    sequence = recipe.sequence.model_copy(update={"frames": trained.sequence.frames})
+    return Samples(data, trained.model.config.channels, recipe.size, sequence, recipe.samples, trained.seed)
 
 
 def _keep_freed_memory() -> None:
@@ -171,7 +171,7 @@ class _Run:
         samples: Samples | Turns,
         validation: Validation,
         folder: Path,
-        init: Path | None,
+        init: Sequence[Path],
         resume: bool,
         hardware: Hardware,
         habits: Habits,
@@ -403,15 +403,15 @@ class _Run:
         save_weights(self._folder / name, self._model, self._origin, resolved)
 
 
-def _starting_model(recipe: Recipe, init: Path | None) -> tuple[SpaceTimeMemory, str]:
+def _starting_model(recipe: Recipe, init: Sequence[Path]) -> tuple[SpaceTimeMemory, str]:
     """The network and the origin of its weights."""
     torch.manual_seed(recipe.seed)
-    if init is None:
+    if not init:
         return build(recipe.model.config), f"{FRESH}, trained: {recipe.title}"
-    model, provenance = load_weights(init)
+    model, provenance = load_mean(init)
     if model.config != recipe.model.config:
         raise WeightsError(
-            f"{init} is {_describe(provenance.config.model_dump())}, but the recipe trains "
+            f"{init[0]} is {_describe(provenance.config.model_dump())}, but the recipe trains "
             f"{_describe(recipe.model.config.model_dump())}"
         )
     return model, f"{provenance.origin}; trained: {recipe.title}"

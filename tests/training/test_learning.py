@@ -71,6 +71,6 @@ def test_two_workers_keep_edge_busy(shared: Path, tmp_path: Path):
     recipe = Recipe.model_validate(content, strict=False)
     training_data, validation_data = (open_split(recipe, shared / "coco", split) for split in ("train", "val"))
     hardware = Hardware(accelerator="cpu", workers=2)
-    result = train(recipe, training_data, validation_data, tmp_path / "run", weights, hardware=hardware)
+    result = train(recipe, training_data, validation_data, tmp_path / "run", [weights], hardware=hardware)
     print(f"{100 * result.waiting_share:.1f} % of the time spent waiting for samples")
     assert result.waiting_share < 0.1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from training.model import Edge, ModelConfig, QueryEncoding, build
 from training.model.motion import LARGEST_MOVE, movements, sample
+from training.model.network import to_tokens
 
 HEIGHT, WIDTH = 16, 28
 TOKENS = HEIGHT * WIDTH
@@ -100,16 +101,27 @@ def test_movements_are_finite_and_bounded_whatever_matches():
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (0, -2), (-1, 1)])
 def test_sampling_with_the_same_move_everywhere_shifts_the_picture(right: int, down: int):
     height, width = 6, 9
-    maps = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    moves = torch.tensor([right / width, down / height]).expand(2, height, width, 2)
+    maps = torch.randn(2, height, width, 3, generator=torch.Generator().manual_seed(0))
+    moves = torch.tensor([right, down]).float().expand(2, height, width, 2)
     rows, columns = ((torch.arange(size) + by).clamp(0, size - 1) for size, by in ((height, down), (width, right)))
-    torch.testing.assert_close(sample(maps, moves), maps[:, :, rows][..., columns], atol=1e-5, rtol=1e-5)
+    assert torch.equal(sample(maps.flatten(1, 2), moves), maps[:, rows][:, :, columns].flatten(1, 2))
+
+
+def test_sampling_is_that_of_grid_sample():
+    height, width = 5, 8
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 4, height, width, generator=random)
+    moves = 4 * torch.randn(3, height, width, 2, generator=random)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = (torch.stack([x, y], dim=-1) + 0.5 + moves) / torch.tensor([width, height])
+    expected = F.grid_sample(maps, 2 * places - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    torch.testing.assert_close(sample(to_tokens(maps), moves), to_tokens(expected))
 
 
 def test_sampling_between_cells_is_their_mean_and_in_fp32():
-    maps = torch.tensor([0.0, 1.0, 3.0]).expand(1, 1, 2, 3)
-    moves = torch.tensor([0.5 / 3, 0.0]).expand(1, 2, 3, 2)
-    expected = torch.tensor([0.5, 2.0, 3.0]).expand(1, 1, 2, 3)
+    maps = to_tokens(torch.tensor([0.0, 1.0, 3.0]).expand(1, 1, 2, 3))
+    moves = torch.tensor([0.5, 0.0]).expand(1, 2, 3, 2)
+    expected = to_tokens(torch.tensor([0.5, 2.0, 3.0]).expand(1, 1, 2, 3))
     torch.testing.assert_close(sample(maps, moves), expected)
     torch.testing.assert_close(sample(maps.half(), moves), expected)
 
@@ -131,7 +143,7 @@ def read(edge: Edge, now: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 
 def unfolded(values: torch.Tensor) -> torch.Tensor:
     """[h * w, 128] as it lies in the picture, [32, 2h, 2w]."""
-    return F.pixel_shuffle(values.T.reshape(1, 128, HEIGHT, WIDTH), 2)[0]
+    return values.reshape(2 * HEIGHT, 2 * WIDTH, 32).permute(2, 0, 1)
 
 
 def bank(seed: int, slots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -143,7 +155,7 @@ def bank(seed: int, slots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 def test_what_was_memorised_is_read_where_it_is_now(edge: Edge):
     keys, values = unit_keys(0), torch.rand(1, 1, TOKENS, 128, generator=torch.Generator().manual_seed(0))
     result = read(edge, moved(keys[:, 0], 2, 1), keys, values, [True])
-    expected = unfolded(moved(values[:, 0], 2, 1)[0])
+    expected = torch.roll(unfolded(values[0, 0]), (2, 4), dims=(1, 2))
     inside = (slice(None), *MIDDLE)
     torch.testing.assert_close(result[:31][inside], expected[:31][inside], atol=0.1, rtol=0)
     torch.testing.assert_close(result[31:48][inside], expected[:17][inside], atol=0.1, rtol=0)
@@ -151,15 +163,15 @@ def test_what_was_memorised_is_read_where_it_is_now(edge: Edge):
 
 
 def test_slots_are_mixed_by_how_good_their_cells_are_and_how_well_they_match(edge: Edge):
-    keys, values = unit_keys(0).repeat(1, 2, 1, 1), torch.zeros(1, 2, TOKENS, 32, 4)
-    values[:, 1, :, 0] = 1
+    keys, values = unit_keys(0).repeat(1, 2, 1, 1), torch.zeros(1, 2, TOKENS, 4, 32)
+    values[:, 1, ..., 0] = 1
     inside = (0, *MIDDLE)
     alike = read(edge, keys[:, 0], keys, values.flatten(3), [True, True])
     torch.testing.assert_close(alike[inside], torch.full_like(alike[inside], 0.5), atol=0.05, rtol=0)
     assert (alike[31][MIDDLE] > 0.95).all(), "the maximum is of any slot"
-    values[:, 1, :, 31] = 5
+    values[:, 1, ..., 31] = 5
     assert (read(edge, keys[:, 0], keys, values.flatten(3), [True, True])[inside] > 0.95).all(), "a better one"
-    values[:, 1, :, 31] = 0
+    values[:, 1, ..., 31] = 0
     keys[:, 1] = unit_keys(7)[:, 0]
     worse = read(edge, moved(keys[:, 0], 2, 1), keys, values.flatten(3), [True, True])[inside]
     assert (worse < 0.2).float().mean() > 0.95, "one that does not match"

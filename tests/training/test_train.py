@@ -156,7 +156,7 @@ def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_pa
     torch.manual_seed(3)
     save_weights(start, build(recipe.model.config), "test")
     frozen = changed(recipe, optimiser={"freeze": ["query_encoder", "query_head.key"]})
-    result = train(frozen, *data, tmp_path / "run", init=start, hardware=CPU)
+    result = train(frozen, *data, tmp_path / "run", init=[start], hardware=CPU)
     before, after = load_file(start), load_file(result.weights)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any(name.startswith(("query_encoder", "query_head.key")) for name in moved)
@@ -172,7 +172,7 @@ def test_weights_of_another_network_do_not_start_it(recipe: Recipe, data: tuple[
     with pytest.raises(
         WeightsError, match=r"is stm of coco17 at width 0.0625, but the recipe trains resnet50 of coco17"
     ):
-        train(recipe, *data, tmp_path / "run", init=other, hardware=CPU)
+        train(recipe, *data, tmp_path / "run", init=[other], hardware=CPU)
 
 
 def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[Data
 
 def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
     second = tiny_recipe.with_name("second.toml")
-    second.write_text(f'like = "tiny"\nafter = "{tiny_recipe}"\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
+    second.write_text(f'like = "tiny"\nafter = ["{tiny_recipe}"]\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
     said: list[str] = []
     runs = tmp_path / "runs"
     result = run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
@@ -254,21 +254,25 @@ def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tm
 def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_footage: Path, tmp_path: Path):
     """The other recipe's samples are trained on, too; nothing else of it counts."""
     other = tiny_recipe.with_name("other.toml")
-    other.write_text('like = "tiny"\ntitle = "other"\n[data]\nkind = "footage"\n[optimiser]\nlength = "1 steps"\n')
+    text = 'like = "tiny"\ntitle = "other"\n[optimiser]\nlength = "1 steps"\n[data]\nkind = "footage"\n'
+    other.write_text(text)
     both = tiny_recipe.with_name("both.toml")
     both.write_text(f'like = "tiny"\ntitle = "both"\nturns_with = "{other}"\n')
     data = {"coco": small_coco, "footage": small_footage}
 
-    def losses(recipe: Path) -> list[str]:
-        result = run_recipe(str(recipe), data, tmp_path / "runs", hardware=CPU)
+    def losses(recipe: Path, out: str = "runs") -> list[str]:
+        result = run_recipe(str(recipe), data, tmp_path / out, hardware=CPU)
         assert result.steps == 6
         return [row["loss"] for row in rows(result.folder) if row["loss"]]
 
-    assert losses(both) != losses(tiny_recipe)
+    taken_in_turn = losses(both)
+    assert taken_in_turn != losses(tiny_recipe)
     with pytest.raises(RecipeError, match=r"other\.toml needs footage data: --data footage=FOLDER"):
         run_recipe(str(both), {"coco": small_coco}, tmp_path / "again", hardware=CPU)
-    other.write_text(other.read_text() + "[sequence]\nframes = 4\n")
-    with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml take turns, but differ in frames: 3 and 4"):
+    other.write_text(text + "[sequence]\nframes = 4\n")
+    assert losses(both, "longer") == taken_in_turn, "samples are as long as the first recipe's"
+    other.write_text(text + "width = 128\n")
+    with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml take turns, but differ in size"):
         run_recipe(str(both), data, tmp_path / "again", hardware=CPU)
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from stm_skeletons.errors import WeightsError
 from training.model import ModelConfig, build
-from training.model.weights import load_weights, save_weights
+from training.model.weights import load_mean, load_weights, save_weights
 
 
 @pytest.mark.parametrize("variant", ["edge", "resnet50"])
@@ -24,6 +24,25 @@ def test_round_trip_is_bit_for_bit(variant, tmp_path: Path):
     again = tmp_path / "again.safetensors"
     save_weights(again, loaded, recipe.origin, recipe.training)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_mean_of_two_networks(tmp_path: Path):
+    """Of all that is learnt; where they come from, both, is kept."""
+    config = ModelConfig(variant="edge")
+    first, second = build(config), build(config)
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    save_weights(paths[0], first, "one place")
+    save_weights(paths[1], second, "another")
+    mean, provenance = load_mean(paths)
+    assert provenance.origin == "mean of (one place) and (another)"
+    for name, tensor in first.named_parameters():
+        torch.testing.assert_close(mean.get_parameter(name), (tensor + second.get_parameter(name)) / 2)
+    alone, provenance = load_mean(paths[:1])
+    assert provenance.origin == "one place"
+    assert all(torch.equal(tensor, alone.get_parameter(name)) for name, tensor in first.named_parameters())
+    save_weights(paths[1], build(ModelConfig(variant="resnet50")), "another")
+    with pytest.raises(WeightsError, match=r"a\.safetensors and .*b\.safetensors are not the same network"):
+        load_mean(paths)
 
 
 def test_other_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):

@@ -17,7 +17,8 @@ from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory,
 
 KEY_CHANNELS = 64
 VALUE_CHANNELS = 32
-"""Of a value at stride 8: a confidence for each joint, what was learnt, and how clear the cell is. A token has four."""
+"""Of a value at stride 8: a confidence for each joint, what was learnt, and how clear the cell is. For each token there
+are four such cells."""
 CONTEXT_CHANNELS = 4 * VALUE_CHANNELS
 """Of the query at stride 16; the last is how clear the token is."""
 MEMORY_HIDDEN = 48
@@ -69,8 +70,9 @@ class Edge(SpaceTimeMemory):
 
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         # One key for both sides: a frame matches itself best (cf. STCN, Cheng et al. 2021).
-        value = self.memory_encoder(source, maps, upsample(self.clearness(source)))
-        return self.key(source), to_tokens(F.pixel_unshuffle(value, 2))
+        value = to_tokens(self.memory_encoder(source, maps, upsample(self.clearness(source))))
+        # A slot holds the cells at stride 8 one after the other, whatever token they belong to.
+        return self.key(source), value.reshape(len(value), -1, CONTEXT_CHANNELS)
 
     def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """The slots' values where they were then, mixed: [B, VALUE_CHANNELS + NK + 1, H/8, W/8].
@@ -84,23 +86,24 @@ class Edge(SpaceTimeMemory):
         every_second = to_tokens(current[:, :, ::2, ::2])[:, None].expand(batch, slots, -1, -1)
         logits = (every_second @ keys.transpose(2, 3)).float() * self.key.gain.float()
         clear_now = to_grid(query.value, height, width)[:, -1:]
-        moves = movements(logits, clear_now[:, :, ::2, ::2], height, width) / torch.tensor([width, height]).to(logits)
+        moves = movements(logits, clear_now[:, :, ::2, ::2], height, width).flatten(0, 1)
 
-        remembered = F.pixel_shuffle(to_grid(values.flatten(0, 1), height, width), 2)
-        remembered = sample(remembered, moves.flatten(0, 1)).unflatten(0, (batch, slots))
-        matching = sample(to_grid(keys.flatten(0, 1), height, width), _halved(moves.flatten(0, 1)))
-        match = (matching.unflatten(0, (batch, slots)) * current[:, None].float()).sum(2)
+        remembered = sample(values.reshape(batch * slots, -1, VALUE_CHANNELS), 2 * moves)
+        remembered = remembered.unflatten(0, (batch, slots))
+        matching = sample(keys.flatten(0, 1), _halved(moves)).unflatten(0, (batch, slots))
+        match = (matching * query.key[:, None].float()).sum(-1)
+        match = _doubled(match.unflatten(2, (height, width))).flatten(2)
 
-        readable = valid.float()[:, :, None, None]
+        readable = valid.float()[:, :, None]
         # Multiplied as well as masked: what invalid slots hold may be of any size.
-        clear = (remembered[:, :, -1] + self.slot_match.float() * (_doubled(match) - 1)) * readable
+        clear = (remembered[..., -1] + self.slot_match.float() * (match - 1)) * readable
         clear = clear + (1 - readable) * MASKED
-        mean = (torch.softmax(clear, dim=1)[:, :, None] * remembered[:, :, :-1]).sum(1)
-        largest = (remembered[:, :, : self.joints] * readable[:, :, None]).amax(1)
-        known = readable.amax(1, keepdim=True)
-        clearest = _log_sum_exp(clear) * known
-        read = torch.cat([mean * known, largest, clearest, torch.ones_like(clearest) * known], dim=1)
-        return read.to(values)
+        mean = (torch.softmax(clear, dim=1)[..., None] * remembered[..., :-1]).sum(1)
+        largest = (remembered[..., : self.joints] * readable[..., None]).amax(1)
+        known = readable.amax(1)[..., None]
+        clearest = _log_sum_exp(clear)[..., None] * known
+        read = torch.cat([mean * known, largest, clearest, torch.ones_like(clearest) * known], dim=-1)
+        return to_grid(read, 2 * height, 2 * width).to(values)
 
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
         features = self.fpn(*(query.features[name] for name in self.decoder_features))
@@ -114,24 +117,32 @@ class Edge(SpaceTimeMemory):
         return torch.cat([others[:, :1], joints, others[:, 1:]], dim=1)
 
 
-def _mix(seen: Tensor, read: Tensor, shares: Tensor, correction: Tensor) -> Tensor:
+def _mix(seen: Tensor, read: Tensor, shares: tuple[Tensor, Tensor, Tensor], correction: Tensor) -> Tensor:
     """Logits of the joints' confidences seen now, remembered on average and at most, in these shares and corrected."""
     joints = seen.shape[1]
-    mean, largest = upsample(read[:, :joints]), upsample(read[:, -2 - joints : -2])
-    sources = torch.stack([torch.sigmoid(seen), mean, largest], dim=1).float()
-    mixed = _logit((shares * sources).sum(1)) + correction.float()
-    return torch.minimum(mixed, _logit(sources.amax(1))).to(seen)
+    mean, largest = upsample(read[:, :joints]).float(), upsample(read[:, -2 - joints : -2]).float()
+    now = torch.sigmoid(seen).float()
+    mixed = _logit(shares[0] * now + shares[1] * mean + shares[2] * largest) + correction.float()
+    return torch.minimum(mixed, _logit(torch.maximum(now, torch.maximum(mean, largest)))).to(seen)
+
+
+def _softmax(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Over three tensors. Over an axis of one it takes ONNX Runtime several times as long, for the transposes."""
+    largest = torch.maximum(first, torch.maximum(second, third))
+    first, second, third = (torch.exp(logits - largest) for logits in (first, second, third))
+    total = first + second + third
+    return first / total, second / total, third / total
 
 
 def _logit(confidence: Tensor) -> Tensor:
     sure = confidence.clamp(SURE, 1 - SURE)
-    return torch.log(sure) - torch.log(1 - sure)
+    return torch.log(sure / (1 - sure))
 
 
 def _log_sum_exp(logits: Tensor) -> Tensor:
     """torch.logsumexp over the slots, in operations that stay finite in TensorRT too, also where all is MASKED."""
-    largest = logits.amax(1, keepdim=True)
-    return largest + torch.log(torch.exp(logits - largest).sum(1, keepdim=True))
+    largest = logits.amax(1)
+    return largest + torch.log(torch.exp(logits - largest[:, None]).sum(1))
 
 
 def _halved(moves: Tensor) -> Tensor:
@@ -167,8 +178,7 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         self.joints = joints
         self.frame = nn.Conv2d(MATCHING_CHANNELS, MEMORY_HIDDEN, 1)
-        # Every 2 x 2 cells of the maps become the channels of one: positions within it are kept.
-        self.maps = nn.Conv2d(4 * maps, MEMORY_HIDDEN, 1)
+        self.maps = nn.Conv2d(maps, MEMORY_HIDDEN, 2, stride=2)
         self.block = WideBlock(MEMORY_HIDDEN)
         self.learnt = nn.Conv2d(MEMORY_HIDDEN, VALUE_CHANNELS - joints, 1)
         # The last one says how much clearer or less clear a cell is than its features tell: nothing, at first.
@@ -182,7 +192,7 @@ class MemoryEncoder(nn.Module):
         The joints' confidences come first, how clear a cell is comes last.
         """
         confidences = F.max_pool2d(maps[:, 1 : 1 + self.joints], 2)
-        x = F.relu(_doubled(self.frame(features)) + self.maps(F.pixel_unshuffle(maps, 2)))
+        x = F.relu(_doubled(self.frame(features)) + self.maps(maps))
         learnt = self.learnt(self.block(x))
         return torch.cat([confidences, learnt[:, :-1], clear + learnt[:, -1:]], dim=1)
 
@@ -210,8 +220,8 @@ class MaskAndEdgeHead(nn.Module):
 
     def __init__(self, maps: int, joints: int) -> None:
         super().__init__()
-        self.features = nn.Conv2d(4 * FPN_CHANNELS["p2"], EDGE_HIDDEN, 1)
-        self.joints = nn.Conv2d(4 * joints, EDGE_HIDDEN, 1)
+        self.features = nn.Conv2d(FPN_CHANNELS["p2"], EDGE_HIDDEN, 2, stride=2)
+        self.joints = nn.Conv2d(joints, EDGE_HIDDEN, 2, stride=2)
         self.context = nn.Conv2d(CONTEXT_CHANNELS, EDGE_HIDDEN, 1)
         self.blocks = nn.ModuleList(WideBlock(EDGE_HIDDEN) for _ in range(2))
         self.predict = nn.Conv2d(EDGE_HIDDEN, 4 * maps, 1)
@@ -219,7 +229,7 @@ class MaskAndEdgeHead(nn.Module):
 
     def forward(self, features: Tensor, joints: Tensor, context: Tensor) -> Tensor:
         """[B, 24, H/4, W/4], confidences [B, NK, H/4, W/4] and [B, 128, H/16, W/16] to [B, maps, H/4, W/4]."""
-        x = self.features(F.pixel_unshuffle(features, 2)) + self.joints(F.pixel_unshuffle(joints, 2))
+        x = self.features(features) + self.joints(joints)
         x = F.relu(x + upsample(self.context(context)))
         for block in self.blocks:
             x = block(x)
@@ -257,8 +267,10 @@ class Fusion(nn.Module):
         with torch.no_grad():
             self.shares.get_parameter("bias").copy_(torch.tensor(START_SHARES).repeat_interleave(joints))
 
-    def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares [B, 3, NK, H/4, W/4] of now, mean and maximum, and what is added to the logits [B, NK, H/4, W/4].
+    def forward(
+        self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Shares of now, mean and maximum, and what is added to the logits, each [B, NK, H/4, W/4].
 
         Args:
             read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.read.
@@ -271,6 +283,6 @@ class Fusion(nn.Module):
         x = F.relu(x + self.depthwise(x))
         x = F.relu(self.pointwise(x))
         now, memory = upsample(upsample(context[:, -1:])), upsample(read[:, -2:-1])
-        clear = torch.stack([now, memory, memory], dim=1).float()
-        shares = torch.softmax(self.shares(x).unflatten(1, (3, self.joints)).float() + clear, dim=1)
+        of_now, of_mean, of_largest = self.shares(x).float().split(self.joints, dim=1)
+        shares = _softmax(of_now + now.float(), of_mean + memory.float(), of_largest + memory.float())
         return shares, self.correction(x)

@@ -1,5 +1,6 @@
 """Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,28 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Provenance]:
     model = build(provenance.config)
     load_exactly(model, tensors, path)
     return model.eval(), provenance
+
+
+def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]:
+    """The mean of several networks' weights, as ``load_weights`` gives one's.
+
+    Of networks trained from the same weights in different ways it is often better than each (Wortsman et al., Model
+    soups, 2022). Raises WeightsError as ``load_weights``, or when they are not the same network.
+    """
+    loaded = [load_weights(path) for path in paths]
+    (model, first), others = loaded[0], loaded[1:]
+    for path, (_, provenance) in zip(paths[1:], others, strict=True):
+        if provenance.config != first.config:
+            raise WeightsError(f"{paths[0]} and {path} are not the same network; only weights of one can be averaged")
+    if others:
+        states = [other.state_dict() for other, _ in loaded]
+        mean = {
+            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            for name, tensor in states[0].items()
+        }
+        model.load_state_dict(mean)
+    origin = " and ".join(f"({provenance.origin})" for _, provenance in loaded)
+    return model, first.model_copy(update={"origin": f"mean of {origin}"}) if others else first
 
 
 def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:
