@@ -45,7 +45,7 @@ class Options:
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """"fp16" for GPUs, with islands of FP32; "int8" for convolutions only."""
     video: str | None = None
-    """Real footage for the gate, of at least 300 frames, and for INT8's calibration; fp16 and int8 need it."""
+    """Real footage for the gate, of at least 500 frames, and for INT8's calibration; fp16 and int8 need it."""
     keypoint_threshold: float = 0.3
     edge_threshold: float = 0.3
 

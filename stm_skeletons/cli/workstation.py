@@ -51,7 +51,7 @@ def export(
         Precision, typer.Option(help="fp16 and int8 are for GPUs; they must find what fp32 finds in --video.")
     ] = Precision.fp32,
     video: Annotated[
-        str | None, typer.Option(help="Footage of at least 300 frames, for fp16 and int8: video or folder of images.")
+        str | None, typer.Option(help="Footage of at least 500 frames, for fp16 and int8: video or folder of images.")
     ] = None,
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""

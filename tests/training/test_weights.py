@@ -31,14 +31,14 @@ def test_the_mean_of_two_networks(tmp_path: Path):
     config = ModelConfig(variant="edge")
     first, second = build(config), build(config)
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    save_weights(paths[0], first, "one place")
-    save_weights(paths[1], second, "another")
+    save_weights(paths[0], first, "somewhere; trained: one way")
+    save_weights(paths[1], second, "somewhere; trained: otherwise")
     mean, provenance = load_mean(paths)
-    assert provenance.origin == "mean of (one place) and (another)"
+    assert provenance.origin == "somewhere; mean of (trained: one way) and (trained: otherwise)"
     for name, tensor in first.named_parameters():
         torch.testing.assert_close(mean.get_parameter(name), (tensor + second.get_parameter(name)) / 2)
     alone, provenance = load_mean(paths[:1])
-    assert provenance.origin == "one place"
+    assert provenance.origin == "somewhere; trained: one way"
     assert all(torch.equal(tensor, alone.get_parameter(name)) for name, tensor in first.named_parameters())
     save_weights(paths[1], build(ModelConfig(variant="resnet50")), "another")
     with pytest.raises(WeightsError, match=r"a\.safetensors and .*b\.safetensors are not the same network"):

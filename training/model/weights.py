@@ -1,5 +1,6 @@
 """Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,15 @@ def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]
             for name, tensor in states[0].items()
         }
         model.load_state_dict(mean)
-    origin = " and ".join(f"({provenance.origin})" for _, provenance in loaded)
-    return model, first.model_copy(update={"origin": f"mean of {origin}"}) if others else first
+        first = first.model_copy(update={"origin": _joint_origin([provenance.origin for _, provenance in loaded])})
+    return model, first
+
+
+def _joint_origin(origins: list[str]) -> str:
+    """What is the same for all, then what is not."""
+    same = os.path.commonprefix(origins)
+    same = same[: same.rfind("; ") + 2] if "; " in same else ""
+    return f"{same}mean of " + " and ".join(f"({origin[len(same) :]})" for origin in origins)
 
 
 def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:
