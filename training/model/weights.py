@@ -1,7 +1,7 @@
 """Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
 
-import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,10 @@ def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]
 
 def _joint_origin(origins: list[str]) -> str:
     """What is the same for all, then what is not."""
-    same = os.path.commonprefix(origins)
-    same = same[: same.rfind("; ") + 2] if "; " in same else ""
-    return f"{same}mean of " + " and ".join(f"({origin[len(same) :]})" for origin in origins)
+    stages = [origin.split("; ") for origin in origins]
+    same = [alike[0] for alike in takewhile(lambda alike: len(set(alike)) == 1, zip(*stages, strict=False))]
+    others = " and ".join(f"({'; '.join(own[len(same) :])})" for own in stages)
+    return "; ".join([*same, f"mean of {others}"])
 
 
 def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:
