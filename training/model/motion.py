@@ -12,7 +12,10 @@ Shape legend: B batch, T slots, h x w tokens (stride 16), Ck key width, Cs chann
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from training.model.network import to_grid, to_tokens
 
 SEARCH = 3.0
 """Standard deviation, in tokens, of how far things are expected to move between a slot and now."""
@@ -61,33 +64,21 @@ def movements(logits: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
 def sample(cells: Tensor, moves: Tensor) -> Tensor:
     """Pictures at their own cells' positions plus ``moves``, bilinear; beyond the border they go on as there.
 
-    Whole rows are gathered: twice as fast on a CPU as F.grid_sample, which wants channels first, and its transposes.
+    Gathering rows would be twice as fast on a CPU, but TensorRT-RTX makes kernels of up to 300 MB of it at some sizes.
 
     Args:
         cells: [N, H * W, C], cell-major.
         moves: [N, H, W, 2], FP32: x, y in cells.
 
     Returns:
-        [N, H * W, C], FP32 whatever the cells are: their weights would be rounded by up to a thousandth.
+        [N, H * W, C], FP32 whatever the cells are: what they are sampled at would be rounded by up to a hundredth of a
+        cell.
     """
-    number, height, width, _ = moves.shape
-    last = torch.tensor([width - 1.0, height - 1.0]).to(moves)
-    places = torch.minimum((_columns_and_rows(height, width).to(moves) + moves).clamp(min=0), last)
-    before = places.floor()
-    # Indices in INT32: FP16 and, for many slots, FP32 are not exact.
-    x, y = before.to(torch.int32).unbind(-1)
-    right, below = (x + 1).clamp(max=width - 1), (y + 1).clamp(max=height - 1)
-    first = (torch.arange(number, dtype=torch.int32) * height * width)[:, None, None].to(x.device)
-    rows = cells.flatten(0, 1)
-
-    def at(x: Tensor, y: Tensor) -> Tensor:
-        return rows.index_select(0, (first + y * width + x).flatten()).to(moves).unflatten(0, (number, height * width))
-
-    across, down = (places - before).flatten(1, 2).split(1, dim=-1)
-    above, under = at(x, y), at(x, below)
-    above = above + across * (at(right, y) - above)
-    under = under + across * (at(right, below) - under)
-    return above + down * (under - above)
+    height, width = moves.shape[1:3]
+    shares = (_middles(height, width).to(moves) + moves) / torch.tensor([width, height]).to(moves)
+    maps = to_grid(cells.to(moves), height, width)
+    sampled = F.grid_sample(maps, 2 * shares - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    return to_tokens(sampled)
 
 
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
@@ -122,9 +113,9 @@ def _positions(height: int, width: int, step: float) -> Tensor:
 
 
 @cache
-def _columns_and_rows(height: int, width: int) -> Tensor:
-    """[h, w, 2]: each cell's column and row."""
-    return (_positions(height, width, 1.0) - 0.5).reshape(height, width, 2)
+def _middles(height: int, width: int) -> Tensor:
+    """[h, w, 2]: x, y of the middles of cells, in cells."""
+    return _positions(height, width, 1.0).reshape(height, width, 2)
 
 
 def _prior(count: int) -> Tensor:
