@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stm_skeletons.errors import RecipeError, SkeletonError, one_line
 from stm_skeletons.skeleton import skeleton_named
@@ -123,6 +123,11 @@ class Recipe(_Section):
     samples: SampleOptions = SampleOptions()
     optimiser: OptimiserSection
     validation: ValidationSection = ValidationSection()
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _one_or_several(cls, after: Any) -> Any:
+        return (after,) if isinstance(after, str) else after
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Recipe":

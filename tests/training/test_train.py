@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[Data
 
 def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
     second = tiny_recipe.with_name("second.toml")
-    second.write_text(f'like = "tiny"\nafter = ["{tiny_recipe}"]\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
+    second.write_text(f'like = "tiny"\nafter = "{tiny_recipe}"\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
     said: list[str] = []
     runs = tmp_path / "runs"
     result = run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
