@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int)
     arguments = parser.parse_args()
     kind, _, root = arguments.data.partition("=")
-    candidate = candidate_from_weights(arguments.weights, (448, 256), every=arguments.every)
+    candidate = candidate_from_weights(arguments.weights, every=arguments.every)
     data = open_data(kind, Path(root), "val", candidate.skeleton, *candidate.holdout)
     trackers = {candidate.name: candidate.tracker, f"{candidate.name}, memory off": MemoryOff(candidate.tracker)}
     thresholds = best_thresholds(arguments.thresholds, list(trackers))
