@@ -4,17 +4,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from export.cpu import for_cpu
 from export.gate import FRAMES, GATE_FILES, Gate, check_video, letterboxed, run_gate, write_gate
 from export.onnx_graphs import OPSET, Traced, export_graph, tensor_specs, trace
 from export.precision import HalfPrecision, check_types, torch_session
-from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, collect_samples, quantise
+from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, collect_samples, quantise, quantise_for_cpu
 from export.storage import round_to_fp16, store_as_fp16
 from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
 from runtime.session import Session
 from stm_skeletons import __version__
-from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphName, GraphSpec
+from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphName, GraphSpec, Precision
 from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
 from stm_skeletons.errors import ExportError, SinkError
 from stm_skeletons.files import sha256, whole_folder
@@ -42,10 +42,10 @@ class Options:
     """Peaks reported for each joint: the largest number of people."""
     compact: bool = False
     """Round the weights to FP16 and store them so; the graphs still compute in FP32, which ``precision`` must be."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """"fp16" for GPUs, with islands of FP32; "int8" for convolutions only."""
+    precision: Precision = "fp32"
+    """"fp16" for GPUs, with islands of FP32; "int8" for GPUs, some convolutions; "int8-cpu" for CPUs, edge's trunk."""
     video: str | None = None
-    """Real footage for the gate, of at least 500 frames, and for INT8's calibration; fp16 and int8 need it."""
+    """Real footage for the gate, of at least 500 frames, and for INT8's calibration; all but fp32 need it."""
     keypoint_threshold: float = 0.3
     edge_threshold: float = 0.3
 
@@ -84,14 +84,15 @@ def export_bundle(
     out = Path(out).absolute()
     _check_replaceable(out)
     model, recipe = load_weights(weights)
+    if options.precision == "int8-cpu" and recipe.config.variant != "edge":
+        raise ExportError(f"--precision int8-cpu is for edge, not for {recipe.config.variant}; leave it at fp32")
     if options.compact:
         round_to_fp16(model)
-    # INT8 starts from FP32's graphs.
-    network = HalfPrecision(model) if options.precision == "fp16" else model
+    network = _network(model, options)
     traced = trace(network, options.height, options.width, options.slots, options.peaks)
     with whole_folder(out) as folder:
         differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
-        calibration = _quantise(traced, folder, options) if options.precision == "int8" else None
+        calibration = _quantise(traced, folder, options) if options.precision.startswith("int8") else None
         graphs: dict[GraphName, GraphSpec] = {name: _describe(name, graph, folder) for name, graph in traced.items()}
         info = BundleInfo(
             format=FORMAT,
@@ -115,13 +116,21 @@ def export_bundle(
         )
         (folder / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         bundle = Bundle.open(folder)
-        closed_loop = verify_closed_loop(network, bundle)
+        # FP32 is held against what was trained, not against its equal.
+        closed_loop = verify_closed_loop(network if options.precision == "fp16" else model, bundle)
         gate = None
         if options.precision != "fp32":
             gate = _pass_gate(model, network, bundle, out, options, calibration, say)
             write_gate(gate, folder)
     _forget_rejected(out)
     return Report(Bundle(out, info), differences, closed_loop, gate)
+
+
+def _network(model: SpaceTimeMemory, options: Options) -> SpaceTimeMemory:
+    """What is traced: the network in the arithmetic of what will run it; INT8 is made of it afterwards."""
+    if options.precision == "fp16":
+        return HalfPrecision(model)
+    return model if options.precision == "int8" else for_cpu(model)
 
 
 def _write_graph(name: GraphName, graph: Traced, folder: Path, options: Options) -> float:
@@ -154,9 +163,12 @@ def _quantise(traced: dict[GraphName, Traced], folder: Path, options: Options) -
         start = 0
         frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
     samples = collect_samples(traced, frames, options.slots, options.every)
-    # The decoder's convolutions make the maps: none of them is good enough in INT8.
-    quantise(folder / "query_encoder.onnx", samples["query_encoder"], options.height // 32)
-    quantise(folder / "memory_encoder.onnx", samples["memory_encoder"], options.height // 16)
+    if options.precision == "int8-cpu":
+        quantise_for_cpu(folder / "query_encoder.onnx", samples["query_encoder"])
+    else:
+        # The decoder's convolutions make the maps: none of them is good enough in INT8.
+        quantise(folder / "query_encoder.onnx", samples["query_encoder"], options.height // 32)
+        quantise(folder / "memory_encoder.onnx", samples["memory_encoder"], options.height // 16)
     own = "" if start else ", which the gate uses too: the video has no others"
     return f"every {SAMPLE_EVERY}th of frames {start} to {start + len(frames) - 1}{own}"
 
@@ -185,7 +197,8 @@ def _pass_gate(
             ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
         else:
             other = session
-            ran = "the bundle in ONNX Runtime on a CPU; not the GPU's own kernels"
+            ran = "the bundle in ONNX Runtime on a CPU"
+            ran += "" if info.precision == "int8-cpu" else "; not the GPU's own kernels"
         frames = letterboxed(video, info.size, 0, FRAMES)
         gate = run_gate(fp32, other, frames, info, ran, video, calibration, say)
     if gate.problem is not None:
@@ -197,7 +210,7 @@ def _pass_gate(
         write_gate(gate, rejected)
         raise ExportError(
             f"{name} did not pass the gate over {gate.frames} frames of {video}: {gate.problem}; see "
-            f"{rejected / GATE_FILES[1]}, and export with --precision {'fp32' if info.precision == 'fp16' else 'fp16'}"
+            f"{rejected / GATE_FILES[1]}, and export with --precision {'fp16' if info.precision == 'int8' else 'fp32'}"
         )
     return gate
 
@@ -233,7 +246,7 @@ def _check(options: Options) -> None:
         if not 32 <= value <= LARGEST or value % 32:
             raise ExportError(f"{name} {value} must be a multiple of 32 up to {LARGEST}; for instance --size 448x256")
     if options.precision == "fp32" and options.video is not None:
-        raise ExportError("--video is for --precision fp16 and int8: FP32 is checked without one")
+        raise ExportError("--video is for the other precisions: FP32 is checked without one")
     if options.precision != "fp32":
         if options.video is None:
             raise ExportError(

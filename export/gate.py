@@ -28,6 +28,9 @@ from training.model.parts import find_peaks
 FRAMES = 500
 F1_LOSS = 0.005
 """Largest loss of F1 against FP32 that is let through."""
+INT8_CPU_F1_LOSS = 0.05
+"""The same for "int8-cpu": with all of the trunk rounded, points near the threshold come and go, as many rightly as
+wrongly (docs/benchmarks.md has its F1 on labelled data)."""
 MAP_DIFFERENCE = 0.05
 """Largest difference of any map that is let through where FP32 reports no keypoint in the whole video."""
 NEAR = 0.02
@@ -193,7 +196,7 @@ def run_gate(
         matched=matched,
         f1=_f1(keypoints, found, 2 * matched),
         f1_near=_f1(keypoints, found, near + near_found),
-        f1_loss_bound=F1_LOSS,
+        f1_loss_bound=INT8_CPU_F1_LOSS if info.precision == "int8-cpu" else F1_LOSS,
         largest_map_difference=max(differences),
         map_difference_bound=MAP_DIFFERENCE,
         not_finite=not_finite,
@@ -236,7 +239,9 @@ def write_gate(gate: Gate, folder: Path) -> None:
     scores, maps = figure.subplots(2, 1, sharex=True)
     middles = [window.first_frame + window.frames / 2 for window in gate.windows]
     scores.plot(middles, [np.nan if window.f1 is None else window.f1 for window in gate.windows], marker="o")
-    scores.axhline(1 - gate.f1_loss_bound, linestyle="--", color="grey", label=f"bound on the mean, {1 - F1_LOSS}")
+    scores.axhline(
+        1 - gate.f1_loss_bound, linestyle="--", color="grey", label=f"bound on the mean, {1 - gate.f1_loss_bound}"
+    )
     scores.set_ylabel(f"F1 of {WINDOW} frames")
     scores.set_title(f"{gate.precision.upper()} against FP32, each on its own predictions: {gate.video}")
     scores.legend(loc="lower left")

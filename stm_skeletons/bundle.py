@@ -26,6 +26,7 @@ MODELS_FOLDER = Path(__file__).parent / "models"
 
 GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
 GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
+Precision = Literal["fp32", "fp16", "int8", "int8-cpu"]
 
 
 class _Strict(BaseModel):
@@ -84,8 +85,9 @@ class BundleInfo(_Strict):
     """Largest number of peaks reported for each joint."""
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
-    precision: Literal["fp32", "fp16", "int8"]
-    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" quantises convolutions only."""
+    precision: Precision
+    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" quantises some convolutions for GPUs,
+    "int8-cpu" all of ``edge``'s trunk for CPUs."""
     stored_weights: Literal["fp32", "fp16"]
     """Type that the weights are stored in; cast on loading where it differs."""
     opset: int

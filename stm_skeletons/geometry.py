@@ -60,12 +60,31 @@ class Letterbox:
     def apply(self, frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         """Scale ``frame`` (uint8 [h, w, 3]) into ``out`` (uint8 [H, W, 3]), written in place."""
         left, top, width, height = self.inner
-        # Area averaging when shrinking: bilinear would alias, and aliasing flickers from frame to frame.
-        shrinks = width < self.source[0] or height < self.source[1]
         out[:top] = out[top + height :] = PADDING_GREY
         out[top : top + height, :left] = out[top : top + height, left + width :] = PADDING_GREY
         inner = out[top : top + height, left : left + width]
-        cv2.resize(frame, (width, height), dst=inner, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        if width < self.source[0] or height < self.source[1]:
+            _shrink(frame, inner)
+        else:
+            cv2.resize(frame, (width, height), dst=inner, interpolation=cv2.INTER_LINEAR)
+
+
+def _shrink(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Resize with about the mean of what each pixel covers: bilinear alone would alias, and aliasing flickers.
+
+    Halved as long as it is more than four times as large, then bilinear to twice the size, and halved. OpenCV's area
+    averaging by other factors takes two to six times as long; the two differ by less than one level on average.
+    """
+    height, width = out.shape[:2]
+    while frame.shape[1] > 4 * width and frame.shape[0] > 4 * height:
+        frame = _halved(frame)
+    doubled = cv2.resize(frame, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    cv2.resize(doubled, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+
+
+def _halved(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = frame.shape[1] // 2, frame.shape[0] // 2
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def check_frame(frame: NDArray) -> None:

@@ -99,37 +99,44 @@ def assemble_parts(
     kept = (score > 0) & (score >= keypoint_threshold) & (x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1])
     types, _ = np.nonzero(kept)
     number = np.cumsum(kept).reshape(kept.shape) - 1  # position of each kept peak in the flat list
-    edge_types: list[int] = []
-    ends: list[tuple[int, int]] = []
-    scores: list[float] = []
-    for kind, (a, b) in enumerate(skeleton.edges):
-        candidates = np.where(kept[a][:, None] & kept[b][None, :], edge_scores[kind], -1)
-        for i, j in _best_pairs(candidates, edge_threshold):
-            edge_types.append(kind)
-            ends.append((int(number[a, i]), int(number[b, j])))
-            scores.append(float(candidates[i, j]))
+    first, second = (list(joints) for joints in zip(*skeleton.edges, strict=True))
+    candidates = np.where(kept[first][:, :, None] & kept[second][:, None, :], edge_scores, -1)
+    kinds, i, j = _best_pairs(candidates, edge_threshold)
+    ends = np.stack([number[np.array(first)[kinds], i], number[np.array(second)[kinds], j]], axis=-1)
     return Parts(
         skeleton=skeleton,
         size=size,
         keypoint_types=types,
         keypoints=peaks[kept][:, :2].astype(np.float32),
         keypoint_scores=score[kept].astype(np.float32),
-        edge_types=np.array(edge_types, np.int64),
-        edge_ends=np.array(ends, np.int64).reshape(-1, 2),
-        edge_scores=np.array(scores, np.float32),
+        edge_types=kinds,
+        edge_ends=ends,
+        edge_scores=candidates[kinds, i, j].astype(np.float32),
     )
 
 
-def _best_pairs(scores: NDArray, threshold: float) -> list[tuple[int, int]]:
-    """Greedy one-to-one pairs, best first (Cao et al., section 3.3: no loss against the optimum in practice)."""
-    rows, columns = np.nonzero(scores >= max(threshold, 0))
-    order = np.argsort(-scores[rows, columns], kind="stable")
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
+def _best_pairs(scores: NDArray, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Greedy one-to-one pairs for each edge, best first (Cao et al., section 3.3: no loss against the optimum in
+    practice).
+
+    Args:
+        scores: [NE, K, K].
+        threshold: lowest score of a pair.
+
+    Returns:
+        Edge, row and column of each pair, in the order of the edges.
+    """
+    kinds, rows, columns = np.nonzero(scores >= max(threshold, 0))
+    order = np.lexsort((-scores[kinds, rows, columns], kinds))
+    count = scores.shape[1]
+    # A row or column is taken once for each edge.
+    taken_rows, taken_columns = set(), set()
     pairs = []
-    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if i not in used_rows and j not in used_columns:
-            used_rows.add(i)
-            used_columns.add(j)
-            pairs.append((i, j))
-    return pairs
+    for pair, row, column in zip(
+        order.tolist(), (kinds * count + rows)[order].tolist(), (kinds * count + columns)[order].tolist(), strict=True
+    ):
+        if row not in taken_rows and column not in taken_columns:
+            taken_rows.add(row)
+            taken_columns.add(column)
+            pairs.append(pair)
+    return kinds[pairs], rows[pairs], columns[pairs]

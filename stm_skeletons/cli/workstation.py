@@ -26,6 +26,7 @@ class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
+    int8_cpu = "int8-cpu"
 
 
 class Variant(str, Enum):
@@ -48,10 +49,11 @@ def export(
         bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
     ] = False,
     precision: Annotated[
-        Precision, typer.Option(help="fp16 and int8 are for GPUs; they must find what fp32 finds in --video.")
+        Precision,
+        typer.Option(help="fp16 and int8 are for GPUs, int8-cpu for CPUs; they must find what fp32 finds in --video."),
     ] = Precision.fp32,
     video: Annotated[
-        str | None, typer.Option(help="Footage of at least 500 frames, for fp16 and int8: video or folder of images.")
+        str | None, typer.Option(help="Footage of at least 500 frames, for all but fp32: video or folder of images.")
     ] = None,
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""

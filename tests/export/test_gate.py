@@ -12,11 +12,12 @@ from onnx import numpy_helper
 
 from export import export as export_module
 from export import gate as gate_module
+from export.engine import build_engines
 from export.export import Options, export_bundle
 from export.gate import F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
 from runtime.session import Session
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
-from stm_skeletons.errors import ExportError, SourceError
+from stm_skeletons.errors import BackendError, ExportError, SourceError
 from stm_skeletons.geometry import STRIDE
 
 SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
@@ -154,7 +155,8 @@ def test_frames_are_letterboxed_and_start_where_they_should(clip: Path):
     [
         (replace(SMALL, precision="fp16"), "--precision fp16 needs --video"),
         (replace(SMALL, precision="int8"), "--precision int8 needs --video"),
-        (replace(SMALL, video="v.avi"), "--video is for --precision fp16 and int8"),
+        (replace(SMALL, precision="int8-cpu"), "--precision int8-cpu needs --video"),
+        (replace(SMALL, video="v.avi"), "--video is for the other precisions"),
         (replace(SMALL, precision="fp16", video="v.avi", compact=True), "--compact is for --precision fp32"),
     ],
 )
@@ -168,6 +170,7 @@ def test_options_that_do_not_go_together(edge_weights: Path, tmp_path: Path, opt
 def any_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights have peaks everywhere, so that roundings add and remove some."""
     monkeypatch.setattr(gate_module, "F1_LOSS", 1.0)
+    monkeypatch.setattr(gate_module, "INT8_CPU_F1_LOSS", 1.0)
 
 
 @pytest.mark.usefixtures("any_loss")
@@ -230,6 +233,35 @@ def test_int8_rounds_convolutions_only(edge_weights: Path, clip: Path, tmp_path:
         frame = next(letterboxed(str(clip), (160, 96), 0, 1))
         session.step(frame)
         assert np.ptp(session.maps()) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("any_loss")
+def test_int8_for_cpus_rounds_the_trunk_and_nothing_else(edge_weights: Path, clip: Path, tmp_path: Path):
+    report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="int8-cpu", video=str(clip)))
+    assert report.gate is not None
+    bundle = Bundle.open(tmp_path / "b")
+    for name in GRAPH_NAMES:
+        graph = onnx.load(bundle.graph_file(name)).graph
+        made_by = {output: node for node in graph.node for output in node.output}
+        rounded = {
+            node.name
+            for node in graph.node
+            if node.op_type == "Conv" and made_by.get(node.input[1], node).op_type == "DequantizeLinear"
+        }
+        trunk = {
+            node.name
+            for node in graph.node
+            if node.op_type == "Conv" and ("/trunk/blocks" in node.name or "/trunk/last" in node.name)
+        }
+        assert {node for node in rounded if "stem" not in node} == trunk
+    with Session.open(bundle) as session:
+        session.step(next(letterboxed(str(clip), (160, 96), 0, 1)))
+        assert np.ptp(session.maps()) > 0.01
+    with pytest.raises(ExportError, match="TensorRT does not take"):
+        build_engines(bundle, "sm86", tmp_path / "engines")
+    with pytest.raises(BackendError, match="--provider cpu"):
+        Session.open(bundle, provider="cuda")
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""The memory read of ``edge``: movements that are found, and what is read where they point to."""
+"""The memory read of ``edge``: movements that are found, and what is read where they point to.
+
+In the arithmetic of training and in its equal for CPUs.
+"""
 
 import pytest
 import torch
@@ -6,8 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export.cpu import CpuMotion
 from training.model import Edge, ModelConfig, QueryEncoding, build
-from training.model.motion import LARGEST_MOVE, movements, sample
+from training.model.motion import LARGEST_MOVE, Motion
 from training.model.network import to_tokens
 
 HEIGHT, WIDTH = 16, 28
@@ -38,50 +42,55 @@ EVEN = torch.zeros(1, 1, HEIGHT // 2, WIDTH // 2)
 """Everything is seen as clearly."""
 
 
-def found(now: torch.Tensor, slots: torch.Tensor, clear: torch.Tensor = EVEN) -> torch.Tensor:
+@pytest.fixture(params=[Motion, CpuMotion])
+def motion(request: pytest.FixtureRequest) -> Motion:
+    return request.param()
+
+
+def found(motion: Motion, now: torch.Tensor, slots: torch.Tensor, clear: torch.Tensor = EVEN) -> torch.Tensor:
     """Movements [1, T, 2h, 2w, 2] between keys [1, h * w, 64] and those of the slots."""
     every_second = now.unflatten(1, (HEIGHT, WIDTH))[:, ::2, ::2].flatten(1, 2)
-    return movements(GAIN * every_second[:, None] @ slots.transpose(2, 3), clear, HEIGHT, WIDTH)
+    return motion.movements(GAIN * every_second[:, None] @ slots.transpose(2, 3), clear, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (2, 1), (-1, 2), (-2, -2)])
-def test_a_movement_by_whole_tokens_is_found(right: int, down: int):
+def test_a_movement_by_whole_tokens_is_found(motion: Motion, right: int, down: int):
     slots = unit_keys(0, 2)
-    moves = found(moved(slots[:, 1], right, down), slots)[0, 1]
+    moves = found(motion, moved(slots[:, 1], right, down), slots)[0, 1]
     assert moves.shape == (2 * HEIGHT, 2 * WIDTH, 2)
     expected = torch.tensor([-right, -down]).expand_as(moves[MIDDLE])
     torch.testing.assert_close(moves[MIDDLE], expected.float(), atol=0.1, rtol=0)
 
 
-def test_what_cannot_be_seen_moves_as_its_surroundings_do():
+def test_what_cannot_be_seen_moves_as_its_surroundings_do(motion: Motion):
     slots = unit_keys(0)
     now = moved(slots[:, 0], 2, 1).unflatten(1, (HEIGHT, WIDTH))
     hidden = (slice(None), slice(6, 10), slice(12, 16))
     now[hidden] = unit_keys(1)[0].unflatten(1, (HEIGHT, WIDTH))[hidden]
-    moves = found(now.flatten(1, 2), slots)[0, 0, 12:20, 24:32]
+    moves = found(motion, now.flatten(1, 2), slots)[0, 0, 12:20, 24:32]
     torch.testing.assert_close(moves, torch.tensor([-2.0, -1.0]).expand_as(moves), atol=0.25, rtol=0)
 
 
-def test_what_moves_apart_is_followed_and_what_only_hides_is_not():
+def test_what_moves_apart_is_followed_and_what_only_hides_is_not(motion: Motion):
     """A block that moves right over a picture that moves down."""
     slots = unit_keys(0)
     block, size = (slice(None), slice(4, 12), slice(10, 20)), (HEIGHT, WIDTH)
     now = moved(slots[:, 0], 0, 1).unflatten(1, size)
     now[block] = moved(slots[:, 0], 2, 0).unflatten(1, size)[block]
     inside = slice(12, 20), slice(26, 34)
-    apart = found(now.flatten(1, 2), slots)[0, 0][inside]
+    apart = found(motion, now.flatten(1, 2), slots)[0, 0][inside]
     torch.testing.assert_close(apart, torch.tensor([-2.0, 0.0]).expand_as(apart), atol=0.25, rtol=0)
     unclear = EVEN.clone()
     unclear[..., 2:6, 5:10] = -12
-    hidden = found(now.flatten(1, 2), slots, unclear)[0, 0][inside]
+    hidden = found(motion, now.flatten(1, 2), slots, unclear)[0, 0][inside]
     torch.testing.assert_close(hidden, torch.tensor([0.0, -1.0]).expand_as(hidden), atol=0.25, rtol=0)
 
 
-def test_smoothing_is_even():
+def test_smoothing_is_even(motion: Motion):
     """Half of the picture has moved by two tokens: between the halves, it is one."""
     target = torch.arange(TOKENS).unflatten(0, (HEIGHT, WIDTH))[::2, ::2].clone()
     target[:, WIDTH // 4 :] -= 2
-    moves = movements(1e3 * F.one_hot(target.flatten(), TOKENS).float()[None, None], EVEN, HEIGHT, WIDTH)[0, 0]
+    moves = motion.movements(1e3 * F.one_hot(target.flatten(), TOKENS).float()[None, None], EVEN, HEIGHT, WIDTH)[0, 0]
     edges = moves[:, [0, -1], 0].mean(0)
     assert edges[0] > -0.1
     assert edges[1] < -1.9
@@ -91,29 +100,29 @@ def test_smoothing_is_even():
     torch.testing.assert_close(moves[..., 1], torch.zeros_like(moves[..., 1]), atol=1e-3, rtol=0)
 
 
-def test_movements_are_finite_and_bounded_whatever_matches():
+def test_movements_are_finite_and_bounded_whatever_matches(motion: Motion):
     for logits in (torch.zeros(1, 1, TOKENS // 4, TOKENS), 1e4 * torch.randn(1, 1, TOKENS // 4, TOKENS)):
-        moves = movements(logits, EVEN, HEIGHT, WIDTH)
+        moves = motion.movements(logits, EVEN, HEIGHT, WIDTH)
         assert torch.isfinite(moves).all()
         assert moves.abs().max() <= LARGEST_MOVE + 1e-3
 
 
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (0, -2), (-1, 1)])
-def test_sampling_with_the_same_move_everywhere_shifts_the_picture(right: int, down: int):
+def test_sampling_with_the_same_move_everywhere_shifts_the_picture(motion: Motion, right: int, down: int):
     height, width = 6, 9
     maps = torch.randn(2, height, width, 3, generator=torch.Generator().manual_seed(0))
     moves = torch.tensor([right, down]).float().expand(2, height, width, 2)
     rows, columns = ((torch.arange(size) + by).clamp(0, size - 1) for size, by in ((height, down), (width, right)))
     expected = maps[:, rows][:, :, columns].flatten(1, 2)
-    torch.testing.assert_close(sample(maps.flatten(1, 2), moves), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(motion.sample(maps.flatten(1, 2), moves), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_sampling_between_cells_is_their_mean_and_in_fp32():
+def test_sampling_between_cells_is_their_mean_and_in_fp32(motion: Motion):
     maps = to_tokens(torch.tensor([0.0, 1.0, 3.0]).expand(1, 1, 2, 3))
     moves = torch.tensor([0.5, 0.0]).expand(1, 2, 3, 2)
     expected = to_tokens(torch.tensor([0.5, 2.0, 3.0]).expand(1, 1, 2, 3))
-    torch.testing.assert_close(sample(maps, moves), expected)
-    torch.testing.assert_close(sample(maps.half(), moves), expected)
+    torch.testing.assert_close(motion.sample(maps, moves), expected)
+    torch.testing.assert_close(motion.sample(maps.half(), moves), expected)
 
 
 @pytest.fixture(scope="module")

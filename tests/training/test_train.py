@@ -297,6 +297,9 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
         cwd=ROOT,
     )
     first, second = (load_file(run_folder(out, "tiny", 0) / "weights.safetensors") for out in (one, two))
+    # What is added to every key of the memory alike changes nothing that is read (softmax): its gradient is rounding,
+    # and Adam makes steps of it all the same.
+    del first["memory_head.key.bias"]
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
 

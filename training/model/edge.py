@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.config import ModelConfig
-from training.model.motion import movements, sample
+from training.model.motion import Motion
 from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk, upsample
 from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
 
@@ -41,6 +41,8 @@ class Edge(SpaceTimeMemory):
 
     memory_source = "features_16"
     decoder_features = ("features_p4", "features_p3", "features_p2")
+    motion = Motion()
+    """An export may put an equal one in its place."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -86,11 +88,11 @@ class Edge(SpaceTimeMemory):
         every_second = to_tokens(current[:, :, ::2, ::2])[:, None].expand(batch, slots, -1, -1)
         logits = (every_second @ keys.transpose(2, 3)).float() * self.key.gain.float()
         clear_now = to_grid(query.value, height, width)[:, -1:]
-        moves = movements(logits, clear_now[:, :, ::2, ::2], height, width).flatten(0, 1)
+        moves = self.motion.movements(logits, clear_now[:, :, ::2, ::2], height, width).flatten(0, 1)
 
-        remembered = sample(values.reshape(batch * slots, -1, VALUE_CHANNELS), 2 * moves)
+        remembered = self.motion.sample(values.reshape(batch * slots, -1, VALUE_CHANNELS), 2 * moves)
         remembered = remembered.unflatten(0, (batch, slots))
-        matching = sample(keys.flatten(0, 1), _halved(moves)).unflatten(0, (batch, slots))
+        matching = self.motion.sample(keys.flatten(0, 1), _halved(moves)).unflatten(0, (batch, slots))
         match = (matching * query.key[:, None].float()).sum(-1)
         match = _doubled(match.unflatten(2, (height, width))).flatten(2)
 
@@ -98,7 +100,7 @@ class Edge(SpaceTimeMemory):
         # Multiplied as well as masked: what invalid slots hold may be of any size.
         clear = (remembered[..., -1] + self.slot_match.float() * (match - 1)) * readable
         clear = clear + (1 - readable) * MASKED
-        mean = (torch.softmax(clear, dim=1)[..., None] * remembered[..., :-1]).sum(1)
+        mean = (torch.softmax(clear, dim=1)[..., None] * remembered).sum(1)[..., :-1]
         largest = (remembered[..., : self.joints] * readable[..., None]).amax(1)
         known = readable.amax(1)[..., None]
         clearest = _log_sum_exp(clear)[..., None] * known

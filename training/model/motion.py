@@ -6,6 +6,8 @@ sure each is, carry over to places that cannot be seen now (behind an occluder, 
 sampled at the place that each cell comes from, and the slots are mixed cell by cell. So no sharp position is lost to an
 average over tokens, and a slot from long ago serves as well as the latest one.
 
+Written for training and for GPUs; ``export.cpu`` puts equal arithmetic that CPUs are faster at in the place of parts.
+
 Shape legend: B batch, T slots, h x w tokens (stride 16), Ck key width, Cs channels of a value at stride 8.
 """
 
@@ -30,67 +32,77 @@ LARGEST_MOVE = 12.0
 """Tokens. Attention cannot point much farther; a bound keeps sampling positions in FP16's range."""
 
 
-def movements(logits: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
-    """Where the cells of a frame were in each slot.
+class Motion:
+    """The arithmetic of the read that does not depend on weights."""
 
-    Args:
-        logits: [B, T, h/2 * w/2, h * w], FP32: how well every second token in both directions matches each token of a
-            slot.
-        clear: [B, 1, h/2, w/2]: logarithm of how much those tokens count: what hides people moves its own way.
-        height, width: h and w; even.
+    def movements(self, logits: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
+        """Where the cells of a frame were in each slot.
 
-    Returns:
-        [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
-    """
-    places = _places(height, width)
-    tokens, coarse, near_y, near_x = (
-        places[name].to(logits.device) for name in ("tokens", "coarse", "near_y", "near_x")
-    )
-    # Row and column apart: together they would be a constant as large as the attention.
-    near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
-    near = near + near_y[:, None, :, None] + near_x[:, None, :]
-    attention = torch.softmax(near.flatten(4).flatten(2, 3), dim=-1)
-    # Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
-    expected = torch.stack([(attention * axis).sum(-1) for axis in tokens.unbind(-1)], dim=-1)
-    moves = (expected - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
-    # 1 where a token matches a single one, near 0 where it matches many.
-    sureness = (attention**2).sum(-1, keepdim=True) ** 2
-    sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
-    weighted = torch.cat([moves * sureness, sureness], dim=-1)
-    smoothed = _smooth(weighted.unflatten(2, (height // 2, width // 2)), height, width)
-    return smoothed[..., :2] / smoothed[..., 2:].clamp(min=1e-12)
+        Args:
+            logits: [B, T, h/2 * w/2, h * w], FP32: how well every second token in both directions matches each token of
+                a slot.
+            clear: [B, 1, h/2, w/2]: logarithm of how much those tokens count: what hides people moves its own way.
+            height, width: h and w; even.
 
+        Returns:
+            [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
+        """
+        places = _places(height, width)
+        tokens, coarse, near_y, near_x = (
+            places[name].to(logits.device) for name in ("tokens", "coarse", "near_y", "near_x")
+        )
+        # Row and column apart: together they would be a constant as large as the attention.
+        near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
+        near = near + near_y[:, None, :, None] + near_x[:, None, :]
+        attention = torch.softmax(near.flatten(4).flatten(2, 3), dim=-1)
+        moves = (self.expected(attention, tokens) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+        # 1 where a token matches a single one, near 0 where it matches many.
+        sureness = (attention * attention).sum(-1, keepdim=True) ** 2
+        sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
+        weighted = torch.cat([moves * sureness, sureness], dim=-1)
+        smoothed = self._smooth(weighted.unflatten(2, (height // 2, width // 2)), height, width)
+        return smoothed[..., :2] / smoothed[..., 2:].clamp(min=1e-12)
 
-def sample(cells: Tensor, moves: Tensor) -> Tensor:
-    """Pictures at their own cells' positions plus ``moves``, bilinear; beyond the border they go on as there.
+    def sample(self, cells: Tensor, moves: Tensor) -> Tensor:
+        """Pictures at their own cells' positions plus ``moves``, bilinear; beyond the border they go on as there.
 
-    Gathering rows would be twice as fast on a CPU, but TensorRT-RTX makes kernels of up to 300 MB of it at some sizes.
+        Args:
+            cells: [N, H * W, C], cell-major.
+            moves: [N, H, W, 2], FP32: x, y in cells.
 
-    Args:
-        cells: [N, H * W, C], cell-major.
-        moves: [N, H, W, 2], FP32: x, y in cells.
+        Returns:
+            [N, H * W, C], FP32 whatever the cells are: what they are sampled at would be rounded by up to a hundredth
+            of a cell.
+        """
+        height, width = moves.shape[1:3]
+        shares = (middles(height, width).to(moves) + moves) / torch.tensor([width, height]).to(moves)
+        maps = to_grid(cells.to(moves), height, width)
+        sampled = F.grid_sample(maps, 2 * shares - 1, mode="bilinear", padding_mode="border", align_corners=False)
+        return to_tokens(sampled)
 
-    Returns:
-        [N, H * W, C], FP32 whatever the cells are: what they are sampled at would be rounded by up to a hundredth of a
-        cell.
-    """
-    height, width = moves.shape[1:3]
-    shares = (_middles(height, width).to(moves) + moves) / torch.tensor([width, height]).to(moves)
-    maps = to_grid(cells.to(moves), height, width)
-    sampled = F.grid_sample(maps, 2 * shares - 1, mode="bilinear", padding_mode="border", align_corners=False)
-    return to_tokens(sampled)
+    def expected(self, attention: Tensor, positions: Tensor) -> Tensor:
+        """[B, T, n, m] and [m, 2] to [B, T, n, 2]: the mean position.
 
+        Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
+        """
+        return torch.stack([(attention * axis).sum(-1) for axis in positions.unbind(-1)], dim=-1)
 
-def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
-    """[B, T, h/2, w/2, C] to [B, T, 2h, 2w, C]: sums with Gaussian weights, columns and rows one after the other."""
-    return _sums(coarse, height, width, NEAR) + FAR_SHARE * _sums(coarse, height, width, FAR)
+    def spread(self, coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """[B, T, h, w, C] to [B, T, H, W, C]: sums with the weights [H, h] and [W, w], columns and rows in turn."""
+        by_column = (columns[:, :, None] * coarse[:, :, :, None]).sum(-2)
+        return (rows[:, :, None, None] * by_column[:, :, None]).sum(-3)
 
-
-def _sums(coarse: Tensor, height: int, width: int, deviation: float) -> Tensor:
-    rows = _weights(2 * height, height // 2, deviation).to(coarse)
-    columns = _weights(2 * width, width // 2, deviation).to(coarse)
-    by_column = (columns[:, :, None] * coarse[:, :, :, None]).sum(-2)
-    return (rows[:, :, None, None] * by_column[:, :, None]).sum(-3)
+    def _smooth(self, coarse: Tensor, height: int, width: int) -> Tensor:
+        """[B, T, h/2, w/2, C] to [B, T, 2h, 2w, C]: sums with Gaussian weights."""
+        near, far = (
+            self.spread(
+                coarse,
+                _weights(2 * height, height // 2, deviation).to(coarse),
+                _weights(2 * width, width // 2, deviation).to(coarse),
+            )
+            for deviation in (NEAR, FAR)
+        )
+        return near + FAR_SHARE * far
 
 
 @cache
@@ -113,7 +125,7 @@ def _positions(height: int, width: int, step: float) -> Tensor:
 
 
 @cache
-def _middles(height: int, width: int) -> Tensor:
+def middles(height: int, width: int) -> Tensor:
     """[h, w, 2]: x, y of the middles of cells, in cells."""
     return _positions(height, width, 1.0).reshape(height, width, 2)
 

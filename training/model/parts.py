@@ -24,19 +24,23 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     joints, height, width = maps.shape
     nudged = maps + _tie_breaker(height, width).to(maps)
     highest = F.max_pool2d(nudged[None], 3, 1, 1).squeeze(0)
-    maxima = torch.where(nudged >= highest, maps, torch.zeros_like(maps)).reshape(joints, height * width)
+    # Multiplied, not chosen by torch.where, which takes ONNX Runtime several times as long on a CPU.
+    maxima = (maps * (nudged >= highest).to(maps)).reshape(joints, height * width)
     scores, index = maxima.topk(count, dim=1)
     row = torch.div(index, width, rounding_mode="trunc")
     column = index - row * width
-    logs = torch.log(maps.clamp(min=1e-6)).reshape(joints, height * width)
+    flat = maps.reshape(joints, height * width)
 
-    centre = logs.gather(1, index)
+    def logs(cells: Tensor) -> Tensor:
+        return torch.log(flat.gather(1, cells).clamp(min=1e-6))
+
+    centre = logs(index)
 
     def refine(position: Tensor, length: int, step: int) -> Tensor:
         # A cell at the border lacks a neighbour: no refinement across it.
         inside = (position > 0) & (position < length - 1)
-        before = logs.gather(1, torch.where(inside, index - step, index))
-        after = logs.gather(1, torch.where(inside, index + step, index))
+        before = logs(torch.where(inside, index - step, index))
+        after = logs(torch.where(inside, index + step, index))
         return torch.where(inside, _vertex(before, centre, after), torch.zeros_like(centre))
 
     dx, dy = refine(column, width, 1), refine(row, height, width)
@@ -76,7 +80,8 @@ def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """[NE, K, K, samples]: row or column. The nearest cell is near enough: the maps are smooth at this stride."""
         # What belongs to one end is computed before the ends are paired: a K-th of the work.
         start, end = starts[..., axis, None] * (1 - step) + 0.5, ends[..., axis, None] * step
-        return torch.floor(start[:, :, None] + end[:, None]).to(torch.int32)
+        # FP32 holds every cell's number, FP16 would not.
+        return torch.floor(start[:, :, None] + end[:, None]).float()
 
     # Between cells of the map, so never outside it.
     index = (nearest(0) * width + nearest(1)).reshape(edges, count * count * EDGE_SAMPLES).to(torch.int64)

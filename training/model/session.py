@@ -61,6 +61,11 @@ class TorchSession:
             self._memorise(write_slot(self._number, self._slots, self._every), source, self._maps)
         self._number += 1
 
+    @property
+    def network(self) -> SpaceTimeMemory:
+        """What runs."""
+        return self._model
+
     def maps(self) -> NDArray[np.float32]:
         """The maps [C, H/4, W/4] of the latest frame; the network's configuration names them."""
         return self._maps[0].cpu().numpy()
