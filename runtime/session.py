@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
+from runtime.stages import Stages
 from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.errors import BackendError, SeedError
 from stm_skeletons.geometry import FARTHEST, Letterbox, check_frame
@@ -32,6 +33,7 @@ class Session:
         self._frame_number = 0
         self._letterbox = Letterbox(self.info.size, self.info.size)
         self._seed: NDArray[np.float32] | None = None
+        self._stages = backend.stages
 
     @classmethod
     def open(
@@ -71,9 +73,11 @@ class Session:
             BackendError: the session is closed, or the device failed.
         """
         backend = self._opened()
+        self._stages.begin()
         check_frame(frame)
         self._fit_letterbox((frame.shape[1], frame.shape[0]))
         self._letterbox.apply(frame, backend.frame)
+        self._stages.done("letterbox")
         number, slots, every = self._frame_number, self.info.slots, self.info.every
         if self._seed is None:
             backend.detect(readable_slots(number, slots, every))
@@ -85,7 +89,19 @@ class Session:
         peaks, edge_scores = backend.results()
         self._seed = None
         self._frame_number += 1
-        return self._to_parts(peaks, edge_scores)
+        parts = self._to_parts(peaks, edge_scores)
+        self._stages.done("parts")
+        return parts
+
+    def record(self, stages: Stages) -> None:
+        """Have the stages of the next frames recorded, or no longer: ``Stages()`` records nothing.
+
+        Frames whose stages are recorded take longer on a GPU, which is waited for after each stage.
+
+        Raises:
+            BackendError: the session is closed.
+        """
+        self._opened().stages = self._stages = stages
 
     def seed(self, poses: ArrayLike) -> None:
         """Start anew: the next frame is the first, and these are the people in it.

@@ -10,6 +10,9 @@ keep their addresses until it is closed. The session calls, for every frame and 
 
 The first two may only queue the work: ``results`` waits for what ``detect`` queued, not for ``memorise``, so that a GPU
 memorises a frame while the host takes the next one. ``frame`` may be filled again once ``results`` has returned.
+
+``stages`` is told when a stage has ended. While it is recording, a backend that queues its work waits for each stage,
+so that what is recorded is the device's time: such frames are slower than others, and no measure of latency.
 """
 
 from typing import Protocol
@@ -17,12 +20,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.stages import Stages
+
 
 class Backend(Protocol):
     """Runs the three graphs of one bundle on one device. Not safe for use from several threads at once."""
 
     frame: NDArray[np.uint8]
     """[H, W, 3] BGR; a host array that the session fills before ``detect``."""
+    stages: Stages
+    """Replaced by the session's owner, between frames only; see Session.record."""
 
     def detect(self, valid: tuple[bool, ...]) -> None:
         """Encode ``frame``, read the slots that are valid, decode maps, peaks and edge scores."""

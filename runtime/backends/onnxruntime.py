@@ -5,6 +5,7 @@ for each slot, whose outputs *are* the slot.
 """
 
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.bank import MemoryBank
+from runtime.stages import Stages
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
 from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
@@ -31,9 +33,12 @@ class OnnxRuntimeBackend:
     """See Backend."""
 
     def __init__(self, bundle: Bundle, provider: str, threads: int | None) -> None:
+        if bundle.info.precision == "int8-cpu":
+            _check_integers(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         info = bundle.info
+        self.stages = Stages()
         self._sessions = {name: _open_session(bundle, name, provider, threads) for name in GRAPH_NAMES}
         self._buffers: dict[str, Buffer] = {}
         graphs = info.graphs
@@ -64,6 +69,7 @@ class OnnxRuntimeBackend:
         self._buffers["frame"].upload()
         self._buffers["memory_valid"].host[:] = valid
         self._buffers["memory_valid"].upload()
+        self.stages.done("upload")
         self._run("query_encoder", self._query)
         self._run("read_decoder", self._read)
 
@@ -71,7 +77,9 @@ class OnnxRuntimeBackend:
         self._run("memory_encoder", self._memorise[slot])
 
     def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._peaks.download(), self._edge_scores.download()
+        found = self._peaks.download(), self._edge_scores.download()
+        self.stages.done("download")
+        return found
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
         self._buffers["maps"].host[:] = maps
@@ -117,6 +125,20 @@ class OnnxRuntimeBackend:
             self._sessions[name].run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime raises types that it does not export
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
+        # A run returns when its outputs are there, on a GPU too: nothing else is to be waited for.
+        self.stages.done(name)
+
+
+def _check_integers(bundle: Bundle, provider: str) -> None:
+    """Raise BackendError where integers are not multiplied exactly: without VNNI, x86 saturates at 16 bits."""
+    if provider != "cpu":
+        raise BackendError(f"{bundle.folder} is in INT8 for CPUs: use --provider cpu, or export with --precision fp16")
+    cpu = Path("/proc/cpuinfo")
+    if platform.machine() == "x86_64" and cpu.is_file() and "vnni" not in cpu.read_text(encoding="utf-8"):
+        raise BackendError(
+            f"{bundle.folder} is in INT8, but this processor has no VNNI instructions: results would be wrong; export "
+            "with --precision fp32"
+        )
 
 
 def _checked_provider(provider: str, available: list[str]) -> str:
@@ -132,14 +154,9 @@ def _checked_provider(provider: str, available: list[str]) -> str:
 
 
 def _open_session(bundle: Bundle, name: GraphName, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = _WARNINGS_AND_WORSE
-    # Three sessions take turns: the waiting threads of one must not keep a core from the next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     providers = provider_list(bundle, provider)
     try:
-        session = onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=providers)
+        session = onnxruntime.InferenceSession(bundle.graph_file(name), session_options(threads), providers=providers)
     except Exception as error:  # ONNX Runtime raises types that it does not export
         raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {one_line(error)}") from error
     if session.get_providers()[0] != PROVIDERS[provider]:
@@ -147,6 +164,16 @@ def _open_session(bundle: Bundle, name: GraphName, provider: str, threads: int |
     session.disable_fallback()
     _check_tensors(bundle, bundle.info.graphs[name], session)
     return session
+
+
+def session_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """Options of every session: ``threads`` for one operator, all cores without."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = _WARNINGS_AND_WORSE
+    # Three sessions take turns: the waiting threads of one must not keep a core from the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def provider_list(bundle: Bundle, provider: str) -> list[tuple[str, dict[str, Any]]]:

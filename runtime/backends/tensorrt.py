@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.arena import Arena, plan_arena
-from runtime.backends.cuda import Gpu, Graph
+from runtime.backends.cuda import Gpu, Graph, Stream
 from runtime.backends.engines import LoadedEngines, load_engines
 from runtime.bank import MemoryBank
+from runtime.stages import Stages
 from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.errors import BackendError
 
@@ -47,6 +48,7 @@ class TensorRTBackend:
             BackendError: no GPU, driver, pycuda or TensorRT, too little memory, or the device fails.
         """
         self._info = bundle.info
+        self.stages = Stages()
         self._graphs: dict[int, Graph] = {}
         self._unread = False
         gpu = Gpu()
@@ -69,6 +71,7 @@ class TensorRTBackend:
             self._valid[:] = valid
             self._copy.upload(self._address + self._arena.landing.start, self._upload)
             self._uploaded.record(self._copy)
+            self._stage_ends("upload", self._copy)
             self._compute.wait_for(self._uploaded)
             self._queue(_DETECT)
             self._detected.record(self._compute)
@@ -76,6 +79,7 @@ class TensorRTBackend:
             self._copy.wait_for(self._detected)
             if self._arena.results.size:
                 self._copy.download(self._results, self._address + self._arena.results.start)
+                self._stage_ends("download", self._copy)
             self._unread = True
 
     def memorise(self, slot: int) -> None:
@@ -86,6 +90,7 @@ class TensorRTBackend:
         with self._working():
             self._copy.synchronize()
             self._unread = False
+        self.stages.done("download")
         return self._peaks, self._edge_scores
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
@@ -154,7 +159,8 @@ class TensorRTBackend:
         return True
 
     def _queue(self, work: int) -> None:
-        if work in self._graphs:
+        # Recorded work is one piece: there are no stages to be seen in it.
+        if work in self._graphs and not self.stages.recording:
             self._graphs[work].launch(self._compute)
         else:
             self._enqueue(work)
@@ -164,10 +170,19 @@ class TensorRTBackend:
             upload, landing = self._arena.upload, self._arena.landing
             self._compute.copy(self._address + upload.start, self._address + landing.start, upload.size)
             self._engines.run("query_encoder", self._compute.handle)
+            self._stage_ends("query_encoder", self._compute)
             self._engines.run("read_decoder", self._compute.handle)
+            self._stage_ends("read_decoder", self._compute)
         else:
             slot = {"memory_key": self._bank.key_address(work), "memory_value": self._bank.value_address(work)}
             self._engines.run("memory_encoder", self._compute.handle, slot)
+            self._stage_ends("memory_encoder", self._compute)
+
+    def _stage_ends(self, name: str, stream: Stream) -> None:
+        """While stages are recorded, wait for the device; else work is only queued."""
+        if self.stages.recording:
+            stream.synchronize()
+            self.stages.done(name)
 
     def _tensor(self, name: str) -> int:
         return self._address + self._arena.tensors[name].start

@@ -86,16 +86,21 @@ def examine_gpu() -> list[Finding]:
         return [Finding("NVIDIA GPU", False, False, str(problem))]
     size = f"{gpu.memory / (1 << 30):.1f} GiB"
     text = f"{gpu.name}, compute capability {gpu.compute_capability}, {size}; driver runs CUDA up to {gpu.cuda}"
-    asked = ask("nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
-    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(parse_smi(asked or ""))]
+    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(ask_smi(_QUERY))]
 
 
-def parse_smi(text: str) -> dict[str, str]:
-    """What nvidia-smi knows of the first GPU, by the names of its query; what it does not know is left out."""
+def ask_smi(names: tuple[str, ...]) -> dict[str, str]:
+    """What nvidia-smi knows of the first GPU, by the names of its query; nothing where there is no nvidia-smi."""
+    asked = ask("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
+    return parse_smi(asked or "", names)
+
+
+def parse_smi(text: str, names: tuple[str, ...] = _QUERY) -> dict[str, str]:
+    """What nvidia-smi printed of the first GPU, by the names of its query; what it does not know is left out."""
     for line in text.splitlines():
         values = [value.strip() for value in line.split(",")]
-        if len(values) == len(_QUERY):
-            pairs = zip(_QUERY, values, strict=True)
+        if len(values) == len(names):
+            pairs = zip(names, values, strict=True)
             return {name: value for name, value in pairs if value != "N/A" and not value.startswith("[")}
     return {}
 

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 from backend_contract import FIRST, NONE, BackendContract, look, picture
 
+from benchmarks.run.memory import MemorySampler
 from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
 from runtime.backends.cuda import Gpu
 from runtime.session import Session
+from runtime.stages import RecordedStages, Stages
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import engines_folder
 from stm_skeletons.errors import BackendError, EngineError, StmError
@@ -176,6 +178,24 @@ def test_a_frame_is_one_upload_one_download_and_one_wait(gpu, fp32_bundle: Bundl
         assert not [name for name in calls if "Alloc" in name or "Create" in name or "Free" in name], calls
         assert calls.get("cuGraphLaunch", 0) == (2 * count if cuda_graphs else 0)
         assert gpu.live() == live
+
+
+@GRAPHS
+def test_recorded_stages_are_the_devices_time_and_change_no_parts(
+    gpu, schedule: str, resnet50: Bundle, frames, cuda_graphs: bool
+):
+    """Each stage is waited for, so nothing is queued afterwards; when recording ends, graphs are replayed again."""
+    stages = RecordedStages()
+    with on_tensorrt(resnet50, cuda_graphs) as ours, Session.open(resnet50, threads=1, min_score=0.0) as theirs:
+        for number in range(12):
+            ours.record(stages if 4 <= number < 8 else Stages())
+            before = gpu.calls().get("cuGraphLaunch", 0) if gpu.simulated else 0
+            step_both(gpu, ours, theirs, frames[number])
+            if gpu.simulated:
+                replayed = gpu.calls().get("cuGraphLaunch", 0) - before
+                assert replayed == (2 if cuda_graphs and not 4 <= number < 8 else 0)
+                assert not (4 <= number < 8 and gpu.pending()), "the last stage has been waited for"
+        assert min(stages.milliseconds.values()) > 0
 
 
 def test_the_next_upload_does_not_wait_for_memorising(gpu, resnet50: Bundle, frames):
@@ -447,3 +467,14 @@ def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
     }
     with pytest.raises(EngineError, match=f"{words[wrong]}.*stm-skeletons build"):
         Session.open(fp32_bundle, backend="tensorrt", engines=tmp_path)
+
+
+def test_the_gpus_memory_is_sampled_beside_a_session_and_nothing_is_left(gpu, fp32_bundle: Bundle, frames):
+    with on_tensorrt(fp32_bundle) as session:
+        session.step(frames[0])
+        with MemorySampler(0.0, device=True, capacity=8) as sampler:
+            for frame in frames[:5]:
+                session.step(frame)
+    in_use = sampler.samples[:, 3]
+    assert np.isfinite(in_use).all()
+    assert (in_use > 1).all(), "MB: a session's memory is there"

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.backends import BackendOptions, open_backend
 from runtime.backends.buffers import HostBuffer
-from runtime.backends.onnxruntime import ort_type, provider_list
+from runtime.backends.onnxruntime import OnnxRuntimeBackend, ort_type, provider_list
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BackendError
 
@@ -103,3 +103,16 @@ def test_half_precision_tensors_are_bound_as_such(tmp_path: Path):
     session.run_with_iobinding(binding)
     np.testing.assert_array_equal(target.host, source.host)
     assert target.host.any()
+
+
+def test_integers_want_a_processor_that_multiplies_them_exactly(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = Bundle.open(edge_bundle)
+    rounded = Bundle(opened.folder, opened.info.model_copy(update={"precision": "int8-cpu"}))
+    with pytest.raises(BackendError, match="--provider cpu"):
+        OnnxRuntimeBackend(rounded, "cuda", 1)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("pathlib.Path.read_text", lambda _path, **_options: "flags : avx avx2")
+    with pytest.raises(BackendError, match="no VNNI"):
+        OnnxRuntimeBackend(rounded, "cpu", 1)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda _path, **_options: "flags : avx2 avx512_vnni")
+    OnnxRuntimeBackend(rounded, "cpu", 1).close()
