@@ -13,7 +13,8 @@
     |-- DataError        a data set, picture or annotation file is missing, damaged or empty
     |-- RecipeError      a training recipe is missing, malformed or contradicts itself
     |-- TrainingError    training cannot go on
-    `-- ExportError      an export cannot be done or did not pass its checks
+    |-- ExportError      an export cannot be done or did not pass its checks
+    `-- BenchmarkError   a benchmark cannot be done, or its report is missing or damaged
 
 The message is one line: what is wrong, where, and what to do. The command line prints it and exits with 2.
 """
@@ -78,3 +79,7 @@ class TrainingError(StmError):
 
 class ExportError(StmError):
     """An export cannot be done or did not pass its checks."""
+
+
+class BenchmarkError(StmError):
+    """A benchmark cannot be done, or its report is missing or damaged."""

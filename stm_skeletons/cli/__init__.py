@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stm_skeletons import __version__
-from stm_skeletons.cli import board, engines, workstation
+from stm_skeletons.cli import bench, board, engines, workstation
 from stm_skeletons.errors import StmError
 
 BAD_INPUT = 2
@@ -65,3 +65,4 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 app.add_typer(board.app)
 app.add_typer(engines.app)
 app.add_typer(workstation.app)
+app.add_typer(bench.app, name="bench")

@@ -61,7 +61,7 @@ def run(
     from runtime.sources import open_source
 
     _keep_apart([source, seed], [parts, overlay])
-    _check_options(backend, provider, engines, rebuild, cuda_graphs)
+    check_options(backend, provider, engines, rebuild, cuda_graphs)
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
@@ -88,7 +88,7 @@ def run(
         raise summary.broken
 
 
-def _check_options(backend: str, provider: str, engines: Path | None, rebuild: bool, cuda_graphs: bool) -> None:
+def check_options(backend: str, provider: str, engines: Path | None, rebuild: bool, cuda_graphs: bool) -> None:
     """What the other backend would not look at is refused."""
     if backend == "tensorrt" and provider != "cpu":
         raise BackendError("--provider goes with --backend onnxruntime: of --backend tensorrt the device is the GPU")

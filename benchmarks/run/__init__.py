@@ -1,0 +1,1 @@
+"""One bundle on one video: latency, throughput, memory, soak."""

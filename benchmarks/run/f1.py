@@ -1,0 +1,71 @@
+"""F1 of the very bundle whose speed was measured, to stand beside it. Workstations only: it needs torch."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.run.notes import F1_MISSING
+from benchmarks.run.one_stream import Options, open_session
+from benchmarks.run.report import F1, Report
+from runtime.session import Session
+from stm_skeletons.bundle import Bundle
+from training.evaluation.run import Candidate, Conditions, evaluate_candidates
+
+SEQUENCES = 20
+"""Of 12 frames, clean and again with a moving occluder: a minute on two cores."""
+
+
+def add_f1(report: Report, options: Options, say: Callable[[str], object]) -> Report:
+    """The report with F1 on the data of the options, measured on the same bundle, backend and provider.
+
+    Raises:
+        DataError: no such data, or nothing in it to measure on.
+        StmError: what opening the session raises.
+    """
+    bundle = Bundle.open(options.model)
+    found: list[F1] = []
+    with open_session(bundle, options) as session:
+        for kind, root in options.data.items():
+            say(f"F1 on {kind}")
+            found += measure_f1(session, bundle.folder.name, kind, root)
+    notes = [note for note in report.notes if note != F1_MISSING]
+    return report.model_copy(update={"accuracy": found, "notes": notes})
+
+
+def measure_f1(session: Session, name: str, kind: str, root: Path) -> list[F1]:
+    """F1 of a session on held-out data, from a cold start: clean, and with a moving occluder and blur.
+
+    Args:
+        session: whose memory is reset, and whose bundle gives the threshold.
+        name: of the bundle.
+        kind, root: of the data, see training.data.open.
+
+    Raises:
+        DataError: no such data, or nothing in it to measure on.
+    """
+    info = session.info
+    candidate = Candidate(name, session, info.skeleton, info.channels, info.size)
+    return measure_candidate(candidate, kind, root, info.keypoint_threshold)
+
+
+def measure_candidate(candidate: Candidate, kind: str, root: Path, threshold: float | None) -> list[F1]:
+    """The same of anything that can be evaluated; without a threshold, at its best one on these very data."""
+    found = []
+    for occluded in (False, True):
+        conditions = Conditions(start="cold", sequences=SEQUENCES, occluded=occluded, threshold=threshold)
+        report = evaluate_candidates([candidate], kind, root, conditions, say=lambda _line: None)
+        evaluation, score = report.evaluations[candidate.name], report.score(candidate.name, "one_to_one")
+        low, high = evaluation.interval(score.threshold, "one_to_one") or (math.nan, math.nan)
+        figures = {"f1": score.f1, "low": low, "high": high, "precision": score.precision, "recall": score.recall}
+        known = {key: round(float(value), 4) if math.isfinite(value) else None for key, value in figures.items()}
+        found.append(
+            F1(
+                kind=kind,
+                data=report.data,
+                occluded=occluded,
+                sequences=len(evaluation.sequences),
+                threshold=round(float(score.threshold), 4),
+                **known,
+            )
+        )
+    return found

@@ -1,0 +1,149 @@
+"""Memory of this process and of the GPU while something runs, sampled once a second by a thread.
+
+The GPU's part is not yet run on a GPU.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from runtime.doctor.gpu import ask_smi
+
+SECONDS = 1.0
+"""Between samples."""
+DAY = 24 * 3600
+"""Samples, unless it is known how long it will take."""
+_STATUS = Path("/proc/self/status")
+_MB = 1e6
+
+
+class Memory(BaseModel):
+    """Memory in MB (10^6 bytes). Null: this machine does not tell, or nothing runs on a GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: float | None = Field(description="Resident, before the bundle was opened: Python and the libraries.")
+    steady: float | None = Field(description="Resident: median over the second half of the measuring.")
+    peak: float | None = Field(description="Most that was ever resident (VmHWM), from the start of the process on.")
+    device_before: float | None = Field(description="In use on the whole GPU before the session was opened.")
+    device_steady: float | None = Field(description="In use on the whole GPU: median over the second half.")
+    device_peak: float | None = Field(description="Most in use on the whole GPU in any sample.")
+
+
+class MemorySampler:
+    """Samples while it is entered. Its own memory is allocated, and touched, before it begins."""
+
+    def __init__(self, origin: float, device: bool = False, capacity: int = DAY) -> None:
+        """
+        Args:
+            origin: perf_counter of second 0.
+            device: sample the GPU too. The session on it must be open.
+            capacity: samples at most; later ones are not taken.
+        """
+        # Filled, not left empty: pages that are touched later would look like a leak.
+        self._samples = np.full((capacity, 4), np.nan, np.float32)
+        self._count = 0
+        self._origin = origin
+        self._device = _device_memory() if device else None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory sampler", daemon=True)
+
+    def __enter__(self) -> "MemorySampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._sample()
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """[N, 4]: second, resident MB, most ever resident MB, MB in use on the GPU; NaN where nothing is known."""
+        return self._samples[: self._count].copy()
+
+    def _run(self) -> None:
+        self._sample()
+        while not self._ended.wait(SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        if self._count == len(self._samples):
+            return
+        device = np.nan if self._device is None else self._device()
+        self._samples[self._count] = (perf_counter() - self._origin, *resident_mb(), device)
+        self._count += 1
+
+
+def resident_mb() -> tuple[float, float]:
+    """Resident memory of this process now, and the most there ever was, in MB; NaN where /proc has no such file."""
+    try:
+        text = _STATUS.read_bytes()
+    except OSError:
+        return np.nan, np.nan
+    return _kilobytes(text, b"VmRSS:") * 1024 / _MB, _kilobytes(text, b"VmHWM:") * 1024 / _MB
+
+
+def summarise_memory(samples: NDArray, before: float, device_before: float | None) -> Memory:
+    """Figures of a sampler's ``samples``.
+
+    Args:
+        samples: [N, 4], at least one.
+        before: resident MB before the bundle was opened; may be NaN.
+        device_before: MB in use on the GPU before; see device_before_mb.
+    """
+    later = samples[len(samples) // 2 :]
+    return Memory(
+        before=_known(before),
+        steady=_known(np.median(later[:, 1])),
+        peak=_known(samples[:, 2].max()),
+        device_before=None if device_before is None else _known(device_before),
+        device_steady=_known(np.median(later[:, 3])),
+        device_peak=_known(samples[:, 3].max()),
+    )
+
+
+def device_before_mb() -> float | None:
+    """MB in use on the GPU by all programs, as nvidia-smi tells it without a context of ours; None on a Jetson."""
+    told = ask_smi(("memory.used", "memory.total")).get("memory.used", "")
+    return int(told) * (1 << 20) / _MB if told.isdecimal() else None
+
+
+def _known(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None
+
+
+def _kilobytes(text: bytes, name: bytes) -> float:
+    _, found, rest = text.partition(name)
+    return float(rest.split(maxsplit=1)[0]) if found else np.nan
+
+
+def _device_memory() -> Callable[[], float]:
+    """Asks the driver through the primary context, which the session on the GPU holds open; NaN where it refuses."""
+    library, device, context = None, ctypes.c_int(), ctypes.c_void_p()
+    with suppress(OSError):
+        library = ctypes.CDLL("libcuda.so.1")
+    if library is None or library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), 0):
+        return lambda: np.nan
+    driver = library
+
+    def used() -> float:
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
+            return np.nan
+        try:
+            driver.cuCtxPushCurrent_v2(context)
+            failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+            driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+        finally:
+            driver.cuDevicePrimaryCtxRelease_v2(device)
+        return np.nan if failed else (total.value - free.value) / _MB
+
+    return used

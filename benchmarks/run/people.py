@@ -1,0 +1,38 @@
+"""Latency against the number of people in the frame: the network's time does not depend on it, the host's may."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmarks.latency import percentile_of, samples_needed
+
+
+class PeopleBin(BaseModel):
+    """Frames with the same number of people, decoded to parts, in milliseconds. Null: too few frames."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: int = Field(description="The largest number of keypoints of any one joint.")
+    count: int
+    mean: float
+    p10: float | None
+    p50: float | None
+    p90: float | None
+
+
+def by_people(people: NDArray, frame_ms: NDArray) -> list[PeopleBin]:
+    """Group frames [N] by the number of people in them."""
+    bins = []
+    for number in np.unique(people):
+        times = frame_ms[people == number].astype(float)
+        bins.append(
+            PeopleBin(
+                people=int(number),
+                count=len(times),
+                mean=round(float(times.mean()), 3),
+                p10=percentile_of(times, 10) if len(times) >= samples_needed(90) else None,
+                p50=percentile_of(times, 50),
+                p90=percentile_of(times, 90),
+            )
+        )
+    return bins

@@ -1,0 +1,113 @@
+"""The plots of a report. Workstations only: they need matplotlib."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.run.report import Report
+from benchmarks.run.written import PLOTS, make_folder
+from stm_skeletons.files import whole_file
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_SPAN = 10
+"""Megabytes that the picture of the memory shows at least."""
+_PERCENTILES = ("p50", "p90", "p95", "p99")
+
+
+def write_plots(report: Report, folder: Path) -> list[Path]:
+    """Draw every plot of a report into a folder, which is made; each file is whole or not at all. Raises SinkError."""
+    make_folder(folder)
+    draw = {
+        "latency.png": _latency,
+        "stages.png": _stages,
+        "people.png": _people,
+        "frames.png": _frames,
+        "memory.png": _memory,
+    }
+    written = []
+    for name, caption in PLOTS.items():
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        draw[name](axes, report)
+        axes.set_title(f"{caption}: {report.environment.bundle}, {report.environment.source}", fontsize=10)
+        axes.grid(alpha=0.3)
+        with whole_file(folder / name) as partial:
+            figure.savefig(partial, dpi=150)
+        written.append(folder / name)
+    return written
+
+
+def _end_to_end(report: Report) -> np.ndarray:
+    return np.array(report.raw.decode) + np.array(report.raw.frame)
+
+
+def _latency(axes: Axes, report: Report) -> None:
+    """As a cumulative share, on a scale that shows the tail: a histogram hides it."""
+    times = np.sort(_end_to_end(report))
+    axes.step(times, 1 - np.arange(len(times)) / len(times), where="post", color=_BLUE)
+    axes.set_yscale("log")
+    for name in _PERCENTILES:
+        value = getattr(report.end_to_end, name)
+        if value is not None:
+            axes.axvline(value, color="grey", linewidth=0.8, linestyle=":")
+            axes.text(value, 1, f" {name}", fontsize=8, va="top", rotation=90)
+    if report.end_to_end.deadline is not None:
+        axes.axvline(report.end_to_end.deadline, color=_ORANGE, label="deadline")
+        axes.legend()
+    axes.set_xlabel("end to end, ms")
+    axes.set_ylabel("share of frames that take at least as long")
+
+
+def _stages(axes: Axes, report: Report) -> None:
+    names = list(report.stages)
+    times = [report.raw.stages[name] for name in names]
+    if times:
+        # Whiskers to the extremes: nothing is left out.
+        axes.boxplot(times, whis=(0, 100), medianprops={"color": _ORANGE})
+    axes.set_xticks(range(1, len(names) + 1), [name.replace("_", "\n") for name in names], fontsize=8)
+    axes.set_ylabel("ms; box: half of the frames, whiskers: all")
+
+
+def _people(axes: Axes, report: Report) -> None:
+    people, frame = np.array(report.raw.people), np.array(report.raw.frame)
+    axes.scatter(people, frame, s=6, alpha=0.3, color=_BLUE, label="frames")
+    known = [(one.people, one.p50) for one in report.people if one.p50 is not None]
+    if known:
+        axes.plot(*zip(*known, strict=True), "o-", color=_ORANGE, label="median")
+    axes.legend()
+    axes.set_xlabel("people (most keypoints of any one joint)")
+    axes.set_ylabel("decoded to parts, ms")
+
+
+def _frames(axes: Axes, report: Report) -> None:
+    times = _end_to_end(report)
+    axes.plot(times, ".", markersize=3, color=_BLUE)
+    if report.end_to_end.deadline is not None:
+        axes.axhline(report.end_to_end.deadline, color=_ORANGE, label="deadline")
+        axes.legend()
+    axes.set_ylim(0, 1.1 * max(times.max(), report.end_to_end.deadline or 0))
+    axes.set_xlabel("undisturbed frame")
+    axes.set_ylabel("end to end, ms")
+
+
+def _memory(axes: Axes, report: Report) -> None:
+    memory = report.raw.memory
+    seconds = np.array(memory.seconds)
+    for values, name, colour in (
+        (memory.resident_mb, "resident", _BLUE),
+        (memory.device_mb, "in use on the GPU", _GREEN),
+    ):
+        known = np.array(values, float)
+        if np.isfinite(known).any():
+            axes.plot(seconds / 60, known, color=colour, label=name)
+            axes.legend()
+    # Not from zero, where no leak could be seen; and not closer than noise.
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, (low + high) / 2 - _SPAN / 2), max(high, (low + high) / 2 + _SPAN / 2))
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("MB")

@@ -1,0 +1,70 @@
+"""A report as files: report.json, report.md and, where there is matplotlib, plots."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.run.report import FILE_NAME, Report, report_text
+from benchmarks.run.tables import TextTable, tables
+from stm_skeletons.errors import SinkError
+from stm_skeletons.files import whole_file
+
+PLOTS = {
+    "latency.png": "Distribution of the latency",
+    "stages.png": "Time by stage",
+    "people.png": "Latency by number of people",
+    "frames.png": "Latency over time",
+    "memory.png": "Memory over time",
+}
+"""File names of the plots, and what they show."""
+NO_PLOTS = "no plots: matplotlib is not installed here; elsewhere: stm-skeletons bench plots report.json --out FOLDER"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise SinkError unless a folder can be made or written to: before an hour of measuring, not after."""
+    there = folder.resolve()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise SinkError(f"cannot write to {folder}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise SinkError(f"cannot write to {folder}: no permission to write in {there}; choose another folder")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for a report. Raises SinkError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+
+
+def can_plot() -> bool:
+    """Whether there is matplotlib."""
+    return find_spec("matplotlib") is not None
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write report.json and report.md, each whole or not at all; the folder is made. Raises SinkError."""
+    make_folder(folder)
+    with whole_file(folder / FILE_NAME) as partial:
+        partial.write_text(report_text(report), encoding="utf-8")
+    with whole_file(folder / "report.md") as partial:
+        partial.write_text(report_markdown(report, can_plot()), encoding="utf-8")
+
+
+def report_markdown(report: Report, plots: bool) -> str:
+    """The report as Markdown; ``plots``: shows the pictures that lie beside it."""
+    parts = [f"# Speed of {report.environment.bundle} on {report.environment.source}"]
+    parts.append("\n".join(f"- {note}" for note in report.notes))
+    for table in tables(report):
+        parts += [f"## {table.title}", markdown_table(table)]
+    parts += [f"![{caption}]({name})" for name, caption in PLOTS.items()] if plots else [NO_PLOTS]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: TextTable) -> str:
+    """A table as Markdown."""
+    rule = ["---" if column < table.left else "---:" for column in range(len(table.header))]
+    rows = (table.header, rule, *table.rows)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)

@@ -1,0 +1,225 @@
+"""``stm-skeletons bench``: honest speed, on boards too."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from stm_skeletons.cli.bench_predict import predict
+from stm_skeletons.cli.board import check_options
+from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.signals import stop_signals
+
+if TYPE_CHECKING:
+    from benchmarks.run.one_stream import Options
+    from benchmarks.run.report import Report
+
+_MOST_STREAMS = 64
+_FRAMES = 1000
+
+
+class _SourceFirst(TyperGroup):
+    """``bench VIDEO`` is ``bench run VIDEO``; a video that is named like a command is './run'."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:  # the context's class moves between Typer's versions
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SourceFirst,
+    no_args_is_help=True,
+    help="Measure speed on real frames. 'bench VIDEO' is 'bench run VIDEO', whose options 'bench run --help' lists.",
+)
+
+
+app.command()(predict)
+
+
+@app.callback()
+def _group() -> None:
+    """There is more than one command, so that 'run' keeps its name."""
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a bundle's folder.")] = "edge",
+    frames: Annotated[
+        int | None, typer.Option(min=11, help="Undisturbed frames; 1000 unless given. p99 needs 662.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.05, max=7 * 24 * 60, help="Instead: a soak test, so long, with a verdict.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, max=10_000, help="Frame rate of the camera; the source's own unless given.")
+    ] = None,
+    streams: Annotated[str, typer.Option(help="Also so many cameras at once, for instance 1,2,4.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="KIND=FOLDER as for eval: F1 beside the speed. Workstations only.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
+    backend: Annotated[str, typer.Option(help="onnxruntime, or tensorrt (not yet run on a GPU).")] = "onnxruntime",
+    provider: Annotated[
+        str, typer.Option(help="Of onnxruntime: cpu, cuda or tensorrt (the latter two not yet run on a GPU).")
+    ] = "cpu",
+    engines: Annotated[
+        Path | None, typer.Option(help="Folder of TensorRT engines; inside the bundle unless given.")
+    ] = None,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="Replay recorded work on the GPU (tensorrt).")
+    ] = True,
+) -> None:
+    """Measure latency end to end and by stage, throughput and memory, on real frames. Ctrl-C ends it with a report."""
+    from benchmarks.run.bench import bench
+    from benchmarks.run.measure import Length
+    from benchmarks.run.one_stream import Options
+    from benchmarks.run.terminal import print_report
+    from benchmarks.run.written import check_folder, write_report
+    from runtime.backends import BackendOptions
+
+    check_options(backend, provider, engines, False, cuda_graphs)
+    if frames is not None and minutes is not None:
+        raise BenchmarkError("--frames and --minutes exclude each other; give one of them")
+    length = Length(frames or _FRAMES) if minutes is None else Length(seconds=minutes * 60)
+    how = BackendOptions(backend, provider, threads, engines, cuda_graphs)
+    options = Options(source, model, how, length, fps, _streams(streams), _folders(data or []))
+    if out is not None:
+        check_folder(out)
+    with stop_signals() as stop:
+        report = bench(options, stop, _say)
+        if out is not None:
+            write_report(report, out)
+    print_report(report)
+    if report.run.stopped_early:
+        _say(f"stopped after {report.end_to_end.count} frames; the report is finished")
+    elif options.data:
+        report = _with_f1(report, options, out)
+    if out is not None:
+        _plot(report, out)
+        print(f"wrote {out}")
+
+
+@app.command()
+def compare(
+    source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Bundles or shipped models, as 'edge' or 'edge,threads=1' (also backend, provider, engines); "
+            "movenet:FILE.onnx; eager:WEIGHTS, growing:WEIGHTS (STM's memory), compiled:WEIGHTS (torch.compile). "
+            "Ratios are to the first."
+        ),
+    ],
+    frames: Annotated[int, typer.Option(min=1, help="That count; p99 needs 662.")] = 200,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and plots.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="KIND=FOLDER as for eval: F1 beside the speed. Workstations only.")
+    ] = None,
+) -> None:
+    """Time several bundles, networks or settings in turn, frame by frame, and give ratios."""
+    from benchmarks.compare.compare import Options
+    from benchmarks.compare.compare import compare as measure
+    from benchmarks.compare.report import tables, write_comparison
+    from benchmarks.run.terminal import print_table
+    from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
+
+    options = Options(source, tuple(what), frames, threads, _folders(data or []))
+    if out is not None:
+        check_folder(out)
+    with stop_signals() as stop:
+        found = measure(options, stop, _say)
+        for table in tables(found):
+            print_table(table)
+        if found.stopped_early:
+            _say(f"stopped after {found.frames} frames; the report is finished")
+        if out is None:
+            return
+        write_comparison(found, out)
+        if can_plot():
+            from benchmarks.compare.plots import write_plots
+
+            write_plots(found, out)
+        else:
+            _say(NO_PLOTS)
+    print(f"wrote {out}")
+
+
+@app.command()
+def plots(
+    report: Annotated[Path, typer.Argument(help="report.json of a benchmark, or its folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+) -> None:
+    """Draw the plots of a report, for instance of one that a board wrote."""
+    from benchmarks.run.report import load_report
+    from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
+
+    loaded = load_report(report)
+    check_folder(out)
+    if not can_plot():
+        raise BenchmarkError(NO_PLOTS)
+    from benchmarks.run.plots import write_plots
+
+    for file in write_plots(loaded, out):
+        print(f"wrote {file}")
+
+
+def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report":
+    """Last: the measured speed has been written and printed, whatever fails here, and torch takes memory."""
+    from benchmarks.run.f1 import add_f1
+    from benchmarks.run.tables import accuracy_table
+    from benchmarks.run.terminal import print_table
+    from benchmarks.run.written import write_report
+
+    try:
+        whole = add_f1(report, options, _say)
+    except KeyboardInterrupt:
+        _say("interrupted; the report is finished, without F1")
+        return report
+    print_table(accuracy_table(whole))
+    if out is not None:
+        write_report(whole, out)
+    return whole
+
+
+def _plot(report: "Report", out: Path) -> None:
+    from benchmarks.run.written import NO_PLOTS, can_plot
+
+    if not can_plot():
+        _say(NO_PLOTS)
+        return
+    from benchmarks.run.plots import write_plots
+
+    write_plots(report, out)
+
+
+def _streams(text: str) -> tuple[int, ...]:
+    """1,2,4"""
+    words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
+    if not all(word.isdecimal() and 1 <= int(word) <= _MOST_STREAMS for word in words):
+        raise typer.BadParameter(
+            f"'{text}' is no list of numbers from 1 to {_MOST_STREAMS}, for instance 1,2,4", param_hint="--streams"
+        )
+    return tuple(map(int, words))
+
+
+def _folders(texts: list[str]) -> dict[str, Path]:
+    folders: dict[str, Path] = {}
+    for text in texts:
+        kind, equals, folder = text.partition("=")
+        if not (kind and equals and folder):
+            raise typer.BadParameter(f"'{text}' is not KIND=FOLDER", param_hint="--data")
+        if kind in folders:
+            raise BenchmarkError(f"--data {kind} is given twice; one folder for each kind")
+        folders[kind] = Path(folder)
+    return folders
+
+
+def _say(line: str) -> None:
+    print(f"stm-skeletons: {line}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""What is stamped on every report."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environment
+from benchmarks.environment import look_around, source_name, stamp
+from stm_skeletons.bundle import Bundle
+
+
+def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
+    found = stamp(Bundle.open(edge_bundle), 1, "/secret/folder/walk.avi")
+    assert found.bundle_sha256 == hashlib.sha256((edge_bundle / "bundle.json").read_bytes()).hexdigest()
+    assert found.source == "walk.avi"
+    assert found.threads == 1
+    assert stamp(Bundle.open(edge_bundle), None, "walk.avi").threads == found.cores >= 1
+    assert found.processor
+    assert "secret" not in found.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("https://user:password@host/a/walk.mp4?token=1", "walk.mp4"),
+        ("frames/", "frames"),
+        ("walk#1?.avi", "walk#1?.avi"),
+    ],
+)
+def test_names_hold_no_passwords(source: str, name: str):
+    assert source_name(source) == name
+
+
+def test_a_board_tells_its_power_mode_clock_and_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, text in {
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
+        "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >",
+        "var/lib/nvpmodel/status": "pmode:0000",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+        "sys/class/thermal/thermal_zone0/temp": "51000",
+        "sys/class/thermal/thermal_zone1/temp": "48000",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "729600",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "1510400",
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    state = look_around()
+    assert state.power_mode == "15W of 15W, MAXN_SUPER"
+    assert state.cpu_mhz == 1510
+    assert state.temperature is not None
+    assert state.temperature.startswith("51 degrees Celsius (cpu-thermal)")
+    assert environment.stamp(Bundle.open("edge"), None, "0").processor == "NVIDIA Jetson Orin Nano"

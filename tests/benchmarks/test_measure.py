@@ -1,0 +1,190 @@
+"""Frames, blocks, stages, people, memory and streams, on a small network and real frames."""
+
+import threading
+import time
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import footage as footage_module
+from benchmarks.footage import Footage
+from benchmarks.run.measure import ALL_STAGES, BLOCK, Length, Table, _blocks, count_people, measure, room_for, warm_up
+from benchmarks.run.memory import MemorySampler, resident_mb, summarise_memory
+from benchmarks.run.people import by_people
+from benchmarks.run.streams import run_streams
+from runtime.session import Session
+from stm_skeletons.errors import BenchmarkError, BundleError
+from stm_skeletons.parts import assemble_parts
+from stm_skeletons.skeleton import COCO17
+
+
+@pytest.fixture
+def short_video(clip: Path, tmp_path: Path) -> Path:
+    """Seven frames of the sample clip."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    capture = cv2.VideoCapture(str(clip))
+    for number in range(7):
+        cv2.imwrite(str(folder / f"{number}.png"), np.asarray(capture.read()[1]))
+    return folder
+
+
+def test_footage_begins_again_and_does_not_count_the_opening(short_video: Path, monkeypatch: pytest.MonkeyPatch):
+    footage = Footage(str(short_video))
+    first = [footage.read()[0] for _ in range(7)]
+    opens = footage_module.open_source
+
+    def slowly(source: str):
+        time.sleep(0.5)
+        return opens(source)
+
+    monkeypatch.setattr(footage_module, "open_source", slowly)
+    again = [footage.read() for _ in range(7)]
+    assert footage.passes == 2
+    assert footage.frames_read == 14
+    assert all(np.array_equal(one, other) for one, (other, _) in zip(first, again, strict=True))
+    assert max(milliseconds for _, milliseconds in again) < 500
+    footage.close()
+
+
+def test_a_camera_is_refused(clip: Path, monkeypatch: pytest.MonkeyPatch):
+    opens = footage_module.open_source
+
+    def live(source: str):
+        opened = opens(source)
+        opened.live = True
+        return opened
+
+    monkeypatch.setattr(footage_module, "open_source", live)
+    with pytest.raises(BenchmarkError, match="record it first"):
+        Footage(str(clip))
+
+
+@pytest.mark.parametrize(("plain", "share"), [(1, 0.5), (9, 0.1)])
+def test_each_group_has_one_block_with_stages_at_no_fixed_place(plain: int, share: float):
+    group = (plain + 1) * BLOCK
+    frames = list(islice(_blocks(plain, BLOCK), 40 * group))
+    records = np.array([one for one, _ in frames]).reshape(40, plain + 1, BLOCK)
+    assert (records == records[:, :, :1]).all(), "whole blocks"
+    assert (records[:, :, 0].sum(axis=1) == 1).all()
+    assert records.mean() == pytest.approx(share)
+    assert len({tuple(one) for one in records[:, :, 0].tolist()}) == plain + 1
+    flat = records.ravel()
+    assert [changed for _, changed in frames[1:]] == (flat[1:] != flat[:-1]).tolist()
+
+
+def test_a_run_measures_what_was_asked_for_and_ends(edge_bundle: Path, short_video: Path):
+    stop = threading.Event()
+    footage = Footage(str(short_video))
+    with Session.open(edge_bundle, threads=1) as session:
+        warm_ms = warm_up(session, footage, stop, frames=5)
+        samples = room_for(Length(frames=40), warm_ms)
+        started = time.perf_counter()
+        measure(session, footage, Length(frames=40), samples, started, stop)
+        seconds = time.perf_counter() - started
+    frames, stages = samples.frames, samples.stages
+    assert frames.count == 40
+    assert stages.count > 10
+    spent = sum(frames.column(name).sum() for name in ("decode", "frame"))
+    spent += sum(stages.column(name).sum() for name in ALL_STAGES)
+    assert spent / 1e3 <= seconds
+    assert (np.diff(frames.column("seconds")) > 0).all()
+    assert 0 <= frames.column("seconds")[0] < seconds
+    assert (frames.column("people") >= 1).all()
+    assert (stages.column("query_encoder") > 0).all()
+    recorded = sum(np.median(stages.column(name)) for name in ALL_STAGES if name != "decode")
+    assert recorded == pytest.approx(np.median(frames.column("frame")), rel=0.5), "the stages are the whole frame"
+
+
+def test_a_run_by_time_ends_by_time_and_a_stop_at_once(edge_bundle: Path, short_video: Path):
+    footage = Footage(str(short_video))
+    with Session.open(edge_bundle, threads=1) as session:
+        for seconds, stopped in ((1.0, False), (60.0, True)):
+            stop = threading.Event()
+            samples = room_for(Length(seconds=seconds), [20.0])
+            if stopped:
+                threading.Timer(0.5, stop.set).start()
+            started = time.perf_counter()
+            measure(session, footage, Length(seconds=seconds), samples, started, stop)
+            assert (0.4 if stopped else 1.0) <= time.perf_counter() - started < 10
+            assert samples.frames.count + samples.stages.count > 0
+
+
+def test_rows_lie_in_one_array_that_does_not_grow():
+    table = Table(2, ("a", "b"))
+    table.add(1, 2)
+    assert not table.full
+    table.add(3, 4)
+    assert table.full
+    assert table.column("b").tolist() == [2, 4]
+    assert table.column("a").base is table.column("b").base
+
+
+def test_people_are_the_most_keypoints_of_any_joint():
+    peaks = np.zeros((17, 4, 3), np.float32)
+    peaks[0, :1] = peaks[5, :3] = peaks[9, :2] = (10, 10, 0.9)
+    parts = assemble_parts(COCO17, (100, 100), peaks, np.zeros((19, 4, 4), np.float32), 0.5, 0.5)
+    assert count_people(parts) == 3
+    nobody = assemble_parts(COCO17, (100, 100), 0 * peaks, np.zeros((19, 4, 4), np.float32), 0.5, 0.5)
+    assert count_people(nobody) == 0
+
+
+def test_latency_by_people_has_medians_where_there_are_enough_frames():
+    people = np.repeat([0, 2, 5], [10, 11, 64])
+    few, some, many = by_people(people, people * 3.0 + 1)
+    assert (few.people, few.count, few.p50) == (0, 10, None)
+    assert (some.people, some.p50, some.p90) == (2, 7.0, None)
+    assert (many.people, many.p10, many.p50, many.p90) == (5, 16.0, 16.0, 16.0)
+
+
+def test_memory_is_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.run.memory.SECONDS", 0.02)
+    before, _ = resident_mb()
+    with MemorySampler(time.perf_counter(), capacity=500) as sampler:
+        time.sleep(0.2)
+        kept = np.ones(100_000_000, np.uint8)
+        time.sleep(0.3)
+    found = summarise_memory(sampler.samples, before, None)
+    assert found.steady == pytest.approx(before + 100, abs=15)
+    assert found.peak is not None
+    assert found.steady is not None
+    assert found.peak >= found.steady
+    assert (found.device_before, found.device_steady, found.device_peak) == (None, None, None)
+    assert (np.diff(sampler.samples[:, 0]) >= 0).all()
+    del kept
+
+
+def test_a_full_sampler_takes_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.run.memory.SECONDS", 0.01)
+    with MemorySampler(0.0, capacity=3) as sampler:
+        time.sleep(0.2)
+    assert len(sampler.samples) == 3
+
+
+def test_streams_share_a_window(edge_bundle: Path, short_video: Path):
+    opens = partial(Session.open, edge_bundle, threads=1)
+    found = run_streams(2, str(short_video), opens, 1.0, 0.001, threading.Event())
+    assert found is not None
+    assert found.streams == len(found.fps_each) == 2
+    assert found.fps == pytest.approx(sum(found.fps_each), abs=0.01)
+    assert found.latency.count >= found.fps * found.seconds - 0.1, "the last frame of each may end after the window"
+    assert found.latency.count <= found.fps * found.seconds + 2.1
+    assert found.latency.miss_share == 1
+
+
+def test_a_stream_that_fails_ends_all_and_says_why(short_video: Path, tmp_path: Path):
+    with pytest.raises(BundleError, match="no model or bundle"):
+        run_streams(3, str(short_video), partial(Session.open, tmp_path / "none"), 30.0, 40.0, threading.Event())
+
+
+def test_streams_that_are_stopped_give_no_figures(edge_bundle: Path, short_video: Path):
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    opens = partial(Session.open, edge_bundle, threads=1)
+    started = time.perf_counter()
+    assert run_streams(2, str(short_video), opens, 60.0, 40.0, stop) is None
+    assert time.perf_counter() - started < 30

@@ -1,0 +1,192 @@
+"""``stm-skeletons bench`` as its users meet it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+PLOTS = ["frames.png", "latency.png", "memory.png", "people.png", "stages.png"]
+WITHOUT_THE_WORKSTATION = """
+import sys
+for name in ("torch", "onnx", "onnxslim", "safetensors", "scipy", "matplotlib", "training", "export"):
+    sys.modules[name] = None
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if sys.modules.get(name, 0) is None else found(name, *rest)
+from stm_skeletons.cli import main
+main()
+"""
+
+
+def stm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def refused(*arguments: str | Path) -> str:
+    result = stm(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+def test_a_video_is_measured_and_reported(clip: Path, edge_bundle: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ("--model", edge_bundle, "--frames", "30", "--fps", "1000", "--streams", "1,2", "--threads", "1")
+    result = stm("bench", clip, *arguments, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in out.iterdir()) == sorted([*PLOTS, "report.json", "report.md"])
+    report = json.loads((out / "report.json").read_text())
+    jsonschema.validate(report, json.loads((ROOT / "benchmarks" / "run" / "report.schema.json").read_text()))
+    assert report["end_to_end"]["deadline"] == 1.0
+    assert len(report["raw"]["frame"]) == 30
+    assert [one["streams"] for one in report["streams"]] == [1, 2]
+    assert "F1 not measured here: --data" in result.stdout
+    assert "end to end" in result.stdout
+    told = stm("bench", "plots", out / "report.json", "--out", tmp_path / "plots")
+    assert told.returncode == 0, told.stderr
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == PLOTS
+
+
+def test_a_board_measures_too_and_says_where_plots_are_drawn(clip: Path, edge_bundle: Path, tmp_path: Path):
+    """With nothing installed but what a board has."""
+    out = tmp_path / "out"
+    arguments = ["bench", str(clip), "--model", str(edge_bundle), "--frames", "11", "--out", str(out)]
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_THE_WORKSTATION]
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md"]
+    assert "no plots: matplotlib is not installed here" in result.stderr
+    asked = subprocess.run(
+        [*command, *arguments, "--data", f"coco={tmp_path}"], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert asked.returncode == 2
+    assert "--data needs torch" in asked.stderr
+    assert len(asked.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals_end_it_with_a_report(clip: Path, edge_bundle: Path, tmp_path: Path, number: signal.Signals):
+    out = tmp_path / "out"
+    arguments = [
+        "bench",
+        str(clip),
+        "--model",
+        str(edge_bundle),
+        "--minutes",
+        "30",
+        "--streams",
+        "2",
+        "--out",
+        str(out),
+    ]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "measuring for 30 minutes" in process.stderr.readline()
+        time.sleep(2)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert "the report is finished" in process.stderr.read()
+    report = json.loads((out / "report.json").read_text())
+    assert report["run"]["stopped_early"]
+    assert report["soak"]["verdict"] == "too short to tell"
+    assert report["streams"] == []
+    assert not list(out.glob(".*"))
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(clip: Path, edge_bundle: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    (tmp_path / "file").touch()
+    for arguments, message in (
+        (("missing.mp4",), "no file, folder or camera"),
+        ((clip, "--model", "yolo"), "no model or bundle 'yolo'"),
+        ((clip, "--frames", "3"), "--frames"),
+        ((clip, "--frames", "20", "--minutes", "1"), "exclude each other"),
+        ((clip, "--streams", "1,many"), "no list of numbers"),
+        ((clip, "--streams", "0"), "no list of numbers"),
+        ((clip, "--provider", "tpu"), "unknown provider"),
+        ((clip, "--no-cuda-graphs"), "go with --backend tensorrt"),
+        ((clip, "--fps", "0"), "--fps"),
+        ((clip, "--data", "coco"), "KIND=FOLDER"),
+        ((clip, "--data", "coco=/none"), "no folder"),
+        ((clip, "--speed"), "no such option"),
+        (("plots", tmp_path / "none.json"), "cannot read"),
+        (("plots", clip), "no report"),
+    ):
+        assert message.lower() in refused("bench", *arguments, "--out", out).lower(), arguments
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+    assert "is a file" in refused("bench", clip, "--out", tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_f1_stands_beside_the_speed(shared: Path, clip: Path, tmp_path: Path):
+    result = stm("bench", clip, "--frames", "11", "--data", f"coco={shared / 'coco'}", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["occluded"] for one in report["accuracy"]] == [False, True]
+    assert all(0.3 < one["f1"] < 1 for one in report["accuracy"])
+    assert not [note for note in report["notes"] if "F1 not measured" in note]
+
+
+def test_unknown_data_fail_after_the_speed_is_safe(clip: Path, edge_bundle: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ("--model", edge_bundle, "--frames", "11", "--data", f"faces={tmp_path}", "--out", out)
+    result = stm("bench", clip, *arguments)
+    assert result.returncode == 2
+    assert "kinds are coco" in result.stderr.splitlines()[-1]
+    assert "F1 not measured here: --data" in (out / "report.md").read_text()
+
+
+def test_the_group_tells_its_commands():
+    result = stm("bench", "--help")
+    assert result.returncode == 0
+    assert "plots" in result.stdout
+    assert "run" in result.stdout
+
+
+@pytest.fixture
+def movenet(shared: Path) -> str:
+    return f"movenet:{shared / 'teacher' / 'movenet-multipose.onnx'}"
+
+
+def test_things_are_compared(clip: Path, edge_bundle: Path, edge_weights: Path, movenet: str, tmp_path: Path):
+    """The bundle is a small one; so are the networks beside it."""
+    arms = (str(edge_bundle), f"{movenet},size=160x96", f"eager:{edge_weights},size=160x96")
+    out = tmp_path / "out"
+    result = stm("bench", "compare", clip, *arms, "--frames", "11", "--threads", "1", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in out.iterdir()} == {"compare.json", "compare.md", "ratios.png", "times.png"}
+    found = json.loads((out / "compare.json").read_text())
+    assert [arm["latency"]["count"] for arm in found["arms"]] == [11] * 3
+    assert found["arms"][0]["ratio"]["median"] == 1
+    assert "MoveNet MultiPose alone, 160x96" in (out / "compare.md").read_text()
+
+
+def test_what_cannot_be_compared_is_one_line(clip: Path, edge_bundle: Path, tmp_path: Path):
+    for arguments, message in (
+        ((clip, edge_bundle), "name two things or more"),
+        ((clip, edge_bundle, edge_bundle), "named twice"),
+        ((clip, edge_bundle, "eager:none.safetensors"), "none.safetensors"),
+        ((clip, edge_bundle, "faces"), "faces"),
+        (("none.avi", edge_bundle, "edge"), "none.avi"),
+        ((clip, edge_bundle, f"{edge_bundle},provider=npu"), "unknown provider 'npu'"),
+    ):
+        assert message in refused("bench", "compare", *arguments, "--frames", "1", "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_f1_of_all_stands_beside_a_comparison(shared: Path, clip: Path, movenet: str, tmp_path: Path):
+    data = f"coco={shared / 'coco'}"
+    result = stm("bench", "compare", clip, "edge", movenet, "--frames", "2", "--data", data, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    edge, theirs = (arm["f1"] for arm in json.loads((tmp_path / "compare.json").read_text())["arms"])
+    assert [one["occluded"] for one in edge] == [False, True]
+    assert edge[1]["f1"] > theirs[1]["f1"] > 0.4, "memory helps behind an occluder"
