@@ -1,0 +1,54 @@
+"""GPUs that speed can be predicted for: published peak rates, read from devices.json.
+
+Rates are dense ones: data sheets often print twice as much, "with sparsity", which these networks do not have. Tensor
+cores compute convolutions and matrix products in FP16, INT8 and, where it is allowed, TF32 (half the FP16 rate on
+Ampere and later); FP32 and everything else is for the CUDA cores.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from stm_skeletons.errors import BenchmarkError
+
+FILE = Path(__file__).with_name("devices.json")
+
+
+class Device(BaseModel):
+    """One entry of devices.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    name: str
+    power_mode: str
+    """The mode that the rates hold in; a board in another one is slower."""
+    compute_capability: str = Field(pattern=r"^\d+\.\d$")
+    cuda_cores: PositiveInt
+    clock_mhz: PositiveFloat
+    fp32_tflops: PositiveFloat
+    """Of the CUDA cores: two operations a core and cycle."""
+    tf32_tensor_tflops: PositiveFloat | None
+    fp16_tensor_tflops: PositiveFloat
+    int8_tensor_tops: PositiveFloat | None
+    bandwidth_gbs: PositiveFloat
+    """Of the memory, in 10^9 bytes a second."""
+    launch_us: PositiveFloat
+    """Assumed time between two kernels of a CUDA graph, in microseconds: start, end and idle units."""
+    source: str
+    url: str
+
+
+def devices() -> dict[str, Device]:
+    """All devices by their id."""
+    entries = json.loads(FILE.read_text(encoding="utf-8"))["devices"]
+    return {one.id: one for one in map(Device.model_validate, entries)}
+
+
+def find_device(name: str) -> Device:
+    """The device of an id. Raises BenchmarkError."""
+    known = devices()
+    if name not in known:
+        raise BenchmarkError(f"no device '{name}'; there are cpu (this machine), {', '.join(known)}")
+    return known[name]
