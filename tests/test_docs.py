@@ -11,6 +11,7 @@ from training.recipe import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 DOCS = ("paper.md", "training.md")
+SPEED = ("benchmarks.md", "measuring.md")
 ROOMS = ("stm_skeletons/", "runtime/", "training/", "export/", "benchmarks/", "tests/", "docs/", "examples/")
 RECIPES = re.compile(r"(?<![\w./])(?:table[123]|edge|cyclic)-[a-z0-9][a-z0-9-]*(?![\w.*])")
 SETS = {"DATA": "--data coco=COCO --data posetrack18=POSETRACK18"}
@@ -50,7 +51,7 @@ def test_every_path_and_what_is_said_to_be_in_it_exists(name: str):
     assert found > (100 if name == "paper.md" else 3)
 
 
-@pytest.mark.parametrize("name", DOCS)
+@pytest.mark.parametrize("name", [*DOCS, *SPEED])
 def test_every_link_leads_somewhere(name: str):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text_of(name)):
         assert (ROOT / "docs" / target).exists(), f"{target} in docs/{name}"
@@ -81,6 +82,19 @@ def test_every_command_and_its_options_exist(name: str):
         assert command in there, f"stm-skeletons {command} in docs/{name}"
         options = {option for parameter in there[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, f"stm-skeletons {command} in docs/{name}"
+
+
+@pytest.mark.parametrize("name", SPEED)
+def test_every_option_of_a_benchmark_exists(name: str):
+    bench = typer.main.get_command(app).commands["bench"].commands  # type: ignore[attr-defined]
+    others = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = [*bench.values(), others["export"]]
+    options = {option for command in commands for parameter in command.params for option in parameter.secondary_opts}
+    options |= {option for command in commands for parameter in command.params for option in parameter.opts}
+    options |= {"--weights", "--video", "--coco", "--movenet", "--results", "--layers"}  # of modules of benchmarks/
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text_of(name)))
+    assert named
+    assert named <= options
 
 
 def test_every_key_of_a_recipe_is_listed():

@@ -1,0 +1,1 @@
+"""Several ways of doing the same, measured in turn in one run."""

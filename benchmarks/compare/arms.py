@@ -1,0 +1,208 @@
+"""What is compared: bundles, networks in PyTorch, MoveNet; each named by a text as "edge,threads=1".
+
+    edge | FOLDER         a shipped model or a bundle, from decoded frame to parts
+    movenet:FILE.onnx     MoveNet MultiPose's network alone, frame by frame
+    eager:WEIGHTS         a network in eager PyTorch with the runtime's bounded memory
+    growing:WEIGHTS       the same with STM's memory, which keeps every n-th frame for ever
+    compiled:WEIGHTS      as eager, by torch.compile
+
+Only bundles are timed as a whole. The others get frames of the network's size that were made beforehand, and find no
+peaks and no parts: what is left out is in their favour.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends import BackendOptions
+from runtime.session import Session
+from stm_skeletons.bundle import FILE_NAME, Bundle
+from stm_skeletons.errors import BenchmarkError, one_line
+from stm_skeletons.files import sha256
+from stm_skeletons.geometry import Letterbox
+
+if TYPE_CHECKING:
+    pass
+
+Image = NDArray[np.uint8]
+_BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path}
+_TORCH = {"size": str, "slots": int, "every": int, "threads": int}
+_OPTIONS = {"bundle": _BUNDLE, "movenet": {"size": str, "threads": int}}
+_OPTIONS |= dict.fromkeys(("eager", "growing", "compiled"), _TORCH)
+_DEFAULT_SIZE = "448x256"
+
+
+@dataclass(frozen=True)
+class ArmName:
+    """An arm's text, taken apart."""
+
+    text: str
+    kind: str
+    """"bundle", "movenet", "eager", "growing" or "compiled"."""
+    path: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something that is timed frame by frame."""
+
+    name: ArmName
+    threads: int
+    what: str
+    """In words, what is timed."""
+    sha256: str
+    """Of bundle.json, or of the weights' file."""
+    prepare: Callable[[Image], Any]
+    """A source frame (BGR uint8 [h, w, 3]) to what ``step`` takes; not timed."""
+    step: Callable[[Any], object]
+    size: tuple[int, int]
+    """Width and height of the network's input in pixels."""
+    tracker: Any = None
+    """What F1 is measured of: a Session or TorchSession; None for MoveNet."""
+
+
+def parse_arm(text: str) -> ArmName:
+    """Take an arm's text apart. Raises BenchmarkError."""
+    head, *pairs = text.split(",")
+    kind, colon, path = head.partition(":")
+    if not colon or kind not in _OPTIONS or kind == "bundle":
+        kind, path = "bundle", head
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in _OPTIONS[kind]:
+            raise BenchmarkError(f"'{text}': '{key}' is no option of it; there are: {', '.join(_OPTIONS[kind])}")
+        try:
+            options[key] = _OPTIONS[kind][key](value)
+        except ValueError as error:
+            raise BenchmarkError(f"'{text}': {key} must be a whole number") from error
+        if not value or (isinstance(options[key], int) and options[key] < 1):
+            raise BenchmarkError(f"'{text}': {key} must be given, and numbers be at least 1")
+    if not path:
+        raise BenchmarkError(f"'{text}' names nothing; for instance: edge, movenet:FILE.onnx, eager:WEIGHTS")
+    return ArmName(text, kind, path, options)
+
+
+def open_arm(name: ArmName, threads: int, stack: ExitStack) -> Arm:
+    """Make an arm ready.
+
+    Args:
+        name: which.
+        threads: CPU threads, where the arm's own options name no others.
+        stack: closes it.
+
+    Raises:
+        StmError: as what it names cannot be opened.
+    """
+    threads = name.options.get("threads", threads)
+    if name.kind == "bundle":
+        return _bundle(name, threads, stack)
+    if name.kind == "movenet":
+        return _movenet(name, threads)
+    return _in_torch(name, threads)
+
+
+def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
+    options = {key: value for key, value in name.options.items() if key != "threads"}
+    opened = Bundle.open(name.path)
+    session = stack.enter_context(Session.open(opened, threads=threads, **options))
+    info = opened.info
+    backend = BackendOptions(**options)
+    where = backend.backend if backend.backend == "tensorrt" else f"ONNX Runtime, {backend.provider}"
+    what = (
+        f"bundle {info.variant} {info.precision}, {info.width}x{info.height}, {info.slots} slots, every "
+        f"{info.every}; {where}; from decoded frame to parts"
+    )
+
+    def prepare(frame: Image) -> Image:
+        cv2.setNumThreads(threads)  # the letterbox is OpenCV's
+        return frame
+
+    return Arm(name, threads, what, sha256(opened.folder / FILE_NAME), prepare, session.step, info.size, session)
+
+
+def _movenet(name: ArmName, threads: int) -> Arm:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # As our own sessions are set: whoever waits must not keep a core from the others.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    file = _existing(name)
+    try:
+        network = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises types that it does not export
+        raise BenchmarkError(f"ONNX Runtime cannot load {file}: {one_line(error)}") from error
+    inputs = network.get_inputs()
+    if [(each.name, each.type) for each in inputs] != [("input:0", "tensor(int32)")]:
+        raise BenchmarkError(f"{file} is not MoveNet MultiPose as ONNX: it has no input 'input:0' of int32")
+    size = _size(name)
+    box = _boxed(size)
+
+    def prepare(frame: Image) -> NDArray[np.int32]:
+        return box(frame)[None, :, :, ::-1].astype(np.int32)
+
+    what = f"MoveNet MultiPose alone, {name.options.get('size', _DEFAULT_SIZE)}; ONNX Runtime, cpu; no peaks, no memory"
+    return Arm(name, threads, what, sha256(file), prepare, lambda pixels: network.run(None, {"input:0": pixels}), size)
+
+
+def _in_torch(name: ArmName, threads: int) -> Arm:
+    import torch
+
+    from benchmarks.compare.growing import GrowingSession, compiled
+    from training.model.session import TorchSession
+    from training.model.weights import load_weights
+
+    model, _ = load_weights(name.path)
+    slots, every = name.options.get("slots", 6), name.options.get("every", 5)
+    if name.kind == "compiled":
+        model = compiled(model)
+    session: TorchSession = (
+        GrowingSession(model, every) if name.kind == "growing" else TorchSession(model, slots, every)
+    )
+    size = _size(name)
+    box = _boxed(size)
+
+    def prepare(frame: Image) -> Image:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return box(frame).copy()
+
+    memory = "memory grows" if name.kind == "growing" else f"{slots} slots"
+    what = (
+        f"{name.kind} PyTorch {model.config.variant}, {name.options.get('size', _DEFAULT_SIZE)}, {memory}, every "
+        f"{every}; maps only, no letterbox, no peaks"
+    )
+    return Arm(name, threads, what, sha256(Path(name.path)), prepare, session.step, size, session)
+
+
+def _boxed(size: tuple[int, int]) -> Callable[[Image], Image]:
+    """Letterboxes frames into an array of its own."""
+    out = np.empty((size[1], size[0], 3), np.uint8)
+
+    def box(frame: Image) -> Image:
+        Letterbox((frame.shape[1], frame.shape[0]), size).apply(frame, out)
+        return out
+
+    return box
+
+
+def _size(name: ArmName) -> tuple[int, int]:
+    width, _, height = name.options.get("size", _DEFAULT_SIZE).partition("x")
+    if not (width.isdecimal() and height.isdecimal()) or int(width) % 32 or int(height) % 32:
+        raise BenchmarkError(f"'{name.text}': size must be WIDTHxHEIGHT, multiples of 32, for instance {_DEFAULT_SIZE}")
+    return int(width), int(height)
+
+
+def _existing(name: ArmName) -> Path:
+    file = Path(name.path)
+    if not file.is_file():
+        raise BenchmarkError(f"'{name.text}': there is no file {file}")
+    return file

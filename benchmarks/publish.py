@@ -1,0 +1,158 @@
+"""Everything that docs/benchmarks.md shows, measured on this machine and put into it: about two hours on two cores.
+
+python -m benchmarks.publish --weights W.safetensors --video V --coco COCO --movenet MOVENET.onnx --results FOLDER
+
+Each step is a command of its own; what lies in the folder of results already is not measured again. The page keeps its
+words: what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, plots go to docs/images.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.compare import report as comparison
+from benchmarks.predict import tables as prediction
+from benchmarks.predict.report import Report as Prediction
+from benchmarks.run.report import load_report
+from benchmarks.run.tables import TextTable, tables
+from benchmarks.run.written import markdown_table
+from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.files import whole_file
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+THREADS = ("--threads", "2")
+SLOTS = (2, 3, 4, 8, 12)
+SIZES = ("320x192", "640x384")
+SOAK_SIZE = "160x96"
+BOARDS = ("orin-nano-8gb", "orin-nano-8gb-super", "orin-nx-16gb", "agx-orin", "agx-xavier", "jetson-thor")
+CARDS = ("rtx-a2000", "rtx-a4000")
+_BLOCK = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def steps(weights: str, video: str, coco: str, movenet: str) -> dict[str, list[str]]:
+    """Arguments of ``stm-skeletons`` by the name of the folder or file that comes of them; "{}" is that of results."""
+    edge = ["export", weights, "--every", "1", "--out"]
+    found = {
+        f"edge-{precision}": [*edge, f"{{}}/edge-{precision}", "--precision", precision, "--video", video]
+        for precision in ("int8-cpu", "fp16")
+    }
+    found |= {f"edge-{size}": [*edge, f"{{}}/edge-{size}", "--size", size] for size in (*SIZES, SOAK_SIZE)}
+    found |= {f"edge-{count}-slots": [*edge, f"{{}}/edge-{count}-slots", "--slots", str(count)] for count in SLOTS}
+    fresh = "{}/resnet50.safetensors"
+    found["resnet50.safetensors"] = ["init", "resnet50", "--out", fresh]
+    found["resnet50"] = ["export", fresh, "--out", "{}/resnet50"]
+
+    def compare(name: str, frames: int, *arms: str, source: str = video, f1: bool = False) -> None:
+        data = ("--data", f"coco={coco}") if f1 else ()
+        command = ["bench", "compare", source, *arms, "--frames", str(frames), *THREADS, *data]
+        found[name] = [*command, "--out", f"{{}}/{name}"]
+
+    networks = f"movenet:{movenet}", "edge", "{}/edge-int8-cpu"
+    compare("edge-movenet", 700, *networks, f1=True)
+    compare("sizes", 300, "edge", *(f"{{}}/edge-{size}" for size in SIZES), f1=True)
+    compare("slots", 300, "edge", *(f"{{}}/edge-{count}-slots" for count in SLOTS), f1=True)
+    compare("threads", 200, "edge,threads=2", "edge,threads=1")
+    compare("edge-eager", 60, "edge", f"eager:{weights},every=1", f"compiled:{weights},every=1")
+    compare("resnet50-eager", 40, "{}/resnet50", f"eager:{fresh}", f"compiled:{fresh}")
+    run = ["bench", "run", video, *THREADS, "--frames", "1000", "--streams", "1,2", "--data", f"coco={coco}"]
+    found["edge-run"] = [*run, "--out", "{}/edge-run"]
+    found["int8-run"] = [*run, "--model", "{}/edge-int8-cpu", "--out", "{}/int8-run"]
+    two = ["bench", "run", video, "--threads", "1", "--frames", "200", "--streams", "1,2"]
+    found["one-thread-run"] = [*two, "--out", "{}/one-thread-run"]
+    found["people"] = ["bench", "run", "{}/crowd.avi", *THREADS, "--frames", "1080", "--out", "{}/people"]
+    predict = ["bench", "predict", *THREADS, "--video", video]
+    devices = [word for name in (*BOARDS, *CARDS) for word in ("--device", name)]
+    found["predict-cpu"] = [*predict, "edge", "--device", "cpu", "--out", "{}/predict-cpu"]
+    found["predict-fp16"] = [*predict, "{}/edge-fp16", *devices, "--out", "{}/predict-fp16"]
+    soak = ["bench", "run", video, *THREADS, "--model", f"{{}}/edge-{SOAK_SIZE}", "--frames", "100000"]
+    found["soak"] = [*soak, "--out", "{}/soak"]
+    compare("resnet50-growing", 1000, "{}/resnet50", f"growing:{fresh}")
+    return found
+
+
+def measure(commands: dict[str, list[str]], results: Path, coco: str) -> None:
+    """Run what is not there yet. Raises BenchmarkError when a step fails."""
+    results.mkdir(parents=True, exist_ok=True)
+    if not (results / "crowd.avi").exists():
+        _run(["benchmarks.crowd", "--coco", coco, "--out", str(results / "crowd.avi")])
+    for name, arguments in commands.items():
+        if (results / name).exists():
+            continue
+        print(f"== {name}", flush=True)
+        _run(["stm_skeletons.cli", *(word.replace("{}", str(results)) for word in arguments)])
+
+
+def _run(module: list[str]) -> None:
+    if subprocess.run([sys.executable, "-m", *module], check=False).returncode:
+        raise BenchmarkError(f"{' '.join(module)} failed; see above")
+
+
+def blocks(results: Path) -> dict[str, str]:
+    """Markdown by the name of its block on the page, of what is there."""
+    found = {}
+    for file in sorted(results.glob(f"*/{comparison.FILE_NAME}")):
+        loaded = comparison.Comparison.model_validate_json(file.read_bytes())
+        shown = comparison.tables(loaded)[: 2 if loaded.arms[0].f1 else 1]
+        found[file.parent.name] = _text(shown)
+    for file in sorted(results.glob("*/report.json")):
+        report = load_report(file)
+        by_title = {table.title.split(",")[0].partition(" (")[0]: table for table in tables(report)}
+        for title, table in by_title.items():
+            found[f"{file.parent.name}-{_slug(title)}"] = _text([table])
+    for file in sorted(results.glob("*/predict.json")):
+        for title, head, rows in prediction.tables(Prediction.model_validate_json(file.read_bytes())):
+            table = TextTable(title, tuple(head), [tuple(row) for row in rows], left=2)
+            found[f"{file.parent.name}-{_slug(title)}"] = _text([table])
+    return found
+
+
+def _slug(title: str) -> str:
+    return re.sub("[^a-z]+", "-", title.lower()).strip("-")
+
+
+def _text(shown: list[TextTable]) -> str:
+    return "\n\n".join(f"{table.title}:\n\n{markdown_table(table)}" for table in shown) + "\n"
+
+
+def fill(page: Path, texts: dict[str, str]) -> list[str]:
+    """Put texts into the page's blocks; names of blocks for which there is none."""
+    missing: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        if match[2] not in texts:
+            missing.append(match[2])
+            return match[0]
+        return f"{match[1]}\n{texts[match[2]]}\n{match[3]}"
+
+    text = _BLOCK.sub(replace, page.read_text(encoding="utf-8"))
+    with whole_file(page) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return missing
+
+
+def copy_plots(page: Path, results: Path) -> None:
+    """The pictures that the page shows: images/bench-FOLDER-NAME.png is NAME.png of a folder of results."""
+    for target in re.findall(r"\((images/bench-[^)]+\.png)\)", page.read_text(encoding="utf-8")):
+        folder, _, name = Path(target).stem.removeprefix("bench-").rpartition("-")
+        if (results / folder / f"{name}.png").is_file():
+            shutil.copyfile(results / folder / f"{name}.png", page.parent / target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("weights", "video", "coco", "movenet"):
+        parser.add_argument(f"--{option}", required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    arguments = parser.parse_args()
+    commands = steps(arguments.weights, arguments.video, arguments.coco, arguments.movenet)
+    measure(commands, arguments.results, arguments.coco)
+    missing = fill(PAGE, blocks(arguments.results))
+    copy_plots(PAGE, arguments.results)
+    print(f"wrote {PAGE}" + (f"; nothing for {', '.join(missing)}" if missing else ""))
+
+
+if __name__ == "__main__":
+    main()

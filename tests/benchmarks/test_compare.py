@@ -1,0 +1,162 @@
+"""``bench compare``: what can be named, times taken in turn, ratios and their intervals, growing memory."""
+
+import json
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.compare import report as report_module
+from benchmarks.compare.arms import Arm, open_arm, parse_arm
+from benchmarks.compare.compare import Options, compare
+from benchmarks.compare.growing import GrowingSession
+from benchmarks.compare.interleave import WARM_UP, time_in_turn
+from benchmarks.compare.ratios import FEWEST, ratio
+from benchmarks.compare.report import comparison_markdown, schema_text, write_comparison
+from benchmarks.footage import Footage
+from stm_skeletons.errors import BenchmarkError
+from training.model import ModelConfig, build
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "path", "options"),
+    [
+        ("edge", "bundle", "edge", {}),
+        ("some/folder,threads=1,provider=cuda", "bundle", "some/folder", {"threads": 1, "provider": "cuda"}),
+        ("c:\\bundle", "bundle", "c:\\bundle", {}),
+        ("movenet:a/b.onnx", "movenet", "a/b.onnx", {}),
+        ("growing:w.safetensors,every=5,size=64x32", "growing", "w.safetensors", {"every": 5, "size": "64x32"}),
+    ],
+)
+def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict[str, Any]):
+    name = parse_arm(text)
+    assert (name.kind, name.path, name.options) == (kind, path, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("edge,speed=9", "'speed' is no option of it; there are: backend, provider, threads, engines"),
+        ("edge,threads=two", "threads must be a whole number"),
+        ("edge,threads=0", "at least 1"),
+        ("edge,provider=", "must be given"),
+        ("movenet:a.onnx,slots=3", "'slots' is no option"),
+        (",threads=2", "names nothing"),
+        ("eager:", "names nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, message: str):
+    with pytest.raises(BenchmarkError, match=message):
+        parse_arm(text)
+
+
+def test_files_that_are_not_what_they_are_named_are_refused(edge_bundle: Path, tmp_path: Path):
+    with ExitStack() as stack, pytest.raises(BenchmarkError, match="no file"):
+        open_arm(parse_arm(f"movenet:{tmp_path / 'none.onnx'}"), 1, stack)
+    with ExitStack() as stack, pytest.raises(BenchmarkError, match="not MoveNet"):
+        open_arm(parse_arm(f"movenet:{edge_bundle / 'query_encoder.onnx'}"), 1, stack)
+
+
+class Recorder:
+    """Arms that say when it was whose turn."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+
+    def arm(self, text: str) -> Arm:
+        def step(_frame: object) -> None:
+            self.turns.append(text)
+
+        return Arm(parse_arm(text), 1, "a test", "", lambda frame: frame, step, (32, 32))
+
+
+def test_everyone_has_every_frame_and_nobody_is_always_first(clip: Path):
+    recorder = Recorder()
+    footage = Footage(str(clip))
+    warm, times = time_in_turn([recorder.arm(name) for name in "abc"], footage, 6, threading.Event())
+    footage.close()
+    assert (warm.shape, times.shape) == ((WARM_UP, 3), (6, 3))
+    rounds = ["".join(recorder.turns[start : start + 3]) for start in range(0, len(recorder.turns), 3)]
+    assert rounds[:4] == ["abc", "bca", "cab", "abc"]
+    assert len(rounds) == WARM_UP + 6
+
+
+def test_a_ratio_lies_within_its_interval_and_a_slow_neighbour_does_not_move_it():
+    random = np.random.default_rng(0)
+    machine = 1 + random.random(300).cumsum() % 3  # as fast as it likes, for both alike
+    found = ratio(2 * machine * random.normal(1, 0.02, 300), machine)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.median <= found.high
+    assert found.low < 2 < found.high
+    assert found.high - found.low < 0.05
+
+
+@given(st.integers(1, FEWEST - 1))
+def test_few_frames_have_no_interval(count: int):
+    found = ratio(np.full(count, 3.0), np.ones(count))
+    assert (found.median, found.low, found.high) == (3, None, None)
+
+
+def test_growing_memory_is_stms_first_every_nth_and_previous_frame():
+    """Against the bounded session with room for all of them."""
+    torch.manual_seed(0)
+    model = build(ModelConfig(variant="edge")).eval()
+    frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    growing = GrowingSession(model, every=3)
+    kept = []
+    for frame in frames:
+        growing.step(frame)
+        kept.append(growing._keys.shape[1])
+    # After frame n: 0, every third, and n itself.
+    assert kept == [1, 2, 2, 2, 3, 3, 3, 4]
+
+
+def test_growing_memory_finds_what_a_bank_with_the_same_frames_finds():
+    from training.model.session import TorchSession
+
+    torch.manual_seed(0)
+    model = build(ModelConfig(variant="edge")).eval()
+    frames = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    growing, bank = GrowingSession(model, every=2), TorchSession(model, slots=8, every=2)
+    for frame in frames:
+        growing.step(frame)
+        bank.step(frame)
+        np.testing.assert_allclose(growing.maps(), bank.maps(), atol=1e-5)
+
+
+def test_a_comparison_is_written_whole_with_a_schema(edge_bundle: Path, clip: Path, tmp_path: Path):
+    arms = (str(edge_bundle), f"{edge_bundle},threads=1")
+    found = compare(Options(str(clip), arms, frames=3, threads=2), threading.Event(), lambda _line: None)
+    assert found.arms[0].ratio.median == 1
+    assert [arm.threads for arm in found.arms] == [2, 1]
+    write_comparison(found, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    jsonschema.validate(written, json.loads(report_module.SCHEMA.read_text()))
+    assert "not measured" in comparison_markdown(found, plots=False)
+    assert str(tmp_path) not in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_the_schema_is_current():
+    assert report_module.SCHEMA.read_text() == schema_text()
+
+
+@pytest.mark.parametrize("arms", [("edge",), ("edge", "edge"), ("movenet:a.onnx", "movenet:b.onnx")])
+def test_something_to_compare_is_needed(clip: Path, arms: tuple[str, ...]):
+    with pytest.raises(BenchmarkError, match="name"):
+        compare(Options(str(clip), arms, 1), threading.Event(), lambda _line: None)
+
+
+def test_stopped_before_it_began_is_an_interruption(edge_bundle: Path, clip: Path):
+    stop = threading.Event()
+    stop.set()
+    arms = (str(edge_bundle), f"{edge_bundle},threads=1")
+    with pytest.raises(KeyboardInterrupt):
+        compare(Options(str(clip), arms, 1), stop, lambda _line: None)
