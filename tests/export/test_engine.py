@@ -13,6 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from benchmarks.predict.count import count_graph
+from benchmarks.predict.fuse import TENSORRT, fuse
 from export.engine import build_engines
 from export.engine_compile import Settings, compile_graph
 from export.engine_log import failed_node, layer_name, layer_table, planned_activations
@@ -162,6 +164,16 @@ def check_memory_read_of_edge(table: list[str]) -> None:
     assert softmax.count("[ONNX Layer: /ReduceSum") == 3, "x, y and how sure they are"
     samplings = [line for line in table if "/GridSample" in line]
     assert ["LayerType: kgen" in line for line in samplings] == [True, True]
+
+
+def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_precision, tmp_path: Path):
+    """Of what GPUs get: FP16."""
+    bundle = in_precision("edge", "fp16")
+    layers = build_engines(bundle, "sm86", tmp_path).layers
+    names = [layer_name(line) for name in GRAPH_NAMES for line in layers[name]]
+    real = [name for name in names if not name.startswith(("__mye", "exit^", "entry^"))]  # the rest is bookkeeping
+    graphs = [count_graph(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES]
+    assert sum(len(fuse(graph, TENSORRT)) for graph in graphs) == pytest.approx(len(real), rel=0.25)
 
 
 @pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
