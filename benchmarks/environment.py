@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnxruntime
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from benchmarks.strict import Strict
 from runtime.doctor.finding import ask, look, read, read_number
 from runtime.doctor.gpu import NoGpu, ask_smi, find_gpu
 from runtime.doctor.jetson import examine_jetson, parse_meminfo
@@ -27,11 +28,7 @@ _SMI = ("name", "driver_version", "memory.total")
 _SMI_STATE = ("pstate", "power.limit", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class State(_Strict):
+class State(Strict):
     """What changes while a machine works. Null: this machine does not tell."""
 
     load: float | None = Field(description="Processes that wanted a core, averaged over the last minute.")
@@ -41,7 +38,7 @@ class State(_Strict):
     temperature: str | None = Field(description="Of the hottest sensor, and of the GPU.")
 
 
-class Environment(_Strict):
+class Environment(Strict):
     """Where and with what something was measured. Null: there is none, or this machine does not tell."""
 
     date: str = Field(description="When the measuring began: ISO 8601, UTC.")
@@ -80,7 +77,7 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
     gpu, driver = _gpu()
     return Environment(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        processor=_processor(),
+        processor=processor_name(),
         architecture=platform.machine(),
         cores=cores,
         threads=threads or cores,
@@ -122,7 +119,7 @@ def source_name(source: str) -> str:
     return path.rstrip("/").rpartition("/")[2] or source
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """x86 names its processor in /proc/cpuinfo, ARM boards name themselves in the device tree."""
     named = re.search(r"^model name\s*:\s*(.+)$", read(ROOT / "proc/cpuinfo") or "", re.M)
     board = read(ROOT / "proc/device-tree/model")

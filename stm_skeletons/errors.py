@@ -14,6 +14,7 @@
     |-- RecipeError      a training recipe is missing, malformed or contradicts itself
     |-- TrainingError    training cannot go on
     |-- ExportError      an export cannot be done or did not pass its checks
+    |-- LibraryError     a library that the work needs is not installed
     `-- BenchmarkError   a benchmark cannot be done, or its report is missing or damaged
 
 The message is one line: what is wrong, where, and what to do. The command line prints it and exits with 2.
@@ -79,6 +80,10 @@ class TrainingError(StmError):
 
 class ExportError(StmError):
     """An export cannot be done or did not pass its checks."""
+
+
+class LibraryError(StmError):
+    """A library that the work needs is not installed."""
 
 
 class BenchmarkError(StmError):

@@ -14,21 +14,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.backends import BackendOptions
+from runtime.backends.onnxruntime import session_options
 from runtime.session import Session
 from stm_skeletons.bundle import FILE_NAME, Bundle
 from stm_skeletons.errors import BenchmarkError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import Letterbox
-
-if TYPE_CHECKING:
-    pass
+from stm_skeletons.libraries import need
 
 Image = NDArray[np.uint8]
 _BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path}
@@ -129,15 +129,9 @@ def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
 
 
 def _movenet(name: ArmName, threads: int) -> Arm:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # As our own sessions are set: whoever waits must not keep a core from the others.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     file = _existing(name)
     try:
-        network = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        network = onnxruntime.InferenceSession(file, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types that it does not export
         raise BenchmarkError(f"ONNX Runtime cannot load {file}: {one_line(error)}") from error
     inputs = network.get_inputs()
@@ -154,6 +148,7 @@ def _movenet(name: ArmName, threads: int) -> Arm:
 
 
 def _in_torch(name: ArmName, threads: int) -> Arm:
+    need(f"{name.kind}:", "torch", "safetensors")
     import torch
 
     from benchmarks.compare.growing import GrowingSession, compiled
@@ -164,9 +159,7 @@ def _in_torch(name: ArmName, threads: int) -> Arm:
     slots, every = name.options.get("slots", 6), name.options.get("every", 5)
     if name.kind == "compiled":
         model = compiled(model)
-    session: TorchSession = (
-        GrowingSession(model, every) if name.kind == "growing" else TorchSession(model, slots, every)
-    )
+    session = GrowingSession(model, every) if name.kind == "growing" else TorchSession(model, slots, every)
     size = _size(name)
     box = _boxed(size)
 

@@ -10,6 +10,7 @@ from benchmarks.compare.arms import Arm, open_arm, parse_arm
 from benchmarks.compare.interleave import WARM_UP, time_in_turn
 from benchmarks.compare.ratios import ratio
 from benchmarks.compare.report import ArmResult, Comparison
+from benchmarks.data import check_data
 from benchmarks.environment import look_around, stamp
 from benchmarks.footage import Footage
 from benchmarks.latency import summarise
@@ -31,16 +32,11 @@ class Options:
     """Folders by kind of data to measure F1 on."""
 
 
-def compare(
-    options: Options,
-    stop: threading.Event,
-    say: Callable[[str], object],
-    progress: Callable[[int], object] = lambda _done: None,
-) -> Comparison:
+def compare(options: Options, stop: threading.Event, say: Callable[[str], object]) -> Comparison:
     """Measure. Ctrl-C ends the timing; what was measured until then is reported.
 
     Raises:
-        BenchmarkError: an arm that cannot be understood, two of one name, or no bundle among them.
+        BenchmarkError: an arm that cannot be understood, two of one name, no bundle among them, or no such data.
         StmError: as what they name cannot be opened.
         KeyboardInterrupt: stopped before there was anything to report.
     """
@@ -50,13 +46,14 @@ def compare(
     bundles = [name for name in names if name.kind == "bundle"]
     if not bundles or len(names) < 2:
         raise BenchmarkError("name two things or more, one of them a bundle; for instance: edge movenet:FILE.onnx")
+    check_data(options.data)
     footage = Footage(options.source)
     with ExitStack() as stack:
         stack.callback(footage.close)
         environment = stamp(Bundle.open(bundles[0].path), options.threads, options.source)
         arms = [open_arm(name, environment.threads, stack) for name in names]
         say(f"{len(arms)} in turn over {options.frames} frames, after {WARM_UP} that do not count")
-        warm, times = time_in_turn(arms, footage, options.frames, stop, progress)
+        warm, times = time_in_turn(arms, footage, options.frames, stop)
         if not len(times):
             raise KeyboardInterrupt
         after, stopped = look_around(), stop.is_set()

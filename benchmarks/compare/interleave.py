@@ -1,7 +1,6 @@
 """Times of several arms, one frame each in turn, the first one another each time: A B C, B C A, C A B."""
 
 import threading
-from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -19,7 +18,6 @@ def time_in_turn(
     footage: Footage,
     frames: int,
     stop: threading.Event,
-    progress: Callable[[int], object] = lambda _done: None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Let every arm do the same frames.
 
@@ -28,7 +26,6 @@ def time_in_turn(
         footage: where frames come from; decoding is not timed.
         frames: that count.
         stop: ends it early.
-        progress: told after each frame.
 
     Returns:
         Milliseconds [WARM_UP, arms] of the first frames and [N, arms] of those that count; N is ``frames`` unless it
@@ -45,7 +42,6 @@ def time_in_turn(
             arms[place].step(work)
             times[number, place] = (perf_counter() - started) * 1e3
         done += 1
-        progress(done)
         if stop.is_set():
             break
     return times[:WARM_UP], times[WARM_UP:done]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from benchmarks.compare.ratios import Ratio
 from benchmarks.environment import Environment, State
@@ -15,6 +15,7 @@ from benchmarks.latency import Summary
 from benchmarks.run.report import F1
 from benchmarks.run.tables import F1_HEADER, UNKNOWN, TextTable, environment_table, f1_row
 from benchmarks.run.written import NO_PLOTS, can_plot, make_folder, markdown_table
+from benchmarks.strict import Strict
 from stm_skeletons.files import whole_file
 
 SCHEMA = Path(__file__).with_name("compare.schema.json")
@@ -29,11 +30,7 @@ HOW = (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ArmResult(_Strict):
+class ArmResult(Strict):
     """One of the things that were compared."""
 
     name: str
@@ -47,7 +44,7 @@ class ArmResult(_Strict):
     times: list[float] = Field(description="Milliseconds of every frame that counts.")
 
 
-class Comparison(_Strict):
+class Comparison(Strict):
     """Several ways of doing the same, in turn on the same frames. Decoding is not timed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="STM-skeletons comparison of speed")

@@ -1,6 +1,5 @@
 """Predict the speed of a bundle on devices, and hold the prediction against this CPU."""
 
-import platform
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -10,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchmarks.environment import processor_name
 from benchmarks.predict.arithmetic import arithmetic_rates
 from benchmarks.predict.count import Graph, count_graph
 from benchmarks.predict.cpu import cpu_rates, micro_runs, rates_from
@@ -40,7 +40,7 @@ def predict(
 
     Args:
         bundle: what is to run.
-        names: ids of devices.json, or "cpu" for this machine, which is measured too and takes half a minute.
+        names: ids of devices.json, or "cpu" for this machine, which is measured too and takes a minute.
         threads: of the CPU.
         video: frames for the CPU's measurement; smooth noise without.
         say: told what takes long.
@@ -153,7 +153,7 @@ def _on_cpu(
     measured = rates_from(times, threads)
     prediction = DevicePrediction(
         device=CPU,
-        name=_machine(),
+        name=processor_name(),
         power_mode=f"{threads} threads",
         peak_gflops=measured.peak_gflops,
         bandwidth_gbs=measured.cached_gbs,
@@ -167,7 +167,7 @@ def _on_cpu(
     )
     seconds = {name: times[name] for name in GRAPH_NAMES}
     check = CpuCheck(
-        machine=_machine(),
+        machine=processor_name(),
         inputs=f"inputs of the graphs from {video}" if video else "inputs of the graphs from moving noise",
         rates=measured,
         graphs=tuple(_measured(graph.graph, graph.milliseconds, seconds[graph.graph]) for graph in prediction.graphs),
@@ -185,11 +185,3 @@ def _measured(what: str, predicted_ms: float, seconds: NDArray[np.float64]) -> M
     return Measured(
         what=what, predicted_ms=predicted_ms, median_ms=float(median), low_ms=float(low), high_ms=float(high)
     )
-
-
-def _machine() -> str:
-    """The processor's name as Linux has it, or the architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -2,12 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from benchmarks.predict.arithmetic import GraphRate
 from benchmarks.predict.cpu import CpuRates
 from benchmarks.predict.devices import Device
 from benchmarks.predict.roofline import Efficiency
+from benchmarks.strict import Strict
 
 TITLE = "PREDICTION, not a measurement"
 LIMITS = (
@@ -17,11 +16,7 @@ LIMITS = (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GraphPrediction(_Strict):
+class GraphPrediction(Strict):
     """One graph on one device."""
 
     graph: str
@@ -45,7 +40,7 @@ class GraphPrediction(_Strict):
         return self.operations / self.bytes
 
 
-class DevicePrediction(_Strict):
+class DevicePrediction(Strict):
     """A bundle on one device."""
 
     device: str
@@ -66,7 +61,7 @@ class DevicePrediction(_Strict):
         return sum(graph.milliseconds for graph in self.graphs)
 
 
-class Measured(_Strict):
+class Measured(Strict):
     """A graph, or all of a frame, on this CPU: predicted beside measured."""
 
     what: str
@@ -88,7 +83,7 @@ class Measured(_Strict):
         return self.high_ms > 1.5 * self.low_ms
 
 
-class CpuCheck(_Strict):
+class CpuCheck(Strict):
     """The prediction for this CPU held against measured times."""
 
     machine: str
@@ -102,7 +97,7 @@ class CpuCheck(_Strict):
     arithmetic: tuple[GraphRate, ...]
 
 
-class Report(_Strict):
+class Report(Strict):
     """predict.json."""
 
     format: Literal[1] = 1

@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.data import check_data
 from benchmarks.environment import look_around
 from benchmarks.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
@@ -17,12 +16,11 @@ from benchmarks.run.notes import notes
 from benchmarks.run.one_stream import Measured, Options, measure_one, open_session
 from benchmarks.run.people import by_people
 from benchmarks.run.report import MemorySamples, Raw, Report, Run
-from benchmarks.run.soak import ENOUGH_FRAMES, judge
+from benchmarks.run.soak import judge
 from benchmarks.run.streams import Streams, run_streams
-from stm_skeletons.errors import BenchmarkError
+from benchmarks.run.tail import ENOUGH_FRAMES
 
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 2.0, 120.0
-_NEEDED_FOR_F1 = ("torch", "safetensors", "pycocotools", "matplotlib")
 
 
 def bench(options: Options, stop: threading.Event, say: Callable[[str], object]) -> Report:
@@ -38,7 +36,7 @@ def bench(options: Options, stop: threading.Event, say: Callable[[str], object])
         BenchmarkError: a camera as source, or no library for F1.
         KeyboardInterrupt: stopped before there was anything to report.
     """
-    _check_data(options.data)
+    check_data(options.data)
     if options.backend.threads is not None:
         cv2.setNumThreads(options.backend.threads)
     measured = measure_one(options, stop, say)
@@ -61,9 +59,14 @@ def _report(options: Options, measured: Measured, deadline: float, streams: list
     frames, stages, memory = measured.samples.frames, measured.samples.stages, measured.memory
     decode, frame = frames.column("decode").astype(float), frames.column("frame").astype(float)
     seconds, people = frames.column("seconds").astype(float), frames.column("people")
+    fixed = frames.column("yardstick").astype(float)
+    yardstick = fixed if np.isfinite(fixed).all() else None
     ends = decode + frame
     run = _run(options, measured, deadline, stopped)
+    # A long run is judged unasked.
     is_soak = options.length.seconds is not None or frames.count >= ENOUGH_FRAMES
+    resident = memory[:, 1].astype(float)
+    soak = judge(seconds, ends, memory[:, 0].astype(float), resident, yardstick) if is_soak else None
     recorded = {name: stages.column(name).astype(float) for name in ALL_STAGES}
     return Report(
         environment=measured.environment,
@@ -78,7 +81,7 @@ def _report(options: Options, measured: Measured, deadline: float, streams: list
         people=by_people(people, frame),
         streams=streams,
         memory=summarise_memory(memory, *measured.before_mb),
-        soak=judge(seconds, ends, memory[:, 0].astype(float), memory[:, 1].astype(float)) if is_soak else None,
+        soak=soak,
         accuracy=[],
         notes=notes(run, measured.environment, bool(stages.count)),
         raw=Raw(
@@ -87,6 +90,7 @@ def _report(options: Options, measured: Measured, deadline: float, streams: list
             decode=_rounded(decode),
             frame=_rounded(frame),
             people=people.astype(int).tolist(),
+            yardstick=[] if yardstick is None else _rounded(yardstick),
             stages={name: _rounded(times) for name, times in recorded.items()},
             memory=MemorySamples(
                 seconds=_rounded(memory[:, 0]), resident_mb=_known(memory[:, 1]), device_mb=_known(memory[:, 3])
@@ -124,13 +128,3 @@ def _rounded(values: np.ndarray | list[float]) -> list[float]:
 
 def _known(values: np.ndarray) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in _rounded(values)]
-
-
-def _check_data(data: dict[str, Path]) -> None:
-    """Before anything is measured; torch itself is loaded only afterwards, since it would take part of the memory."""
-    missing = [name for name in _NEEDED_FOR_F1 if find_spec(name) is None] if data else []
-    if missing:
-        raise BenchmarkError(f"--data needs {', '.join(missing)}, which a board does not have: measure F1 elsewhere")
-    for kind, root in data.items():
-        if not root.is_dir():
-            raise BenchmarkError(f"--data {kind}: there is no folder {root}; check the name")

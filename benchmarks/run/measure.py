@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.footage import Footage
+from benchmarks.run.yardstick import Yardstick
 from runtime.session import Session
 from runtime.stages import STAGES, RecordedStages, Stages
 from stm_skeletons.parts import Parts
@@ -25,7 +26,7 @@ WARM_UP = 50
 BLOCK = 50
 _RARE_FROM, _PLAIN_BLOCKS = 10_000, 9
 """A long run has stages in every tenth block only: they then have enough samples, and most frames are undisturbed."""
-FRAME_COLUMNS = ("seconds", "decode", "frame", "people")
+FRAME_COLUMNS = ("seconds", "decode", "frame", "people", "yardstick")
 ALL_STAGES: tuple[str, ...] = ("decode", *STAGES)
 _SPARE = 4
 """A run by time has room for so many times the frames that its fastest warm-up frame lets expect."""
@@ -79,7 +80,8 @@ class Samples:
     """What a run fills."""
 
     frames: Table
-    """Undisturbed: second at which it began, milliseconds of decoding and of the session's step, people."""
+    """Undisturbed: second at which it began, milliseconds of decoding and of the session's step, people, and, in a long
+    run, milliseconds of the yardstick behind it (else NaN)."""
     stages: Table
     """Milliseconds of each of ALL_STAGES."""
 
@@ -125,6 +127,8 @@ def measure(
         on_frame: called after every undisturbed frame that counts.
     """
     recorder = RecordedStages()
+    # Not in a short run: whatever happens between two frames is felt by the next.
+    yardstick = Yardstick() if length.is_long else None
     end = np.inf if length.seconds is None else origin + length.seconds
     try:
         for records, changed in _blocks(_PLAIN_BLOCKS if length.is_long else 1, length.block):
@@ -140,7 +144,8 @@ def measure(
             if changed:
                 continue
             if not records:
-                samples.frames.add(started - origin, decode_ms, frame_ms, count_people(parts))
+                fixed_ms = np.nan if yardstick is None else yardstick.measure()
+                samples.frames.add(started - origin, decode_ms, frame_ms, count_people(parts), fixed_ms)
                 if on_frame is not None:
                     on_frame()
             elif not samples.stages.full:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from benchmarks.environment import Environment, State
 from benchmarks.latency import Summary
@@ -15,17 +15,14 @@ from benchmarks.run.memory import Memory
 from benchmarks.run.people import PeopleBin
 from benchmarks.run.soak import Soak
 from benchmarks.run.streams import Streams
+from benchmarks.strict import Strict
 from stm_skeletons.errors import BenchmarkError, one_line
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 FILE_NAME = "report.json"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Run(_Strict):
+class Run(Strict):
     """What was run, and how."""
 
     network: str
@@ -46,7 +43,7 @@ class Run(_Strict):
     stopped_early: bool = Field(description="By Ctrl-C or SIGTERM: shorter than asked for.")
 
 
-class Start(_Strict):
+class Start(Strict):
     """What comes before the first frame that counts, in milliseconds."""
 
     load: float = Field(description="Opening the bundle and the session.")
@@ -54,7 +51,7 @@ class Start(_Strict):
     warm_up: Summary = Field(description="All frames of the warm-up, the first too.")
 
 
-class F1(_Strict):
+class F1(Strict):
     """Keypoint F1 of the same bundle, as 'stm-skeletons eval --start cold' has it, at the bundle's own threshold."""
 
     kind: str = Field(description="Of the data: coco, posetrack18, posetrack21 or footage.")
@@ -69,7 +66,7 @@ class F1(_Strict):
     recall: float | None
 
 
-class MemorySamples(_Strict):
+class MemorySamples(Strict):
     """One a second; null where unknown."""
 
     seconds: list[float]
@@ -77,7 +74,7 @@ class MemorySamples(_Strict):
     device_mb: list[float | None]
 
 
-class Raw(_Strict):
+class Raw(Strict):
     """Every frame that was measured, in milliseconds to 3 decimals. Lists of one kind of frame have one length."""
 
     warm_up: list[float] = Field(description="Each from decoded to parts.")
@@ -85,6 +82,9 @@ class Raw(_Strict):
     decode: list[float] = Field(description="Of undisturbed frames.")
     frame: list[float] = Field(description="Of undisturbed frames: from decoded to parts.")
     people: list[int] = Field(description="In undisturbed frames: most keypoints of any one joint.")
+    yardstick: list[float] = Field(
+        default=[], description="Of a fixed piece of work after each undisturbed frame of a long run."
+    )
     stages: dict[str, list[float]] = Field(description="Of the frames whose stages were recorded.")
     memory: MemorySamples
 
@@ -92,7 +92,7 @@ class Raw(_Strict):
     def _is_consistent(self) -> "Raw":
         memory = self.memory
         for lists in (
-            (self.seconds, self.decode, self.frame, self.people),
+            (self.seconds, self.decode, self.frame, self.people, self.yardstick or self.people),
             (memory.seconds, memory.resident_mb, memory.device_mb),
             self.stages.values(),
         ):
@@ -101,7 +101,7 @@ class Raw(_Strict):
         return self
 
 
-class Report(_Strict):
+class Report(Strict):
     """A benchmark. Latencies are in milliseconds, memory is in MB of 10^6 bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="STM-skeletons benchmark report")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from benchmarks.environment import Environment, State
 from benchmarks.latency import Summary
 from benchmarks.run.report import F1, Report
-from benchmarks.run.soak import Slope
+from benchmarks.run.tail import Estimate, TailChange
 
 UNKNOWN = "-"
 
@@ -99,16 +99,30 @@ def _soak(report: Report) -> TextTable:
         ("verdict", soak.verdict),
         ("why", soak.why),
         ("minutes", _number(soak.minutes, 1)),
-        ("memory, MB an hour", _slope(soak.memory_mb_an_hour)),
-        ("median latency, % an hour", _slope(soak.latency_percent_an_hour)),
-        ("p99 of the second tenth, ms", _number(soak.p99_second_tenth)),
-        ("p99 of the last tenth, ms", _number(soak.p99_last_tenth)),
+        ("memory, MB an hour", _estimate(soak.memory_mb_an_hour)),
+        ("median latency, % an hour", _estimate(soak.latency_percent_an_hour)),
     ]
+    if soak.p99 is not None:
+        rows += _tail(soak.p99)
     return TextTable("Soak", ("what", "found"), rows, left=2)
 
 
-def _slope(slope: Slope | None) -> str:
-    return UNKNOWN if slope is None else f"{slope.value:+.2f} (95 %: {slope.low:+.2f} to {slope.high:+.2f})"
+def _tail(p99: TailChange) -> list[tuple[str, str]]:
+    parts = [("p99", p99.frames)] + ([] if p99.yardstick is None else [("p99 of a fixed piece of work", p99.yardstick)])
+    rows = []
+    for name, tail in parts:
+        rows += [
+            (f"{name}, second tenth, ms", _number(tail.second_ms)),
+            (f"{name}, last tenth, ms", _number(tail.last_ms)),
+        ]
+        rows.append((f"{name}, change in %", _estimate(tail.percent)))
+    if p99.beside_percent is not None:
+        rows.append(("the one change beside the other, %", _estimate(p99.beside_percent)))
+    return rows
+
+
+def _estimate(found: Estimate | None) -> str:
+    return UNKNOWN if found is None else f"{found.value:+.2f} (95 %: {found.low:+.2f} to {found.high:+.2f})"
 
 
 def _people(report: Report) -> TextTable:

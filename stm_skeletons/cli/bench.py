@@ -1,7 +1,6 @@
 """``stm-skeletons bench``: honest speed, on boards too."""
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,9 @@ from typer.core import TyperGroup
 
 from stm_skeletons.cli.bench_predict import predict
 from stm_skeletons.cli.board import check_options
+from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, F1Data, Provider, Threads
+from stm_skeletons.cli.say import say
+from stm_skeletons.cli.workstation import data_folders
 from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.signals import stop_signals
 
@@ -60,20 +62,12 @@ def run(
     ] = None,
     streams: Annotated[str, typer.Option(help="Also so many cameras at once, for instance 1,2,4.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(help="KIND=FOLDER as for eval: F1 beside the speed. Workstations only.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime, or tensorrt (not yet run on a GPU).")] = "onnxruntime",
-    provider: Annotated[
-        str, typer.Option(help="Of onnxruntime: cpu, cuda or tensorrt (the latter two not yet run on a GPU).")
-    ] = "cpu",
-    engines: Annotated[
-        Path | None, typer.Option(help="Folder of TensorRT engines; inside the bundle unless given.")
-    ] = None,
-    cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="Replay recorded work on the GPU (tensorrt).")
-    ] = True,
+    data: F1Data = None,
+    threads: Threads = None,
+    backend: Backend = "onnxruntime",
+    provider: Provider = "cpu",
+    engines: Engines = None,
+    cuda_graphs: CudaGraphs = True,
 ) -> None:
     """Measure latency end to end and by stage, throughput and memory, on real frames. Ctrl-C ends it with a report."""
     from benchmarks.run.bench import bench
@@ -88,16 +82,16 @@ def run(
         raise BenchmarkError("--frames and --minutes exclude each other; give one of them")
     length = Length(frames or _FRAMES) if minutes is None else Length(seconds=minutes * 60)
     how = BackendOptions(backend, provider, threads, engines, cuda_graphs)
-    options = Options(source, model, how, length, fps, _streams(streams), _folders(data or []))
+    options = Options(source, model, how, length, fps, _streams(streams), data_folders(data or []))
     if out is not None:
         check_folder(out)
     with stop_signals() as stop:
-        report = bench(options, stop, _say)
+        report = bench(options, stop, say)
         if out is not None:
             write_report(report, out)
     print_report(report)
     if report.run.stopped_early:
-        _say(f"stopped after {report.end_to_end.count} frames; the report is finished")
+        say(f"stopped after {report.end_to_end.count} frames; the report is finished")
     elif options.data:
         report = _with_f1(report, options, out)
     if out is not None:
@@ -117,11 +111,9 @@ def compare(
         ),
     ],
     frames: Annotated[int, typer.Option(min=1, help="That count; p99 needs 662.")] = 200,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
+    threads: Threads = None,
     out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and plots.")] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(help="KIND=FOLDER as for eval: F1 beside the speed. Workstations only.")
-    ] = None,
+    data: F1Data = None,
 ) -> None:
     """Time several bundles, networks or settings in turn, frame by frame, and give ratios."""
     from benchmarks.compare.compare import Options
@@ -130,15 +122,15 @@ def compare(
     from benchmarks.run.terminal import print_table
     from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
 
-    options = Options(source, tuple(what), frames, threads, _folders(data or []))
+    options = Options(source, tuple(what), frames, threads, data_folders(data or []))
     if out is not None:
         check_folder(out)
     with stop_signals() as stop:
-        found = measure(options, stop, _say)
+        found = measure(options, stop, say)
         for table in tables(found):
             print_table(table)
         if found.stopped_early:
-            _say(f"stopped after {found.frames} frames; the report is finished")
+            say(f"stopped after {found.frames} frames; the report is finished")
         if out is None:
             return
         write_comparison(found, out)
@@ -147,7 +139,7 @@ def compare(
 
             write_plots(found, out)
         else:
-            _say(NO_PLOTS)
+            say(NO_PLOTS)
     print(f"wrote {out}")
 
 
@@ -178,9 +170,9 @@ def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report"
     from benchmarks.run.written import write_report
 
     try:
-        whole = add_f1(report, options, _say)
+        whole = add_f1(report, options, say)
     except KeyboardInterrupt:
-        _say("interrupted; the report is finished, without F1")
+        say("interrupted; the report is finished, without F1")
         return report
     print_table(accuracy_table(whole))
     if out is not None:
@@ -192,7 +184,7 @@ def _plot(report: "Report", out: Path) -> None:
     from benchmarks.run.written import NO_PLOTS, can_plot
 
     if not can_plot():
-        _say(NO_PLOTS)
+        say(NO_PLOTS)
         return
     from benchmarks.run.plots import write_plots
 
@@ -207,19 +199,3 @@ def _streams(text: str) -> tuple[int, ...]:
             f"'{text}' is no list of numbers from 1 to {_MOST_STREAMS}, for instance 1,2,4", param_hint="--streams"
         )
     return tuple(map(int, words))
-
-
-def _folders(texts: list[str]) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for text in texts:
-        kind, equals, folder = text.partition("=")
-        if not (kind and equals and folder):
-            raise typer.BadParameter(f"'{text}' is not KIND=FOLDER", param_hint="--data")
-        if kind in folders:
-            raise BenchmarkError(f"--data {kind} is given twice; one folder for each kind")
-        folders[kind] = Path(folder)
-    return folders
-
-
-def _say(line: str) -> None:
-    print(f"stm-skeletons: {line}", file=sys.stderr)

@@ -1,12 +1,13 @@
 """``stm-skeletons bench predict``: what a bundle's speed should be on a device that is not at hand."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_skeletons.errors import BenchmarkError, SinkError
+from stm_skeletons.cli.say import say
+from stm_skeletons.errors import SinkError
+from stm_skeletons.libraries import need
 
 if TYPE_CHECKING:
     from benchmarks.predict.report import Report
@@ -30,14 +31,14 @@ def predict(
     ] = None,
 ) -> None:
     """Predict a bundle's speed from its graphs and published peak rates. A prediction, not a measurement."""
-    _need("onnx", "matplotlib")
+    need("bench predict", "onnx", "matplotlib")
     from benchmarks.predict.predict import predict as predict_bundle
     from benchmarks.predict.predict import write_report
     from stm_skeletons.bundle import Bundle
 
     if out is not None and out.exists() and not out.is_dir():
         raise SinkError(f"cannot write the folder {out}: a file of that name is there")
-    report = predict_bundle(Bundle.open(bundle), device, threads, video, _say)
+    report = predict_bundle(Bundle.open(bundle), device, threads, video, say)
     _show(report)
     if out is not None:
         write_report(report, out)
@@ -64,18 +65,3 @@ def _show(report: "Report") -> None:
         console.print(table)
     for line in notes(report):
         console.print(f"- {line}", markup=False, highlight=False)
-
-
-def _need(*modules: str) -> None:
-    from importlib.util import find_spec
-
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise BenchmarkError(
-            f"'bench predict' needs {', '.join(missing)}, which a board does not have: on a workstation, "
-            "pip install 'stm-skeletons[train,export]'"
-        )
-
-
-def _say(line: str) -> None:
-    print(f"stm-skeletons: {line}", file=sys.stderr)

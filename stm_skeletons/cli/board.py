@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stm_skeletons.cli.engines import rebuild_unless_fitting
+from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
 from stm_skeletons.errors import BackendError, EngineError, SeedError, SinkError, one_line
 
 if TYPE_CHECKING:
@@ -37,20 +38,14 @@ def run(
         Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")] = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime, or tensorrt (not yet run on a GPU).")] = "onnxruntime",
-    provider: Annotated[
-        str, typer.Option(help="Of onnxruntime: cpu, cuda or tensorrt (the latter two not yet run on a GPU).")
-    ] = "cpu",
-    engines: Annotated[
-        Path | None, typer.Option(help="Folder of TensorRT engines; inside the bundle unless given.")
-    ] = None,
+    threads: Threads = None,
+    backend: Backend = "onnxruntime",
+    provider: Provider = "cpu",
+    engines: Engines = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build TensorRT engines first unless those there fit.")
     ] = False,
-    cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="Replay recorded work on the GPU (tensorrt).")
-    ] = True,
+    cuda_graphs: CudaGraphs = True,
 ) -> None:
     """Find the body parts in a video, an image folder or a camera."""
     import cv2

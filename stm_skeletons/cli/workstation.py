@@ -1,6 +1,5 @@
 """What a workstation runs: weights, training, evaluation, export."""
 
-import sys
 from contextlib import ExitStack
 from enum import Enum
 from functools import cache
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stm_skeletons.cli.say import say
 from stm_skeletons.errors import DataError, RecipeError, WeightsError
+from stm_skeletons.libraries import need
 from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def export(
     ] = None,
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""
-    _need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
+    need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
     from export.export import Options, export_bundle
 
     width, height = _parse_size(size)
@@ -91,22 +92,11 @@ def init(
     random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
 ) -> None:
     """Make the starting weights of a network, from other projects' weights or fresh."""
-    _need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
+    need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
     from training.model.init import init_weights
 
     origin = init_weights(variant.value, out, source, skeleton, edges_only, random_seed)
     print(f"wrote {out}: {variant.value}, {origin}")
-
-
-def _need(extra: str, *modules: str) -> None:
-    from importlib.util import find_spec
-
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise WeightsError(
-            f"'{extra}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
-            "pip install 'stm-skeletons[train,export]'"
-        )
 
 
 class Start(str, Enum):
@@ -125,7 +115,7 @@ _DATA = typer.Option(
 @app.command()
 def recipes() -> None:
     """List the shipped recipes."""
-    _need("train", "torch", "safetensors")
+    need("train", "torch", "safetensors")
     from training.recipe import load_recipe, shipped_recipes
 
     for name in shipped_recipes():
@@ -149,11 +139,11 @@ def train(
     picture_minutes: Annotated[float, typer.Option(min=0.1, help="Between pictures of predictions.")] = 5.0,
 ) -> None:
     """Train a recipe. Ctrl-C writes a checkpoint; --resume goes on."""
-    _need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
+    need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
     from training.run import run_recipe
     from training.train import Habits, Hardware
 
-    folders = _data_folders(data, recipe)
+    folders = data_folders(data, recipe)
     hardware = Hardware(accelerator, devices, nodes, precision, workers)
     habits = Habits(checkpoint_every, picture_minutes)
     result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, _say)
@@ -191,12 +181,12 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Precision, recall and F1 of maps and keypoints, and recall over time."""
-    _need("train", "torch", "safetensors", "pycocotools", "matplotlib")
+    need("train", "torch", "safetensors", "pycocotools", "matplotlib")
     from runtime.session import Session
     from training.evaluation.report import print_report, write_report
     from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
 
-    folders = _data_folders(data)
+    folders = data_folders(data)
     pixels = None if size is None else _parse_size(size)
     conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, controls)
     with ExitStack() as stack:
@@ -235,7 +225,7 @@ def ablate(
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
 ) -> None:
     """Train and measure recipes, and write the paper's tables and Figure 7 filled with the results."""
-    _need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
+    need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
     from training.ablation.ablate import Plan
     from training.ablation.ablate import ablate as run_ablation
     from training.evaluation.run import Conditions
@@ -245,7 +235,7 @@ def ablate(
         variant: Path(path) for variant, path in (_pair(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
     }
     conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
-    plan = Plan(tuple(recipes), tuple(range(seeds)), _data_folders(data), weights, conditions)
+    plan = Plan(tuple(recipes), tuple(range(seeds)), data_folders(data), weights, conditions)
     tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers), say=_say)
     print(tables.read_text(), end="")
     print(f"wrote {out}")
@@ -265,7 +255,7 @@ def label(
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Have a teacher network label footage, for training. Run again, it continues where it was stopped."""
-    _need("train", "scipy")
+    need("train", "scipy")
     from runtime.sources import ImageSource, open_source
     from training.label.label import label as label_frames
 
@@ -306,7 +296,7 @@ def show(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw a sample of a data set with its maps and augmentations: the paper's Figures 3 and 4."""
-    _need("train", "torch", "pycocotools")
+    need("train", "torch", "pycocotools")
     from training.show import show as draw
 
     kind, root = _pair(data, "--data", "KIND=FOLDER")
@@ -326,7 +316,7 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
     return BundleTeacher(stack.enter_context(Session.open(name, threads=threads)))
 
 
-def _data_folders(texts: list[str], recipe: str | None = None) -> dict[str, Path]:
+def data_folders(texts: list[str], recipe: str | None = None) -> dict[str, Path]:
     """KIND=FOLDER of every text; a folder alone is for the kind that the recipe needs."""
     folders: dict[str, Path] = {}
     for text in texts:
@@ -351,4 +341,4 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 @cache
 def _say(line: str) -> None:
     """To the user, each line once."""
-    print(f"stm-skeletons: {line}", file=sys.stderr)
+    say(line)

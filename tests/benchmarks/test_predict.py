@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.predict.count import Graph, count_graph
-from benchmarks.predict.cpu import CpuRates, KernelRate, cpu_rates, rates_from
+from benchmarks.predict.cpu import PLACES, CpuRates, KernelRate, cpu_rates, rates_from
 from benchmarks.predict.devices import devices
 from benchmarks.predict.fuse import ONNX_RUNTIME_CPU, TENSORRT, Fusion, Kernel, fuse
 from benchmarks.predict.layouts import layout_copies
@@ -303,12 +303,17 @@ def test_each_measured_kernel_is_one_node_of_known_size(name: str):
 
 def test_overhead_and_rate_come_back_from_times_made_of_them():
     overhead, rate = 20e-6, 5e9  # of a node, in seconds and operations or bytes a second
-    times = {f"peak {name} x{copies}": np.full(3, 1e-3 * copies) for name in PEAKS for copies in (1, 2, 9)}
+    times = {
+        f"peak {name} x{copies}, place {place}": np.full(3, 1e-3 * copies)
+        for name, copies, place in product(PEAKS, (1, 2, 9), range(PLACES))
+    }
     for name, (size, shape) in product(MICROS, {"small": SMALL, "large": LARGE}.items()):
         (node,) = count_graph(model(MICROS[name](shape), 1)[0]).nodes
         work = node.operations or sum(c for _, c in node.reads) + sum(t.bytes for t in node.writes)
-        for copies in (1, 9):
-            times[f"{name} {size} x{copies}"] = np.full(3, 1e-3 + copies * (overhead + work / rate))
+        for copies, place in product((1, 9), range(PLACES)):
+            # One place in three may be a bad one.
+            seconds = (overhead + work / rate) * (1.5 if place == 1 else 1)
+            times[f"{name} {size} x{copies}, place {place}"] = np.full(3, 1e-3 + copies * seconds)
     found = rates_from(times, threads=1)
     assert found.matmul_gflops == pytest.approx(2 * 1024**3 / 1e-3 / 1e9)
     assert found.memory_gbs == pytest.approx(3 * 4 * 4096 * 8192 / 1e-3 / 1e9)
@@ -344,17 +349,15 @@ def test_the_shipped_model_is_predicted():
 
 @pytest.mark.slow
 def test_the_prediction_of_a_frame_for_this_cpu_is_within_a_quarter(clip):
-    for _ in range(3):
+    report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
+    assert report.check is not None
+    if not 0.75 <= report.check.frame.ratio <= 1.25:  # once more: others may use this machine
         report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
         assert report.check is not None
-        if not report.check.frame.disturbed:
-            break
-    else:
-        pytest.skip("this machine is busy with something else")
     assert 0.75 <= report.check.frame.ratio <= 1.25, report.check.frame
     # The read decoder is made of small nodes, whose times scatter more than their sum does: see docs/benchmarks.md.
     for one in report.check.graphs[:2]:
-        assert 0.6 <= one.ratio <= 1.6, one
+        assert 0.7 <= one.ratio <= 1.4, one
     for graph in report.check.arithmetic:
         assert 0 < graph.peak_share < 1
         assert sum(kind.time_share for kind in graph.kinds) == pytest.approx(1)

@@ -68,7 +68,7 @@ def test_a_board_measures_too_and_says_where_plots_are_drawn(clip: Path, edge_bu
         [*command, *arguments, "--data", f"coco={tmp_path}"], capture_output=True, text=True, timeout=300, cwd=ROOT
     )
     assert asked.returncode == 2
-    assert "--data needs torch" in asked.stderr
+    assert "'--data' needs torch" in asked.stderr
     assert len(asked.stderr.splitlines()) == 1
 
 
@@ -96,7 +96,7 @@ def test_signals_end_it_with_a_report(clip: Path, edge_bundle: Path, tmp_path: P
         assert "the report is finished" in process.stderr.read()
     report = json.loads((out / "report.json").read_text())
     assert report["run"]["stopped_early"]
-    assert report["soak"]["verdict"] == "too short to tell"
+    assert report["soak"]["verdict"] == "cannot tell"
     assert report["streams"] == []
     assert not list(out.glob(".*"))
 
@@ -177,9 +177,19 @@ def test_what_cannot_be_compared_is_one_line(clip: Path, edge_bundle: Path, tmp_
         ((clip, edge_bundle, "faces"), "faces"),
         (("none.avi", edge_bundle, "edge"), "none.avi"),
         ((clip, edge_bundle, f"{edge_bundle},provider=npu"), "unknown provider 'npu'"),
+        ((clip, edge_bundle, "edge", "--data", "coco=/none"), "--data coco: there is no folder /none"),
     ):
         assert message in refused("bench", "compare", *arguments, "--frames", "1", "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_board_is_told_that_it_cannot_run_pytorch_beside(clip: Path, edge_bundle: Path, edge_weights: Path):
+    command = [sys.executable, "-c", WITHOUT_THE_WORKSTATION, "bench", "compare", str(clip), str(edge_bundle)]
+    for more, what in (([f"eager:{edge_weights}"], "eager:"), (["edge", "--data", "coco=/none"], "--data")):
+        result = subprocess.run([*command, *more, "--frames", "1"], capture_output=True, text=True, timeout=120)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"stm-skeletons: '{what}' needs torch, safetensors"), result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
