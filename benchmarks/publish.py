@@ -1,6 +1,6 @@
 """Everything that docs/benchmarks.md shows, measured on this machine and put into it: about two hours on two cores.
 
-python -m benchmarks.publish --weights W.safetensors --video V --coco COCO --movenet MOVENET.onnx --results FOLDER
+python -m benchmarks.publish --video V --coco COCO --movenet MOVENET.onnx --results FOLDER
 
 Each step is a command of its own; what lies in the folder of results already is not measured again. The page keeps its
 words: what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, plots go to docs/images.
@@ -32,10 +32,12 @@ CARDS = ("rtx-a2000", "rtx-a4000")
 _BLOCK = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
-def steps(weights: str, video: str, coco: str, movenet: str) -> dict[str, list[str]]:
+def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
     """Arguments of ``stm-skeletons`` by the name of the folder or file that comes of them; "{}" is that of results."""
+    weights = "{}/edge.safetensors"
     edge = ["export", weights, "--every", "1", "--out"]
-    found = {
+    found = {"edge.safetensors": ["init", "edge", "--from", "edge", "--out", weights]}
+    found |= {
         f"edge-{precision}": [*edge, f"{{}}/edge-{precision}", "--precision", precision, "--video", video]
         for precision in ("int8-cpu", "fp16")
     }
@@ -144,11 +146,11 @@ def copy_plots(page: Path, results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("weights", "video", "coco", "movenet"):
+    for option in ("video", "coco", "movenet"):
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
-    commands = steps(arguments.weights, arguments.video, arguments.coco, arguments.movenet)
+    commands = steps(arguments.video, arguments.coco, arguments.movenet)
     measure(commands, arguments.results, arguments.coco)
     missing = fill(PAGE, blocks(arguments.results))
     copy_plots(PAGE, arguments.results)

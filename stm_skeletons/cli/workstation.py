@@ -85,17 +85,29 @@ def init(
     out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="MoveNet MultiPose's .onnx for edge; STM's official .pth for resnet50 and stm."),
+        typer.Option(
+            "--from",
+            help="For edge a bundle (a folder, or 'edge': the shipped weights) or MoveNet MultiPose's .onnx; for "
+            "resnet50 and stm STM's official .pth.",
+        ),
     ] = None,
     skeleton: Annotated[str, typer.Option(help="coco17 or posetrack15.")] = "coco17",
     edges_only: Annotated[bool, typer.Option("--edges-only", help="resnet50 without keypoint maps.")] = False,
     random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
 ) -> None:
-    """Make the starting weights of a network, from other projects' weights or fresh."""
+    """Make the starting weights of a network, from a bundle, from other projects' weights or fresh."""
     need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
-    from training.model.init import init_weights
+    from stm_skeletons.bundle import shipped_models
+    from training.model.init import init_weights, network
 
-    origin = init_weights(variant.value, out, source, skeleton, edges_only, random_seed)
+    config = network(variant.value, skeleton, edges_only)
+    if source is not None and (source.is_dir() or str(source) in shipped_models()):
+        need("init --from BUNDLE", "onnx", "onnxslim")
+        from export.recover import recover_weights
+
+        origin = recover_weights(config, out, source)
+    else:
+        origin = init_weights(config, out, source, random_seed)
     print(f"wrote {out}: {variant.value}, {origin}")
 
 

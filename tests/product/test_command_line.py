@@ -264,6 +264,9 @@ def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
     weights = tmp_path / "w.safetensors"
     assert "unknown skeleton" in refused("init", "edge", "--out", weights, "--skeleton", "hand")
     assert "edges_only" in refused("init", "edge", "--out", weights, "--edges-only")
+    assert "edges_only" in refused("init", "edge", "--out", weights, "--edges-only", "--from", "edge")
+    assert "another network" in refused("init", "stm", "--out", weights, "--from", "edge")
+    assert "not a bundle" in refused("init", "edge", "--out", weights, "--from", tmp_path)
     assert "cannot be read as ONNX" in refused("init", "edge", "--out", weights, "--from", junk)
     assert "cannot be read as PyTorch" in refused("init", "stm", "--out", weights, "--from", junk)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["junk.safetensors"]

@@ -62,7 +62,7 @@ def test_one_sequence_is_learnt_by_heart(shared: Path, variant: str, steps: int,
 def test_two_workers_keep_edge_busy(shared: Path, tmp_path: Path):
     """At 256 pixels, every augmentation on: less than a tenth of the time is spent waiting for samples."""
     weights = tmp_path / "edge.safetensors"
-    init_weights("edge", weights, shared / "teacher" / "movenet-multipose.onnx")
+    init_weights(ModelConfig(variant="edge"), weights, shared / "teacher" / "movenet-multipose.onnx")
     recipe = load_recipe("edge-coco-small")
     content = recipe.resolved()
     content["optimiser"]["length"] = "30 steps"

@@ -13,34 +13,38 @@ from training.model.weights import save_weights
 FRESH = "fresh, untrained weights"
 
 
-def init_weights(
-    variant: str,
-    out: str | Path,
-    source: str | Path | None = None,
-    skeleton: str = "coco17",
-    edges_only: bool = False,
-    random_seed: int = 0,
-) -> str:
-    """Write the starting weights of a network and return their origin.
+def network(variant: str, skeleton: str = "coco17", edges_only: bool = False) -> ModelConfig:
+    """A network as the command line describes it.
 
     Args:
         variant: "edge", "resnet50" or "stm".
-        out: safetensors file to write.
-        source: MoveNet MultiPose's ONNX file for edge, the official STM weights for the others; None for fresh weights.
         skeleton: name of a skeleton.
         edges_only: drop the keypoint maps; resnet50 only.
+
+    Raises:
+        WeightsError: there is no such network.
+        SkeletonError: unknown skeleton.
+    """
+    try:
+        fields = {"variant": variant, "skeleton": skeleton_named(skeleton), "edges_only": edges_only}
+        return ModelConfig.model_validate(fields)
+    except ValidationError as error:
+        raise WeightsError(f"no such network: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
+def init_weights(config: ModelConfig, out: str | Path, source: str | Path | None = None, random_seed: int = 0) -> str:
+    """Write the starting weights of a network and return their origin.
+
+    Args:
+        config: the network.
+        out: safetensors file to write.
+        source: MoveNet MultiPose's ONNX file for edge, the official STM weights for the others; None for fresh weights.
         random_seed: for the layers that start at random.
 
     Raises:
         WeightsError: the source does not fit the variant.
-        SkeletonError: unknown skeleton.
         SinkError: ``out`` cannot be written.
     """
-    try:
-        fields = {"variant": variant, "skeleton": skeleton_named(skeleton), "edges_only": edges_only}
-        config = ModelConfig.model_validate(fields)
-    except ValidationError as error:
-        raise WeightsError(f"no such network: {error.errors()[0]['msg']}") from error
     torch.manual_seed(random_seed)
     model = build(config)
     origin = FRESH
