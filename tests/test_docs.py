@@ -88,10 +88,10 @@ def test_every_command_and_its_options_exist(name: str):
 def test_every_option_of_a_benchmark_exists(name: str):
     bench = typer.main.get_command(app).commands["bench"].commands  # type: ignore[attr-defined]
     others = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    commands = [*bench.values(), others["export"]]
+    commands = [*bench.values(), others["export"], others["init"]]
     options = {option for command in commands for parameter in command.params for option in parameter.secondary_opts}
     options |= {option for command in commands for parameter in command.params for option in parameter.opts}
-    options |= {"--weights", "--video", "--coco", "--movenet", "--results", "--layers"}  # of modules of benchmarks/
+    options |= {"--video", "--coco", "--movenet", "--results", "--layers"}  # of modules of benchmarks/
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text_of(name)))
     assert named
     assert named <= options

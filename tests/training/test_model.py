@@ -46,7 +46,10 @@ def test_shapes_and_batches(named_model: tuple[str, SpaceTimeMemory]):
     assert key.shape == (2, Q, key_width)
     assert value.shape == (2, Q, value_width)
     alone = model(model.encode_query(frames[:1]), keys[:1], values[:1], valid[:1])
-    torch.testing.assert_close(alone, maps[:1], atol=1e-5, rtol=1e-4)
+    # PyTorch adds up in another order for another batch, and random memories of edge make much of it on some CPUs.
+    torch.testing.assert_close(alone, maps[:1], atol=3e-4, rtol=0)
+    other = model(model.encode_query(frames[:1]), keys[1:], values[1:], valid[:1])
+    assert (other - alone).abs().max() > 3e-3, "without the memory it is far from that"
 
 
 @pytest.mark.parametrize("name", ["edge", "resnet50"])
