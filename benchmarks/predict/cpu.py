@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.predict.count import count_graph
 from benchmarks.predict.fuse import Kernel
-from benchmarks.predict.micro import LARGE, MICROS, PEAKS, SMALL, Micro, model
+from benchmarks.predict.layouts import has_blocked_layout
+from benchmarks.predict.micro import LARGE, MICROS, PEAKS, REORDER, SMALL, Micro, model
 from benchmarks.predict.operations import Kind
 from benchmarks.predict.roofline import Rate, Rates
 from benchmarks.predict.timing import Runner
@@ -30,6 +31,7 @@ _AS: dict[str, str] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), "Softmax"),
     **dict.fromkeys(("MaxPool", "AveragePool"), "MaxPool"),
     "Identity": "Concat",
+    REORDER: REORDER,
     **{op: op for op in ("TopK", "GridSample", "Gather", "GatherElements")},
     **dict.fromkeys(("Transpose", "DepthToSpace", "SpaceToDepth"), "Transpose"),
 }
@@ -46,6 +48,8 @@ _KIND_AS: dict[Kind, str] = {
     "other": "Add",
 }
 """Which one stands for the other operators of a kind."""
+_COMPUTING: tuple[Kind, ...] = ("convolution", "depthwise", "matrix product")
+"""Their tensors in a graph come from another cache than those of one operator alone, and a core waits for them."""
 
 
 class KernelRate(BaseModel):
@@ -111,7 +115,7 @@ def rates_from(times: Times, threads: int) -> CpuRates:
         conv_gflops=throughput("conv"),
         cached_gbs=throughput("cached"),
         memory_gbs=throughput("memory"),
-        kernels={name: _fit(times, name) for name in MICROS},
+        kernels={name: _fit(times, name) for name in MICROS if _run_name(f"{name} small", 1, 0) in times},
     )
 
 
@@ -123,7 +127,7 @@ def cpu_rates(measured: CpuRates) -> Rates:
         overhead = one.overhead_us * 1e-6
         if one.unit == "bytes/s":
             return Rate(float("inf"), one.rate, overhead)
-        return Rate(one.rate, measured.cached_gbs * 1e9, overhead)
+        return Rate(one.rate, measured.cached_gbs * 1e9, overhead, overlapped=kernel.kind not in _COMPUTING)
 
     return rates
 
@@ -136,7 +140,8 @@ def measured_as(kernel: Kernel) -> str:
 
 
 def _micros() -> dict[str, Micro]:
-    sizes = {f"{name} {size}": MICROS[name](shape) for name in MICROS for size, shape in _SIZES.items()}
+    names = [name for name in MICROS if name != REORDER or has_blocked_layout()]
+    sizes = {f"{name} {size}": MICROS[name](shape) for name in names for size, shape in _SIZES.items()}
     return sizes | {f"peak {name}": micro for name, micro in PEAKS.items()}
 
 

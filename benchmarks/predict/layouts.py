@@ -5,8 +5,15 @@ or Squeeze makes of a tensor when it is an output of the graph, which has memory
 onnxruntime/core/optimizer/nchwc_transformer.cc.
 """
 
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
 from benchmarks.predict.count import Graph, Node, Tensor
 from benchmarks.predict.fuse import Kernel
+from benchmarks.predict.micro import MICROS, REORDER, SMALL, model
 
 _STAY_BLOCKED = ("Add", "Clip", "Relu", "Sigmoid", "Tanh", "MaxPool", "AveragePool", "GlobalAveragePool")
 _ALIGNED = 4
@@ -15,8 +22,25 @@ _FEW = 16
 """... unless they have fewer than this: an image is read as it is."""
 
 
-def layout_copies(graph: Graph) -> list[Kernel]:
-    """A kernel for each copy."""
+def has_blocked_layout() -> bool:
+    """Whether ONNX Runtime makes such copies on this processor (not on every one), seen in what it makes of a graph."""
+    proto, _ = model(MICROS["convolution"](SMALL), 1)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # that the file is for this processor alone
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "optimised.onnx")
+        options.optimized_model_filepath = str(file)
+        onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return any(node.op_type == REORDER for node in onnx.load(file).graph.node)
+
+
+def layout_copies(graph: Graph, blocked_layout: bool = True) -> list[Kernel]:
+    """A kernel for each copy; without a blocked layout only those of the outputs are left."""
+    reorders = _reorders(graph) if blocked_layout else []
+    return reorders + [_copy("Identity", tensor) for tensor in graph.viewed_outputs]
+
+
+def _reorders(graph: Graph) -> list[Kernel]:
     blocked: set[str] = set()
     copied: dict[str, Tensor] = {}
     """By name; a tensor is copied once, whoever needs it in the other layout."""
@@ -35,8 +59,7 @@ def layout_copies(graph: Graph) -> list[Kernel]:
             blocked.update(tensor.name for tensor in node.writes)
     made = {tensor.name: tensor for node in graph.nodes for tensor in node.writes}
     copied.update({name: made[name] for name in graph.outputs & blocked})
-    reorders = [_copy("Transpose", tensor) for tensor in copied.values()]
-    return reorders + [_copy("Identity", tensor) for tensor in graph.viewed_outputs]
+    return [_copy(REORDER, tensor) for tensor in copied.values()]
 
 
 def _computes_blocked(node: Node) -> bool:

@@ -13,6 +13,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+REORDER = "ReorderOutput"
+_NCHWC = "com.microsoft.nchwc"
+"""Where that operator is from. ONNX Runtime's CPU puts it into graphs itself (layouts.py); a graph may name it too."""
 Shape = tuple[int, ...]
 Feeds = dict[str, np.ndarray]
 
@@ -34,6 +37,8 @@ class Micro:
     whole: int = 0
     """Inputs from this number on are integers below this operator's bound; 0: none."""
     bound: int = 0
+    domain: str = ""
+    """Of the operator; outputs outside ONNX's own have the shape of the first input."""
 
 
 def model(micro: Micro, copies: int) -> tuple[onnx.ModelProto, Feeds]:
@@ -58,14 +63,19 @@ def model(micro: Micro, copies: int) -> tuple[onnx.ModelProto, Feeds]:
         # TopK has a second output; both are made, as in a graph that asks for both.
         made = [f"y{copy}", f"z{copy}"] if micro.op == "TopK" else [f"y{copy}"]
         names += [constant.name for constant in constants]
-        nodes.append(helper.make_node(micro.op, names, made, name=f"n{copy}", **dict(micro.attributes)))
+        attributes = dict(micro.attributes)
+        nodes.append(helper.make_node(micro.op, names, made, name=f"n{copy}", domain=micro.domain, **attributes))
         previous = made[0]
         if not micro.chain or copy == copies - 1:
             outputs += made
     inputs = [helper.make_tensor_value_info(name, _type(array), array.shape) for name, array in feeds.items()]
-    empty = [onnx.ValueInfoProto(name=name) for name in outputs]
-    graph = helper.make_graph(nodes, micro.op, inputs, empty, constants)
-    made_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    if micro.domain:  # onnx cannot infer them
+        last = [helper.make_tensor_value_info(name, TensorProto.FLOAT, micro.shapes[0]) for name in outputs]
+    else:
+        last = [onnx.ValueInfoProto(name=name) for name in outputs]
+    graph = helper.make_graph(nodes, micro.op, inputs, last, constants)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_NCHWC, 1)]
+    made_model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     inferred = onnx.shape_inference.infer_shapes(made_model, strict_mode=True)
     onnx.checker.check_model(inferred)
     return inferred, feeds
@@ -129,7 +139,12 @@ def _gather_elements(shape: Shape) -> Micro:
 
 
 def _reduce_sum(shape: Shape) -> Micro:
-    return Micro("ReduceSum", (shape,), (np.array([1]),), (("keepdims", 0),))
+    # Along the last axis, as means and norms do; ONNX Runtime is ten times slower along the first of an image.
+    return Micro("ReduceSum", (shape,), (np.array([-1]),), (("keepdims", 0),))
+
+
+def _reorder(shape: Shape) -> Micro:
+    return Micro(REORDER, (shape,), attributes=(("channels", shape[1]),), domain=_NCHWC)
 
 
 def _top_k(shape: Shape) -> Micro:
@@ -154,6 +169,7 @@ MICROS: dict[str, Callable[[Shape], Micro]] = {
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "Transpose": _same("Transpose", 1, chain=False, perm=[0, 2, 3, 1]),
+    REORDER: _reorder,
     "Concat": _same("Concat", 2, chain=False, axis=1),
 }
 """What is measured, by name; each is given a shape [1, C, H, W]."""

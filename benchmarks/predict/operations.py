@@ -31,7 +31,7 @@ _KINDS: dict[Kind, str] = {
     "element-wise": _ELEMENT_WISE,
     "reduction": "ArgMax AveragePool GlobalAveragePool GlobalMaxPool InstanceNormalization LayerNormalization "
     "LogSoftmax MaxPool ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Softmax TopK",
-    "layout": "Concat DepthToSpace Expand Pad Slice SpaceToDepth Split Tile Transpose",
+    "layout": "Concat DepthToSpace Expand Pad ReorderOutput Slice SpaceToDepth Split Tile Transpose",
 }
 _KIND_OF: dict[str, Kind] = {op: kind for kind, ops in _KINDS.items() for op in ops.split()}
 

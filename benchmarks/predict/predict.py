@@ -17,6 +17,7 @@ from benchmarks.predict.devices import Device, find_device
 from benchmarks.predict.fuse import ONNX_RUNTIME_CPU, TENSORRT, Kernel, fuse
 from benchmarks.predict.inputs import feeds_of, noise_frames, read_frames
 from benchmarks.predict.layouts import layout_copies
+from benchmarks.predict.micro import REORDER
 from benchmarks.predict.report import CpuCheck, DevicePrediction, GraphPrediction, Measured, Report
 from benchmarks.predict.roofline import Efficiency, Rates, gpu_rates, kernel_times
 from benchmarks.predict.tables import markdown
@@ -151,6 +152,7 @@ def _on_cpu(
         step = {STEP: lambda: session.step(next(film))}
         times = time_in_turns({**micro_runs(threads), **runs, **step}, ROUNDS)
     measured = rates_from(times, threads)
+    blocked = REORDER in measured.kernels
     prediction = DevicePrediction(
         device=CPU,
         name=processor_name(),
@@ -161,7 +163,9 @@ def _on_cpu(
         published=None,
         efficiency=None,
         graphs=tuple(
-            _graph(name, graph, fuse(graph, ONNX_RUNTIME_CPU) + layout_copies(graph), cpu_rates(measured), None)
+            _graph(
+                name, graph, fuse(graph, ONNX_RUNTIME_CPU) + layout_copies(graph, blocked), cpu_rates(measured), None
+            )
             for name, graph in graphs.items()
         ),
     )

@@ -1,4 +1,4 @@
-"""Time of a kernel: whichever of computing and moving bytes takes longer, and what it costs to start it.
+"""Time of a kernel: whichever of computing and moving bytes takes longer (or both), and what it costs to start it.
 
 S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009; here for
 each kernel and not for a whole program, since their intensities lie orders of magnitude apart.
@@ -24,6 +24,8 @@ class Rate(NamedTuple):
     """A second."""
     overhead: float
     """Seconds, whatever the kernel's size."""
+    overlapped: bool = True
+    """Whether it computes and moves bytes at the same time."""
 
 
 Rates = Callable[[Kernel], Rate]
@@ -68,7 +70,8 @@ def kernel_times(kernels: Iterable[Kernel], rates: Rates) -> list[Time]:
             "bytes": kernel.bytes / rate.bytes,
             "overhead": rate.overhead,
         }
-        seconds = max(parts["compute"], parts["bytes"]) + parts["overhead"]
+        together = max if rate.overlapped else sum
+        seconds = together((parts["compute"], parts["bytes"])) + parts["overhead"]
         times.append(Time(kernel, seconds, max(parts, key=lambda part: parts[part])))
     return times
 

@@ -12,11 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.predict.count import Graph, count_graph
-from benchmarks.predict.cpu import PLACES, CpuRates, KernelRate, cpu_rates, rates_from
+from benchmarks.predict.cpu import PLACES, CpuRates, KernelRate, cpu_rates, micro_runs, rates_from
 from benchmarks.predict.devices import devices
 from benchmarks.predict.fuse import ONNX_RUNTIME_CPU, TENSORRT, Fusion, Kernel, fuse
-from benchmarks.predict.layouts import layout_copies
-from benchmarks.predict.micro import LARGE, MICROS, PEAKS, SMALL, model
+from benchmarks.predict.layouts import has_blocked_layout, layout_copies
+from benchmarks.predict.micro import LARGE, MICROS, PEAKS, REORDER, SMALL, model
 from benchmarks.predict.operations import Kind
 from benchmarks.predict.predict import predict
 from benchmarks.predict.roofline import Efficiency, Rate, gpu_rates, kernel_times
@@ -236,6 +236,13 @@ def test_onnx_runtime_copies_between_its_layouts():
     assert odd == []
 
 
+def test_a_processor_without_a_layout_of_its_own_copies_less(monkeypatch: pytest.MonkeyPatch):
+    graph = graph_of([CONV], {"x": (1, 16, 8, 8)}, "c", {"w": zeros(16, 16, 3, 3)})
+    assert layout_copies(graph, blocked_layout=False) == []
+    monkeypatch.setattr("benchmarks.predict.cpu.has_blocked_layout", lambda: False)
+    assert not any(REORDER in name for name in micro_runs(threads=1))
+
+
 @pytest.mark.parametrize("name", GRAPH_NAMES)
 def test_the_copies_are_about_those_that_onnx_runtime_makes(name: GraphName, tmp_path: Path):
     file = Bundle.open("edge").graph_file(name)
@@ -247,8 +254,9 @@ def test_the_copies_are_about_those_that_onnx_runtime_makes(name: GraphName, tmp
     made = sum(node.op_type in ("ReorderInput", "ReorderOutput") for node in optimised)
     if not made:
         pytest.skip("this machine's ONNX Runtime has no blocked layout")
-    counted = [copy for copy in layout_copies(count_graph(onnx.load(file))) if copy.op == "Transpose"]
+    counted = [copy for copy in layout_copies(count_graph(onnx.load(file))) if copy.op == REORDER]
     assert abs(len(counted) - made) <= 2
+    assert has_blocked_layout()
 
 
 @pytest.mark.parametrize("device", devices().values(), ids=devices())
@@ -330,6 +338,10 @@ def test_kernels_take_the_rate_of_what_was_measured_for_them():
     assert cpu_rates(measured)(Kernel("s", "Softmax", "reduction", "float32", 10, 10, 1)) == Rate(2e9, 10e9, 3e-6)
     copy = cpu_rates(measured)(Kernel("s", "Transpose", "layout", "float32", 0, 10, 1))
     assert copy == Rate(math.inf, 1e9, 1e-6)
+    rates["convolution"] = KernelRate(rate=2e9, unit="operations/s", overhead_us=3)
+    convolution = Kernel("c", "Conv", "convolution", "float32", 2_000, 10_000, 1)
+    (time,) = kernel_times([convolution], cpu_rates(measured.model_copy(update={"kernels": rates})))
+    assert time.seconds == pytest.approx(1e-6 + 1e-6 + 3e-6), "a core waits for what it computes with"
 
 
 def test_the_shipped_model_is_predicted():
@@ -351,7 +363,7 @@ def test_the_shipped_model_is_predicted():
 def test_the_prediction_of_a_frame_for_this_cpu_is_within_a_quarter(clip):
     report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
     assert report.check is not None
-    if not 0.75 <= report.check.frame.ratio <= 1.25:  # once more: others may use this machine
+    if not 0.8 <= report.check.frame.ratio <= 1.2:  # once more: others may use this machine
         report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
         assert report.check is not None
     assert 0.75 <= report.check.frame.ratio <= 1.25, report.check.frame

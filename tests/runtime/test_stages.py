@@ -1,5 +1,6 @@
 """Stages of a frame: recorded when asked, the same parts either way, nothing kept from frame to frame."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,18 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (96, 160, 3), np.uint8)
 
 
-def test_the_stages_of_a_frame_add_up_to_it(edge_bundle: Path):
+def test_the_stages_of_a_frame_are_parts_of_it(edge_bundle: Path):
     stages = RecordedStages()
     with Session.open(edge_bundle, threads=1) as session:
         session.record(stages)
-        totals = []
         for seed in range(5):
+            started = time.perf_counter()
             session.step(picture(seed))
+            milliseconds = 1e3 * (time.perf_counter() - started)
             assert tuple(stages.milliseconds) == STAGES
             assert stages.milliseconds["query_encoder"] > 0
             assert stages.milliseconds["memory_encoder"] > 0
-            totals.append(sum(stages.milliseconds.values()))
-        assert max(totals) < 5 * np.median(totals), "nothing is kept from frame to frame"
+            assert sum(stages.milliseconds.values()) <= milliseconds, "nothing is kept from frame to frame"
 
 
 def test_recording_changes_no_parts_and_ends_when_asked(edge_bundle: Path):
