@@ -152,7 +152,7 @@ def _on_cpu(
         step = {STEP: lambda: session.step(next(film))}
         times = time_in_turns({**micro_runs(threads), **runs, **step}, ROUNDS)
     measured = rates_from(times, threads)
-    blocked = REORDER in measured.kernels
+    rates, blocked = cpu_rates(measured), REORDER in measured.kernels
     prediction = DevicePrediction(
         device=CPU,
         name=processor_name(),
@@ -163,9 +163,7 @@ def _on_cpu(
         published=None,
         efficiency=None,
         graphs=tuple(
-            _graph(
-                name, graph, fuse(graph, ONNX_RUNTIME_CPU) + layout_copies(graph, blocked), cpu_rates(measured), None
-            )
+            _graph(name, graph, fuse(graph, ONNX_RUNTIME_CPU) + layout_copies(graph, blocked), rates, None)
             for name, graph in graphs.items()
         ),
     )

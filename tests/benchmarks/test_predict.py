@@ -19,6 +19,7 @@ from benchmarks.predict.layouts import has_blocked_layout, layout_copies
 from benchmarks.predict.micro import LARGE, MICROS, PEAKS, REORDER, SMALL, model
 from benchmarks.predict.operations import Kind
 from benchmarks.predict.predict import predict
+from benchmarks.predict.report import CpuCheck
 from benchmarks.predict.roofline import Efficiency, Rate, gpu_rates, kernel_times
 from benchmarks.predict.tables import markdown
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
@@ -361,16 +362,20 @@ def test_the_shipped_model_is_predicted():
 
 @pytest.mark.slow
 def test_the_prediction_of_a_frame_for_this_cpu_is_within_a_quarter(clip):
-    report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
-    assert report.check is not None
-    if not 0.8 <= report.check.frame.ratio <= 1.2:  # once more: others may use this machine
-        report = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip))
-        assert report.check is not None
-    assert 0.75 <= report.check.frame.ratio <= 1.25, report.check.frame
-    # The read decoder is made of small nodes, whose times scatter more than their sum does: see docs/benchmarks.md.
-    for one in report.check.graphs[:2]:
-        assert 0.7 <= one.ratio <= 1.4, one
-    for graph in report.check.arithmetic:
+    def check() -> CpuCheck:
+        found = predict(Bundle.open("edge"), ["cpu"], threads=2, video=str(clip)).check
+        assert found is not None
+        return found
+
+    def good(found: CpuCheck) -> bool:
+        # The read decoder is made of small nodes, whose times scatter more than their sum does: see docs/benchmarks.md.
+        return 0.75 <= found.frame.ratio <= 1.25 and all(0.7 <= one.ratio <= 1.4 for one in found.graphs[:2])
+
+    found = check()
+    if not good(found):  # once more: others may use this machine
+        found = check()
+    assert good(found), (found.frame, found.graphs)
+    for graph in found.arithmetic:
         assert 0 < graph.peak_share < 1
         assert sum(kind.time_share for kind in graph.kinds) == pytest.approx(1)
         assert sum(kind.operations for kind in graph.kinds) == pytest.approx(graph.operations, rel=0.01)
