@@ -4,6 +4,7 @@ import threading
 import time
 from functools import partial
 from itertools import islice
+from mmap import mmap
 from pathlib import Path
 
 import cv2
@@ -146,7 +147,9 @@ def test_memory_is_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch):
     before, _ = resident_mb()
     with MemorySampler(time.perf_counter(), capacity=500) as sampler:
         time.sleep(0.2)
-        kept = np.ones(100_000_000, np.uint8)
+        # Not from the heap, which may have so much to spare: training keeps what it freed.
+        kept = np.frombuffer(mmap(-1, 100_000_000), np.uint8)
+        kept[:] = 1
         time.sleep(0.3)
     found = summarise_memory(sampler.samples, before, None)
     assert found.steady == pytest.approx(before + 100, abs=15)
