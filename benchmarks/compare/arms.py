@@ -32,7 +32,7 @@ from stm_skeletons.libraries import need
 
 Image = NDArray[np.uint8]
 _BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path}
-_TORCH = {"size": str, "slots": int, "every": int, "threads": int}
+_TORCH = {"size": str, "slots": int, "every": int, "threads": int, "device": str}
 _OPTIONS = {"bundle": _BUNDLE, "movenet": {"size": str, "threads": int}}
 _OPTIONS |= dict.fromkeys(("eager", "growing", "compiled"), _TORCH)
 _DEFAULT_SIZE = "448x256"
@@ -156,6 +156,8 @@ def _in_torch(name: ArmName, threads: int) -> Arm:
     from training.model.weights import load_weights
 
     model, _ = load_weights(name.path)
+    device = _device(name)
+    model = model.to(device)
     slots, every = name.options.get("slots", 6), name.options.get("every", 5)
     if name.kind == "compiled":
         model = compiled(model)
@@ -168,12 +170,28 @@ def _in_torch(name: ArmName, threads: int) -> Arm:
             torch.set_num_threads(threads)
         return box(frame).copy()
 
+    def step(frame: Image) -> None:
+        session.step(frame)
+        if device == "cuda":
+            torch.cuda.synchronize()  # a step on a GPU returns when its work is queued
+
     memory = "memory grows" if name.kind == "growing" else f"{slots} slots"
     what = (
         f"{name.kind} PyTorch {model.config.variant}, {name.options.get('size', _DEFAULT_SIZE)}, {memory}, every "
-        f"{every}; maps only, no letterbox, no peaks"
+        f"{every}, {device}; maps only, no letterbox, no peaks"
     )
-    return Arm(name, threads, what, sha256(Path(name.path)), prepare, session.step, size, session)
+    return Arm(name, threads, what, sha256(Path(name.path)), prepare, step, size, session)
+
+
+def _device(name: ArmName) -> str:
+    import torch
+
+    device = name.options.get("device", "cpu")
+    if device not in ("cpu", "cuda"):
+        raise BenchmarkError(f"'{name.text}': device must be cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchmarkError(f"'{name.text}': PyTorch finds no GPU here; leave device out")
+    return device
 
 
 def _boxed(size: tuple[int, int]) -> Callable[[Image], Image]:

@@ -4,8 +4,11 @@ Every tensor is bound to a fixed address once; a step only runs the three sessio
 for each slot, whose outputs *are* the slot.
 """
 
+import io
 import os
 import platform
+import threading
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ PROVIDERS = {
 }
 _READ_BY_THE_HOST = ("peaks", "edge_scores")
 _WARNINGS_AND_WORSE = 3
+_loading = threading.Lock()
 
 
 class OnnxRuntimeBackend:
@@ -155,6 +159,8 @@ def _checked_provider(provider: str, available: list[str]) -> str:
 
 def _open_session(bundle: Bundle, name: GraphName, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
     providers = provider_list(bundle, provider)
+    if provider != "cpu":
+        _load_cuda()
     try:
         session = onnxruntime.InferenceSession(bundle.graph_file(name), session_options(threads), providers=providers)
     except Exception as error:  # ONNX Runtime raises types that it does not export
@@ -181,16 +187,27 @@ def provider_list(bundle: Bundle, provider: str) -> list[tuple[str, dict[str, An
 
     TensorRT takes what it can of a graph and leaves the rest to CUDA.
     """
-    if provider != "tensorrt":
-        return [(PROVIDERS[provider], {})]
     precision = bundle.info.precision
+    # FP32 means FP32, as in engines: only INT8 has given up more digits than TF32 does.
+    cuda = (PROVIDERS["cuda"], {"use_tf32": int(precision == "int8")})
+    if provider != "tensorrt":
+        return [cuda if provider == "cuda" else (PROVIDERS[provider], {})]
     options: dict[str, Any] = {
         "trt_fp16_enable": precision == "fp16",
         "trt_int8_enable": precision == "int8",
     }
     if cache := _engine_cache(bundle):
         options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
-    return [(PROVIDERS["tensorrt"], options), (PROVIDERS["cuda"], {})]
+    return [(PROVIDERS["tensorrt"], options), cuda]
+
+
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from NVIDIA's PyPI packages, where the system's loader does not look for them."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if preload is not None:
+        # It prints what it does not find, and standard output may be where the parts go; the provider fails then.
+        with _loading, redirect_stdout(io.StringIO()):
+            preload()
 
 
 def _engine_cache(bundle: Bundle) -> Path | None:

@@ -23,6 +23,7 @@ from benchmarks.compare.report import comparison_markdown, schema_text, write_co
 from benchmarks.footage import Footage
 from stm_skeletons.errors import BenchmarkError
 from training.model import ModelConfig, build
+from training.model.weights import save_weights
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,18 @@ def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict
 def test_what_cannot_be_meant_is_refused(text: str, message: str):
     with pytest.raises(BenchmarkError, match=message):
         parse_arm(text)
+
+
+def test_pytorch_runs_where_it_is_told_to_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = tmp_path / "edge.safetensors"
+    save_weights(weights, build(ModelConfig(variant="edge")), "fresh")
+    with ExitStack() as stack:
+        assert "every 5, cpu" in open_arm(parse_arm(f"eager:{weights},size=64x32"), 1, stack).what
+        with pytest.raises(BenchmarkError, match="device must be cpu or cuda"):
+            open_arm(parse_arm(f"eager:{weights},device=gpu"), 1, stack)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(BenchmarkError, match="PyTorch finds no GPU here"):
+            open_arm(parse_arm(f"eager:{weights},device=cuda"), 1, stack)
 
 
 def test_files_that_are_not_what_they_are_named_are_refused(edge_bundle: Path, tmp_path: Path):
