@@ -47,7 +47,7 @@ class Options:
     video: str | None = None
     """Real footage for the gate, of at least 500 frames, and for INT8's calibration; all but fp32 need it."""
     keypoint_threshold: float = 0.3
-    edge_threshold: float = 0.3
+    edge_threshold: float = 0.15
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from stm_skeletons.geometry import FARTHEST, Letterbox, check_frame
 from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.memory_policy import readable_slots, write_slot
 from stm_skeletons.parts import Parts, assemble_parts
+from stm_skeletons.people import join_people
 
 
 class Session:
@@ -63,7 +64,7 @@ class Session:
         return cls(opened, open_backend(opened, options), min_score)
 
     def step(self, frame: NDArray[np.uint8]) -> Parts:
-        """Detect the parts in the next frame, then memorise it.
+        """Detect the parts in the next frame and the people they belong to, and memorise it.
 
         Args:
             frame: BGR uint8 [h, w, 3] of any size.
@@ -91,7 +92,9 @@ class Session:
         self._frame_number += 1
         parts = self._to_parts(peaks, edge_scores)
         self._stages.done("parts")
-        return parts
+        joined = join_people(parts)
+        self._stages.done("people")
+        return joined
 
     def record(self, stages: Stages) -> None:
         """Have the stages of the next frames recorded, or no longer: ``Stages()`` records nothing.

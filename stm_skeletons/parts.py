@@ -12,7 +12,7 @@ from stm_skeletons.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Parts:
-    """The body parts seen in one frame, in no particular order of people.
+    """The body parts seen in one frame.
 
     Coordinates are source-frame pixels (continuous, see geometry); scores lie in [0, 1]. An edge's end points are two
     of the keypoints, and each keypoint ends at most one edge of each type.
@@ -33,16 +33,30 @@ class Parts:
     """[M, 2] indices into ``keypoints``: the edge's first and second joint."""
     edge_scores: NDArray[np.float32]
     """[M]"""
+    people: NDArray[np.int64]
+    """[N] number of the person to whom edges join a keypoint, from 0 in the order of their first keypoints; -1 for one
+    that nothing joins to another. Nobody has a joint twice. Numbers mean nothing from one frame to the next."""
+
+    def poses(self) -> NDArray[np.float32]:
+        """[P, NK, 3]: x, y and score of every joint of every person; zeros for joints that were not found."""
+        joined = self.people >= 0
+        poses = np.zeros((self.people.max(initial=-1) + 1, len(self.skeleton.joints), 3), np.float32)
+        at = self.people[joined], self.keypoint_types[joined]
+        poses[at] = np.column_stack([self.keypoints, self.keypoint_scores])[joined]
+        return poses
 
     def to_dict(self, frame: int, time: float) -> dict:
         """The JSON lines object of this frame: see PartsLine, and parts.schema.json for the schema."""
         keypoints: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.joints}
         edges: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.edge_names}
+        people: list[dict[str, int]] = [{} for _ in range(self.people.max(initial=-1) + 1)]
         xy = self.keypoints.astype(float).round(1).tolist()
-        for kind, point, score in zip(
-            self.keypoint_types.tolist(), xy, self.keypoint_scores.astype(float).tolist(), strict=True
-        ):
-            keypoints[self.skeleton.joints[kind]].append([*point, round(score, 3)])
+        kinds, scores = self.keypoint_types.tolist(), self.keypoint_scores.astype(float).tolist()
+        for kind, point, score, person in zip(kinds, xy, scores, self.people.tolist(), strict=True):
+            name = self.skeleton.joints[kind]
+            if person >= 0:
+                people[person][name] = len(keypoints[name])
+            keypoints[name].append([*point, round(score, 3)])
         for kind, (a, b), score in zip(
             self.edge_types.tolist(), self.edge_ends.tolist(), self.edge_scores.astype(float).tolist(), strict=True
         ):
@@ -53,6 +67,7 @@ class Parts:
             "size": list(self.size),
             "keypoints": keypoints,
             "edges": edges,
+            "people": people,
         }
 
     def to_json_line(self, frame: int, time: float) -> str:
@@ -74,6 +89,10 @@ class PartsLine(BaseModel):
     edges: dict[str, list[tuple[float, float, float, float, float]]] = Field(
         description="For every edge 'joint-joint', always present: x1, y1, x2, y2 in source pixels and score."
     )
+    people: list[dict[str, int]] = Field(
+        description="For everybody of whom at least two keypoints are joined by edges: for each joint that was found, "
+        "its place in that joint's list under 'keypoints', from 0. In no particular order."
+    )
 
 
 def assemble_parts(
@@ -84,7 +103,7 @@ def assemble_parts(
     keypoint_threshold: float,
     edge_threshold: float,
 ) -> Parts:
-    """Keep the peaks and edges that score enough, and pair joints one to one.
+    """Keep the peaks and edges that score enough, and pair joints one to one. Joins nobody yet: see ``join_people``.
 
     Args:
         skeleton: names the channels.
@@ -112,12 +131,13 @@ def assemble_parts(
         edge_types=kinds,
         edge_ends=ends,
         edge_scores=candidates[kinds, i, j].astype(np.float32),
+        people=np.full(len(types), -1),
     )
 
 
 def _best_pairs(scores: NDArray, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Greedy one-to-one pairs for each edge, best first (Cao et al., section 3.3: no loss against the optimum in
-    practice).
+    """Greedy one-to-one pairs for each edge, best first (Cao et al., on multi-person parsing: no loss against the
+    optimum in practice).
 
     Args:
         scores: [NE, K, K].

@@ -61,6 +61,20 @@ def test_flat_maps_give_finite_numbers(value: float):
     assert torch.isfinite(peaks).all()
 
 
+def test_a_line_through_a_row_of_people_is_no_edge():
+    """Much of it lies on somebody's shoulders: its mean is up to 0.74."""
+    poses = np.zeros((3, 17, 3))
+    left, right = COCO17.joints.index("left_shoulder"), COCO17.joints.index("right_shoulder")
+    for pose, x in zip(poses, (4, 44, 124), strict=True):
+        pose[left], pose[right] = (x + 16, 60, 2), (x, 60, 2)
+    maps = torch.from_numpy(render_maps(poses, COCO17, SIZE))
+    edge = COCO17.edge_names.index("left_shoulder-right_shoulder")
+    cells = torch.tensor([[(15.0, x // 4) for x in poses[:, joint, 0]] for joint in (left, right)])
+    scores = score_edges(maps[18 + edge][None], cells[:1], cells[1:])[0]
+    assert (scores.diagonal() > 0.8).all()
+    assert (scores - torch.diag(scores.diagonal())).max() < 0.15
+
+
 def test_the_right_pair_of_two_crossing_people_scores_higher():
     poses = np.zeros((2, 17, 3))
     left, right = COCO17.joints.index("left_elbow"), COCO17.joints.index("left_wrist")

@@ -156,7 +156,7 @@ def _measured(report: Report) -> list[str]:
         ]
     if any(evaluation.pairs is not None for evaluation in report.evaluations.values()):
         lines.append(
-            "Right pairs of edges: an edge's mean from a person's first joint to the same person's second is higher "
+            "Right pairs of edges: an edge's score from a person's first joint to the same person's second is higher "
             "than that to another person's second, where both people's joints can be seen."
         )
     if any(evaluation.steadiness is not None for evaluation in report.evaluations.values()):

@@ -67,9 +67,9 @@ class BundleSession(Protocol):
 class BundleTeacher:
     """A model of this project, which has seen no frame yet.
 
-    The network finds parts, not people: people are the parts that found edges connect, so they are only as good as the
-    edges. A joint without an edge is a person of its own: too little to be labelled, it becomes an ignore region. So a
-    model whose edges are not trained labels nobody.
+    People are the parts that found edges join, so they are only as good as the edges. A joint without an edge is a
+    person of its own: too little to be labelled, it becomes an ignore region. So a model whose edges are not trained
+    labels nobody.
     """
 
     remembers = True
@@ -90,25 +90,12 @@ class BundleTeacher:
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         parts = self._session.step(image)
-        return [_person(parts, members) for members in group(parts)]
+        joined = [np.flatnonzero(parts.people == number) for number in range(parts.people.max(initial=-1) + 1)]
+        alone = np.flatnonzero(parts.people < 0)[:, None]
+        return [_person(parts, members) for members in (*joined, *alone)]
 
 
-def group(parts: Parts) -> list[list[int]]:
-    """Indices of the keypoints of each person: edges join them, best first, unless a joint would be there twice."""
-    members = {i: [i] for i in range(len(parts.keypoints))}
-    person = list(members)
-    for edge in np.argsort(-parts.edge_scores, kind="stable"):
-        a, b = (person[i] for i in parts.edge_ends[edge])
-        both = members[a] + members[b]
-        if a == b or len(set(parts.keypoint_types[both].tolist())) < len(both):
-            continue
-        members[a] = both
-        for i in members.pop(b):
-            person[i] = a
-    return list(members.values())
-
-
-def _person(parts: Parts, members: list[int]) -> Person:
+def _person(parts: Parts, members: NDArray[np.int64]) -> Person:
     pose = np.zeros((len(parts.skeleton.joints), 3), np.float32)
     pose[parts.keypoint_types[members], :2] = parts.keypoints[members]
     pose[parts.keypoint_types[members], 2] = parts.keypoint_scores[members]

@@ -63,7 +63,9 @@ def _vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
 
 
 def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-    """Mean of an edge's map along the straight line between every pair of peaks of its two joints.
+    """Lowest value of an edge's map along the straight line between every pair of peaks of its two joints.
+
+    Not the mean: a line that runs through several people's limbs has a high one, in spite of the gaps between them.
 
     Args:
         maps: [NE, h, w].
@@ -85,4 +87,4 @@ def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
 
     # Between cells of the map, so never outside it.
     index = (nearest(0) * width + nearest(1)).reshape(edges, count * count * EDGE_SAMPLES).to(torch.int64)
-    return maps.flatten(1).gather(1, index).reshape(edges, count, count, EDGE_SAMPLES).mean(dim=-1)
+    return maps.flatten(1).gather(1, index).reshape(edges, count, count, EDGE_SAMPLES).amin(dim=-1)

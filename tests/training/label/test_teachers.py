@@ -5,15 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stm_skeletons.errors import WeightsError
-from stm_skeletons.parts import Parts, assemble_parts
+from stm_skeletons.parts import Parts
+from stm_skeletons.people import join_people
 from stm_skeletons.skeleton import COCO17, Skeleton
 from training.label.movenet import MoveNetTeacher
-from training.label.people import BundleTeacher, Person, group, overlap, similarity
+from training.label.people import BundleTeacher, Person, overlap, similarity
 
 SIZE = (200, 100)
 JOINT = {name: i for i, name in enumerate(COCO17.joints)}
@@ -23,7 +22,7 @@ def made_parts(points: list[tuple[str, float, float, float]], edges: list[tuple[
     """Keypoints (joint, x, y, score), and edges between two of them."""
     types = [JOINT[name] for name, *_ in points]
     kinds = [COCO17.edges.index((types[a], types[b])) for a, b, _ in edges]
-    return Parts(
+    parts = Parts(
         skeleton=COCO17,
         size=SIZE,
         keypoint_types=np.array(types, np.int64),
@@ -32,7 +31,9 @@ def made_parts(points: list[tuple[str, float, float, float]], edges: list[tuple[
         edge_types=np.array(kinds, np.int64),
         edge_ends=np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2),
         edge_scores=np.array([edge[2] for edge in edges], np.float32),
+        people=np.full(len(points), -1),
     )
+    return join_people(parts)
 
 
 class FixedSession:
@@ -77,33 +78,6 @@ def test_edges_join_parts_to_people_and_the_rest_are_people_of_one_joint():
         assert (found <= person.box[2:]).all()
         assert (person.box >= 0).all()
         assert (person.box <= (*SIZE, *SIZE)).all()
-
-
-def test_the_weaker_edge_gives_way_where_a_person_would_have_a_joint_twice():
-    parts = made_parts(
-        [
-            ("left_shoulder", 50, 40, 0.9),
-            ("right_shoulder", 30, 40, 0.9),
-            ("left_hip", 50, 80, 0.9),
-            ("right_hip", 30, 80, 0.9),
-            ("left_shoulder", 90, 40, 0.9),
-        ],
-        # The chain of three goes round to a second left shoulder.
-        [(0, 1, 0.9), (1, 3, 0.8), (2, 3, 0.7), (4, 2, 0.4)],
-    )
-    assert sorted(map(sorted, group(parts))) == [[0, 1, 2, 3], [4]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_every_keypoint_has_one_person_who_has_every_joint_once(seed: int):
-    random = np.random.default_rng(seed)
-    peaks = random.uniform(0, 1, (17, 3, 3)).astype(np.float32) * (200, 100, 1)
-    parts = assemble_parts(COCO17, SIZE, peaks, random.uniform(0, 1, (19, 3, 3)), 0.3, 0.3)
-    people = group(parts)
-    assert sorted(i for members in people for i in members) == list(range(len(parts.keypoints)))
-    for members in people:
-        assert len(set(parts.keypoint_types[members].tolist())) == len(members)
 
 
 def test_a_bundle_without_keypoints_is_no_teacher():
