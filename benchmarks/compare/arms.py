@@ -31,7 +31,8 @@ from stm_skeletons.geometry import Letterbox
 from stm_skeletons.libraries import need
 
 Image = NDArray[np.uint8]
-_BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path}
+_YES_OR_NO = {"yes": True, "no": False}
+_BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path, "cuda_graphs": _YES_OR_NO.__getitem__}
 _TORCH = {"size": str, "slots": int, "every": int, "threads": int, "device": str}
 _OPTIONS = {"bundle": _BUNDLE, "movenet": {"size": str, "threads": int}}
 _OPTIONS |= dict.fromkeys(("eager", "growing", "compiled"), _TORCH)
@@ -81,9 +82,11 @@ def parse_arm(text: str) -> ArmName:
             raise BenchmarkError(f"'{text}': '{key}' is no option of it; there are: {', '.join(_OPTIONS[kind])}")
         try:
             options[key] = _OPTIONS[kind][key](value)
+        except KeyError as error:
+            raise BenchmarkError(f"'{text}': {key} must be yes or no") from error
         except ValueError as error:
             raise BenchmarkError(f"'{text}': {key} must be a whole number") from error
-        if not value or (isinstance(options[key], int) and options[key] < 1):
+        if not value or (type(options[key]) is int and options[key] < 1):
             raise BenchmarkError(f"'{text}': {key} must be given, and numbers be at least 1")
     if not path:
         raise BenchmarkError(f"'{text}' names nothing; for instance: edge, movenet:FILE.onnx, eager:WEIGHTS")
@@ -116,6 +119,8 @@ def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
     info = opened.info
     backend = BackendOptions(**options)
     where = backend.backend if backend.backend == "tensorrt" else f"ONNX Runtime, {backend.provider}"
+    if not backend.cuda_graphs:
+        where += ", no CUDA graphs"
     what = (
         f"bundle {info.variant} {info.precision}, {info.width}x{info.height}, {info.slots} slots, every "
         f"{info.every}; {where}; from decoded frame to parts"

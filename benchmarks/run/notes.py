@@ -33,8 +33,8 @@ def notes(run: Run, environment: Environment, stages: bool) -> list[str]:
     ]
     if environment.state.load is not None and environment.state.load > _BUSY:
         lines.append(f"Before the measuring the machine's load was {environment.state.load:g}: others may use it.")
-    if run.backend == "tensorrt" or run.provider != "cpu":
-        lines.append("On a GPU this benchmark is not yet run.")
+    if "tensorrt" in (run.backend, run.provider):
+        lines.append("This benchmark has not yet been run with TensorRT on a GPU.")
     if run.stopped_early:
         lines.append("Stopped early: shorter than asked for.")
     return [*lines, F1_MISSING]
@@ -47,4 +47,6 @@ def _about_stages(run: Run) -> str:
         return f"{text}. The GPU is waited for after each{graphs}."
     if run.provider == "cpu":
         return f"{text}. On the CPU nothing is uploaded or downloaded."
+    if run.cuda_graphs:
+        return f"{text}. ONNX Runtime waits for the GPU after each graph, recorded or not."
     return f"{text}. ONNX Runtime downloads what is found as a part of read_decoder."

@@ -31,7 +31,7 @@ class Run(Strict):
     slots: int
     backend: str
     provider: str = Field(description="Of ONNX Runtime.")
-    cuda_graphs: bool = Field(description="Asked for; the TensorRT backend has them, not while it records stages.")
+    cuda_graphs: bool = Field(description="Asked for, on a GPU; TensorRT's backend does without in frames with stages.")
     frame_size: tuple[int, int] | None = Field(description="Width and height of the source's first frame in pixels.")
     source_fps: float = Field(description="Frame rate of the source.")
     camera_fps: float = Field(description="Rate whose deadline counts; the source's own unless another was given.")

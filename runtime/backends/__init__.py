@@ -17,13 +17,13 @@ class BackendOptions:
     backend: str = "onnxruntime"
     """"onnxruntime" or "tensorrt" (not yet run on a GPU)."""
     provider: str = "cpu"
-    """Device of ONNX Runtime: "cpu", "cuda" or "tensorrt" (the latter two not yet run on a GPU)."""
+    """Device of ONNX Runtime: "cpu", "cuda" or "tensorrt" (not yet run on a GPU)."""
     threads: int | None = None
     """CPU threads; None leaves the choice to the backend."""
     engines: Path | None = None
     """Folder of TensorRT engines; inside the bundle unless given."""
     cuda_graphs: bool = True
-    """Whether the TensorRT backend replays recorded work instead of queueing it call by call."""
+    """Whether a GPU (TensorRT, or ONNX Runtime's "cuda") replays recorded work instead of queueing it call by call."""
 
 
 def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
@@ -42,4 +42,4 @@ def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
         return TensorRTBackend(bundle, options.engines, options.cuda_graphs)
     from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, options.provider, options.threads)
+    return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.cuda_graphs)

@@ -41,7 +41,7 @@ class HostBuffer:
 
 
 class CudaBuffer:
-    """On the GPU: ONNX Runtime's own device allocation. Not yet run on a GPU."""
+    """On the GPU: ONNX Runtime's own device allocation."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.host = np.zeros(shape, dtype)
@@ -53,6 +53,6 @@ class CudaBuffer:
         self._value.update_inplace(self.host)
 
     def download(self) -> NDArray[Any]:
-        """ONNX Runtime makes an array for each call, so this is for looking inside, not for every frame."""
+        """ONNX Runtime makes an array for each call and copies it: for what is small."""
         self.host[:] = self._value.numpy()
         return self.host

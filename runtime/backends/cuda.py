@@ -27,6 +27,21 @@ _NO_TIMING = 2
 _log = logging.getLogger("stm_skeletons")
 
 
+def keep_out_of_recordings() -> None:
+    """From now on what this thread does with CUDA breaks no recording of another thread.
+
+    For libraries that record in CUDA's default mode, in which any allocation or wait of any thread does. Without a GPU
+    nothing happens: who wants one will say so. Raises BackendError when the driver refuses.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    mode = ctypes.c_int(_THREAD_LOCAL_CAPTURE)
+    if driver.cuInit(0) == 0 and (code := driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))):
+        raise BackendError(f"the GPU failed: cuThreadExchangeStreamCaptureMode gave CUDA error {code}")
+
+
 class Gpu:
     """The first CUDA device, through its primary context, which is shared with every other CUDA user of the process.
 

@@ -1,7 +1,7 @@
-"""ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA and TensorRT providers (those not yet run on a GPU).
+"""ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA and TensorRT providers (the latter not yet run on a GPU).
 
 Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding
-for each slot, whose outputs *are* the slot.
+for each slot, whose outputs *are* the slot. So the CUDA provider can record what a binding does, and replay it.
 """
 
 import io
@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
+from runtime.backends.cuda import keep_out_of_recordings
 from runtime.bank import MemoryBank
 from runtime.stages import Stages
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
@@ -36,14 +37,19 @@ _loading = threading.Lock()
 class OnnxRuntimeBackend:
     """See Backend."""
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = True) -> None:
         if bundle.info.precision == "int8-cpu":
             _check_integers(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         info = bundle.info
         self.stages = Stages()
-        self._sessions = {name: _open_session(bundle, name, provider, threads) for name in GRAPH_NAMES}
+        self._graphs = cuda_graphs and provider == "cuda"
+        if self._graphs:
+            keep_out_of_recordings()
+        providers = provider_list(bundle, provider, self._graphs)
+        self._sessions = {name: _open_session(bundle, name, provider, providers, threads) for name in GRAPH_NAMES}
+        self._run_options = [_run_options(number) for number in range(info.slots)] if self._graphs else None
         self._buffers: dict[str, Buffer] = {}
         graphs = info.graphs
         for graph in ("query_encoder", "read_decoder"):
@@ -68,8 +74,12 @@ class OnnxRuntimeBackend:
         self._edge_scores = self._buffers.get("edge_scores") or HostBuffer(
             (edges, info.peaks, info.peaks), np.dtype(np.float32)
         )
+        if self._graphs:
+            self._record()
 
     def detect(self, valid: tuple[bool, ...]) -> None:
+        if self._graphs:
+            keep_out_of_recordings()  # this may be another thread than the one that opened the session
         self._buffers["frame"].upload()
         self._buffers["memory_valid"].host[:] = valid
         self._buffers["memory_valid"].upload()
@@ -78,7 +88,7 @@ class OnnxRuntimeBackend:
         self._run("read_decoder", self._read)
 
     def memorise(self, slot: int) -> None:
-        self._run("memory_encoder", self._memorise[slot])
+        self._run("memory_encoder", self._memorise[slot], slot)
 
     def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         found = self._peaks.download(), self._edge_scores.download()
@@ -107,9 +117,9 @@ class OnnxRuntimeBackend:
         self._buffers.clear()
 
     def _device_of(self, name: str) -> str:
-        # What only the host reads is bound to host memory on every device: ONNX Runtime then copies it there at the end
-        # of a run, into the same array each time. ``OrtValue.numpy`` would make a new array every frame.
-        return "cpu" if name in _READ_BY_THE_HOST else self._device
+        # What only the host reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into
+        # the same array each time. At the end of a replay it does not: then it is fetched from the device.
+        return "cpu" if name in _READ_BY_THE_HOST and not self._graphs else self._device
 
     def _allocate(self, spec: TensorSpec) -> Buffer:
         kind = HostBuffer if self._device_of(spec.name) == "cpu" else CudaBuffer
@@ -124,9 +134,18 @@ class OnnxRuntimeBackend:
                 bind(spec.name, self._device_of(spec.name), 0, np.dtype(spec.dtype).type, spec.shape, address)
         return binding
 
-    def _run(self, name: GraphName, binding: Any) -> None:
+    def _record(self) -> None:
+        """Run everything once, which takes long and allocates: ONNX Runtime records it then."""
+        self._run("query_encoder", self._query)
+        self._run("read_decoder", self._read)
+        for slot, binding in enumerate(self._memorise):
+            self._run("memory_encoder", binding, slot)
+        for name in ("memory_keys", "memory_values"):
+            self._buffers[name].upload()  # the zeros that a bank begins with
+
+    def _run(self, name: GraphName, binding: Any, number: int = 0) -> None:
         try:
-            self._sessions[name].run_with_iobinding(binding)
+            self._sessions[name].run_with_iobinding(binding, self._run_options and self._run_options[number])
         except Exception as error:  # ONNX Runtime raises types that it does not export
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
         # A run returns when its outputs are there, on a GPU too: nothing else is to be waited for.
@@ -157,8 +176,16 @@ def _checked_provider(provider: str, available: list[str]) -> str:
     return provider
 
 
-def _open_session(bundle: Bundle, name: GraphName, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
-    providers = provider_list(bundle, provider)
+def _run_options(number: int) -> onnxruntime.RunOptions:
+    """Of a session's binding with this number. Each has a recording of its own, since addresses are part of it."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number + 1))
+    return options
+
+
+def _open_session(
+    bundle: Bundle, name: GraphName, provider: str, providers: list[tuple[str, dict[str, Any]]], threads: int | None
+) -> onnxruntime.InferenceSession:
     if provider != "cpu":
         _load_cuda()
     try:
@@ -182,14 +209,15 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def provider_list(bundle: Bundle, provider: str) -> list[tuple[str, dict[str, Any]]]:
+def provider_list(bundle: Bundle, provider: str, cuda_graphs: bool = False) -> list[tuple[str, dict[str, Any]]]:
     """ONNX Runtime's providers and their options for one of PROVIDERS, in the order in which it tries them.
 
-    TensorRT takes what it can of a graph and leaves the rest to CUDA.
+    TensorRT takes what it can of a graph and leaves the rest to CUDA. ``cuda_graphs`` is for CUDA alone, which records
+    whole graphs.
     """
     precision = bundle.info.precision
     # FP32 means FP32, as in engines: only INT8 has given up more digits than TF32 does.
-    cuda = (PROVIDERS["cuda"], {"use_tf32": int(precision == "int8")})
+    cuda = (PROVIDERS["cuda"], {"use_tf32": int(precision == "int8"), "enable_cuda_graph": int(cuda_graphs)})
     if provider != "tensorrt":
         return [cuda if provider == "cuda" else (PROVIDERS[provider], {})]
     options: dict[str, Any] = {

@@ -105,9 +105,9 @@ def compare(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="Bundles or shipped models, as 'edge' or 'edge,threads=1' (also backend, provider, engines); "
-            "movenet:FILE.onnx; eager:WEIGHTS, growing:WEIGHTS (STM's memory), compiled:WEIGHTS (torch.compile). "
-            "Ratios are to the first."
+            help="Bundles or shipped models, as 'edge' or 'edge,threads=1' (also backend, provider, engines, "
+            "cuda_graphs=no); movenet:FILE.onnx; eager:WEIGHTS, growing:WEIGHTS (STM's memory), compiled:WEIGHTS "
+            "(torch.compile). Ratios are to the first."
         ),
     ],
     frames: Annotated[int, typer.Option(min=1, help="That count; p99 needs 662.")] = 200,

@@ -87,8 +87,10 @@ def check_options(backend: str, provider: str, engines: Path | None, rebuild: bo
     """What the other backend would not look at is refused."""
     if backend == "tensorrt" and provider != "cpu":
         raise BackendError("--provider goes with --backend onnxruntime: of --backend tensorrt the device is the GPU")
-    if backend != "tensorrt" and (rebuild or engines is not None or not cuda_graphs):
-        raise BackendError("--engines, --rebuild and --no-cuda-graphs go with --backend tensorrt")
+    if backend != "tensorrt" and (rebuild or engines is not None):
+        raise BackendError("--engines and --rebuild go with --backend tensorrt")
+    if backend != "tensorrt" and provider != "cuda" and not cuda_graphs:
+        raise BackendError("--no-cuda-graphs goes with --backend tensorrt or --provider cuda")
 
 
 def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:

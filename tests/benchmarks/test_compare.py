@@ -31,6 +31,7 @@ from training.model.weights import save_weights
     [
         ("edge", "bundle", "edge", {}),
         ("some/folder,threads=1,provider=cuda", "bundle", "some/folder", {"threads": 1, "provider": "cuda"}),
+        ("edge,provider=cuda,cuda_graphs=no", "bundle", "edge", {"provider": "cuda", "cuda_graphs": False}),
         ("c:\\bundle", "bundle", "c:\\bundle", {}),
         ("movenet:a/b.onnx", "movenet", "a/b.onnx", {}),
         ("growing:w.safetensors,every=5,size=64x32", "growing", "w.safetensors", {"every": 5, "size": "64x32"}),
@@ -44,9 +45,10 @@ def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("edge,speed=9", "'speed' is no option of it; there are: backend, provider, threads, engines"),
+        ("edge,speed=9", "'speed' is no option of it; there are: backend, provider, threads, engines, cuda_graphs"),
         ("edge,threads=two", "threads must be a whole number"),
         ("edge,threads=0", "at least 1"),
+        ("edge,cuda_graphs=off", "cuda_graphs must be yes or no"),
         ("edge,provider=", "must be given"),
         ("movenet:a.onnx,slots=3", "'slots' is no option"),
         (",threads=2", "names nothing"),

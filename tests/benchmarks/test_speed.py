@@ -41,6 +41,6 @@ def test_resnet50_against_eager_pytorch(resnet_weights: Path, resnet_bundle: Pat
 def test_the_host_does_little_beside_the_graphs(clip: Path):
     options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(80))
     report = bench(options, threading.Event(), lambda _line: None)
-    host = report.stages["letterbox"].mean + report.stages["parts"].mean
+    host = sum(report.stages[name].mean for name in ("letterbox", "parts", "people"))
     share = host / sum(stage.mean for name, stage in report.stages.items() if name != "decode")
     assert share <= SLOWER * REFERENCE["host's share of a frame"]

@@ -1,6 +1,8 @@
 """ONNX Runtime on a real GPU: the contract of every backend, and what the CPU finds. Nothing simulates it."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -30,9 +32,10 @@ def cuda() -> None:
 
 
 class TestCuda(BackendContract):
-    @pytest.fixture
-    def backend(self, edge_bundle: Path) -> Iterator[Backend]:
-        opened = open_backend(Bundle.open(edge_bundle), BackendOptions("onnxruntime", "cuda"))
+    @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
+    def backend(self, request: pytest.FixtureRequest, edge_bundle: Path) -> Iterator[Backend]:
+        options = BackendOptions("onnxruntime", "cuda", cuda_graphs=request.param)
+        opened = open_backend(Bundle.open(edge_bundle), options)
         yield opened
         opened.close()
 
@@ -55,6 +58,43 @@ def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
             keypoints += len(wanted.keypoints)
         assert keypoints > 1000
         assert ours.addresses() == addresses
+
+
+@pytest.mark.parametrize("network", ["edge_bundle", "resnet_bundle"])
+def test_recorded_work_gives_what_single_calls_give(request: pytest.FixtureRequest, clip: Path, network: str):
+    """All slots come round twice, in two threads, each of which records for itself."""
+    bundle: Path = request.getfixturevalue(network)
+
+    def maps(cuda_graphs: bool) -> list[np.ndarray]:
+        with Session.open(bundle, provider="cuda", cuda_graphs=cuda_graphs) as session:
+            found = []
+            for frame in frames_of(clip, 15):
+                session.step(frame)
+                found.append(session.maps())
+            return found
+
+    wanted = maps(cuda_graphs=False)
+    with ThreadPoolExecutor(1) as another:
+        for found in (maps(cuda_graphs=True), another.submit(maps, cuda_graphs=True).result()):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_sessions_record_at_the_same_time(edge_bundle: Path, clip: Path):
+    """Cameras that start while others run: neither breaks the other's recording."""
+    images = frames_of(clip, 12)
+    start = threading.Barrier(4)
+
+    def last_maps(_number: int) -> np.ndarray:
+        start.wait()
+        with Session.open(edge_bundle, provider="cuda") as session:
+            for image in images:
+                session.step(image)
+            return session.maps()
+
+    with ThreadPoolExecutor(4) as cameras:
+        first, *others = cameras.map(last_maps, range(4))
+    for maps in others:
+        np.testing.assert_allclose(maps, first, atol=1e-3)
 
 
 def test_nothing_grows_on_the_gpu(clip: Path):

@@ -68,9 +68,9 @@ def bundle(edge_bundle: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--rebuild"], "--rebuild and --no-cuda-graphs go with --backend tensorrt"),
-        (["--engines", "somewhere"], "--rebuild and --no-cuda-graphs go with --backend tensorrt"),
-        (["--no-cuda-graphs"], "--rebuild and --no-cuda-graphs go with --backend tensorrt"),
+        (["--rebuild"], "--engines and --rebuild go with --backend tensorrt"),
+        (["--engines", "somewhere"], "--engines and --rebuild go with --backend tensorrt"),
+        (["--no-cuda-graphs"], "goes with --backend tensorrt or --provider cuda"),
         (["--backend", "tensorrt", "--provider", "cuda"], "--provider goes with --backend onnxruntime"),
     ],
 )

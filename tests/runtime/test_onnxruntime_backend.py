@@ -60,7 +60,7 @@ def test_the_tensorrt_provider_may_round_only_what_the_bundle_rounds(
     assert options["trt_int8_enable"] is int8
     # TF32 drops digits too; what TensorRT leaves to CUDA, and CUDA alone, have it for INT8 only.
     for _, cuda in (providers[1], *provider_list(with_precision(Bundle.open(copy), precision), "cuda")):
-        assert cuda == {"use_tf32": int(int8)}
+        assert cuda == {"use_tf32": int(int8), "enable_cuda_graph": 0}
 
 
 def test_the_tensorrt_providers_cache_is_of_one_bundle_only(edge_bundle: Path, tmp_path: Path):
