@@ -1,6 +1,6 @@
 """The machine, the programs and the bundle that a figure belongs to: without them it means nothing.
 
-The GPU's and the board's part is not yet run on a GPU.
+The boards' part is not yet run on one.
 """
 
 import os

@@ -21,12 +21,10 @@ def join_people(parts: Parts) -> Parts:
         one, other = owner[first], owner[second]
         if joints[one] & joints[other]:  # also where both are the same person already
             continue
-        one, other = min(one, other), max(one, other)
         joints[one] |= joints[other]
         members[one] += members[other]
         for i in members[other]:
             owner[i] = one
-    _, number, count = np.unique(np.array(owner, np.int64), return_inverse=True, return_counts=True)
-    together = count > 1
-    people = np.where(together, np.cumsum(together) - 1, -1)
-    return replace(parts, people=people[number])
+    numbers: dict[int, int] = {}
+    people = [numbers.setdefault(one, len(numbers)) if len(members[one]) > 1 else -1 for one in owner]
+    return replace(parts, people=np.array(people, np.int64))

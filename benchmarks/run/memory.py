@@ -1,7 +1,4 @@
-"""Memory of this process and of the GPU while something runs, sampled once a second by a thread.
-
-The GPU's part is not yet run on a GPU.
-"""
+"""Memory of this process and of the GPU while something runs, sampled once a second by a thread."""
 
 import ctypes
 import threading

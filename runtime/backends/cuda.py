@@ -1,6 +1,6 @@
 """The GPU through pycuda: primary context, memory, streams, events; and CUDA graphs, which pycuda lacks, by ctypes.
 
-Not yet run on a GPU. pycuda is imported only when a ``Gpu`` is opened, so that boards without it can import this.
+Run on a GPU by itself, not yet under TensorRT. pycuda is imported only when a ``Gpu`` is opened, so that boards without it can import this.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Driver, CUDA, GPU, TensorRT and pycuda. Not yet run on a GPU."""
+"""Driver, CUDA, GPU, TensorRT and pycuda. On a GPU not yet run with TensorRT."""
 
 import ctypes
 import importlib

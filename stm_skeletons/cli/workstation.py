@@ -142,7 +142,7 @@ def train(
     init: Annotated[Path | None, typer.Option(help="Starting weights (.safetensors); fresh ones without.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda (the latter not yet run on a GPU).")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="On this machine; torchrun's number of processes wins.")] = 1,
     nodes: Annotated[int, typer.Option(min=1)] = 1,
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
@@ -233,7 +233,7 @@ def ablate(
     frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
     sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
     occluded: Annotated[bool, typer.Option("--occluded", help="Measure with a moving occluder and blur.")] = False,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda (the latter not yet run on a GPU).")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
 ) -> None:
     """Train and measure recipes, and write the paper's tables and Figure 7 filled with the results."""
