@@ -1,6 +1,7 @@
 """The GPU through pycuda: primary context, memory, streams, events; and CUDA graphs, which pycuda lacks, by ctypes.
 
-Run on a GPU by itself, not yet under TensorRT. pycuda is imported only when a ``Gpu`` is opened, so that boards without it can import this.
+Run on a GPU by itself, not yet under TensorRT. pycuda is imported only when a ``Gpu`` is opened, so that boards without
+it can import this.
 """
 
 import ctypes
