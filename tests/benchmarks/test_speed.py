@@ -39,8 +39,11 @@ def test_resnet50_against_eager_pytorch(resnet_weights: Path, resnet_bundle: Pat
 
 @pytest.mark.slow
 def test_the_host_does_little_beside_the_graphs(clip: Path):
-    options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(80))
-    report = bench(options, threading.Event(), lambda _line: None)
-    host = sum(report.stages[name].mean for name in ("letterbox", "parts", "people"))
-    share = host / sum(stage.mean for name, stage in report.stages.items() if name != "decode")
-    assert share <= SLOWER * REFERENCE["host's share of a frame"]
+    def share() -> float:
+        options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(80))
+        stages = bench(options, threading.Event(), lambda _line: None).stages
+        host = sum(stages[name].mean for name in ("letterbox", "parts", "people"))
+        return host / sum(stage.mean for name, stage in stages.items() if name != "decode")
+
+    # The least of three: what the host does and what the graphs do are slowed unequally by a machine's other users.
+    assert min(share() for _ in range(3)) <= SLOWER * REFERENCE["host's share of a frame"]
