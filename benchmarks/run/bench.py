@@ -66,7 +66,7 @@ def _report(options: Options, measured: Measured, deadline: float, streams: list
     # A long run is judged unasked.
     is_soak = options.length.seconds is not None or frames.count >= ENOUGH_FRAMES
     resident = memory[:, 1].astype(float)
-    soak = judge(seconds, ends, memory[:, 0].astype(float), resident, yardstick, measured.aged) if is_soak else None
+    soak = judge(seconds, ends, memory[:, 0].astype(float), resident, yardstick) if is_soak else None
     recorded = {name: stages.column(name).astype(float) for name in ALL_STAGES}
     return Report(
         environment=measured.environment,

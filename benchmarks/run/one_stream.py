@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -11,12 +10,10 @@ import numpy as np
 
 from benchmarks.environment import Environment, stamp
 from benchmarks.footage import Footage
-from benchmarks.latency import samples_needed, summarise
-from benchmarks.run.aged import FRAMES, Aged, age, compare_ages
+from benchmarks.latency import summarise
 from benchmarks.run.measure import Length, Samples, measure, room_for, warm_up
 from benchmarks.run.memory import DAY, MemorySampler, device_before_mb, resident_mb
 from benchmarks.run.report import Start
-from benchmarks.run.tail import TENTHS
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
@@ -52,8 +49,6 @@ class Measured:
     warm_ms: list[float]
     seconds: float
     footage: Footage
-    aged: Aged | None
-    """Of a long run: the session at its end beside a new one."""
 
 
 def open_session(bundle: Bundle, options: Options) -> Session:
@@ -92,30 +87,12 @@ def measure_one(options: Options, stop: threading.Event, say: Callable[[str], ob
             with MemorySampler(origin, on_gpu, capacity) as sampler:
                 measure(session, footage, length, samples, origin, stop)
             seconds = perf_counter() - origin
-            aged = _aged(session, bundle, options, samples, footage, stop, say) if length.is_long else None
     finally:
         footage.close()
     if not samples.frames.count:
         raise KeyboardInterrupt
     start = Start(load=round(load_ms, 3), first_frame=round(warm_ms[0], 3), warm_up=summarise(warm_ms))
-    return Measured(bundle, environment, start, samples, sampler.samples, before, warm_ms, seconds, footage, aged)
-
-
-def _aged(
-    session: Session,
-    bundle: Bundle,
-    options: Options,
-    samples: Samples,
-    footage: Footage,
-    stop: threading.Event,
-    say: Callable[[str], object],
-) -> Aged | None:
-    frames = min(FRAMES, samples.frames.count // TENTHS)
-    if stop.is_set() or frames < samples_needed(99):
-        return None
-    say(f"{frames} frames in turn with a session just begun")
-    times = age(session, partial(open_session, bundle, options), footage, frames, stop)
-    return None if times is None else compare_ages(times)
+    return Measured(bundle, environment, start, samples, sampler.samples, before, warm_ms, seconds, footage)
 
 
 def _describe(length: Length, warm_ms: list[float]) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmarks.run.aged import Aged
 from benchmarks.run.tail import BOUND, ENOUGH_FRAMES, TENTHS, Estimate, TailChange, tail_change
 from benchmarks.strict import Strict
 
@@ -30,10 +29,6 @@ class Soak(Strict):
         description="Of the median latency of each minute, of their median."
     )
     p99: TailChange | None = Field(description="null with too few frames for it.")
-    aged: Aged | None = Field(
-        default=None,
-        description="null in short runs, or where there was no room for a second session.",
-    )
 
 
 def theil_sen(x: NDArray, y: NDArray) -> Estimate | None:
@@ -62,14 +57,12 @@ def judge(
     memory_seconds: NDArray,
     resident_mb: NDArray,
     yardstick: NDArray | None = None,
-    aged: Aged | None = None,
 ) -> Soak:
     """Judge a run.
 
-    Flat, with 95 %: memory rises by less than MEMORY_BOUND, and p99 has changed by at most BOUND: of the session in
-    turn with a new one; or, of the last tenth of the frames against the second, as it is or divided by what the
-    yardstick's p99 has changed by. A machine that others use becomes slower and faster by itself. Not flat, with 95 %:
-    memory rises by more, or p99 has changed by more.
+    Flat, with 95 %: memory rises by less than MEMORY_BOUND, and p99 of the last tenth of the frames differs from that
+    of the second by at most BOUND, as it is or divided by what the yardstick's p99 has changed by: a machine that
+    others use becomes slower and faster by itself. Not flat, with 95 %: memory rises by more, or p99 differs by more.
 
     Args:
         frame_seconds: [N] when each frame began, rising, in seconds since the measuring began.
@@ -77,13 +70,12 @@ def judge(
         memory_seconds: [M] seconds of the memory samples.
         resident_mb: [M]; NaN where unknown.
         yardstick: [N] milliseconds of a fixed piece of work after each frame; None where there was none.
-        aged: the session at its end beside a new one, the surest of all; None where it was not compared.
     """
     end = max(frame_seconds.max(initial=0), memory_seconds.max(initial=0))
     memory = _slope(memory_seconds, resident_mb, end, np.min)
     latency = _slope(frame_seconds, latencies, end, np.median)
     p99 = tail_change(latencies, yardstick)
-    verdict, why = _verdict(memory, p99, aged, len(latencies))
+    verdict, why = _verdict(memory, p99, len(latencies))
     median = float(np.median(latencies)) if len(latencies) else 1.0
     return Soak(
         verdict=verdict,
@@ -92,11 +84,10 @@ def judge(
         memory_mb_an_hour=None if memory is None else _scaled(memory, _HOUR),
         latency_percent_an_hour=None if latency is None else _scaled(latency, _HOUR / median * 100),
         p99=p99,
-        aged=aged,
     )
 
 
-def _verdict(memory: Estimate | None, p99: TailChange | None, aged: Aged | None, frames: int) -> tuple[Verdict, str]:
+def _verdict(memory: Estimate | None, p99: TailChange | None, frames: int) -> tuple[Verdict, str]:
     faults, unknown = [], []
     if memory is None:
         unknown.append("too few minutes for the slope of the memory")
@@ -107,30 +98,15 @@ def _verdict(memory: Estimate | None, p99: TailChange | None, aged: Aged | None,
         unknown.append(f"memory's slope is only known to lie between {between}")
     if p99 is None:
         unknown.append(f"{frames} undisturbed frames, p99 of a tenth needs {ENOUGH_FRAMES} in all")
-    elif _is_slower(p99, aged):
-        faults.append(_told(p99, aged))
-    elif not any(one.is_within(BOUND) for one in _changes(p99, aged)):
-        unknown.append(f"{_told(p99, aged)}: the bound is {BOUND:g} %, the machine too restless")
+    elif p99.is_beyond:
+        faults.append(str(p99))
+    elif not p99.is_within:
+        unknown.append(f"{p99}: the bound is {BOUND:g} %, the machine too restless")
     if faults:
         return "not flat", "; ".join(faults)
     if unknown:
         return "cannot tell", "; ".join(unknown)
-    return "flat", f"memory rises by less than {MEMORY_BOUND:g} MB an hour, {_told(p99, aged)}"
-
-
-def _changes(p99: TailChange | None, aged: Aged | None) -> list[Estimate]:
-    """All that is known of the change of p99, the surest last."""
-    return [*([] if p99 is None else p99.changes), *([] if aged is None else [aged.p99_percent])]
-
-
-def _is_slower(p99: TailChange, aged: Aged | None) -> bool:
-    """Or faster: changed by more than the bound. A new session in turn is believed whatever the tenths say."""
-    *others, surest = _changes(p99, aged)
-    return surest.is_beyond(BOUND) and (aged is not None or not any(one.is_within(BOUND) for one in others))
-
-
-def _told(p99: TailChange | None, aged: Aged | None) -> str:
-    return ", ".join(str(one) for one in (p99, aged) if one is not None)
+    return "flat", f"memory rises by less than {MEMORY_BOUND:g} MB an hour, {p99}"
 
 
 def _slope(seconds: NDArray, values: NDArray, end: float, of_a_minute) -> Estimate | None:

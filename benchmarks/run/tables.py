@@ -104,13 +104,6 @@ def _soak(report: Report) -> TextTable:
     ]
     if soak.p99 is not None:
         rows += _tail(soak.p99)
-    if soak.aged is not None:
-        rows += [
-            (f"p99 of {soak.aged.frames} more frames, ms", _number(soak.aged.old_p99)),
-            ("p99 of a new session on them, in turn, ms", _number(soak.aged.new_p99)),
-            ("the one above the other, %", _estimate(soak.aged.p99_percent)),
-            ("the same of the medians, %", _estimate(soak.aged.p50_percent)),
-        ]
     return TextTable("Soak", ("what", "found"), rows, left=2)
 
 

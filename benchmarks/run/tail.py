@@ -1,7 +1,5 @@
 """Whether the slowest frames stay as fast as they were, on a machine that becomes slower and faster by itself."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -25,14 +23,6 @@ class Estimate(Strict):
     low: float
     high: float
 
-    def is_within(self, bound: float) -> bool:
-        """Whether it lies between -bound and bound with 95 %."""
-        return self.low >= -bound and self.high <= bound
-
-    def is_beyond(self, bound: float) -> bool:
-        """Whether it lies outside with 95 %."""
-        return self.low > bound or self.high < -bound
-
 
 class Tail(Strict):
     """p99 of the last tenth of a run against that of the second."""
@@ -52,9 +42,16 @@ class TailChange(Strict):
     )
 
     @property
-    def changes(self) -> list[Estimate]:
-        """By which the frames' p99 has changed: as it is, and beside the yardstick, which is surer, if there is one."""
-        return [one for one in (self.frames.percent, self.beside_percent) if one is not None]
+    def is_within(self) -> bool:
+        """Whether the frames' p99 differs by no more than the bound with 95 %, as it is or beside the yardstick."""
+        known = (one for one in (self.frames.percent, self.beside_percent) if one is not None)
+        return any(one.low >= -BOUND and one.high <= BOUND for one in known)
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it differs by more with 95 %, beside the yardstick where there is one."""
+        surest = self.beside_percent or self.frames.percent
+        return not self.is_within and (surest.low > BOUND or surest.high < -BOUND)
 
     def __str__(self) -> str:
         text = f"p99 of the last tenth is {_short(self.frames.percent)} against the second's"
@@ -80,12 +77,12 @@ def tail_change(latencies: NDArray, yardstick: NDArray | None) -> TailChange | N
     before, after = _p99(second), _p99(last)
     drawn = np.array([_p99(_redrawn(last, random)) / _p99(_redrawn(second, random)) for _ in range(_DRAWS)])
     tails = [
-        Tail(second_ms=round(float(old), 3), last_ms=round(float(new), 3), percent=percent(new / old, ratios))
+        Tail(second_ms=round(float(old), 3), last_ms=round(float(new), 3), percent=_percent(new / old, ratios))
         for old, new, ratios in zip(before, after, drawn.T, strict=True)
     ]
     if yardstick is None:
         return TailChange(frames=tails[0], yardstick=None, beside_percent=None)
-    beside = percent(after[0] / before[0] / (after[1] / before[1]), drawn[:, 0] / drawn[:, 1])
+    beside = _percent(after[0] / before[0] / (after[1] / before[1]), drawn[:, 0] / drawn[:, 1])
     return TailChange(frames=tails[0], yardstick=tails[1], beside_percent=beside)
 
 
@@ -103,14 +100,7 @@ def _redrawn(times: NDArray, random: np.random.Generator) -> NDArray:
     return np.concatenate([blocks[place] for place in random.integers(_BLOCKS, size=_BLOCKS)], axis=1)
 
 
-def bootstrap(times: NDArray, figures: Callable[[NDArray], NDArray]) -> NDArray:
-    """[draws, ...] the figures of times [rows, N], drawn anew in blocks of columns."""
-    random = np.random.default_rng(0)
-    return np.array([figures(_redrawn(times, random)) for _ in range(_DRAWS)])
-
-
-def percent(ratio: float, drawn: NDArray) -> Estimate:
-    """A ratio as a change in percent, with the interval of those that were drawn."""
+def _percent(ratio: float, drawn: NDArray) -> Estimate:
     low, high = np.percentile(drawn, [2.5, 97.5])
     value, low, high = (round(100 * (float(one) - 1), 2) for one in (ratio, low, high))
     return Estimate(value=value, low=low, high=high)

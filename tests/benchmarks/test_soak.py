@@ -1,22 +1,13 @@
 """The verdict of a soak test on series whose course is known."""
 
-import threading
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import theilslopes
 
-from benchmarks.footage import Footage
-from benchmarks.run.aged import Aged, age, compare_ages
-from benchmarks.run.measure import WARM_UP
 from benchmarks.run.soak import Soak, judge, theil_sen
 from benchmarks.run.tail import ENOUGH_FRAMES, tail_change
-from runtime.session import Session
-from stm_skeletons.bundle import Bundle
-from stm_skeletons.parts import Parts
 
 HOUR = 3600
 
@@ -96,62 +87,6 @@ def test_a_change_that_may_be_chance_is_not_called_one():
     assert "too restless" in found.why
     beside = restless(slower=0, machine_slower=0, scatter=1)
     assert beside.verdict == "flat", beside.why
-
-
-def in_turn(slower: float, scatter: float = 1.0, frames: int = 3000) -> Aged | None:
-    """An old session so much slower than a new one, on a machine that does to both what it likes."""
-    random = np.random.default_rng(0)
-    machine = 10 * (1 + scatter * np.repeat(random.random(frames // 50 + 1) ** 4, 50)[:frames])
-    return compare_ages(machine * (1 + random.gamma(2, 0.02, (2, frames))) * [[1 + slower], [1]])
-
-
-def test_a_new_session_in_turn_tells_age_from_the_machine():
-    seconds, frames = np.arange(0, 2 * HOUR, 1.0), 20_000
-    began = np.linspace(0, 2 * HOUR, frames, endpoint=False)
-    latency = (1 + 0.1 * began / HOUR) * (40 + np.random.default_rng(0).gamma(2, 2, frames))
-
-    def judged(aged: Aged | None) -> Soak:
-        return judge(began, latency, seconds, np.full(len(seconds), 200.0), None, aged)
-
-    assert judged(None).verdict == "not flat"
-    found = judged(in_turn(slower=0))
-    assert found.verdict == "flat", found.why
-    assert "in turn with a session just begun" in found.why
-    assert judged(in_turn(slower=0.1)).verdict == "not flat"
-    assert judge(began, np.full(frames, 40.0), seconds, seconds * 0, None, in_turn(slower=0.1)).verdict == "not flat"
-
-
-def test_how_much_slower_an_old_session_is_lies_in_its_interval():
-    found = in_turn(slower=0.1)
-    assert found is not None
-    assert found.p50_percent.low < 10 < found.p50_percent.high
-    assert found.p50_percent.high - found.p50_percent.low < 2
-    assert found.p99_percent.low < 10 < found.p99_percent.high
-    assert in_turn(slower=0, frames=661) is None
-
-
-def test_an_old_session_and_a_new_one_get_the_same_frames_in_turn(edge_bundle: Path, clip: Path):
-    bundle, footage, turns = Bundle.open(edge_bundle), Footage(str(clip)), []
-
-    class Noted(Session):
-        def step(self, frame: np.ndarray) -> Parts:
-            turns.append((id(self), frame[::50, ::50].tobytes()))
-            return super().step(frame)
-
-    with Noted.open(bundle, threads=1) as old:
-        times = age(old, lambda: Noted.open(bundle, threads=1), footage, 6, threading.Event())
-        assert times is not None
-        assert times.shape == (2, 6)
-        assert (times > 0).all()
-        measured = turns[WARM_UP:]
-        assert [name == id(old) for name, _ in measured[::2]] == [True, False] * 3
-        assert [frame for _, frame in measured[::2]] == [frame for _, frame in measured[1::2]]
-        stopped = threading.Event()
-        stopped.set()
-        assert age(old, lambda: Noted.open(bundle, threads=1), footage, 6, stopped) is None
-        # No room for another: the report is worth more.
-        assert age(old, lambda: Noted.open(bundle, provider="none"), footage, 6, threading.Event()) is None
-    footage.close()
 
 
 @settings(deadline=None, max_examples=20)
