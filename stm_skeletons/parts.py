@@ -37,10 +37,15 @@ class Parts:
     """[N] number of the person to whom edges join a keypoint, from 0 in the order of their first keypoints; -1 for one
     that nothing joins to another. Nobody has a joint twice. Numbers mean nothing from one frame to the next."""
 
+    @property
+    def people_count(self) -> int:
+        """P: how many people have at least two keypoints."""
+        return int(self.people.max(initial=-1)) + 1
+
     def poses(self) -> NDArray[np.float32]:
         """[P, NK, 3]: x, y and score of every joint of every person; zeros for joints that were not found."""
         joined = self.people >= 0
-        poses = np.zeros((self.people.max(initial=-1) + 1, len(self.skeleton.joints), 3), np.float32)
+        poses = np.zeros((self.people_count, len(self.skeleton.joints), 3), np.float32)
         at = self.people[joined], self.keypoint_types[joined]
         poses[at] = np.column_stack([self.keypoints, self.keypoint_scores])[joined]
         return poses
@@ -49,7 +54,7 @@ class Parts:
         """The JSON lines object of this frame: see PartsLine, and parts.schema.json for the schema."""
         keypoints: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.joints}
         edges: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.edge_names}
-        people: list[dict[str, int]] = [{} for _ in range(self.people.max(initial=-1) + 1)]
+        people: list[dict[str, int]] = [{} for _ in range(self.people_count)]
         xy = self.keypoints.astype(float).round(1).tolist()
         kinds, scores = self.keypoint_types.tolist(), self.keypoint_scores.astype(float).tolist()
         for kind, point, score, person in zip(kinds, xy, scores, self.people.tolist(), strict=True):

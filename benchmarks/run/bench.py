@@ -109,7 +109,7 @@ def _run(options: Options, measured: Measured, deadline: float, stopped: bool) -
         slots=info.slots,
         backend=how.backend,
         provider=how.provider,
-        cuda_graphs=how.cuda_graphs and (how.backend == "tensorrt" or how.provider == "cuda"),
+        cuda_graphs=how.replays,
         frame_size=footage.size,
         source_fps=round(footage.frames_per_second, 3),
         camera_fps=round(1e3 / deadline, 3),

@@ -167,5 +167,5 @@ def _blocks(plain: int, length: int) -> Iterator[tuple[bool, bool]]:
 
 
 def count_people(parts: Parts) -> int:
-    """Largest number of keypoints of any one joint: nobody says yet which keypoints are one person's."""
+    """Largest number of keypoints of any one joint: those count, too, whom no edge joins."""
     return int(np.bincount(parts.keypoint_types).max(initial=0))

@@ -25,6 +25,11 @@ class BackendOptions:
     cuda_graphs: bool = True
     """Whether a GPU (TensorRT, or ONNX Runtime's "cuda") replays recorded work instead of queueing it call by call."""
 
+    @property
+    def replays(self) -> bool:
+        """Whether these options have recorded work replayed: asked for, and by what can."""
+        return self.cuda_graphs and (self.backend == "tensorrt" or self.provider == "cuda")
+
 
 def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
     """Load a bundle's graphs or engines.
@@ -42,4 +47,4 @@ def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
         return TensorRTBackend(bundle, options.engines, options.cuda_graphs)
     from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.cuda_graphs)
+    return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.replays)

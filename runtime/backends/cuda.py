@@ -5,6 +5,7 @@ it can import this.
 """
 
 import ctypes
+import functools
 import importlib
 import logging
 import threading
@@ -34,13 +35,27 @@ def keep_out_of_recordings() -> None:
     For libraries that record in CUDA's default mode, in which any allocation or wait of any thread does. Without a GPU
     nothing happens: who wants one will say so. Raises BackendError when the driver refuses.
     """
+    driver = _started_driver()
+    if driver is not None:
+        name, mode = "cuThreadExchangeStreamCaptureMode", ctypes.c_int(_THREAD_LOCAL_CAPTURE)
+        _check(driver, name, getattr(driver, name)(ctypes.byref(mode)))
+
+
+@functools.cache
+def _started_driver() -> ctypes.CDLL | None:
+    """The driver's library, ready for calls; None without a GPU. Looked up once: this is asked for every frame."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return
-    mode = ctypes.c_int(_THREAD_LOCAL_CAPTURE)
-    if driver.cuInit(0) == 0 and (code := driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))):
-        raise BackendError(f"the GPU failed: cuThreadExchangeStreamCaptureMode gave CUDA error {code}")
+        return None
+    return driver if driver.cuInit(0) == 0 else None
+
+
+def _check(driver: ctypes.CDLL, name: str, code: int) -> None:
+    if code != 0:
+        text = ctypes.c_char_p()
+        driver.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
+        raise BackendError(f"{name} failed: {(text.value or b'unknown error').decode()} (CUDA error {code})")
 
 
 class Gpu:
@@ -144,7 +159,7 @@ class Gpu:
             finally:
                 # Ends the capture in any case, else the stream could not be used again.
                 ended = self.library.cuStreamEndCapture(handle, ctypes.byref(recorded))
-            self._check("cuStreamEndCapture", ended)
+            _check(self.library, "cuStreamEndCapture", ended)
             self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), recorded, ctypes.c_ulonglong(0))
         finally:
             if recorded:
@@ -180,13 +195,7 @@ class Gpu:
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a function of the driver. Raises BackendError in the driver's words."""
-        self._check(name, getattr(self.library, name)(*arguments))
-
-    def _check(self, name: str, code: int) -> None:
-        if code != 0:
-            text = ctypes.c_char_p()
-            self.library.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
-            raise BackendError(f"{name} failed: {(text.value or b'unknown error').decode()} (CUDA error {code})")
+        _check(self.library, name, getattr(self.library, name)(*arguments))
 
     def _quietly(self, what: str, release: Callable[[], None]) -> bool:
         try:

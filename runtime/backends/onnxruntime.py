@@ -37,19 +37,19 @@ _loading = threading.Lock()
 class OnnxRuntimeBackend:
     """See Backend."""
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = True) -> None:
+    def __init__(self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = False) -> None:
         if bundle.info.precision == "int8-cpu":
             _check_integers(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         info = bundle.info
         self.stages = Stages()
-        self._graphs = cuda_graphs and provider == "cuda"
+        self._graphs = cuda_graphs
         if self._graphs:
             keep_out_of_recordings()
         providers = provider_list(bundle, provider, self._graphs)
         self._sessions = {name: _open_session(bundle, name, provider, providers, threads) for name in GRAPH_NAMES}
-        self._run_options = [_run_options(number) for number in range(info.slots)] if self._graphs else None
+        self._run_options = [_run_options(number) if self._graphs else None for number in range(info.slots)]
         self._buffers: dict[str, Buffer] = {}
         graphs = info.graphs
         for graph in ("query_encoder", "read_decoder"):
@@ -145,7 +145,7 @@ class OnnxRuntimeBackend:
 
     def _run(self, name: GraphName, binding: Any, number: int = 0) -> None:
         try:
-            self._sessions[name].run_with_iobinding(binding, self._run_options and self._run_options[number])
+            self._sessions[name].run_with_iobinding(binding, self._run_options[number])
         except Exception as error:  # ONNX Runtime raises types that it does not export
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
         # A run returns when its outputs are there, on a GPU too: nothing else is to be waited for.

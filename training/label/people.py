@@ -90,7 +90,7 @@ class BundleTeacher:
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         parts = self._session.step(image)
-        joined = [np.flatnonzero(parts.people == number) for number in range(parts.people.max(initial=-1) + 1)]
+        joined = [np.flatnonzero(parts.people == number) for number in range(parts.people_count)]
         alone = np.flatnonzero(parts.people < 0)[:, None]
         return [_person(parts, members) for members in (*joined, *alone)]
 

@@ -35,6 +35,8 @@ def pairs(seen: SequenceFrame, maps: np.ndarray) -> list[int]:
 def test_the_right_pairs_of_true_maps_score_higher():
     seen = frame(0, 150, 300)
     assert pairs(seen, truth(seen)) == [19 * 3 * 2] * 2
+    holes_where_lines_are = np.where(truth(seen) > 0.1, 0, 1).astype(np.float32)
+    assert pairs(seen, holes_where_lines_are) == [19 * 3 * 2, 0]
 
 
 def test_a_tie_is_not_higher():
