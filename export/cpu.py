@@ -45,9 +45,6 @@ class CpuMotion(Motion):
         sampled = sampled + corner(bottom, left, to_left * down) + corner(bottom, right, to_right * down)
         return sampled.unflatten(0, (pictures, height * width))
 
-    def expected(self, attention: Tensor, positions: Tensor) -> Tensor:
-        return attention @ positions
-
     def spread(self, coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         by_column = columns @ coarse
         return (rows @ by_column.flatten(3)).unflatten(3, by_column.shape[3:])

@@ -14,7 +14,18 @@ from export.storage import round_to_fp16, store_as_fp16
 from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
 from runtime.session import Session
 from stm_skeletons import __version__
-from stm_skeletons.bundle import FILE_NAME, FORMAT, GRAPH_NAMES, Bundle, BundleInfo, GraphName, GraphSpec, Precision
+from stm_skeletons.association import PERSON_THRESHOLD
+from stm_skeletons.bundle import (
+    FILE_NAME,
+    FORMAT,
+    GRAPH_NAMES,
+    Bundle,
+    BundleInfo,
+    GraphName,
+    GraphSpec,
+    Grouping,
+    Precision,
+)
 from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
 from stm_skeletons.errors import ExportError, SinkError
 from stm_skeletons.files import sha256, whole_folder
@@ -46,6 +57,7 @@ class Options:
     """"fp16" for GPUs, with islands of FP32; "int8" for GPUs, some convolutions; "int8-cpu" for CPUs, edge's trunk."""
     video: str | None = None
     """Real footage for the gate, of at least 500 frames, and for INT8's calibration; all but fp32 need it."""
+    person_threshold: float = PERSON_THRESHOLD
     keypoint_threshold: float = 0.3
     edge_threshold: float = 0.15
 
@@ -104,6 +116,9 @@ def export_bundle(
             slots=options.slots,
             every=options.every,
             peaks=options.peaks,
+            grouping=_grouping(traced["read_decoder"]),
+            centres=len(traced["read_decoder"].outputs.get("centres", ())),
+            person_threshold=options.person_threshold,
             keypoint_threshold=options.keypoint_threshold,
             edge_threshold=options.edge_threshold,
             precision=options.precision,
@@ -124,6 +139,11 @@ def export_bundle(
             write_gate(gate, folder)
     _forget_rejected(out)
     return Report(Bundle(out, info), differences, closed_loop, gate)
+
+
+def _grouping(decoder: Traced) -> Grouping:
+    """What the decoder gives to tell people apart by."""
+    return "centres" if "centres" in decoder.outputs else "edges" if "peaks" in decoder.outputs else "none"
 
 
 def _network(model: SpaceTimeMemory, options: Options) -> SpaceTimeMemory:

@@ -17,11 +17,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from runtime.sources import Source, open_source
+from runtime.sources import ImageSource, Source, open_source
 from stm_skeletons.bundle import BundleInfo
 from stm_skeletons.errors import ExportError
 from stm_skeletons.files import whole_file
 from stm_skeletons.geometry import Letterbox
+from stm_skeletons.skeleton import COCO17
+from training.data import splits
+from training.data.open import open_data
 from training.evaluation.keypoints import MATCHINGS, RADIUS, count_keypoints
 from training.model.parts import find_peaks
 
@@ -123,7 +126,7 @@ class Gate(BaseModel):
 
 def check_video(video: str) -> None:
     """Raise SourceError or ExportError when the gate cannot run on a video, as far as its header tells."""
-    with closing(open_source(video)) as source:
+    with closing(_open_footage(video)) as source:
         _check_length(source, video)
 
 
@@ -134,12 +137,24 @@ def _check_length(source: Source, video: str) -> None:
         raise ExportError(f"{video} has {source.total} frames; the gate needs {FRAMES}: give a longer --video")
 
 
+def _open_footage(video: str) -> Source:
+    """A video or folder; of a data set that has a splits.json only the training part, whether to calibrate or to judge.
+
+    Raises SourceError, or DataError for a damaged data set.
+    """
+    folder = Path(video)
+    if folder.is_dir() and (folder.parent / splits.FILE).is_file():
+        labelled = open_data("coco", folder.parent, "train", COCO17).pictures
+        return ImageSource([picture.picture.path for picture in labelled], video)
+    return open_source(video)
+
+
 def letterboxed(video: str, size: tuple[int, int], start: int, count: int) -> Iterator[NDArray[np.uint8]]:
     """At most ``count`` frames of a video from number ``start`` on, uint8 [H, W, 3] BGR of the network's size (W, H).
 
     Raises SourceError.
     """
-    with closing(open_source(video)) as source:
+    with closing(_open_footage(video)) as source:
         for frame in islice(source, start, start + count):
             network = np.empty((size[1], size[0], 3), np.uint8)
             Letterbox((frame.image.shape[1], frame.image.shape[0]), size).apply(frame.image, network)

@@ -1,13 +1,11 @@
 """The three graphs as modules without a batch axis, with the peaks and edge scores that belong into the graph.
 
-T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks a joint; NK joints and NE edges.
+T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks a joint, P centres; NK joints and NE edges.
 """
 
-import torch
 from torch import Tensor, nn
 
 from training.model import QueryEncoding, SpaceTimeMemory
-from training.model.parts import find_peaks, score_edges
 
 
 class QueryEncoder(nn.Module):
@@ -35,7 +33,8 @@ class MemoryEncoder(nn.Module):
 
 
 class ReadDecoder(nn.Module):
-    """The memory and the query to ``maps``, ``peaks`` [NK, K, 3] and ``edge_scores`` [NE, K, K].
+    """The memory and the query to ``maps``, ``peaks`` [NK, K, 3], ``edge_scores`` [NE, K, K], ``previous``
+    [T, NK, K, 2] and, of networks with centres, ``centres`` [P, 3] and ``centre_joints`` [P, NK, 2].
 
     Networks without keypoint maps give ``maps`` only.
     """
@@ -46,24 +45,16 @@ class ReadDecoder(nn.Module):
         self.peaks = peaks
 
     def forward(self, keys: Tensor, values: Tensor, valid: Tensor, *query: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named(keys, values, valid, *query).values())
+
+    def named(self, keys: Tensor, values: Tensor, valid: Tensor, *query: Tensor) -> dict[str, Tensor]:
+        """The outputs by name, in their order."""
         encoding = QueryEncoding(
             query[0][None],
             query[1][None],
             {name: features[None] for name, features in zip(self.model.decoder_features, query[2:], strict=True)},
         )
-        read = self.model.read(encoding, keys[None], values[None], valid[None])
-        maps = torch.sigmoid(self.model.decode(read, encoding)).squeeze(0)
-        if self.model.config.channels != self.model.config.skeleton.channels:
-            return (maps,)
-        return maps, *self.find_parts(maps)
-
-    def find_parts(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """``peaks`` and ``edge_scores`` of maps [1 + NK + NE, h, w]."""
-        skeleton = self.model.config.skeleton
-        joints = len(skeleton.joints)
-        peaks, cells = find_peaks(maps[1 : 1 + joints], self.peaks)
-        starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
-        return peaks, score_edges(maps[1 + joints :], cells[starts], cells[ends])
+        return self.model.detect(encoding, keys[None], values[None], valid[None], self.peaks)
 
 
 def _as_floats(tensor: Tensor, model: nn.Module) -> Tensor:

@@ -51,12 +51,9 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
         "memory_valid": torch.arange(slots).remainder(3).ne(1).float(),
         **{name: query[name] for name in ("query_key", "query_value", *model.decoder_features)},
     }
-    decoded = read_decoder(*read_inputs.values())
     return {
         "query_encoder": Traced(query_encoder, {"frame": frame}, query),
-        "read_decoder": Traced(
-            read_decoder, read_inputs, dict(zip(("maps", "peaks", "edge_scores"), decoded, strict=False))
-        ),
+        "read_decoder": Traced(read_decoder, read_inputs, read_decoder.named(*read_inputs.values())),
         "memory_encoder": Traced(memory_encoder, {model.memory_source: source, "maps": maps}, memory),
     }
 

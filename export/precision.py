@@ -59,6 +59,11 @@ class HalfPrecision(SpaceTimeMemory):
     def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         return self.model.read(query, keys, values, valid)
 
+    def detect(
+        self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor, count: int
+    ) -> dict[str, Tensor]:
+        return self.model.detect(query, keys, values, valid, count)
+
 
 class AccumulateInFp32(TorchFunctionMode):
     """Within it, sums of products of FP16 tensors (convolutions, matrix products) are taken in FP32 and rounded once.

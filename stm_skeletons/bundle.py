@@ -2,7 +2,7 @@
 
 bundle.json             what is in it (BundleInfo), with a hash of every graph
 query_encoder.onnx      frame -> key, value, features
-read_decoder.onnx       memory, query -> maps, peaks, edge scores
+read_decoder.onnx       memory, query -> maps, peaks, edge scores, where peaks were before, centres
 memory_encoder.onnx     frame or features, maps -> key, value of one slot
 """
 
@@ -19,7 +19,7 @@ from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "bundle.json"
 MODELS_FOLDER = Path(__file__).parent / "models"
 """The bundles that ship inside the package, one folder each."""
@@ -27,6 +27,7 @@ MODELS_FOLDER = Path(__file__).parent / "models"
 GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
 GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
 Precision = Literal["fp32", "fp16", "int8", "int8-cpu"]
+Grouping = Literal["centres", "edges", "none"]
 
 
 class _Strict(BaseModel):
@@ -69,7 +70,7 @@ class GraphSpec(_Strict):
 class BundleInfo(_Strict):
     """The contents of bundle.json."""
 
-    format: Literal[1]
+    format: Literal[2]
     variant: Literal["resnet50", "stm", "edge"]
     skeleton: Skeleton
     channels: tuple[str, ...]
@@ -83,6 +84,12 @@ class BundleInfo(_Strict):
     """Every n-th frame enters the ring of slots."""
     peaks: int = Field(ge=1)
     """Largest number of peaks reported for each joint."""
+    grouping: Grouping
+    """What tells whose a keypoint is: centres and edges, edges alone, or nothing: then there are no people."""
+    centres: int = Field(ge=0)
+    """P: the largest number of centres reported; 0 without."""
+    person_threshold: float = Field(ge=0, le=1)
+    """Lowest score of a person who is reported."""
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
     precision: Precision
@@ -105,6 +112,8 @@ class BundleInfo(_Strict):
         known = (self.skeleton.channels, ("mask", *self.skeleton.edge_names), (SKELETON_CHANNEL,))
         if self.channels not in known:
             raise ValueError("channels are not those of the skeleton")
+        if (self.grouping == "none", self.grouping == "centres") != (not self.has_keypoints, self.centres > 0):
+            raise ValueError(f"grouping '{self.grouping}' does not fit {self.centres} centres and these channels")
         joints, edges = len(self.skeleton.joints), len(self.skeleton.edges)
         grid = (self.height // STRIDE, self.width // STRIDE)
         tokens = self.height // 16 * (self.width // 16)
@@ -116,6 +125,10 @@ class BundleInfo(_Strict):
         if self.has_keypoints:
             expected["read_decoder", "peaks"] = (joints, self.peaks, 3)
             expected["read_decoder", "edge_scores"] = (edges, self.peaks, self.peaks)
+            expected["read_decoder", "previous"] = (self.slots, joints, self.peaks, 2)
+        if self.centres:
+            expected["read_decoder", "centres"] = (self.centres, 3)
+            expected["read_decoder", "centre_joints"] = (self.centres, joints, 2)
         for (graph, name), shape in expected.items():
             _expect(self.graphs[graph], name, shape)
         for memory, query in (("memory_keys", "query_key"), ("memory_values", "query_value")):

@@ -27,6 +27,11 @@ def readable_slots(frame: int, slots: int, every: int) -> tuple[bool, ...]:
     return (True, previous_in_slot_1, *(i < ring_writes for i in range(slots - 2)))
 
 
+def newest_slot(frame: int, slots: int, every: int) -> int:
+    """The slot of the frame before frame number ``frame``; 0, which may not be read yet, for frame 0."""
+    return write_slot(max(frame - 1, 0), slots, every)
+
+
 def _check(frame: int, slots: int, every: int) -> None:
     if frame < 0 or slots < 2 or every < 1:
         raise ValueError(f"frame {frame} >= 0, slots {slots} >= 2 and every {every} >= 1 must hold")

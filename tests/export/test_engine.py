@@ -106,6 +106,8 @@ def test_every_graph_builds_and_its_sidecar_opens(
         assert spec.layers_after is not None
         assert 0 < spec.layers_after < spec.layers_before
         assert len(report.layers[graph]) == spec.layers_after
+        for output in bundle.info.graphs[graph].outputs:
+            assert [line for line in report.layers[graph] if f"Name: {output.name}, Dimensions" in line], "is computed"
         assert spec.activation_bytes is not None
         assert spec.activation_bytes > 0
         assert engines.engine_file(graph).stat().st_size == spec.bytes > 10_000
@@ -136,7 +138,7 @@ def test_the_memory_read_in_fp32_is_not_fused(resnet_bundle: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
-def test_the_memory_read_of_edge_in_fp16_is_a_product_a_softmax_and_two_samplings(
+def test_the_memory_read_of_edge_in_fp16_is_a_product_a_softmax_a_search_and_two_samplings(
     in_precision, target: str, tmp_path: Path
 ):
     bundle = in_precision("edge", "fp16")
@@ -161,24 +163,27 @@ def check_fp16(bundle: Bundle, engines: Path) -> None:
 
 
 def check_memory_read_of_edge(table: list[str]) -> None:
-    """The matching is the only product of matrices; where it points to comes out of the kernel of its softmax."""
+    """The matching is the only product of matrices; how sure it is comes out of the kernel of its softmax, and the best
+    place of one search."""
     (product,) = (line for line in table if "LayerType: gemm" in line)
     assert "/MatMul]" in product
     (softmax,) = (line for line in table if "[ONNX Layer: /Softmax]" in line)
     assert "LayerType: kgen" in softmax
-    assert softmax.count("[ONNX Layer: /ReduceSum") == 3, "x, y and how sure they are"
+    assert softmax.count("[ONNX Layer: /ReduceSum") == 1
+    (search,) = (line for line in table if "[ONNX Layer: /ArgMax]" in line)
+    assert "LayerType: kgen" in search
     samplings = [line for line in table if "/GridSample" in line]
     assert ["LayerType: kgen" in line for line in samplings] == [True, True]
 
 
 def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_precision, tmp_path: Path):
-    """Of what GPUs get: FP16."""
+    """Of what GPUs get: FP16. Too many where several small steps are taken on the same numbers, as below a cell."""
     bundle = in_precision("edge", "fp16")
     layers = build_engines(bundle, "sm86", tmp_path).layers
     names = [layer_name(line) for name in GRAPH_NAMES for line in layers[name]]
     real = [name for name in names if not name.startswith(("__mye", "exit^", "entry^"))]  # the rest is bookkeeping
     graphs = [count_graph(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES]
-    assert sum(len(fuse(graph, TENSORRT)) for graph in graphs) == pytest.approx(len(real), rel=0.25)
+    assert sum(len(fuse(graph, TENSORRT)) for graph in graphs) == pytest.approx(len(real), rel=0.35)
 
 
 @pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])

@@ -121,12 +121,15 @@ def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
         full.step(frame)
         half.step(frame)
         assert half.maps().dtype == np.float32
-        assert 0 < np.abs(half.maps() - full.maps()).max() < 0.05, number
+        difference = np.abs(half.maps() - full.maps())
+        assert 0 < np.median(difference) < 2e-3, number
+        # Where two places match about equally, rounding decides which of them is read.
+        assert difference.max() < 0.15, number
 
 
 def test_graphs_have_the_contracts_types_and_mix_none(model: SpaceTimeMemory, tmp_path: Path):
     half = HalfPrecision(model)
-    singles = {"memory_valid", "maps", "peaks", "edge_scores"}
+    singles = {"memory_valid", "maps", "peaks", "edge_scores", "previous", "centres", "centre_joints"}
     for name, traced in trace(half, 64, 96, 3, 5).items():
         file = tmp_path / f"{name}.onnx"
         export_graph(traced, file)

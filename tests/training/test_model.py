@@ -83,7 +83,8 @@ def test_gradients_reach_every_parameter_of_edge():
     """With two slots: which of them a cell is taken from is learnt only where there is a choice."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"])
-    for last in ("fusion.shares", "fusion.correction", "clearness.predict"):  # those start at zero
+    assert isinstance(model, Edge)
+    for last in ("fusion.shares", "fusion.correction", "clearness.predict", "centres.predict"):  # those start at zero
         torch.nn.init.normal_(model.get_parameter(f"{last}.weight"))
     frames = [torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8) for _ in range(3)]
     nothing = torch.zeros(1, 2, Q, 64), torch.zeros(1, 2, Q, 128), torch.zeros(1, 2)
@@ -92,7 +93,11 @@ def test_gradients_reach_every_parameter_of_edge():
         query = model.encode_query(frame)
         slots.append(model.encode_memory(query.features["features_16"], model(query, *nothing)))
     keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*slots, strict=True))
-    model(model.encode_query(frames[2]), keys, values, torch.ones(1, 2)).square().sum().backward()
+    query = model.encode_query(frames[2])
+    maps = model(query, keys, values, torch.ones(1, 2))
+    features = model.shared_features(query)
+    steps = model.centres.steps(features, torch.tensor([[0, 7]]))
+    (maps.square().sum() + model.centres.heat_map(features).square().sum() + steps.square().sum()).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     untouched = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
     assert untouched == []

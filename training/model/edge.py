@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.model.centres import Centres
 from training.model.config import ModelConfig
 from training.model.motion import Motion
 from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk, upsample
 from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
+from training.model.parts import TOKEN, came_from, find_parts
 
 KEY_CHANNELS = 64
 VALUE_CHANNELS = 32
@@ -59,6 +61,7 @@ class Edge(SpaceTimeMemory):
         self.fpn = FPN()
         self.keypoint_head = Head(self.joints)
         self.mask_and_edge_head = MaskAndEdgeHead(1 + edges, self.joints)
+        self.centres = Centres(self.joints)
         self.fusion = Fusion(self.joints)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
@@ -77,7 +80,12 @@ class Edge(SpaceTimeMemory):
         return self.key(source), value.reshape(len(value), -1, CONTEXT_CHANNELS)
 
     def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """The slots' values where they were then, mixed: [B, VALUE_CHANNELS + NK + 1, H/8, W/8].
+        """See ``recall``."""
+        return self.recall(query, keys, values, valid)[0]
+
+    def recall(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The slots' values where they were then, mixed: [B, VALUE_CHANNELS + NK + 1, H/8, W/8]; and where each cell
+        was in each slot: [B, T, H/8, W/8, 2], x, y to be added to its position, in tokens.
 
         Channels: VALUE_CHANNELS - 1 of the mean of the slots, each weighted by how clear it is there and how well it
         matches; the joints' maximum over the slots; how clear the memory is; 1 where there is one. All zero without.
@@ -105,10 +113,17 @@ class Edge(SpaceTimeMemory):
         known = readable.amax(1)[..., None]
         clearest = _log_sum_exp(clear)[..., None] * known
         read = torch.cat([mean * known, largest, clearest, torch.ones_like(clearest) * known], dim=-1)
-        return to_grid(read, 2 * height, 2 * width).to(values)
+        return to_grid(read, 2 * height, 2 * width).to(values), moves.unflatten(0, (batch, slots))
 
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
-        features = self.fpn(*(query.features[name] for name in self.decoder_features))
+        return self.decode_from(self.shared_features(query), read, query)
+
+    def shared_features(self, query: QueryEncoding) -> Tensor:
+        """[B, 24, H/4, W/4]: the FPN's, which all heads work on."""
+        return self.fpn(*(query.features[name] for name in self.decoder_features))
+
+    def decode_from(self, features: Tensor, read: Tensor, query: QueryEncoding) -> Tensor:
+        """``decode`` with the shared features at hand."""
         context = to_grid(query.value, read.shape[2] // 2, read.shape[3] // 2)
         scaled = features * P2_SCALE
         seen = self.keypoint_head(features)
@@ -117,6 +132,25 @@ class Edge(SpaceTimeMemory):
         # Edges follow the keypoints; how well they do must not move these in training.
         others = self.mask_and_edge_head(scaled, torch.sigmoid(joints).detach(), context)
         return torch.cat([others[:, :1], joints, others[:, 1:]], dim=1)
+
+    def detect(
+        self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor, count: int
+    ) -> dict[str, Tensor]:
+        read, moves = self.recall(query, keys, values, valid)
+        features = self.shared_features(query)
+        maps = torch.sigmoid(self.decode_from(features, read, query).float()).squeeze(0)
+        found = find_parts(maps, self.config.skeleton, count)
+        previous = came_from(found.peaks, self._moves_of(found.cells, moves.squeeze(0)), valid.squeeze(0))
+        centres, joints = self.centres(features)
+        return {"maps": maps, **found.tensors, "previous": previous, "centres": centres, "centre_joints": joints}
+
+    @staticmethod
+    def _moves_of(cells: Tensor, moves: Tensor) -> Tensor:
+        """[T, NK, K, 2]: the movements [T, H/8, W/8, 2] (tokens) at cells [NK, K, 2] of stride 4, in network pixels."""
+        slots, _, width, _ = moves.shape
+        row, column = torch.floor(cells[..., 0] / 2), torch.floor(cells[..., 1] / 2)
+        index = (row * width + column).to(torch.int64)
+        return (moves.float().flatten(1, 2)[:, index.flatten()] * TOKEN).reshape(slots, *index.shape, 2)
 
 
 def _mix(seen: Tensor, read: Tensor, shares: tuple[Tensor, Tensor, Tensor], correction: Tensor) -> Tensor:

