@@ -4,7 +4,7 @@ from time import perf_counter
 
 STAGES: tuple[str, ...] = (
     *("letterbox", "upload", "query_encoder", "read_decoder"),
-    *("memory_encoder", "download", "parts", "people"),
+    *("memory_encoder", "download", "people", "parts"),
 )
 """Of a session's step, in the order in which they are recorded."""
 

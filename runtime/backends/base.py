@@ -4,9 +4,9 @@ A backend owns every buffer: the memory bank, the query's tensors, the maps. All
 keep their addresses until it is closed. The session calls, for every frame and in this order:
 
     frame          fill this host array with the letterboxed image
-    detect(valid)  frame -> query tensors; bank, query tensors -> maps, peaks, edge scores
+    detect(valid)  frame -> query tensors; bank, query tensors -> maps, detections
     memorise(slot) query tensors or frame, maps -> the slot, written in place
-    results()      peaks and edge scores, on the host
+    results()      the detections, on the host
 
 The first two may only queue the work: ``results`` waits for what ``detect`` queued, not for ``memorise``, so that a GPU
 memorises a frame while the host takes the next one. ``frame`` may be filled again once ``results`` has returned.
@@ -21,28 +21,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.stages import Stages
+from stm_skeletons.detections import Detections
 
 
 class Backend(Protocol):
     """Runs the three graphs of one bundle on one device. Not safe for use from several threads at once."""
 
     frame: NDArray[np.uint8]
-    """[H, W, 3] BGR; a host array that the session fills before ``detect``."""
+    """[H, W, 3] BGR; a host array that the session fills before ``detect``, and that nobody else writes to."""
     stages: Stages
     """Replaced by the session's owner, between frames only; see Session.record."""
 
     def detect(self, valid: tuple[bool, ...]) -> None:
-        """Encode ``frame``, read the slots that are valid, decode maps, peaks and edge scores."""
+        """Encode ``frame``, read the slots that are valid, decode maps and detections."""
 
     def memorise(self, slot: int) -> None:
         """Encode the query frame with the maps as they are now into a slot."""
 
-    def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def results(self) -> Detections:
         """What the latest ``detect`` found.
 
-        Returns:
-            peaks [NK, K, 3] (x, y in network pixels, score) and edge scores [NE, K, K]; all zero for networks without
-            keypoint maps. Host arrays that the next ``detect`` overwrites.
+        Host arrays, the same ones each time: the next ``detect`` overwrites them, and they go with the backend.
         """
         ...
 

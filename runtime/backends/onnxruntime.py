@@ -16,11 +16,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from runtime.backends.arena import RESULTS, lay_out_results, view_results
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.backends.cuda import keep_out_of_recordings
 from runtime.bank import MemoryBank
 from runtime.stages import Stages
-from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec
+from stm_skeletons.detections import Detections
 from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
 
@@ -29,7 +31,6 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_READ_BY_THE_HOST = ("peaks", "edge_scores")
 _WARNINGS_AND_WORSE = 3
 _loading = threading.Lock()
 
@@ -54,12 +55,17 @@ class OnnxRuntimeBackend:
         graphs = info.graphs
         for graph in ("query_encoder", "read_decoder"):
             for spec in (*graphs[graph].inputs, *graphs[graph].outputs):
-                if spec.name not in self._buffers:
-                    self._buffers[spec.name] = self._allocate(spec)
+                if spec.name not in (*self._buffers, *RESULTS):
+                    self._buffers[spec.name] = self._allocate(spec.name, spec.shape, spec.dtype)
+        blocks, size = lay_out_results(info)
+        # In one piece, so that one copy fetches it. Never empty, since device memory cannot be.
+        self._results = self._allocate(RESULTS[0], (max(1, size),), "uint8")
+        self._result_addresses = {name: self._results.address + block.start for name, block in blocks.items()}
+        self._found = view_results(info, self._results.host)
         keys, values = self._buffers["memory_keys"], self._buffers["memory_values"]
         bank = MemoryBank.at(keys.address, values.address, info, keys.host.itemsize)
         self._query = self._bind("query_encoder", graphs["query_encoder"])
-        self._read = self._bind("read_decoder", graphs["read_decoder"])
+        self._read = self._bind("read_decoder", graphs["read_decoder"], self._result_addresses)
         self._memorise = [
             self._bind(
                 "memory_encoder",
@@ -69,11 +75,6 @@ class OnnxRuntimeBackend:
             for slot in range(info.slots)
         ]
         self.frame: NDArray[np.uint8] = self._buffers["frame"].host
-        joints, edges = len(info.skeleton.joints), len(info.skeleton.edges)
-        self._peaks = self._buffers.get("peaks") or HostBuffer((joints, info.peaks, 3), np.dtype(np.float32))
-        self._edge_scores = self._buffers.get("edge_scores") or HostBuffer(
-            (edges, info.peaks, info.peaks), np.dtype(np.float32)
-        )
         if self._graphs:
             self._record()
 
@@ -90,10 +91,10 @@ class OnnxRuntimeBackend:
     def memorise(self, slot: int) -> None:
         self._run("memory_encoder", self._memorise[slot], slot)
 
-    def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = self._peaks.download(), self._edge_scores.download()
+    def results(self) -> Detections:
+        self._results.download()
         self.stages.done("download")
-        return found
+        return self._found
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
         self._buffers["maps"].host[:] = maps
@@ -107,7 +108,7 @@ class OnnxRuntimeBackend:
         return keys[slot].copy(), values[slot].copy()
 
     def addresses(self) -> dict[str, int]:
-        return {name: buffer.address for name, buffer in self._buffers.items()}
+        return {name: buffer.address for name, buffer in self._buffers.items()} | self._result_addresses
 
     def close(self) -> None:
         # Bindings hold addresses of the buffers, so they go first.
@@ -119,11 +120,11 @@ class OnnxRuntimeBackend:
     def _device_of(self, name: str) -> str:
         # What only the host reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into
         # the same array each time. At the end of a replay it does not: then it is fetched from the device.
-        return "cpu" if name in _READ_BY_THE_HOST and not self._graphs else self._device
+        return "cpu" if name in RESULTS and not self._graphs else self._device
 
-    def _allocate(self, spec: TensorSpec) -> Buffer:
-        kind = HostBuffer if self._device_of(spec.name) == "cpu" else CudaBuffer
-        return kind(spec.shape, np.dtype(spec.dtype))
+    def _allocate(self, name: str, shape: tuple[int, ...], dtype: str) -> Buffer:
+        kind = HostBuffer if self._device_of(name) == "cpu" else CudaBuffer
+        return kind(shape, np.dtype(dtype))
 
     def _bind(self, name: GraphName, graph: GraphSpec, elsewhere: dict[str, int] | None = None) -> Any:
         """A binding of a graph's tensors to their buffers, or to the addresses given in ``elsewhere``."""

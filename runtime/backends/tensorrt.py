@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.arena import Arena, plan_arena
+from runtime.backends.arena import plan_arena, view_results
 from runtime.backends.cuda import Gpu, Graph, Stream
 from runtime.backends.engines import LoadedEngines, load_engines
 from runtime.bank import MemoryBank
 from runtime.stages import Stages
-from stm_skeletons.bundle import Bundle, BundleInfo
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.detections import Detections
 from stm_skeletons.errors import BackendError
 
 _log = logging.getLogger("stm_skeletons")
@@ -86,12 +87,12 @@ class TensorRTBackend:
         with self._working():
             self._queue(slot)
 
-    def results(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def results(self) -> Detections:
         with self._working():
             self._copy.synchronize()
             self._unread = False
         self.stages.done("download")
-        return self._peaks, self._edge_scores
+        return self._found
 
     def write_maps(self, maps: NDArray[np.float32]) -> None:
         with self._working():
@@ -135,7 +136,7 @@ class TensorRTBackend:
         self._valid = self._upload[valid.start : valid.end].view(np.float32)
         # Never empty, since page-locked memory cannot be.
         self._results = gpu.page_locked(max(1, arena.results.size))
-        self._peaks, self._edge_scores = _result_views(info, arena, self._results)
+        self._found = view_results(info, self._results)
         self._compute, self._copy = gpu.stream(), gpu.stream()
         self._uploaded, self._detected = gpu.event(), gpu.event()
 
@@ -207,15 +208,3 @@ def _release(gpu: Gpu, engines: LoadedEngines) -> None:
     with gpu.active():
         gpu.finish()
         engines.close()
-
-
-def _result_views(info: BundleInfo, arena: Arena, results: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
-    """Peaks [NK, K, 3] and edge scores [NE, K, K] as they lie in the downloaded results; zeros where there are none."""
-    joints, edges, count = len(info.skeleton.joints), len(info.skeleton.edges), info.peaks
-    if not arena.results.size:
-        return np.zeros((joints, count, 3), np.float32), np.zeros((edges, count, count), np.float32)
-    peaks, scores = arena.in_results("peaks"), arena.in_results("edge_scores")
-    return (
-        results[peaks.start : peaks.end].view(np.float32).reshape(joints, count, 3),
-        results[scores.start : scores.end].view(np.float32).reshape(edges, count, count),
-    )

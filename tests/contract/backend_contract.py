@@ -1,10 +1,13 @@
 """What every backend must do. A test class that inherits from this one gives the fixture ``backend``: a backend that
-holds a small edge bundle, 160x96 with 4 slots, 8 peaks a joint and random weights."""
+holds a small edge bundle, 160x96 with 4 slots, 8 peaks a joint, 30 centres and random weights."""
+
+import copy
 
 import cv2
 import numpy as np
 
 from runtime.backends.base import Backend
+from stm_skeletons.detections import Detections
 
 
 def picture(seed: int) -> np.ndarray:
@@ -14,27 +17,78 @@ def picture(seed: int) -> np.ndarray:
 
 
 def look(backend: Backend, seed: int, valid: tuple[bool, ...]) -> np.ndarray:
-    backend.frame[:] = picture(seed)
-    backend.detect(valid)
-    backend.results()
+    detect(backend, picture(seed), valid)
     return backend.read_maps()
 
 
+def detect(backend: Backend, frame: np.ndarray, valid: tuple[bool, ...]) -> Detections:
+    """A copy of what is found in a frame."""
+    backend.frame[:] = frame
+    backend.detect(valid)
+    return copy.deepcopy(backend.results())
+
+
 NONE, FIRST, SECOND = (False,) * 4, (True, False, False, False), (False, True, False, False)
+SHAPES = {
+    "peaks": (17, 8, 3),
+    "edge_scores": (19, 8, 8),
+    "previous": (4, 17, 8, 2),
+    "centres": (30, 3),
+    "centre_joints": (30, 17, 2),
+}
+STILL = 1e-3
+"""Network pixels, more than rounding moves anything."""
 
 
 class BackendContract:
     """Tests; the fixture ``backend`` comes from the class that inherits."""
 
     def test_outputs_have_the_bundles_shapes(self, backend: Backend):
-        backend.frame[:] = picture(0)
-        backend.detect(NONE)
-        peaks, edge_scores = backend.results()
-        assert peaks.shape == (17, 8, 3)
-        assert edge_scores.shape == (19, 8, 8)
+        found = detect(backend, picture(0), NONE)
+        arrays = vars(found)
+        assert {name: array.shape for name, array in arrays.items()} == SHAPES
         assert backend.read_maps().shape == (37, 24, 40)
-        assert np.isfinite(peaks).all()
-        assert (np.diff(peaks[..., 2], axis=1) <= 0).all(), "best first"
+        for name, array in arrays.items():
+            assert array.dtype == np.float32, name
+            assert np.isfinite(array).all(), name
+            assert array.any(), name
+        for name, best_first in (("peaks", found.peaks), ("centres", found.centres[None])):
+            assert (np.diff(best_first[..., 2], axis=1) <= 0).all(), name
+
+    def test_results_are_those_of_the_latest_frame_in_arrays_that_stay(self, backend: Backend):
+        first = detect(backend, picture(0), NONE)
+        places = {name: array.ctypes.data for name, array in vars(backend.results()).items()}
+        second = detect(backend, picture(1), NONE)
+        for name, array in vars(backend.results()).items():
+            assert array.ctypes.data == places[name], name
+            assert (array != getattr(first, name)).any(), name
+            np.testing.assert_array_equal(array, getattr(second, name))
+        again = detect(backend, picture(0), NONE)
+        for name, array in vars(again).items():
+            np.testing.assert_array_equal(array, getattr(first, name))
+        np.testing.assert_array_equal(backend.frame, picture(0), "it can be looked at when the results are there")
+
+    def test_a_peak_was_where_it_is_now_for_slots_that_cannot_be_read(self, backend: Backend):
+        for slot, seed in enumerate((0, 1, 2, 3)):
+            look(backend, seed, NONE)
+            backend.memorise(slot)
+        for valid in (NONE, SECOND):
+            found = detect(backend, picture(4), valid)
+            for slot in range(4):
+                moved = np.abs(found.previous[slot] - found.peaks[..., :2]).max()
+                assert (moved > 1) if valid[slot] else (moved <= STILL), (valid, slot)
+
+    def test_previous_places_are_those_in_the_slots_own_picture(self, backend: Backend):
+        """The same picture a token further left or right in each: even random features are found again there."""
+        wide = np.pad(picture(2), ((0, 0), (16, 16), (0, 0)), mode="reflect")
+        now = wide[:, 16:-16]
+        for slot, then in enumerate((wide[:, 32:], wide[:, :-32], now)):
+            detect(backend, then, NONE)
+            backend.memorise(slot)
+        found = detect(backend, now, (True, True, True, False))
+        moved_x, moved_y = np.median(found.previous - found.peaks[..., :2], axis=(1, 2)).T
+        np.testing.assert_allclose(moved_x, [-16, 16, 0, 0], atol=5)
+        np.testing.assert_allclose(moved_y, 0, atol=1)
 
     def test_a_slot_holds_what_was_written_into_it(self, backend: Backend):
         look(backend, 0, NONE)
