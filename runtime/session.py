@@ -10,12 +10,14 @@ from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
 from runtime.stages import Stages
 from stm_skeletons.bundle import Bundle, BundleInfo
-from stm_skeletons.errors import BackendError, SeedError
+from stm_skeletons.detections import Detections
+from stm_skeletons.errors import BackendError, SeedError, SessionError
 from stm_skeletons.geometry import FARTHEST, Letterbox, check_frame
+from stm_skeletons.identity import Identities
 from stm_skeletons.maps import render_maps, select_channels
-from stm_skeletons.memory_policy import readable_slots, write_slot
+from stm_skeletons.memory_policy import newest_slot, readable_slots, write_slot
 from stm_skeletons.parts import Parts, assemble_parts
-from stm_skeletons.people import join_people
+from stm_skeletons.people import People, nobody
 
 
 class Session:
@@ -25,12 +27,27 @@ class Session:
     Frames may change size at any time: the memory lives in the network's own geometry and stays.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, min_score: float | None = None) -> None:
-        """Most users want ``Session.open``. ``min_score`` replaces the bundle's thresholds for keypoints and edges."""
-        self.info: BundleInfo = bundle.info
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        min_score: float | None = None,
+        min_joints: int = 0,
+        min_keypoint_score: float | None = None,
+    ) -> None:
+        """Most users want ``Session.open``, which tells what the arguments mean."""
+        info = bundle.info
+        self.info: BundleInfo = info
         self._backend: Backend | None = backend
-        self._keypoint_threshold = self.info.keypoint_threshold if min_score is None else min_score
-        self._edge_threshold = self.info.edge_threshold if min_score is None else min_score
+        joints = len(info.skeleton.joints)
+        self._person_threshold = _share("min_score", min_score, info.person_threshold)
+        self._keypoint_threshold = _share("min_keypoint_score", min_keypoint_score, info.keypoint_threshold)
+        self._edge_threshold = _share("min_keypoint_score", min_keypoint_score, info.edge_threshold)
+        if not 0 <= min_joints <= joints:
+            raise SessionError(f"min_joints {min_joints} must lie between 0 and {joints}, the joints of a person")
+        self._min_joints = min_joints
+        self._identities = Identities(info.skeleton)
+        self._people = nobody(joints)
         self._frame_number = 0
         self._letterbox = Letterbox(self.info.size, self.info.size)
         self._seed: NDArray[np.float32] | None = None
@@ -46,22 +63,28 @@ class Session:
         engines: Path | None = None,
         cuda_graphs: bool = True,
         min_score: float | None = None,
+        min_joints: int = 0,
+        min_keypoint_score: float | None = None,
     ) -> "Session":
         """Open a bundle.
 
         Args:
             bundle: folder of a bundle, name of a shipped model ("edge"), or an opened bundle.
             backend, provider, threads, engines, cuda_graphs: what runs it, and how: see BackendOptions.
-            min_score: report parts from this score on, instead of the bundle's own thresholds.
+            min_score: report people from this score on, instead of the bundle's own threshold.
+            min_joints: report people of whom at least so many joints are found.
+            min_keypoint_score: report keypoints and edges, which need not be anybody's, from this score on, instead of
+                the bundle's own thresholds.
 
         Raises:
+            SessionError: a score outside [0, 1], or a number of joints that nobody has.
             BundleError: no such bundle, or it is damaged.
             BackendError: the backend or provider is unknown or cannot run here; there is no silent fall back.
             EngineError: there are no engines of this bundle for this machine.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         options = BackendOptions(backend, provider, threads, engines, cuda_graphs)
-        return cls(opened, open_backend(opened, options), min_score)
+        return cls(opened, open_backend(opened, options), min_score, min_joints, min_keypoint_score)
 
     def step(self, frame: NDArray[np.uint8]) -> Parts:
         """Detect the parts in the next frame and the people they belong to, and memorise it.
@@ -87,14 +110,15 @@ class Session:
         else:
             self._memorise_seed(backend, self._seed)
             backend.detect((True,) + (False,) * (slots - 1))
-        peaks, edge_scores = backend.results()
+        found = backend.results()
         self._seed = None
         self._frame_number += 1
-        parts = self._to_parts(peaks, edge_scores)
-        self._stages.done("parts")
-        joined = join_people(parts)
+        if self.info.grouping != "none":
+            self._people = self._identities.update(found, newest_slot(number, slots, every))
         self._stages.done("people")
-        return joined
+        parts = self._to_parts(found)
+        self._stages.done("parts")
+        return parts
 
     def record(self, stages: Stages) -> None:
         """Have the stages of the next frames recorded, or no longer: ``Stages()`` records nothing.
@@ -130,9 +154,16 @@ class Session:
         self._seed = array
 
     def reset(self) -> None:
-        """Forget everything; the next frame is the first."""
+        """Forget everything; the next frame is the first. Ids that people had are not given again."""
         self._frame_number = 0
         self._seed = None
+        self._identities.reset()
+        self._people = nobody(len(self.info.skeleton.joints))
+
+    def people(self) -> People | None:
+        """Everybody in the latest frame, whatever ``min_score`` and ``min_joints`` are, in network pixels; None for a
+        network without people."""
+        return None if self.info.grouping == "none" else self._people
 
     def maps(self) -> NDArray[np.float32]:
         """A copy of the maps [C, H/4, W/4] of the latest frame; ``info.channels`` names them."""
@@ -178,14 +209,26 @@ class Session:
         backend.write_maps(select_channels(rendered, self.info.skeleton, self.info.channels))
         backend.memorise(0)
 
-    def _to_parts(self, peaks: NDArray[np.float32], edge_scores: NDArray[np.float32]) -> Parts:
-        in_source = peaks.copy()
-        in_source[..., :2] = self._letterbox.to_source(peaks[..., :2])
+    def _to_parts(self, found: Detections) -> Parts:
+        in_source = found.peaks.copy()
+        in_source[..., :2] = self._letterbox.to_source(found.peaks[..., :2])
+        everybody = self._people
+        enough = (everybody.scores >= self._person_threshold) & (everybody.found.sum(1) >= self._min_joints)
+        people = everybody.chosen(enough)
         return assemble_parts(
             self.info.skeleton,
             self._letterbox.source,
             in_source,
-            edge_scores,
+            found.edge_scores,
+            people.placed(self._letterbox.to_source(people.keypoints[..., :2])),
             self._keypoint_threshold,
             self._edge_threshold,
         )
+
+
+def _share(name: str, given: float | None, otherwise: float) -> float:
+    if given is None:
+        return otherwise
+    if not 0 <= given <= 1:  # False for what is no number, too
+        raise SessionError(f"{name} {given} must lie between 0 and 1")
+    return given

@@ -4,6 +4,7 @@
     |-- SourceError      a video, image folder, camera or stream cannot be read
     |-- FrameError       an array given as a frame is not an image we can take
     |-- SinkError        an output cannot be written
+    |-- SessionError     an argument of a session that cannot be
     |-- SeedError        a file or array of seed poses does not fit
     |-- SkeletonError    an unknown skeleton, or one that contradicts itself
     |-- BundleError      a bundle is missing, damaged, of another version or inconsistent
@@ -40,6 +41,10 @@ class FrameError(StmError):
 
 class SinkError(StmError):
     """An output file, folder or window cannot be written or opened."""
+
+
+class SessionError(StmError):
+    """An argument of a session is none that it can have."""
 
 
 class SeedError(StmError):

@@ -2,12 +2,20 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from stm_skeletons.errors import LibraryError
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
+
+LINE_VERSION = 2
+"""Of the JSON lines; 1 had no version, and people as places in the lists of keypoints."""
 
 
 @dataclass(frozen=True)
@@ -33,51 +41,116 @@ class Parts:
     """[M, 2] indices into ``keypoints``: the edge's first and second joint."""
     edge_scores: NDArray[np.float32]
     """[M]"""
-    people: NDArray[np.int64]
-    """[N] number of the person to whom edges join a keypoint, from 0 in the order of their first keypoints; -1 for one
-    that nothing joins to another. Nobody has a joint twice. Numbers mean nothing from one frame to the next."""
-
-    @property
-    def people_count(self) -> int:
-        """P: how many people have at least two keypoints."""
-        return int(self.people.max(initial=-1)) + 1
-
-    def poses(self) -> NDArray[np.float32]:
-        """[P, NK, 3]: x, y and score of every joint of every person; zeros for joints that were not found."""
-        joined = self.people >= 0
-        poses = np.zeros((self.people_count, len(self.skeleton.joints), 3), np.float32)
-        at = self.people[joined], self.keypoint_types[joined]
-        poses[at] = np.column_stack([self.keypoints, self.keypoint_scores])[joined]
-        return poses
+    people: People
+    """Everybody who is reported, coordinates as above, the surest first."""
+    owners: NDArray[np.int64]
+    """[N] index into ``people`` of the person a keypoint belongs to; -1 for a part of nobody."""
 
     def to_dict(self, frame: int, time: float) -> dict:
         """The JSON lines object of this frame: see PartsLine, and parts.schema.json for the schema."""
-        keypoints: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.joints}
-        edges: dict[str, list[list[float]]] = {name: [] for name in self.skeleton.edge_names}
-        people: list[dict[str, int]] = [{} for _ in range(self.people_count)]
-        xy = self.keypoints.astype(float).round(1).tolist()
-        kinds, scores = self.keypoint_types.tolist(), self.keypoint_scores.astype(float).tolist()
-        for kind, point, score, person in zip(kinds, xy, scores, self.people.tolist(), strict=True):
-            name = self.skeleton.joints[kind]
-            if person >= 0:
-                people[person][name] = len(keypoints[name])
-            keypoints[name].append([*point, round(score, 3)])
-        for kind, (a, b), score in zip(
-            self.edge_types.tolist(), self.edge_ends.tolist(), self.edge_scores.astype(float).tolist(), strict=True
-        ):
-            edges[self.skeleton.edge_names[kind]].append([*xy[a], *xy[b], round(score, 3)])
-        return {
-            "frame": frame,
-            "time": round(time, 3),
-            "size": list(self.size),
-            "keypoints": keypoints,
-            "edges": edges,
-            "people": people,
-        }
+        return json.loads(self.to_json_line(frame, time))
 
     def to_json_line(self, frame: int, time: float) -> str:
         """One line of JSON, without the line break."""
-        return json.dumps(self.to_dict(frame, time), separators=(",", ":"))
+        # Put together by hand: the json module takes twice as long, most of it to find each number's digits.
+        xy = _texts("%.1f,%.1f", self.keypoints)
+        keypoints = [f"[{at},{score}]" for at, score in zip(xy, _texts("%.3f", self.keypoint_scores), strict=True)]
+        scores = _texts("%.3f", self.edge_scores)
+        edges = [f"[{xy[a]},{xy[b]},{score}]" for (a, b), score in zip(self.edge_ends.tolist(), scores, strict=True)]
+        return (
+            f'{{"version":{LINE_VERSION},"frame":{frame},"time":{time:.3f},"size":[{self.size[0]},{self.size[1]}],'
+            f'"keypoints":{_by_name(self.skeleton.joints, self.keypoint_types, keypoints)},'
+            f'"edges":{_by_name(self.skeleton.edge_names, self.edge_types, edges)},'
+            f'"people":[{",".join(_people_texts(self.people))}]}}'
+        )
+
+    def to_supervision(self) -> tuple[Any, Any]:
+        """The people for supervision (https://supervision.roboflow.com), which is not among our own requirements.
+
+        Returns:
+            ``sv.KeyPoints``, of which those that were found are visible; and ``sv.Detections`` of the same people in
+            the same order, whose ``tracker_id`` is their id; -1, as supervision has it, for those who have none yet.
+
+        Raises:
+            LibraryError: supervision is not installed.
+        """
+        try:
+            sv: Any = import_module("supervision")
+        except ModuleNotFoundError as error:
+            raise LibraryError(
+                f"'to_supervision' needs {error.name}; pip install 'stm-skeletons[supervision]'"
+            ) from error
+        people, boxes = self.people, self.people.boxes()
+        somebody = np.zeros(len(people), np.int64)
+        keypoints = sv.KeyPoints(
+            xy=people.keypoints[..., :2].copy(),
+            class_id=somebody,
+            keypoint_confidence=people.keypoints[..., 2].copy(),
+            detection_confidence=people.scores.copy(),
+            visible=people.found,
+        )
+        detections = sv.Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            confidence=people.scores.copy(),
+            class_id=somebody.copy(),
+            tracker_id=np.where(people.ids > 0, people.ids, -1),
+        )
+        return keypoints, detections
+
+
+def _texts(form: str, values: NDArray) -> list[str]:
+    """Each row of [n] or [n, columns] in that form, which must not contain blanks."""
+    return (f"{form} " * len(values) % tuple(values.ravel().tolist())).split()
+
+
+def _by_name(names: tuple[str, ...], kinds: NDArray[np.int64], texts: list[str]) -> str:
+    """A JSON object with the texts of each kind in a list."""
+    lists: list[list[str]] = [[] for _ in names]
+    for kind, text in zip(kinds.tolist(), texts, strict=True):
+        lists[kind].append(text)
+    return "{" + ",".join(f"{key}:[{','.join(of)}]" for key, of in zip(_quoted(names), lists, strict=True)) + "}"
+
+
+@cache
+def _quoted(names: tuple[str, ...]) -> list[str]:
+    return [json.dumps(name) for name in names]
+
+
+def _people_texts(people: People) -> list[str]:
+    joints = people.keypoints.shape[1]
+    points = _texts("[%.1f,%.1f,%.3f]", people.keypoints.reshape(-1, 3))
+    boxes = _texts("[%.1f,%.1f,%.1f,%.1f]", people.boxes())
+    predicted: list[list[str]] = [[] for _ in boxes]
+    for person, joint in np.argwhere(people.predicted).tolist():
+        predicted[person].append(str(joint))
+    return [
+        f'{{"id":{number or "null"},"score":{score:.3f},"box":{boxes[i]},'
+        f'"keypoints":[{",".join(points[i * joints : (i + 1) * joints])}],"predicted":[{",".join(predicted[i])}]}}'
+        for i, (number, score) in enumerate(zip(people.ids.tolist(), people.scores.tolist(), strict=True))
+    ]
+
+
+class PersonLine(BaseModel):
+    """One of the people in a line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int | None = Field(
+        ge=1,
+        description="The same number for the same person for as long as he or she is followed; never given to anybody "
+        "else in a run. null until a second frame has confirmed the person.",
+    )
+    score: float = Field(ge=0, le=1, description="How sure it is that this is a person.")
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, width and height of the hull of the joints that were found, in source pixels."
+    )
+    keypoints: list[tuple[float, float, float]] = Field(
+        description="x, y in source pixels and score of every joint, in the skeleton's order, that of 'keypoints' of "
+        "the line; [0, 0, 0] for a joint of which nothing is known."
+    )
+    predicted: list[int] = Field(
+        description="Which of these joints (from 0) were not found in the picture, only placed where they should be."
+    )
 
 
 class PartsLine(BaseModel):
@@ -85,6 +158,7 @@ class PartsLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="STM-skeletons parts of one frame")
 
+    version: Literal[2] = Field(description="Of this format.")
     frame: int = Field(ge=0, description="Number of the frame in the source, from 0.")
     time: float = Field(ge=0, description="Seconds since the first frame.")
     size: tuple[int, int] = Field(description="Width and height of the source frame in pixels.")
@@ -94,10 +168,7 @@ class PartsLine(BaseModel):
     edges: dict[str, list[tuple[float, float, float, float, float]]] = Field(
         description="For every edge 'joint-joint', always present: x1, y1, x2, y2 in source pixels and score."
     )
-    people: list[dict[str, int]] = Field(
-        description="For everybody of whom at least two keypoints are joined by edges: for each joint that was found, "
-        "its place in that joint's list under 'keypoints', from 0. In no particular order."
-    )
+    people: list[PersonLine] = Field(description="Everybody in the frame, the surest first.")
 
 
 def assemble_parts(
@@ -105,16 +176,18 @@ def assemble_parts(
     size: tuple[int, int],
     peaks: NDArray,
     edge_scores: NDArray,
+    people: People,
     keypoint_threshold: float,
     edge_threshold: float,
 ) -> Parts:
-    """Keep the peaks and edges that score enough, and pair joints one to one. Joins nobody yet: see ``join_people``.
+    """Keep the peaks and edges that score enough, pair joints one to one, and say whose each keypoint is.
 
     Args:
         skeleton: names the channels.
         size: (width, height) of the source frame.
         peaks: float32 [NK, K, 3]: x, y in source pixels, score (0: no peak). Peaks outside the frame are dropped.
         edge_scores: float32 [NE, K, K]: score of the edge from peak i of its first joint to peak j of its second.
+        people: to whom these peaks belong, in source pixels.
         keypoint_threshold: lowest score of a keypoint.
         edge_threshold: lowest score of an edge.
     """
@@ -136,8 +209,17 @@ def assemble_parts(
         edge_types=kinds,
         edge_ends=ends,
         edge_scores=candidates[kinds, i, j].astype(np.float32),
-        people=np.full(len(types), -1),
+        people=people,
+        owners=_owners(people, kept),
     )
+
+
+def _owners(people: People, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Whose each of the peaks [NK, K] that are kept is."""
+    owners = np.full(kept.shape, -1)
+    person, joint = np.nonzero(people.found)
+    owners[joint, people.peaks[person, joint]] = person
+    return owners[kept]
 
 
 def _best_pairs(scores: NDArray, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

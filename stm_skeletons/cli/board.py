@@ -1,8 +1,10 @@
 """What a board runs: no torch, no onnx, nothing of ``training`` or ``export``."""
 
 import json
+import math
 import sys
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from stm_skeletons.cli.engines import rebuild_unless_fitting
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
-from stm_skeletons.errors import BackendError, EngineError, SeedError, SinkError, one_line
+from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError, one_line
 
 if TYPE_CHECKING:
     from runtime.run import Summary
@@ -24,6 +26,31 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_PEOPLE = {"centres": "by their centres, and by edges", "edges": "by edges", "none": "none, parts only"}
+"""How a bundle tells people apart."""
+
+
+class Format(str, Enum):
+    """Of what ``run --parts`` writes."""
+
+    jsonl = "jsonl"
+    coco = "coco"
+    posetrack18 = "posetrack18"
+
+
+class Draw(str, Enum):
+    """What an overlay or window shows."""
+
+    people = "people"
+    parts = "parts"
+    maps = "maps"
+
+
+def _number(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # lies in any range, to Typer
+        raise typer.BadParameter("nan is no number.")
+    return value
+
 
 @app.command()
 def run(
@@ -32,8 +59,22 @@ def run(
     ],
     model: Annotated[str, typer.Option(help="A shipped model's name, or a bundle's folder.")] = "edge",
     parts: Annotated[str | None, typer.Option(help="Write JSON lines here, '-' for standard output.")] = None,
-    overlay: Annotated[str | None, typer.Option(help="Write a video with the parts drawn here.")] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show the parts in a window.")] = False,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="Of --parts FILE: JSON lines, or the people in COCO's or PoseTrack18's JSON."),
+    ] = Format.jsonl,
+    overlay: Annotated[str | None, typer.Option(help="Write a video with what was seen drawn on it here.")] = None,
+    window: Annotated[bool, typer.Option("--window", help="Show that video in a window.")] = False,
+    draw: Annotated[
+        Draw, typer.Option(help="People in colours of their own, parts whosever they are, or the maps behind them.")
+    ] = Draw.people,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, callback=_number, help="People from this score on; the model's own unless given."),
+    ] = None,
+    min_joints: Annotated[
+        int, typer.Option(min=0, max=17, help="People of whom at least so many joints are found.")
+    ] = 0,
     seed: Annotated[
         Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
     ] = None,
@@ -47,31 +88,36 @@ def run(
     ] = False,
     cuda_graphs: CudaGraphs = True,
 ) -> None:
-    """Find the body parts in a video, an image folder or a camera."""
+    """Find the people in a video, an image folder or a camera, and their body parts."""
     import cv2
 
+    from runtime.overlay import Painter
     from runtime.run import run as run_source
     from runtime.session import Session
-    from runtime.sinks import JsonLinesSink, OverlaySink, StandardOutputSink, WindowSink
+    from runtime.sinks import OverlaySink, WindowSink
     from runtime.sources import open_source
 
     _keep_apart([source, seed], [parts, overlay])
+    _check_outputs(parts, form, draw, overlay is not None or window)
     check_options(backend, provider, engines, rebuild, cuda_graphs)
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
+        painter = Painter(draw.value)
         sinks: list[Sink] = []
         if window:
-            sinks.append(WindowSink())
+            sinks.append(WindowSink(painter))
         if parts is not None:
-            sinks.append(StandardOutputSink() if parts == "-" else JsonLinesSink(parts))
+            sinks.append(_parts_sink(parts, form, opened, source))
         if overlay is not None:
-            sinks.append(OverlaySink(overlay, opened.frames_per_second))
+            sinks.append(OverlaySink(overlay, opened.frames_per_second, painter))
         if rebuild:
             rebuild_unless_fitting(model, engines)
         session = stack.enter_context(
-            Session.open(model, backend, provider, threads, engines=engines, cuda_graphs=cuda_graphs)
+            Session.open(model, backend, provider, threads, engines, cuda_graphs, min_score, min_joints)
         )
+        painter.source_of_maps = session
+        _check_people(session, form, min_score, min_joints)
         if threads is not None:
             cv2.setNumThreads(threads)
         if seed is not None:
@@ -91,6 +137,37 @@ def check_options(backend: str, provider: str, engines: Path | None, rebuild: bo
         raise BackendError("--engines and --rebuild go with --backend tensorrt")
     if backend != "tensorrt" and provider != "cuda" and not cuda_graphs:
         raise BackendError("--no-cuda-graphs goes with --backend tensorrt or --provider cuda")
+
+
+def _check_outputs(parts: str | None, form: Format, draw: Draw, drawn: bool) -> None:
+    """What goes with an output is refused without it."""
+    if form is not Format.jsonl and parts in (None, "-"):
+        raise SinkError(f"--format {form.value} goes with --parts FILE: it is one file, written once the run is over")
+    if draw is not Draw.people and not drawn:
+        raise SinkError(f"--draw {draw.value} goes with --overlay or --window")
+
+
+def _check_people(session: "Session", form: Format, min_score: float | None, min_joints: int) -> None:
+    """What is about people is refused of a bundle that gives none."""
+    if session.info.grouping != "none":
+        return
+    asked = {
+        f"--format {form.value}": form is not Format.jsonl,
+        "--min-score": min_score is not None,
+        "--min-joints": min_joints > 0,
+    }
+    for option, given in asked.items():
+        if given:
+            raise BundleError(f"{option} is about people, of which this bundle ('{session.info.variant}') gives none")
+
+
+def _parts_sink(parts: str, form: Format, opened: "Source", source: str) -> "Sink":
+    from runtime.formats import WRITERS, Footage
+    from runtime.sinks import DataSetSink, JsonLinesSink, StandardOutputSink
+
+    if form is not Format.jsonl:
+        return DataSetSink(parts, WRITERS[form.value], Footage.of(opened, source))
+    return StandardOutputSink() if parts == "-" else JsonLinesSink(parts)
 
 
 def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
@@ -129,8 +206,10 @@ def _report(summary: "Summary", source: str, parts: str | None, overlay: str | N
             print(f"stm-skeletons: stopped after {summary.frames} frames; the outputs are finished", file=sys.stderr)
         return
     rate = summary.frames / max(summary.seconds, 1e-9)
-    each = summary.keypoints / max(summary.frames, 1)
-    text = f"{source}: {summary.frames} frames at {rate:.1f} fps, {each:.1f} keypoints a frame"
+    people, keypoints = (number / max(summary.frames, 1) for number in (summary.people, summary.keypoints))
+    text = (
+        f"{source}: {summary.frames} frames at {rate:.1f} fps, each with {people:.1f} people, {keypoints:.1f} keypoints"
+    )
     written = [name for name in (parts, overlay) if name not in (None, "-")]
     text += f"; wrote {' and '.join(map(str, written))}" if written else ""
     text += " (stopped early)" if summary.stopped else ""
@@ -150,6 +229,8 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
         "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} apart",
         "peaks": f"at most {found.peaks} a joint; keypoints from {found.keypoint_threshold}, "
         f"edges from {found.edge_threshold}",
+        "people": _PEOPLE[found.grouping]
+        + ("" if found.grouping == "none" else f"; reported from {found.person_threshold}"),
         "precision": f"computes in {found.precision}, weights stored in {found.stored_weights}, opset {found.opset}",
         "weights": f"{found.weights_origin} (SHA-256 {found.weights_sha256[:16]}...)",
         "written by": found.created_by,

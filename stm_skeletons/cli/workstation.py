@@ -173,7 +173,7 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help="Weights (.safetensors), bundles' folders or shipped models.")],
     data: Annotated[list[str], _DATA],
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md, plots and CSV.")] = None,
-    start: Annotated[Start, typer.Option(help="First frame's people given (paper), or an empty memory.")] = Start.seed,
+    start: Annotated[Start, typer.Option(help="Empty memory, or the first frame's people given (paper).")] = Start.cold,
     frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
     sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
     occluded: Annotated[bool, typer.Option("--occluded", help="With a moving occluder and blur.")] = False,
@@ -186,13 +186,13 @@ def evaluate(
     controls: Annotated[
         bool, typer.Option("--controls", help="Also each network without memory, and a control without learning.")
     ] = False,
-    split: Annotated[str, typer.Option(help="val or train.")] = "val",
+    split: Annotated[str, typer.Option(help="val, train, or test of data with a splits.json.")] = "val",
     size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
     slots: Annotated[int, typer.Option(min=2, help="Frames in memory, of weights; bundles have their own.")] = 6,
     every: Annotated[int, typer.Option(min=1, help="Every n-th of them, besides the first and the previous.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
-    """Precision, recall and F1 of maps and keypoints, and recall over time."""
+    """AP of people, their tracks, precision, recall and F1 of maps and keypoints, and recall over time."""
     need("train", "torch", "safetensors", "pycocotools", "matplotlib")
     from runtime.session import Session
     from training.evaluation.report import print_report, write_report
@@ -208,7 +208,8 @@ def evaluate(
                 return candidate_from_weights(Path(model), pixels, slots, every, threads)
             session = stack.enter_context(Session.open(model, threads=threads))
             info = session.info
-            return Candidate(Path(model).name, session, info.skeleton, info.channels, info.size)
+            name, threshold = Path(model).name, info.person_threshold
+            return Candidate(name, session, info.skeleton, info.channels, info.size, person_threshold=threshold)
 
         candidates = [candidate(model) for model in models]
         for kind, root in folders.items():

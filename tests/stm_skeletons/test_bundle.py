@@ -45,7 +45,10 @@ def test_a_missing_graph_is_named(copy: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format 2, this version reads 1"),
+        (lambda c: c.update(format=1), "format 1, this version reads 2"),
+        (lambda c: c.update(grouping="edges"), "does not fit 30 centres"),
+        (lambda c: c.update(centres=29), "has shape"),
+        (lambda c: c.update(centres=0), "does not fit 0 centres"),
         (lambda c: c.pop("format"), "format None"),
         (lambda c: c.update(width=449), "width"),
         (lambda c: c.update(width=192), "has shape"),

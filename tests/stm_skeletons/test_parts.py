@@ -1,4 +1,6 @@
 import json
+import sys
+import time
 
 import jsonschema
 import numpy as np
@@ -7,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stm_skeletons import schema
-from stm_skeletons.parts import PartsLine, assemble_parts
+from stm_skeletons.errors import LibraryError
+from stm_skeletons.parts import Parts, PartsLine, assemble_parts
+from stm_skeletons.people import People, nobody
 from stm_skeletons.skeleton import COCO17
 
 SIZE = (200, 100)
@@ -15,41 +19,94 @@ SHOULDERS = COCO17.edge_names.index("left_shoulder-right_shoulder")
 LEFT, RIGHT = COCO17.joints.index("left_shoulder"), COCO17.joints.index("right_shoulder")
 
 
-def two_people() -> tuple[np.ndarray, np.ndarray]:
+def two_people() -> tuple[np.ndarray, np.ndarray, People]:
+    """Peaks, edge scores and people: each has two shoulders, the second also a nose that was only placed."""
     peaks = np.zeros((17, 3, 3), np.float32)
     peaks[LEFT, :2] = [(50, 40, 0.9), (150, 40.04, 0.8)]
     peaks[RIGHT, :2] = [(130, 40, 0.7), (30, 40, 0.6)]
     edges = np.zeros((19, 3, 3), np.float32)
     edges[SHOULDERS, :2, :2] = [[0.5, 0.9], [0.8, 0.7]]
-    return peaks, edges
+    keypoints, chosen = np.zeros((2, 17, 3), np.float32), np.full((2, 17), -1)
+    keypoints[0, [LEFT, RIGHT]], chosen[0, [LEFT, RIGHT]] = peaks[[LEFT, RIGHT], [0, 1]], (0, 1)
+    keypoints[1, [LEFT, RIGHT]], chosen[1, [LEFT, RIGHT]] = peaks[[LEFT, RIGHT], [1, 0]], (1, 0)
+    keypoints[1, 0] = (140, 20.26, 0.0504)
+    return peaks, edges, People(np.array([0.75, 0.5], np.float32), keypoints, chosen, np.array([3, 0]))
+
+
+def random_scene(seed: int, count: int = 5) -> tuple[np.ndarray, np.ndarray, People]:
+    """As many peaks of each joint as there are people, who have some of them each; others are placed, some outside."""
+    random = np.random.default_rng(seed)
+    peaks = (random.uniform(0, 1, (17, count, 3)) * (220, 110, 1)).astype(np.float32)
+    edges = random.uniform(0, 1, (19, count, count)).astype(np.float32)
+    chosen = np.array([random.permutation(count) for _ in range(17)]).T
+    chosen[random.random(chosen.shape) < 0.3] = -1
+    keypoints = (random.uniform(-0.2, 1.2, (count, 17, 3)) * (*SIZE, 0.1)).astype(np.float32)
+    keypoints[keypoints[..., 2] <= 0] = 0
+    person, joint = np.nonzero(chosen >= 0)
+    keypoints[person, joint] = peaks[joint, chosen[person, joint]]
+    ids = random.integers(0, 9, count)
+    return peaks, edges, People(random.uniform(0, 1, count).astype(np.float32), keypoints, chosen, ids)
+
+
+def assembled(scene: tuple[np.ndarray, np.ndarray, People], keypoints: float = 0.3, edges: float = 0.3) -> Parts:
+    return assemble_parts(COCO17, SIZE, *scene, keypoint_threshold=keypoints, edge_threshold=edges)
 
 
 def test_joints_are_paired_one_to_one_best_first():
-    parts = assemble_parts(COCO17, SIZE, *two_people(), keypoint_threshold=0.3, edge_threshold=0.3)
-    line = parts.to_dict(7, 0.28)
+    line = assembled(two_people()).to_dict(7, 0.28)
     assert line["keypoints"]["left_shoulder"] == [[50, 40, 0.9], [150, 40, 0.8]]
     assert line["edges"]["left_shoulder-right_shoulder"] == [[50, 40, 30, 40, 0.9], [150, 40, 130, 40, 0.8]]
     assert line["frame"] == 7
+    assert line["time"] == 0.28
     assert line["size"] == [200, 100]
 
 
 def test_thresholds_and_the_frame_limit_what_is_kept():
-    peaks, edges = two_people()
+    peaks, edges, people = two_people()
     peaks[0, 0] = (-3, 40, 0.99)
     peaks[1, 0] = (100, 100.5, 0.99)
-    parts = assemble_parts(COCO17, SIZE, peaks, edges, keypoint_threshold=0.65, edge_threshold=0.95)
+    parts = assembled((peaks, edges, people), 0.65, 0.95)
     assert sorted(parts.keypoint_scores.tolist()) == pytest.approx([0.7, 0.8, 0.9])
     assert len(parts.edge_types) == 0
     # The edge to the shoulder that was dropped must not come back at a lower threshold.
-    parts = assemble_parts(COCO17, SIZE, peaks, edges, keypoint_threshold=0.65, edge_threshold=0.3)
+    parts = assembled((peaks, edges, people), 0.65, 0.3)
     assert parts.edge_scores.tolist() == pytest.approx([0.8])
 
 
+def test_every_keypoint_knows_its_owner():
+    peaks, edges, people = two_people()
+    peaks[2, 0] = (10, 10, 0.9)
+    parts = assembled((peaks, edges, people))
+    assert parts.keypoint_types.tolist() == [2, LEFT, LEFT, RIGHT, RIGHT]
+    assert parts.owners.tolist() == [-1, 0, 1, 1, 0]
+    assert assembled((peaks, edges, nobody(17))).owners.tolist() == [-1] * 5
+
+
+def test_people_in_a_line():
+    first, second = assembled(two_people()).to_dict(0, 0)["people"]
+    assert {name: first[name] for name in ("id", "score", "box", "predicted")} == {
+        "id": 3,
+        "score": 0.75,
+        "box": [30, 40, 20, 0],
+        "predicted": [],
+    }
+    assert first["keypoints"] == [
+        [50, 40, 0.9] if i == LEFT else [30, 40, 0.6] if i == RIGHT else [0, 0, 0] for i in range(17)
+    ]
+    assert second["id"] is None
+    assert second["predicted"] == [0]
+    assert second["keypoints"][0] == [140, 20.3, 0.05]
+    assert second["box"] == [130, 40, 20, 0], "what was only placed is not in it"
+
+
 def test_every_name_is_present_in_an_empty_frame():
-    nothing = np.zeros((17, 3, 3), np.float32), np.zeros((19, 3, 3), np.float32)
-    line = json.loads(assemble_parts(COCO17, SIZE, *nothing, 0.3, 0.3).to_json_line(0, 0.0))
+    nothing = np.zeros((17, 3, 3), np.float32), np.zeros((19, 3, 3), np.float32), nobody(17)
+    line = json.loads(assembled(nothing).to_json_line(0, 0.0))
+    assert line["version"] == 2
     assert line["keypoints"] == {name: [] for name in COCO17.joints}
     assert line["edges"] == {name: [] for name in COCO17.edge_names}
+    assert line["people"] == []
+    jsonschema.validate(line, json.loads(schema.schema_text()))
 
 
 def test_the_shipped_schema_is_the_models_and_is_valid():
@@ -57,13 +114,21 @@ def test_the_shipped_schema_is_the_models_and_is_valid():
     jsonschema.Draft202012Validator.check_schema(json.loads(schema.schema_text()))
 
 
+def test_the_schema_refuses_what_is_no_line_of_this_version():
+    line = assembled(two_people()).to_dict(0, 0.0)
+    validator = jsonschema.Draft202012Validator(json.loads(schema.schema_text()))
+    assert validator.is_valid(line)
+    for change in ({"version": 1}, {"people": [{"left_wrist": 0}]}, {"more": 1}):
+        assert not validator.is_valid(line | change)
+    assert not validator.is_valid({name: value for name, value in line.items() if name != "version"})
+    for person in ({"id": 0}, {"id": "7"}, {"score": 2}, {"box": [1, 2, 3]}, {"keypoints": [[1, 2]]}):
+        assert not validator.is_valid(line | {"people": [line["people"][0] | person]})
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
 def test_lines_obey_the_schema_and_edges_join_reported_keypoints(seed, keypoint_threshold, edge_threshold):
-    random = np.random.default_rng(seed)
-    peaks = random.uniform(0, 1, (17, 5, 3)).astype(np.float32) * (220, 110, 1)
-    edges = random.uniform(0, 1, (19, 5, 5)).astype(np.float32)
-    parts = assemble_parts(COCO17, SIZE, peaks, edges, keypoint_threshold, edge_threshold)
+    parts = assembled(random_scene(seed), keypoint_threshold, edge_threshold)
     text = parts.to_json_line(3, 1.23456)
     assert "\n" not in text
     line = json.loads(text)
@@ -79,3 +144,64 @@ def test_lines_obey_the_schema_and_edges_join_reported_keypoints(seed, keypoint_
         assert len(used) <= len(line["keypoints"][first])
     numbers = [value for points in line["keypoints"].values() for point in points for value in point]
     assert all(round(value, 3) == value for value in numbers)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_lines_tell_of_people_what_parts_do(seed: int):
+    parts = assembled(random_scene(seed))
+    people, line = parts.people, parts.to_dict(0, 0.0)
+    assert [one["id"] or 0 for one in line["people"]] == people.ids.tolist()
+    assert [one["predicted"] for one in line["people"]] == [np.flatnonzero(row).tolist() for row in people.predicted]
+    np.testing.assert_allclose([one["score"] for one in line["people"]], people.scores, atol=0.0006)
+    np.testing.assert_allclose([one["box"] for one in line["people"]], people.boxes(), atol=0.06)
+    given_keypoints = np.array([one["keypoints"] for one in line["people"]])
+    np.testing.assert_allclose(given_keypoints, people.keypoints, atol=0.06)
+    np.testing.assert_allclose(given_keypoints[..., 2], people.keypoints[..., 2], atol=0.0006)
+    # What is one point in the network is one point in the line, as a keypoint and as somebody's joint.
+    for kind, owner in zip(parts.keypoint_types, parts.owners, strict=True):
+        if owner >= 0:
+            assert line["people"][owner]["keypoints"][kind] in line["keypoints"][COCO17.joints[kind]]
+
+
+def test_a_line_of_thirty_people_takes_about_a_millisecond():
+    parts = assembled(random_scene(0, count=30), 0, 0)
+    assert len(parts.edge_types) > 400
+    assert len(parts.to_dict(0, 0)["people"]) == 30
+    shortest = np.inf
+    for _ in range(200):  # the least of many, in time of this thread: the machine has other work
+        started = time.thread_time()
+        parts.to_json_line(0, 0.0)
+        shortest = min(shortest, time.thread_time() - started)
+    print(f"a line of 30 people with {len(parts.edge_types)} edges: {1e3 * shortest:.2f} ms")
+    assert shortest < 2e-3  # 0.8 ms where this was written
+
+
+def test_supervision_gets_people_in_its_own_terms():
+    sv = pytest.importorskip("supervision")
+    parts = assembled(two_people())
+    keypoints, detections = parts.to_supervision()
+    assert isinstance(keypoints, sv.KeyPoints)
+    assert isinstance(detections, sv.Detections)
+    np.testing.assert_array_equal(keypoints.xy, parts.people.keypoints[..., :2])
+    np.testing.assert_array_equal(keypoints.keypoint_confidence, parts.people.keypoints[..., 2])
+    np.testing.assert_array_equal(keypoints.visible, parts.people.found)
+    np.testing.assert_allclose(detections.xyxy, [[30, 40, 50, 40], [130, 40, 150, 40.04]])
+    assert detections.confidence is not None
+    assert detections.confidence.tolist() == keypoints.detection_confidence.tolist() == [0.75, 0.5]
+    assert detections.tracker_id is not None
+    assert detections.tracker_id.tolist() == [3, -1], "of the second none is known yet"
+    frame = np.zeros((100, 200, 3), np.uint8)
+    edges = [(a + 1, b + 1) for a, b in COCO17.edges]
+    assert sv.EdgeAnnotator(edges=edges).annotate(frame.copy(), keypoints).any()
+    traces = sv.TraceAnnotator()
+    for _ in range(2):
+        traces.annotate(frame.copy(), detections)
+    nobody_there = assembled((*two_people()[:2], nobody(17))).to_supervision()
+    assert [len(found) for found in nobody_there] == [0, 0]
+
+
+def test_without_supervision_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(LibraryError, match=r"needs supervision; pip install 'stm-skeletons\[supervision\]'"):
+        assembled(two_people()).to_supervision()

@@ -1,0 +1,110 @@
+"""The best way to give things to people, at most one each: exact, without SciPy.
+
+For each of N problems, the matching of rows and columns with the largest sum of values; nobody has to be matched. The
+Hungarian method by shortest augmenting paths (Crouse, On implementing 2D rectangular assignment algorithms, 2016), row
+by row, over the pairs that have a value at all. Where no two rows want the same column, which is nearly everywhere,
+there is nothing to search.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def best_assignment(values: NDArray) -> NDArray[np.int64]:
+    """The column of each row, -1 for none.
+
+    Args:
+        values: [N, R, C]; 0 or less: these two do not go together.
+
+    Returns:
+        [N, R]
+    """
+    problems, rows, columns = values.shape
+    if not values.size:
+        return np.full((problems, rows), -1, np.int64)
+    wanted = values.argmax(axis=2)
+    wants = np.take_along_axis(values, wanted[..., None], axis=2)[..., 0] > 0
+    chosen = np.where(wants, wanted, -1)
+    # Everybody's first wish, where these are all different, cannot be beaten.
+    places = (wanted + columns * np.arange(problems)[:, None])[wants]
+    taken = np.bincount(places, minlength=problems * columns).reshape(problems, columns)
+    for problem in np.flatnonzero((taken > 1).any(axis=1)).tolist():
+        alone = taken[problem][wanted[problem]] == 1
+        matching = _Matching(values[problem], np.where(alone, chosen[problem], -1).tolist())
+        for row in np.flatnonzero(~alone & wants[problem]).tolist():
+            matching.add(row)
+        chosen[problem] = matching.column_of
+    return chosen
+
+
+class _Matching:
+    """The best matching of the rows added so far, with the prices that prove it.
+
+    A matched row's value is its profit plus its column's price; no row would have more profit elsewhere; unmatched rows
+    have no profit, unmatched columns no price.
+    """
+
+    def __init__(self, values: NDArray, undisputed: list[int]) -> None:
+        """Of values [R, C], with the rows that are alone in wanting a column most: ``undisputed`` [R], else -1."""
+        self.column_of = undisputed
+        self._row_of = {column: row for row, column in enumerate(undisputed) if column >= 0}
+        self._values = values
+        self._profit: list[float] = values.max(axis=1).tolist()
+        self._price = [0.0] * values.shape[1]
+        self._likes: dict[int, list[tuple[int, float]]] = {}
+
+    def add(self, row: int) -> None:
+        """Add a row, and rearrange what is better now."""
+        self._profit[row] = max([0.0, *(value - self._price[column] for column, value in self._liked(row))])
+        reached, crossed, via, end_row, end_column, length = self._search(row)
+        for other, way in reached.items():
+            if way < length:
+                self._profit[other] -= length - way
+        for column, way in crossed.items():
+            self._price[column] += length - way
+        if end_column < 0:
+            if end_row == row:
+                return
+            end_column, self.column_of[end_row] = self.column_of[end_row], -1
+        while True:
+            other = via[end_column]
+            before = self.column_of[other]
+            self.column_of[other], self._row_of[end_column] = end_column, other
+            if before < 0 or other == row:
+                return
+            end_column = before
+
+    def _liked(self, row: int) -> list[tuple[int, float]]:
+        """Columns that have a value for a row, with it."""
+        if row not in self._likes:
+            columns = np.flatnonzero(self._values[row] > 0)
+            self._likes[row] = list(zip(columns.tolist(), self._values[row, columns].tolist(), strict=True))
+        return self._likes[row]
+
+    def _search(self, row: int) -> tuple[dict, dict, dict, int, int, float]:
+        """The cheapest way to make room for a row: to a free column, or to a row that does without one (Dijkstra).
+
+        Returns the rows reached and the columns crossed with the length of the way to each, for each column the row it
+        was reached from, and where the way ends: a row and, if it ends in a free column, that, else -1; and its length.
+        """
+        reached, crossed = {row: 0.0}, {}
+        ways: dict[int, float] = {}
+        via: dict[int, int] = {}
+        current, end_row, shortest = row, row, self._profit[row]
+        while True:
+            start = reached[current] + self._profit[current]
+            for column, value in self._liked(current):
+                way = start + self._price[column] - value
+                if column not in crossed and way < ways.get(column, np.inf):
+                    ways[column], via[column] = max(way, reached[current]), current
+            column = min(ways, key=ways.__getitem__, default=-1)
+            if column < 0 or ways[column] >= shortest:
+                return reached, crossed, via, end_row, -1, shortest
+            way = ways.pop(column)
+            if column not in self._row_of:
+                return reached, crossed, via, via[column], column, way
+            crossed[column] = way
+            current = self._row_of[column]
+            reached[current] = way
+            if way + self._profit[current] < shortest:
+                end_row, shortest = current, way + self._profit[current]

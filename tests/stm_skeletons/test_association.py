@@ -1,0 +1,287 @@
+"""Whose part is it: what must hold for any scene, and some that are clear."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stm_skeletons.association import find_people
+from stm_skeletons.detections import Detections
+from stm_skeletons.people import People
+from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
+
+WIDTH, HEIGHT = 448, 256
+STANDING = {
+    "nose": (0.5, 0.08), "left_eye": (0.53, 0.06), "right_eye": (0.47, 0.06), "left_ear": (0.56, 0.07),
+    "right_ear": (0.44, 0.07), "left_shoulder": (0.66, 0.2), "right_shoulder": (0.34, 0.2), "left_elbow": (0.72, 0.36),
+    "right_elbow": (0.28, 0.36), "left_wrist": (0.74, 0.5), "right_wrist": (0.26, 0.5), "left_hip": (0.6, 0.52),
+    "right_hip": (0.4, 0.52), "left_knee": (0.62, 0.75), "right_knee": (0.38, 0.75), "left_ankle": (0.63, 0.97),
+    "right_ankle": (0.37, 0.97),
+}  # fmt: skip
+POSE = np.array([STANDING[joint] for joint in COCO17.joints]) * (0.5, 1)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def standing(middles: list[tuple[float, float]], height: float = 80) -> NDArray:
+    """[P, 17, 2]: upright people with the middle of their box there."""
+    return (POSE - (0.25, 0.5)) * height + np.array(middles)[:, None]
+
+
+def seen(poses: NDArray, random: np.random.Generator, dropped: float = 0.0, false: int = 0) -> Detections:
+    """What a fair network would find of people [P, 17, 2]: jitter, dropped joints, so many false peaks of each."""
+    people = len(poses)
+    size = np.ptp(poses, axis=1).max(axis=1)[:, None, None]
+    place = poses + random.normal(0, 0.02, poses.shape) * size
+    score = random.uniform(0.4, 0.9, poses.shape[:2]) * (random.random(poses.shape[:2]) >= dropped)
+    peaks = np.concatenate([place, score[..., None]], axis=-1).transpose(1, 0, 2)
+    extent = poses.reshape(-1, 2).max(axis=0) if people else np.array([WIDTH, HEIGHT])
+    clutter = np.concatenate(
+        [random.uniform(0, extent, (17, false, 2)), random.uniform(0.1, 0.4, (17, false, 1))], axis=-1
+    )
+    peaks = np.concatenate([peaks, clutter], axis=1)
+    count = people + false
+    edges = random.uniform(0, 0.1, (19, count, count))
+    own = np.arange(people)
+    edges[:, own, own] = random.uniform(0.4, 0.9, (19, people))
+    centres = np.column_stack([poses.mean(axis=1), random.uniform(0.5, 0.9, people)])
+    joints = poses + random.normal(0, 0.03, poses.shape) * size
+    found = Detections(*(array.astype(np.float32) for array in (peaks, edges, peaks[None, ..., :2], centres, joints)))
+    by_score = np.argsort(-found.peaks[..., 2], axis=1, kind="stable")
+    return permuted(found, by_score, np.argsort(-found.centres[:, 2], kind="stable"))
+
+
+def anything(random: np.random.Generator) -> Detections:
+    """Numbers of the right shapes and order, and nothing else: places far out, all equal, doubled, none."""
+    count, people = random.integers(1, 7), random.integers(0, 6)
+    extent = random.choice([1e-3, 60, 448, 1e5])
+    xy = random.uniform(-0.1, 1.1, (17, count, 2)) * extent
+    if random.random() < 0.3:
+        xy = np.rint(xy / extent * 3) * extent / 3
+    score = random.choice([0, 0.05, 0.2, 0.5, 1], (17, count)) * random.choice([1, random.random()])
+    centres = np.column_stack([random.uniform(0, extent, (people, 2)), random.choice([0, 0.1, 0.6, 1], people)])
+    joints = random.uniform(0, extent, (people, 17, 2)) * random.choice([0, 1, 1, 1])
+    if people > 1 and random.random() < 0.3:
+        joints[1], centres[1] = joints[0], centres[0]
+    if people and random.random() < 0.5:  # where peaks are
+        joints[0] = xy[:, 0]
+    edges = random.uniform(0, 1, (19, count, count)) * random.choice([0, 1, 1])
+    peaks = np.concatenate([xy, score[..., None]], axis=-1)
+    found = Detections(*(a.astype(np.float32) for a in (peaks, edges, peaks[None, ..., :2], centres, joints)))
+    return permuted(found, np.argsort(-score, axis=1), np.argsort(-centres[:, 2]))
+
+
+def permuted(found: Detections, peaks: NDArray, centres: NDArray) -> Detections:
+    """The peaks of each joint in another order [17, K], and the centres [P]."""
+    first, second = np.array(COCO17.edges).T
+    return Detections(
+        np.take_along_axis(found.peaks, peaks[..., None], axis=1),
+        found.edge_scores[np.arange(19)[:, None, None], peaks[first][:, :, None], peaks[second][:, None, :]],
+        np.take_along_axis(found.previous, peaks[None, ..., None], axis=2),
+        found.centres[centres],
+        found.centre_joints[centres],
+    )
+
+
+def mirrored(found: Detections) -> Detections:
+    """Left and right changed over."""
+    flip = list(COCO17.flip)
+
+    def over(array: NDArray) -> NDArray:
+        return np.concatenate([WIDTH - array[..., :1], array[..., 1:]], axis=-1)
+
+    edges = np.empty_like(found.edge_scores)
+    for number, (a, b) in enumerate(COCO17.edges):
+        there = (flip[a], flip[b])
+        if there in COCO17.edges:
+            edges[COCO17.edges.index(there)] = found.edge_scores[number]
+        else:
+            edges[COCO17.edges.index(there[::-1])] = found.edge_scores[number].T
+    return Detections(
+        over(found.peaks)[flip],
+        edges,
+        over(found.previous)[:, flip],
+        over(found.centres),
+        over(found.centre_joints)[:, flip],
+    )
+
+
+def scaled(found: Detections, factor: float) -> Detections:
+    """The same scene, larger or smaller."""
+    three = np.array([factor, factor, 1], np.float32)
+    return Detections(
+        found.peaks * three,
+        found.edge_scores,
+        found.previous * three[:2],
+        found.centres * three,
+        found.centre_joints * three[:2],
+    )
+
+
+def together(one: Detections, other: Detections) -> Detections:
+    """Both scenes in one picture; no edge of one leads to the other."""
+    a, b = one.peaks.shape[1], other.peaks.shape[1]
+    edges = np.zeros((19, a + b, a + b), np.float32)
+    edges[:, :a, :a], edges[:, a:, a:] = one.edge_scores, other.edge_scores
+    return Detections(
+        np.concatenate([one.peaks, other.peaks], axis=1),
+        edges,
+        np.concatenate([one.previous, other.previous], axis=2),
+        np.concatenate([one.centres, other.centres]),
+        np.concatenate([one.centre_joints, other.centre_joints]),
+    )
+
+
+def as_set(people: People) -> list[tuple]:
+    """People in an order that depends on nothing but themselves, to be compared."""
+    rows = [(round(float(s), 4), k.round(2).tolist()) for s, k in zip(people.scores, people.keypoints, strict=True)]
+    return sorted(rows, key=repr)
+
+
+def assert_same(one: People, other: People) -> None:
+    """The same people, in whatever order."""
+    assert len(one) == len(other)
+    for (score, keypoints), (other_score, other_keypoints) in zip(as_set(one), as_set(other), strict=True):
+        assert score == pytest.approx(other_score, abs=2e-4)
+        np.testing.assert_allclose(keypoints, other_keypoints, atol=0.02)
+
+
+def assert_sound(people: People, found: Detections, skeleton: Skeleton = COCO17) -> None:
+    """No peak in two people, none that is not there, and everything finite and in order."""
+    assert people.keypoints.shape == (len(people), len(skeleton.joints), 3)
+    person, joint = np.nonzero(people.found)
+    peaks = people.peaks[person, joint]
+    assert len(set(zip(joint.tolist(), peaks.tolist(), strict=True))) == len(peaks)
+    assert (found.peaks[joint, peaks, 2] > 0).all()
+    np.testing.assert_array_equal(people.keypoints[person, joint], found.peaks[joint, peaks])
+    assert np.isfinite(people.keypoints).all()
+    assert ((people.scores >= 0) & (people.scores <= 1)).all()
+    assert (np.diff(people.scores) <= 0).all()
+    assert not people.ids.any()
+
+
+def crowd(seed: int) -> Detections:
+    """Up to eight people who overlap, with errors."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 9))
+    middles = list(zip(random.uniform(40, 400, count), random.uniform(60, 200, count), strict=True))
+    poses = np.concatenate([standing([middle], random.uniform(50, 150)) for middle in middles])
+    return seen(poses, random, dropped=0.15, false=int(random.integers(0, 4)))
+
+
+def test_an_empty_frame_holds_nobody():
+    empty = Detections(*(np.zeros(s, np.float32) for s in ((17, 5, 3), (19, 5, 5), (6, 17, 5, 2), (3, 3), (3, 17, 2))))
+    assert len(find_people(empty, COCO17)) == 0
+    without_centres = replace(empty, centres=empty.centres[:0], centre_joints=empty.centre_joints[:0])
+    assert len(find_people(without_centres, COCO17)) == 0
+
+
+def test_people_apart_get_all_their_joints():
+    random = np.random.default_rng(0)
+    poses = standing([(60, 130), (200, 120), (350, 140)], 120)
+    people = find_people(seen(poses, random), COCO17)
+    assert len(people) == 3
+    assert people.found.all()
+    order = np.argsort(people.keypoints[:, 0, 0])
+    np.testing.assert_allclose(people.keypoints[order, :, :2], poses, atol=12)
+
+
+def test_people_whose_centre_nobody_saw_come_out_of_edges():
+    found = seen(standing([(100, 130), (300, 130)]), np.random.default_rng(1))
+    found.centres[:, 2] = 0
+    people = find_people(found, COCO17)
+    assert len(people) == 2
+    assert people.found.all()
+
+
+def test_a_skeleton_without_centres_has_people_too():
+    random = np.random.default_rng(2)
+    joints, edges = len(POSETRACK15.joints), len(POSETRACK15.edges)
+    peaks = np.concatenate([random.uniform(0, 200, (joints, 2, 2)), np.full((joints, 2, 1), 0.8)], axis=-1)
+    scores = np.zeros((edges, 2, 2))
+    scores[:, [0, 1], [0, 1]] = 0.7
+    found = Detections(
+        *(
+            array.astype(np.float32)
+            for array in (peaks, scores, peaks[None, ..., :2], np.zeros((0, 3)), np.zeros((0, joints, 2)))
+        )
+    )
+    people = find_people(found, POSETRACK15)
+    assert_sound(people, found, POSETRACK15)
+    assert sorted(people.peaks.tolist()) == [[0] * joints, [1] * joints]
+
+
+def test_a_scrap_of_two_joints_is_nobody():
+    found = seen(standing([(100, 130)]), np.random.default_rng(3))
+    found.peaks[2:, :, 2] = 0
+    for centres in (found.centres, found.centres[:0]):
+        scrap = replace(found, centres=centres, centre_joints=found.centre_joints[: len(centres)])
+        assert len(find_people(scrap, COCO17)) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_the_order_of_peaks_and_centres_changes_nothing(seed: int):
+    found, random = crowd(seed), np.random.default_rng(seed)
+    peaks = random.permuted(np.tile(np.arange(found.peaks.shape[1]), (17, 1)), axis=1)
+    shuffled = permuted(found, peaks, random.permutation(len(found.centres)))
+    people, others = find_people(found, COCO17), find_people(shuffled, COCO17)
+    assert_sound(others, shuffled)
+    assert_same(people, others)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_somebody_far_away_changes_nobody(seed: int):
+    found, random = crowd(seed), np.random.default_rng(seed)
+    far = seen(standing([(5000, 3000)], random.uniform(50, 150)), random)
+    both = find_people(together(found, far), COCO17)
+    near = both.keypoints[:, :, 0].max(axis=1) < 2000
+    assert (~near).sum() == 1
+    assert_same(find_people(found, COCO17), both.chosen(near))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_mirrored_scene_has_the_same_people_mirrored(seed: int):
+    found = crowd(seed)
+    people, others = find_people(found, COCO17), find_people(mirrored(found), COCO17)
+    keypoints = others.keypoints[:, list(COCO17.flip)]
+    keypoints[..., 0] = np.where(keypoints[..., 2] > 0, WIDTH - keypoints[..., 0], 0)
+    assert_same(people, replace(others, keypoints=keypoints))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from([0.25, 0.7, 3.0]))
+def test_a_scaled_scene_has_the_same_people_scaled(seed: int, factor: float):
+    found = crowd(seed)
+    people, others = find_people(found, COCO17), find_people(scaled(found, factor), COCO17)
+    assert_same(people, others.placed(others.keypoints[..., :2] / np.float32(factor)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_nothing_that_comes_in_is_changed(seed: int):
+    found = crowd(seed)
+    before = [array.copy() for array in vars(found).values()]
+    find_people(found, COCO17)
+    for array, copy in zip(vars(found).values(), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_ten_thousand_random_scenes_do_not_crash_and_no_peak_is_in_two_people():
+    random = np.random.default_rng(4)
+    for _ in range(10_000):
+        found = anything(random)
+        assert_sound(find_people(found, COCO17), found)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_all_peaks_and_centres_filled_is_a_scene_like_any_other(seed: int):
+    random = np.random.default_rng(seed)
+    middles = list(zip(random.uniform(20, 430, 30), random.uniform(40, 220, 30), strict=True))
+    found = seen(standing(middles, 70), random)
+    assert_sound(find_people(found, COCO17), found)

@@ -1,0 +1,246 @@
+"""Who is who from frame to frame: what must hold for any people, and some that are clear."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stm_skeletons.detections import Detections
+from stm_skeletons.identity import LOST_FRAMES, Identities
+from stm_skeletons.people import People
+from stm_skeletons.skeleton import COCO17
+
+SEEDS = st.integers(0, 2**32 - 1)
+FAR = (9000.0, 9000.0)
+PEAKS = 14
+SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * (0.5, 1)
+
+
+def seen(
+    middles: NDArray, before: NDArray | None = None, height: float = 80, joints: NDArray | None = None
+) -> Detections:
+    """People of one shape with their middle at [M, 2], whom the network finds without a mistake.
+
+    Args:
+        middles: network pixels; the surest person is the first.
+        before: [M, 2] where the middles were in the frame before; None: where they are.
+        height: of all of them in network pixels.
+        joints: [M, 17]: those that are found; None: all.
+    """
+    count = len(middles)
+    joints = np.ones((count, 17), bool) if joints is None else joints
+    before = middles if before is None else before
+    peaks, previous = np.zeros((17, PEAKS, 3)), np.zeros((1, 17, PEAKS, 2))
+    places = SHAPE * height + np.reshape(middles, (count, 1, 2))
+    sure = 0.9 - 0.02 * np.arange(count)
+    peaks[:, :count, :2] = places.transpose(1, 0, 2)
+    peaks[:, :count, 2] = joints.T * sure
+    previous[0, :, :count] = (places + np.reshape(before - middles, (count, 1, 2))).transpose(1, 0, 2)
+    centres, expected = np.zeros((PEAKS, 3)), np.zeros((PEAKS, 17, 2))
+    centres[:count] = np.column_stack([middles, sure])
+    expected[:count] = places
+    edges = np.zeros((19, PEAKS, PEAKS))
+    return Detections(*(array.astype(np.float32) for array in (peaks, edges, previous, centres, expected)))
+
+
+def ids_of(people: People, middles: NDArray, height: float = 80) -> list[int]:
+    """The number of whoever is at each of the middles, -1 where nobody is."""
+    found = people.keypoints[..., 2] > 0.05
+    at = np.array(
+        [(one[is_in, :2] - SHAPE[is_in] * height).mean(0) for one, is_in in zip(people.keypoints, found, strict=True)]
+    )
+    numbers = []
+    for middle in np.reshape(middles, (-1, 2)):
+        distance = np.linalg.norm(at - middle, axis=1) if len(at) else np.array([np.inf])
+        numbers.append(int(people.ids[distance.argmin()]) if distance.min() < 0.1 * height else -1)
+    return numbers
+
+
+def step(identities: Identities, *middles: tuple[float, float]) -> list[int]:
+    """The numbers of people at these middles who do not move."""
+    places = np.reshape(middles, (-1, 2))
+    return ids_of(identities.update(seen(places), 0), places)
+
+
+def anybody(random: np.random.Generator) -> Detections:
+    """Up to 12 people anywhere, with joints missing and everything a little off."""
+    count = int(random.integers(0, 13))
+    middles = random.uniform(0, 448, (count, 2))
+    joints = random.random((count, 17)) < random.choice([0.2, 0.7, 1.0])
+    before = middles + random.normal(0, 20, (count, 2))
+    found = seen(middles, before, float(random.choice([1e-2, 40, 80, 200])), joints)
+    found.peaks[..., :2] += random.normal(0, 2, found.peaks[..., :2].shape)
+    found.centres[:count, 2] *= random.random()
+    return found
+
+
+def test_nobody_has_a_number_before_the_second_frame():
+    identities = Identities(COCO17)
+    assert step(identities, (50, 100), (200, 100)) == [0, 0]
+    assert sorted(step(identities, (50, 100), (200, 100))) == [1, 2]
+    assert step(identities, (50, 100), (200, 100), (350, 100))[2] == 0
+    assert step(identities, (50, 100), (200, 100), (350, 100))[2] == 3
+
+
+def test_who_is_seen_once_gets_no_number():
+    identities = Identities(COCO17)
+    step(identities, (50, 100))
+    step(identities)
+    assert step(identities, (350, 100)) == [0]
+    assert step(identities, (350, 100)) == [1]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_two_who_cross_keep_their_numbers(told: bool):
+    identities = Identities(COCO17)
+    numbers = set()
+    for frame in range(100):
+        # They pass each other at 4 pixels a frame, one a little lower.
+        middles = np.array([[50 + 4 * frame, 100], [450 - 4 * frame, 118]])
+        before = middles - ([[4, 0], [-4, 0]] if told else 0)
+        numbers.add(tuple(ids_of(identities.update(seen(middles, before), 0), middles)))
+    assert numbers in ({(0, 0), (1, 2)}, {(0, 0), (2, 1)})
+
+
+def test_a_number_comes_back_after_a_while_out_of_sight_but_not_for_ever():
+    identities = Identities(COCO17)
+    step(identities, (100, 100))
+    assert step(identities, (100, 100)) == [1]
+    for _ in range(LOST_FRAMES // 3):
+        step(identities)
+    assert step(identities, (100, 100)) == [1]
+    for _ in range(LOST_FRAMES + 1):
+        step(identities)
+    assert step(identities, (100, 100)) == [0]
+    assert step(identities, (100, 100)) == [2]
+
+
+def test_reset_follows_nobody_and_gives_no_number_again():
+    identities = Identities(COCO17)
+    step(identities, (100, 100), (300, 100))
+    assert sorted(step(identities, (100, 100), (300, 100))) == [1, 2]
+    identities.reset()
+    assert step(identities, (100, 100), (300, 100)) == [0, 0]
+    assert sorted(step(identities, (100, 100), (300, 100))) == [3, 4]
+
+
+def test_another_place_is_another_person():
+    identities = Identities(COCO17)
+    step(identities, (50, 100))
+    assert step(identities, (50, 100)) == [1]
+    assert step(identities, (400, 100)) == [0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS)
+def test_no_number_is_used_twice(seed: int):
+    random = np.random.default_rng(seed)
+    identities = Identities(COCO17)
+    last_seen: dict[int, int] = {}
+    for frame in range(100):
+        if random.random() < 0.05:
+            identities.reset()
+            last_seen = dict.fromkeys(last_seen, -1000)
+        highest = max(last_seen, default=0)
+        ids = [number for number in identities.update(anybody(random), 0).ids.tolist() if number]
+        assert len(set(ids)) == len(ids)
+        for number in ids:
+            assert number > highest or frame - last_seen[number] <= LOST_FRAMES + 1
+            last_seen[number] = frame
+    assert sorted(last_seen) == list(range(1, len(last_seen) + 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS)
+def test_nothing_that_comes_in_is_changed(seed: int):
+    random = np.random.default_rng(seed)
+    identities = Identities(COCO17)
+    for _ in range(5):
+        found = anybody(random)
+        copies = [array.copy() for array in vars(found).values()]
+        identities.update(found, 0)
+        for array, copy in zip(vars(found).values(), copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 20))
+def test_the_past_does_not_depend_on_what_comes(seed: int, frames: int):
+    def followed(count: int) -> list[list[int]]:
+        random = np.random.default_rng(seed)
+        identities, ids = Identities(COCO17), []
+        for _ in range(count):
+            found = anybody(random)
+            ids.append(identities.update(found, 0).ids.tolist())
+            for array in vars(found).values():
+                array[:] = 0.5  # what was given is not looked at again
+        return ids
+
+    assert followed(frames) == followed(frames + 7)[:frames]
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.sampled_from(["order", "mirror", "scale", "far"]))
+def test_order_mirror_scale_and_somebody_far_away_change_no_number(seed: int, change: str):
+    random = np.random.default_rng(seed)
+    one, other = Identities(COCO17), Identities(COCO17)
+    count = int(random.integers(1, 6))
+    # In lanes of their own: who is who is beyond doubt.
+    middles = np.column_stack([random.uniform(50, 400, count), 100.0 * np.arange(count)])
+    speed = np.column_stack([random.normal(0, 3, count), np.zeros(count)])
+    pairs: set[tuple[int, int]] = set()
+    for _ in range(25):
+        middles = middles + speed
+        before = middles - speed + random.normal(0, 2, (count, 2))
+        joints = random.random((count, 17)) < 0.8
+        ids = ids_of(one.update(seen(middles, before, joints=joints), 0), middles)
+        if change == "order":
+            order = random.permutation(count)
+            others = ids_of(other.update(seen(middles[order], before[order], joints=joints[order]), 0), middles)
+        elif change == "mirror":
+            others = _mirrored(other, middles, before, joints)
+        elif change == "scale":
+            others = ids_of(other.update(seen(3 * middles, 3 * before, 240, joints), 0), 3 * middles, 240)
+        else:
+            all_joints = np.vstack([joints, np.ones((1, 17), bool)])
+            with_far = seen(np.vstack([middles, FAR]), np.vstack([before, FAR]), joints=all_joints)
+            others = ids_of(other.update(with_far, 0), middles)
+        assert [number > 0 for number in ids] == [number > 0 for number in others]
+        pairs |= {(a, b) for a, b in zip(ids, others, strict=True) if a > 0}
+    # The numbers may be others, but whoever had the same before has it now.
+    assert len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
+
+
+def _mirrored(identities: Identities, middles: NDArray, before: NDArray, joints: NDArray) -> list[int]:
+    found = seen(middles, before, joints=joints)
+    flip = list(COCO17.flip)
+    over = np.array([-1, 1], np.float32)
+    found.peaks[..., :2] *= over
+    found.centres[:, :2] *= over
+    people = identities.update(
+        Detections(
+            found.peaks[flip],
+            found.edge_scores,
+            (found.previous * over)[:, flip],
+            found.centres,
+            (found.centre_joints * over)[:, flip],
+        ),
+        0,
+    )
+    keypoints = people.keypoints[:, flip] * (-1, 1, 1)
+    return ids_of(People(people.scores, keypoints, people.peaks[:, flip], people.ids), middles)
+
+
+def test_memory_stays_bounded_over_thousands_of_frames():
+    random = np.random.default_rng(5)
+    identities = Identities(COCO17)
+    sizes = []
+    for frame in range(5000):
+        identities.update(anybody(random), 0)
+        if frame % 100 == 99:
+            sizes.append(len(pickle.dumps(vars(identities))))
+    assert max(sizes) < 300_000
+    assert np.mean(sizes[25:]) == pytest.approx(np.mean(sizes[5:25]), rel=0.3)
