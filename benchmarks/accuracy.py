@@ -41,7 +41,7 @@ def compare(bundle: str, coco: Path, movenet: Path) -> dict[str, Score]:
     """Best F1, one to one, of the bundle and of MoveNet's heat maps on the labelled images of a COCO folder."""
     heat_maps = MoveNetHeatMaps(movenet)
     counts = {"bundle": zeros(len(THRESHOLDS)), "movenet": zeros(len(THRESHOLDS))}
-    with Session.open(bundle, min_score=LOWEST_SCORE) as session:
+    with Session.open(bundle, min_keypoint_score=LOWEST_SCORE) as session:
         for labelled in load_coco(coco):
             size = (labelled.image.shape[1], labelled.image.shape[0])
             letterbox = Letterbox(size, session.info.size)

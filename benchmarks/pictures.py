@@ -1,6 +1,10 @@
 """Frames of a video with what a bundle sees in them: mask, keypoint maps, edge maps and parts, side by side.
 
 python -m benchmarks.pictures edge VIDEO --frames 20 100 --out edge.jpg
+
+With ``--people`` the frames as ``stm-skeletons run --overlay`` draws them; the one in the README is
+
+python -m benchmarks.pictures edge examples/vtest-10s.avi --people --frames 75 --out docs/images/overlay.jpg
 """
 
 import argparse
@@ -11,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.overlay import draw_parts
+from runtime.overlay import Painter, draw_parts
 from runtime.session import Session
 from runtime.sources import open_source
 from stm_skeletons.files import whole_file
@@ -39,6 +43,19 @@ def look(bundle: str, video: str, numbers: list[int], threads: int) -> list[list
     return rows
 
 
+def look_at_people(bundle: str, video: str, numbers: list[int], threads: int) -> list[list[Image]]:
+    """A row for each of the frames, with a picture of the frame's size with its people; trails need those before."""
+    rows = []
+    source, painter = open_source(video), Painter()
+    with Session.open(bundle, threads=threads) as session:
+        for frame in islice(source, max(numbers) + 1):
+            drawn = painter.paint(frame, session.step(frame.image))
+            if frame.number in numbers:
+                rows.append([drawn])
+    source.close()
+    return rows
+
+
 def _boxed(image: Image, size: tuple[int, int]) -> Image:
     boxed = np.full((size[1], size[0], 3), PADDING_GREY, np.uint8)
     Letterbox((image.shape[1], image.shape[0]), size).apply(image, boxed)
@@ -59,10 +76,12 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("video")
     parser.add_argument("--frames", type=int, nargs="+", default=[0], help="counted from 0")
+    parser.add_argument("--people", action="store_true", help="the frames with their people alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help=".png or .jpg")
     arguments = parser.parse_args()
-    sheet = grid(look(arguments.bundle, arguments.video, arguments.frames, arguments.threads))
+    looked = look_at_people if arguments.people else look
+    sheet = grid(looked(arguments.bundle, arguments.video, arguments.frames, arguments.threads))
     with whole_file(arguments.out) as partial:
         partial.write_bytes(cv2.imencode(arguments.out.suffix, sheet)[1].tobytes())
 

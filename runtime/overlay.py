@@ -1,19 +1,71 @@
-"""Draws parts on a frame: edges as lines, keypoints as discs; left is orange, right is blue, the middle is green."""
+"""What is drawn on a frame: its people, each in a colour of their own; its parts, by side; or its maps."""
+
+import colorsys
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.overlay_people import PeoplePainter
+from runtime.sources import Frame
+from stm_skeletons.bundle import BundleInfo
+from stm_skeletons.geometry import STRIDE, Letterbox
 from stm_skeletons.parts import Parts
+
+Draw = Literal["people", "parts", "maps"]
 
 _LEFT, _RIGHT, _MIDDLE = (0, 140, 255), (255, 160, 30), (80, 220, 80)
 """BGR"""
 _OUTLINE = (20, 20, 20)
 _SUBPIXEL_BITS = 4
+_DIMMED = 0.6
+"""Of a frame under maps: so much of its light stays."""
+_MASK_COLOUR = (150, 110, 40)
+_MASK_SHARE = 0.5
+"""How much the mask covers where it is sure."""
+
+
+class MapSource(Protocol):
+    """What has the maps of the latest frame; see runtime.Session."""
+
+    @property
+    def info(self) -> BundleInfo: ...
+    def maps(self) -> NDArray[np.float32]: ...
+
+
+class Painter:
+    """Draws on one frame after the other; for one source, because people leave trails.
+
+    Several may show what it draws: of the same frame there is but one picture.
+    """
+
+    def __init__(self, draw: Draw = "people") -> None:
+        self.source_of_maps: MapSource | None = None
+        """To be given before maps are drawn."""
+        self._draw = draw
+        self._people = PeoplePainter()
+        self._latest: tuple[Frame, NDArray[np.uint8]] | None = None
+
+    def paint(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:
+        """A copy of the frame's image (BGR [h, w, 3]) with what was seen in it; not to be changed."""
+        if self._latest is None or self._latest[0] is not frame:
+            self._latest = frame, self._painted(frame.image, parts)
+        return self._latest[1]
+
+    def _painted(self, image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
+        if self._draw == "people":
+            return self._people.paint(image, parts)
+        if self._draw == "maps" and self.source_of_maps is not None:
+            return draw_maps(image, self.source_of_maps.maps(), self.source_of_maps.info)
+        return draw_parts(image, parts)
 
 
 def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
-    """A copy of ``image`` (BGR uint8 [h, w, 3]) with the parts of the same frame drawn on it."""
+    """A copy of ``image`` (BGR uint8 [h, w, 3]) with the parts of the same frame drawn on it, whoever they belong to.
+
+    Edges are lines, keypoints discs; left is orange, right is blue, the middle is green.
+    """
     canvas = image.copy()
     radius = max(3, round(min(parts.size) / 200))
     joints = parts.skeleton.joints
@@ -28,6 +80,44 @@ def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
         if radius > 3:  # on small frames the outline would hide the disc
             cv2.circle(canvas, point, scaled, _OUTLINE, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
+
+
+def draw_maps(image: NDArray[np.uint8], maps: NDArray[np.float32], info: BundleInfo) -> NDArray[np.uint8]:
+    """A dimmed copy of ``image`` (BGR uint8 [h, w, 3]) with the maps of the same frame over it.
+
+    Each joint has a hue of its own, the mask is a veil. Networks without keypoint maps show those they have.
+
+    Args:
+        image: the frame.
+        maps: [C, H/4, W/4] in [0, 1].
+        info: of the bundle they come from: names its channels and knows how the frame lies in the maps.
+    """
+    shown = [i for i, name in enumerate(info.channels) if name in info.skeleton.joints]
+    shown = shown or [i for i, name in enumerate(info.channels) if name != "mask"]
+    hues = [colorsys.hsv_to_rgb(place / len(shown), 0.9, 1)[::-1] for place in range(len(shown))]
+    # The strongest map of each cell alone: many weak ones together would look like something.
+    sure = maps[shown].max(axis=0)[..., None].clip(0, 1)
+    light = sure * np.array(hues, np.float32)[maps[shown].argmax(axis=0)] * 255
+    veil = np.zeros_like(sure)
+    if "mask" in info.channels:
+        veil = maps[info.channels.index("mask")][..., None].clip(0, 1) * _MASK_SHARE * (1 - sure)
+    cover = sure + veil
+    light += veil * np.array(_MASK_COLOUR, np.float32)
+    size = image.shape[1], image.shape[0]
+    left_over = _as_large_as(size, np.repeat(255 * _DIMMED * (1 - cover), 3, axis=2), info.size)
+    dimmed = cv2.multiply(image, left_over, scale=1 / 255)
+    return np.asarray(cv2.add(dimmed, _as_large_as(size, light, info.size)), np.uint8)
+
+
+def _as_large_as(size: tuple[int, int], maps: NDArray, network: tuple[int, int]) -> NDArray[np.uint8]:
+    """Maps [h, w, 3] in [0, 255] where they lie on a frame of that (width, height)."""
+    left, top, width, height = Letterbox(size, network).inner
+    # Pixels to pixels, with OpenCV's (0, 0) at the centre of the first: the letterbox undone in one step.
+    x, y = width / size[0] / STRIDE, height / size[1] / STRIDE
+    back = np.array([[x, 0, left / STRIDE + (x - 1) / 2], [0, y, top / STRIDE + (y - 1) / 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    large = cv2.warpAffine(maps.astype(np.uint8), back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(large, np.uint8)
 
 
 def _colour(joint: str) -> tuple[int, int, int]:

@@ -18,8 +18,9 @@ class Summary:
     """What a run did."""
 
     frames: int
+    people: int
+    """Over all frames, as are keypoints and edges."""
     keypoints: int
-    """Over all frames."""
     edges: int
     seconds: float
     """Wall time from the first frame to the last, decoding and writing included."""
@@ -46,7 +47,7 @@ def run(
         SourceError: the source cannot be read to its end and is not live.
         SinkError, BackendError: as they occur.
     """
-    frames = keypoints = edges = 0
+    frames = people = keypoints = edges = 0
     broken: SourceError | None = None
     stopped = False
     started = time.perf_counter()
@@ -60,6 +61,7 @@ def run(
                 parts = session.step(frame.image)
                 answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
                 frames += 1
+                people += len(parts.people)
                 keypoints += len(parts.keypoints)
                 edges += len(parts.edge_ends)
                 if on_frame is not None:
@@ -74,4 +76,4 @@ def run(
             stopped = asked_to_stop.is_set()
             broken = None if stopped else error
         signalled = asked_to_stop.is_set()
-    return Summary(frames, keypoints, edges, time.perf_counter() - started, stopped, signalled, broken)
+    return Summary(frames, people, keypoints, edges, time.perf_counter() - started, stopped, signalled, broken)

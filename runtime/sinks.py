@@ -1,4 +1,4 @@
-"""Where results go: JSON lines, an overlay video, a window. Used as context managers.
+"""Where results go: JSON lines, files of data sets, an overlay video, a window. Used as context managers.
 
 A file appears under its name only when the block ends without an error; with one, nothing is left behind.
 """
@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.overlay import draw_parts
+from runtime.formats import Footage, Writer
+from runtime.overlay import Painter
 from runtime.sources import Frame
 from stm_skeletons.errors import SinkError
 from stm_skeletons.files import partial_path
@@ -88,6 +89,27 @@ class JsonLinesSink(_FileSink):
         return keep
 
 
+class DataSetSink(JsonLinesSink):
+    """One JSON file in a data set's format, made of lines that are kept beside it until the block ends."""
+
+    def __init__(self, path: str, writer: Writer, footage: Footage) -> None:
+        super().__init__(path)
+        self._writer = writer
+        self._footage = footage
+
+    def _close(self, keep: bool) -> bool:
+        super()._close(keep)
+        if keep:
+            lines = self._partial.with_name(f"{self._partial.name}.lines")
+            os.replace(self._partial, lines)
+            try:
+                with self._partial.open("w", encoding="utf-8") as file:
+                    self._writer(lines, file, self._footage, self._path)
+            finally:
+                lines.unlink(missing_ok=True)
+        return keep
+
+
 class StandardOutputSink:
     """One JSON object a line and frame, to the standard output as it comes."""
 
@@ -112,16 +134,17 @@ class StandardOutputSink:
 
 
 class OverlaySink(_FileSink):
-    """A video of the frames with their parts drawn on them, of the first frame's size.
+    """A video of the frames with what was seen drawn on them, of the first frame's size.
 
     The codecs take even sizes only: of an odd one the last row or column is cut off.
     """
 
-    def __init__(self, path: str, frames_per_second: float) -> None:
+    def __init__(self, path: str, frames_per_second: float, painter: Painter) -> None:
         if Path(path).suffix.lower() not in CODECS:
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
         super().__init__(path)
         self._frames_per_second = frames_per_second
+        self._painter = painter
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._written = 0
@@ -130,7 +153,7 @@ class OverlaySink(_FileSink):
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
-        image = draw_parts(frame.image, parts)
+        image = self._painter.paint(frame, parts)
         if self._writer is None:
             self._size = (image.shape[1], image.shape[0])
             self._writer = self._open()
@@ -170,7 +193,8 @@ class OverlaySink(_FileSink):
 class WindowSink:
     """A window on this machine's screen; closing it or pressing q or Esc ends the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
         # Where the display does not answer, Qt ends the whole process: so let another process try first.
         attempt = f"import cv2; cv2.namedWindow({_WINDOW!r}); cv2.destroyAllWindows()"
         try:
@@ -188,7 +212,7 @@ class WindowSink:
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
-        cv2.imshow(_WINDOW, draw_parts(frame.image, parts))
+        cv2.imshow(_WINDOW, self._painter.paint(frame, parts))
         pressed = cv2.waitKey(1) & 0xFF
         closed = cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1
         return not (closed or pressed in (ord("q"), 27))

@@ -20,6 +20,7 @@ from benchmarks.run.streams import run_streams
 from runtime.session import Session
 from stm_skeletons.errors import BenchmarkError, BundleError
 from stm_skeletons.parts import assemble_parts
+from stm_skeletons.people import nobody
 from stm_skeletons.skeleton import COCO17
 
 
@@ -128,10 +129,11 @@ def test_rows_lie_in_one_array_that_does_not_grow():
 def test_people_are_the_most_keypoints_of_any_joint():
     peaks = np.zeros((17, 4, 3), np.float32)
     peaks[0, :1] = peaks[5, :3] = peaks[9, :2] = (10, 10, 0.9)
-    parts = assemble_parts(COCO17, (100, 100), peaks, np.zeros((19, 4, 4), np.float32), 0.5, 0.5)
+    none = nobody(17)
+    parts = assemble_parts(COCO17, (100, 100), peaks, np.zeros((19, 4, 4), np.float32), none, 0.5, 0.5)
     assert count_people(parts) == 3
-    nobody = assemble_parts(COCO17, (100, 100), 0 * peaks, np.zeros((19, 4, 4), np.float32), 0.5, 0.5)
-    assert count_people(nobody) == 0
+    empty = assemble_parts(COCO17, (100, 100), 0 * peaks, np.zeros((19, 4, 4), np.float32), none, 0.5, 0.5)
+    assert count_people(empty) == 0
 
 
 def test_latency_by_people_has_medians_where_there_are_enough_frames():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -15,7 +16,10 @@ import jsonschema
 import numpy as np
 import pytest
 
+from export.export import Options, export_bundle
 from stm_skeletons.schema import FILE as SCHEMA
+from training.model import ModelConfig, build
+from training.model.weights import save_weights
 
 COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
 
@@ -44,7 +48,11 @@ def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
         jsonschema.validate(line, schema)
         assert line["frame"] == number
         assert len(line["keypoints"]["left_shoulder"]) + len(line["keypoints"]["right_shoulder"]) >= 3
+        assert line["people"]
     assert len(lines) == 100
+    ids = [{person["id"] for person in line["people"]} for line in lines]
+    assert ids[0] == {None}, "nobody is known before a second frame has confirmed it"
+    assert any(len(one & other - {None}) >= 3 for one, other in zip(ids[:50], ids[50:], strict=True))
     capture = cv2.VideoCapture(str(overlay))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.mp4", "parts.jsonl"]
@@ -61,6 +69,80 @@ def test_every_frame_of_every_shared_video_has_its_line(shared: Path, edge_bundl
         result = stm("run", video, "--model", edge_bundle, "--parts", parts)
         assert result.returncode == 0, result.stderr
         assert len(parts.read_text().splitlines()) == count
+
+
+def test_the_readmes_lines_of_python_print_wrists():
+    root = Path(__file__).parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("<!-- wrists -->\n```python\n")[2].partition("```")[0]
+    assert len(code.splitlines()) <= 10
+    command = [sys.executable, "-W", "error", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=root)
+    assert (result.returncode, result.stderr) == (0, "")
+    wrist = r" -?\d+\.\d,-?\d+\.\d \([01]\.\d\d\)"
+    assert all(re.fullmatch(rf"\d+{wrist}{wrist}", line) for line in result.stdout.splitlines())
+    numbers = [line.split()[0] for line in result.stdout.splitlines()]
+    assert {"0", "1", "2", "3"} <= set(numbers)
+    assert numbers.count("1") > 10
+
+
+def test_people_in_the_formats_of_data_sets(clip: Path, tmp_path: Path):
+    few = ("--max-frames", "6", "--min-score", "0.2", "--min-joints", "5")
+    for name in ("jsonl", "coco", "posetrack18"):
+        result = stm("run", clip, "--format", name, "--parts", tmp_path / name, *few)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    lines = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
+    coco, posetrack = (json.loads((tmp_path / name).read_text()) for name in ("coco", "posetrack18"))
+    people = [person for line in lines for person in line["people"]]
+    assert len(people) == len(coco["annotations"]) > 6
+    assert len([person for person in people if person["id"]]) == len(posetrack["annotations"]) > 6
+    assert min(person["score"] for person in people) >= 0.2
+    assert min(17 - len(person["predicted"]) for person in people) >= 5
+    assert [image["frame_id"] for image in posetrack["images"]] == list(range(6))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "jsonl", "posetrack18"]
+
+
+def test_what_is_drawn_can_be_chosen(clip: Path, edge_bundle: Path, tmp_path: Path):
+    pictures = {}
+    for draw in ("people", "parts", "maps"):
+        overlay = tmp_path / f"{draw}.avi"
+        result = stm("run", clip, "--model", edge_bundle, "--overlay", overlay, "--draw", draw, "--max-frames", "2")
+        assert result.returncode == 0, result.stderr
+        pictures[draw] = cv2.VideoCapture(str(overlay)).read()[1]
+    for one, other in (("people", "parts"), ("parts", "maps"), ("maps", "people")):
+        assert np.abs(pictures[one].astype(float) - pictures[other]).mean() > 0.1
+
+
+def test_options_that_do_not_fit(clip: Path, edge_bundle: Path, tmp_path: Path):
+    parts = ("--parts", tmp_path / "p.json")
+    for options, message in (
+        (("--format", "coco"), "--format coco goes with --parts FILE"),
+        (("--format", "posetrack18", "--parts", "-"), "--format posetrack18 goes with --parts FILE"),
+        (("--format", "voc", *parts), "voc"),
+        (("--draw", "maps", *parts), "--draw maps goes with --overlay or --window"),
+        (("--draw", "faces", "--overlay", tmp_path / "o.avi"), "faces"),
+        (("--min-score", "1.01", *parts), "--min-score"),
+        (("--min-score", "-0.01", *parts), "--min-score"),
+        (("--min-score", "nan", *parts), "--min-score"),
+        (("--min-score", "many", *parts), "--min-score"),
+        (("--min-joints", "-1", *parts), "--min-joints"),
+        (("--min-joints", "18", *parts), "--min-joints"),
+        (("--min-joints", "2.5", *parts), "--min-joints"),
+    ):
+        assert message in refused("run", clip, "--model", edge_bundle, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_bundle_that_gives_no_people(clip: Path, tmp_path: Path):
+    weights, bundle = tmp_path / "w.safetensors", tmp_path / "stm"
+    save_weights(weights, build(ModelConfig(variant="stm", width=0.0625)), "random, for tests")
+    export_bundle(weights, bundle, Options(width=96, height=64, slots=2, every=2, peaks=3))
+    for options in (("--format", "coco"), ("--min-score", "0.3"), ("--min-joints", "3")):
+        message = refused("run", clip, "--model", bundle, "--parts", tmp_path / "p.json", *options)
+        assert f"{' '.join(options) if options[0] == '--format' else options[0]} is about people" in message
+    ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
+    assert [json.loads(line)["people"] for line in ran.stdout.splitlines()] == [[], []]
 
 
 def test_lines_go_to_standard_output_as_they_come(clip: Path, edge_bundle: Path):
@@ -225,7 +307,7 @@ def test_wrong_usage_is_one_line(clip: Path):
 def test_info_and_doctor_and_help_speak_plainly(edge_bundle: Path):
     told = stm("info", edge_bundle)
     assert told.returncode == 0
-    for words in ("edge", "160 x 96", "4 slots", "random, for tests"):
+    for words in ("edge", "160 x 96", "4 slots", "by their centres", "random, for tests"):
         assert words in told.stdout
     examined = stm("doctor")
     assert examined.returncode == 0, examined.stderr

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.overlay import Painter
 from runtime.run import run
 from runtime.session import Session
 from runtime.sinks import JsonLinesSink, OverlaySink, WindowSink
@@ -38,7 +39,7 @@ class FakeSource:
 
 @pytest.fixture
 def session(edge_bundle: Path) -> Iterator[Session]:
-    with Session.open(str(edge_bundle), threads=1, min_score=0.0) as opened:
+    with Session.open(str(edge_bundle), threads=1, min_score=0.0, min_keypoint_score=0.0) as opened:
         yield opened
 
 
@@ -56,12 +57,13 @@ def frames_of(path: Path) -> list[np.ndarray]:
 def test_every_frame_has_its_line_and_its_picture(session: Session, clip: Path, tmp_path: Path, suffix: str):
     parts, overlay = tmp_path / "p.jsonl", tmp_path / f"o.{suffix}"
     source = open_source(str(clip))
-    summary = run(source, session, [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10)], max_frames=12)
+    summary = run(source, session, [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10, Painter())], max_frames=12)
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(12))
     assert lines[3]["time"] == 0.3
     assert summary.frames == 12
     assert summary.keypoints == sum(len(points) for line in lines for points in line["keypoints"].values()) > 0
+    assert summary.people == sum(len(line["people"]) for line in lines)
     assert {frame.shape for frame in frames_of(overlay)} == {(576, 768, 3)}
     assert len(frames_of(overlay)) == 12
     assert not summary.stopped
@@ -70,7 +72,7 @@ def test_every_frame_has_its_line_and_its_picture(session: Session, clip: Path, 
 
 def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: Path):
     parts, overlay = tmp_path / "p.jsonl", tmp_path / "o.mp4"
-    sinks = [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10)]
+    sinks = [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10, Painter())]
     summary = run(FakeSource(5, live=True), session, sinks)
     assert str(summary.broken) == "the cable is out"
     assert [json.loads(line)["size"] for line in parts.read_text().splitlines()][:3] == [
@@ -82,7 +84,7 @@ def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: 
 
 
 def test_a_file_that_breaks_leaves_nothing(session: Session, tmp_path: Path):
-    sinks = [JsonLinesSink(str(tmp_path / "p.jsonl")), OverlaySink(str(tmp_path / "o.mp4"), 10)]
+    sinks = [JsonLinesSink(str(tmp_path / "p.jsonl")), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
     with pytest.raises(SourceError, match="cable"):
         run(FakeSource(5, live=False), session, sinks)
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +99,7 @@ def test_a_failing_sink_leaves_nothing(session: Session, clip: Path, tmp_path: P
 
     old = tmp_path / "p.jsonl"
     old.write_text("yesterday's\n")
-    sinks = [Full(str(old)), OverlaySink(str(tmp_path / "o.mp4"), 10)]
+    sinks = [Full(str(old)), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
     with pytest.raises(SinkError, match="full"):
         run(open_source(str(clip)), session, sinks)
     assert old.read_text() == "yesterday's\n"
@@ -109,12 +111,12 @@ def test_places_that_cannot_be_written_are_found_before_the_run(tmp_path: Path, 
     with pytest.raises(SinkError):
         JsonLinesSink(str(tmp_path / target))
     with pytest.raises(SinkError):
-        OverlaySink(str(tmp_path / target), 10)
+        OverlaySink(str(tmp_path / target), 10, Painter())
 
 
 def test_an_overlay_of_an_unknown_kind(tmp_path: Path):
     with pytest.raises(SinkError, match=r"must end in one of \.mp4"):
-        OverlaySink(str(tmp_path / "o.gif"), 10)
+        OverlaySink(str(tmp_path / "o.gif"), 10, Painter())
 
 
 def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path):
@@ -141,4 +143,4 @@ def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(SinkError, match="no display"):
-        WindowSink()
+        WindowSink(Painter())

@@ -67,9 +67,8 @@ class BundleSession(Protocol):
 class BundleTeacher:
     """A model of this project, which has seen no frame yet.
 
-    People are the parts that found edges join, so they are only as good as the edges. A joint without an edge is a
-    person of its own: too little to be labelled, it becomes an ignore region. So a model whose edges are not trained
-    labels nobody.
+    Of the people it reports, joints that were found are labelled, not those that were only placed. A keypoint of nobody
+    is a person of its own: too little to be labelled, it becomes an ignore region.
     """
 
     remembers = True
@@ -90,18 +89,19 @@ class BundleTeacher:
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         parts = self._session.step(image)
-        joined = [np.flatnonzero(parts.people == number) for number in range(parts.people_count)]
-        alone = np.flatnonzero(parts.people < 0)[:, None]
-        return [_person(parts, members) for members in (*joined, *alone)]
+        of_people = np.where(parts.people.found[..., None], parts.people.keypoints, np.float32(0))
+        nobodys = np.flatnonzero(parts.owners < 0)
+        alone = np.zeros((len(nobodys), len(parts.skeleton.joints), 3), np.float32)
+        joints = np.arange(len(nobodys)), parts.keypoint_types[nobodys]
+        alone[joints] = np.column_stack([parts.keypoints, parts.keypoint_scores])[nobodys]
+        return [_person(pose, parts.size) for pose in (*of_people, *alone) if pose[:, 2].any()]
 
 
-def _person(parts: Parts, members: NDArray[np.int64]) -> Person:
-    pose = np.zeros((len(parts.skeleton.joints), 3), np.float32)
-    pose[parts.keypoint_types[members], :2] = parts.keypoints[members]
-    pose[parts.keypoint_types[members], 2] = parts.keypoint_scores[members]
-    low, high = parts.keypoints[members].min(0), parts.keypoints[members].max(0)
-    margin = max(_BOX_MARGIN * float((high - low).max()), _SMALLEST_MARGIN * max(parts.size))
-    box = np.concatenate([np.maximum(low - margin, 0), np.minimum(high + margin, parts.size)])
+def _person(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:
+    found = pose[pose[:, 2] > 0, :2]
+    low, high = found.min(0), found.max(0)
+    margin = max(_BOX_MARGIN * float((high - low).max()), _SMALLEST_MARGIN * max(size))
+    box = np.concatenate([np.maximum(low - margin, 0), np.minimum(high + margin, size)])
     return Person(pose, box.astype(np.float32))
 
 

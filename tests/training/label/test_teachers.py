@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.parts import Parts
-from stm_skeletons.people import join_people
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17, Skeleton
 from training.label.movenet import MoveNetTeacher
 from training.label.people import BundleTeacher, Person, overlap, similarity
@@ -18,22 +18,31 @@ SIZE = (200, 100)
 JOINT = {name: i for i, name in enumerate(COCO17.joints)}
 
 
-def made_parts(points: list[tuple[str, float, float, float]], edges: list[tuple[int, int, float]]) -> Parts:
-    """Keypoints (joint, x, y, score), and edges between two of them."""
-    types = [JOINT[name] for name, *_ in points]
-    kinds = [COCO17.edges.index((types[a], types[b])) for a, b, _ in edges]
-    parts = Parts(
+Points = list[tuple[str, float, float, float]]
+"""Joint, x, y, score of each."""
+
+
+def made_parts(people: list[tuple[Points, Points]], nobodys: Points) -> Parts:
+    """Parts without edges, of people (joints that were found, joints that were placed) and of nobody."""
+    points = [*(point for found, _ in people for point in found), *nobodys]
+    keypoints, peaks = np.zeros((len(people), 17, 3), np.float32), np.full((len(people), 17), -1)
+    for i, (found, placed) in enumerate(people):
+        for name, *point in (*found, *placed):
+            keypoints[i, JOINT[name]] = point
+        peaks[i, [JOINT[name] for name, *_ in found]] = i
+    owners = [i for i, (found, _) in enumerate(people) for _ in found] + [-1] * len(nobodys)
+    return Parts(
         skeleton=COCO17,
         size=SIZE,
-        keypoint_types=np.array(types, np.int64),
+        keypoint_types=np.array([JOINT[name] for name, *_ in points], np.int64),
         keypoints=np.array([point[1:3] for point in points], np.float32).reshape(-1, 2),
         keypoint_scores=np.array([point[3] for point in points], np.float32),
-        edge_types=np.array(kinds, np.int64),
-        edge_ends=np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2),
-        edge_scores=np.array([edge[2] for edge in edges], np.float32),
-        people=np.full(len(points), -1),
+        edge_types=np.zeros(0, np.int64),
+        edge_ends=np.zeros((0, 2), np.int64),
+        edge_scores=np.zeros(0, np.float32),
+        people=People(np.full(len(people), 0.5, np.float32), keypoints, peaks, np.zeros(len(people), np.int64)),
+        owners=np.array(owners, np.int64),
     )
-    return join_people(parts)
 
 
 class FixedSession:
@@ -56,21 +65,22 @@ class FixedInfo:
     size: tuple[int, int] = (64, 64)
 
 
-def test_edges_join_parts_to_people_and_the_rest_are_people_of_one_joint():
+def test_people_are_labelled_where_joints_were_found_and_the_rest_are_people_of_one_joint():
     parts = made_parts(
         [
-            ("left_shoulder", 50, 40, 0.9),
-            ("right_shoulder", 30, 40, 0.8),
-            ("left_elbow", 55, 60, 0.7),
-            ("left_shoulder", 150, 40, 0.6),
-            ("left_elbow", 155, 60, 0.5),
-            ("nose", 100, 10, 0.4),
+            (
+                [("left_shoulder", 50, 40, 0.9), ("right_shoulder", 30, 40, 0.8), ("left_elbow", 55, 60, 0.7)],
+                [("left_wrist", 190, 90, 0.1)],
+            ),
+            ([("left_shoulder", 150, 40, 0.6), ("left_elbow", 155, 60, 0.5)], []),
+            ([], [("nose", 70, 70, 0.1)]),
         ],
-        [(0, 1, 0.9), (0, 2, 0.8), (3, 4, 0.7)],
+        [("nose", 100, 10, 0.4)],
     )
     people = BundleTeacher(FixedSession(parts)).people(np.zeros((100, 200, 3), np.uint8))
     joints = [{COCO17.joints[i] for i in np.flatnonzero(person.pose[:, 2])} for person in people]
     assert joints == [{"left_shoulder", "right_shoulder", "left_elbow"}, {"left_shoulder", "left_elbow"}, {"nose"}]
+    assert people[0].box[2] < 100, "what was only placed makes nobody larger"
     np.testing.assert_allclose(people[1].pose[JOINT["left_elbow"]], (155, 60, 0.5))
     for person in people:
         found = person.pose[person.pose[:, 2] > 0, :2]
