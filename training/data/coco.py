@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from training.data.annotations import (
 )
 from training.data.joints import joint_columns, select_joints
 from training.data.labels import LABELLED, DataSet, LabelledPicture, Picture, Regions
+from training.data.splits import Part
 
 
-def read_coco(annotations: Path, images: Path, skeleton: Skeleton) -> DataSet:
+def read_coco(annotations: Path, images: Path, skeleton: Skeleton, part: Part | None = None) -> DataSet:
     """The pictures of a COCO keypoints file that show at least one person with a labelled joint.
 
     People none of whose joints is labelled stay, as people of whom only the box is known. Crowds (``iscrowd``) become
@@ -40,6 +42,7 @@ def read_coco(annotations: Path, images: Path, skeleton: Skeleton) -> DataSet:
         annotations: such as ``person_keypoints_train2017.json``.
         images: folder that ``file_name`` is relative to.
         skeleton: gives the joints wanted and their order.
+        part: which images to read; None: all.
 
     Raises:
         DataError: the file is missing, cut short or contradicts itself, or most of its pictures are missing.
@@ -51,6 +54,8 @@ def read_coco(annotations: Path, images: Path, skeleton: Skeleton) -> DataSet:
     except DataError as error:
         raise DataError(f"{annotations}: {error}") from error
     tally = Tally()
+    if part is not None:
+        content = part.choose(content, tally)
     poses = _poses(content["annotations"], person, names, index, annotations, tally)
     coco = _indexed(content)
     shown = [coco.imgs[number] for number in coco.getImgIds(catIds=[person])]
@@ -90,7 +95,14 @@ def _picture(
         np.full(len(single), -1, np.int64),
         _joined(known) if single and len(known) == len(areas) else None,
         _joined([_area(note, size, tally) or _boxed(note, size) for note in crowds]),
+        np.array([_covered(note) for note in single], np.float32),
     )
+
+
+def _covered(note: dict) -> float:
+    """COCO's area, NaN where there is none that can be one."""
+    area = note.get("area")
+    return float(area) if isinstance(area, int | float) and 0 < area <= FARTHEST**2 else math.nan
 
 
 def _box(note: dict, pose: NDArray[np.float32], size: tuple[int, int], tally: Tally) -> tuple:

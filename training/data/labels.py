@@ -69,6 +69,10 @@ class LabelledPicture:
     """Where people are; None where the data set has no segmentation, then the skeleton's outline has to do."""
     ignored: Regions = field(default_factory=Regions)
     """Crowds and ignore regions: nothing is known there."""
+    areas: NDArray[np.float32] | None = None
+    """[P] square pixels that each person covers, NaN where that is not known; None where it is of nobody."""
+    heads: NDArray[np.float32] | None = None
+    """[P] size of each head in pixels, 0.6 times the diagonal of its box as PoseTrack has it; NaN and None likewise."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from stm_skeletons.skeleton import Skeleton
 from training.data.coco import read_coco
 from training.data.labels import DataSet
 from training.data.posetrack import json_files, read_posetrack
+from training.data.splits import FILE, read_part
 
 KINDS = ("coco", "posetrack18", "posetrack21", "footage")
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
+_PARTS = ("train", "val")
+"""What data can come in, or be divided into, without a splits.json."""
 _COCO_LAYOUTS = (
     ("annotations/person_keypoints_{}2017.json", "{}2017"),
     ("person_keypoints_{}.json", "images"),
@@ -23,9 +26,11 @@ _COCO_LAYOUTS = (
 def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: float = 0.2, seed: int = 0) -> DataSet:
     """Read one part of a data set.
 
-    Where the folder has both parts they are taken as they are. Where it has only one, that part is divided: COCO by
-    image, the others by JSON file, that is by video. A hash of the name and the seed decides, so that adding images or
-    videos moves none from one part to the other; only where that leaves a part empty, one is moved into it.
+    A COCO folder with a ``splits.json`` beside its annotations (see training.data.splits) is divided by that file and
+    nothing else; only such data have a "test" part. Otherwise, where the folder has both parts they are taken as they
+    are. Where it has only one, that part is divided: COCO by image, the others by JSON file, that is by video. A hash
+    of the name and the seed decides, so that adding images or videos moves none from one part to the other; only where
+    that leaves a part empty, one is moved into it.
 
     Args:
         kind: "coco": ``annotations/person_keypoints_{train,val}2017.json`` and ``{train,val}2017/``, or
@@ -34,18 +39,20 @@ def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: fl
             ``{train,val}/*.json``.
         root: folder of the data set; PoseTrack's and own footage's ``file_name`` are relative to it, or to the JSON
             file's own folder.
-        split: "train" or "val".
+        split: "train", "val" or "test".
         skeleton: gives the joints wanted and their order.
-        holdout: share that goes to "val" where one part is divided.
+        holdout: share that goes to "val" where one part is divided by names.
         seed: of the hash.
 
     Raises:
-        DataError: the folder has another layout, a file in it is damaged, or the part is empty.
+        DataError: the folder has another layout, a file in it is damaged, or the part is empty or not to be had.
     """
     if kind not in KINDS or split not in SPLITS:
         raise DataError(f"no split '{split}' of '{kind}': kinds are {', '.join(KINDS)}; splits {', '.join(SPLITS)}")
     if not root.is_dir():
         raise DataError(f"no folder {root}; give the folder of the {kind} data")
+    if split not in _PARTS and kind != "coco":
+        raise _no_such_part(split, kind, root)
     division = _Division(split, holdout, seed)
     if kind == "coco":
         data = _open_coco(root, skeleton, division)
@@ -94,14 +101,31 @@ def _share(name: str, seed: int) -> float:
 def _open_coco(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
     for file, folder in _COCO_LAYOUTS:
         # COCO's annotations come in one archive, so the pictures tell which part is there.
-        parts = {part: (root / file.format(part), root / folder.format(part)) for part in SPLITS}
+        parts = {part: (root / file.format(part), root / folder.format(part)) for part in _PARTS}
         found = {part: place for part, place in parts.items() if place[0].is_file() and place[1].is_dir()}
-        if len(found) == len(SPLITS):
+        if not found:
+            continue
+        annotations, images = next(iter(found.values()))
+        splits = annotations.parent / FILE
+        if splits.exists():
+            if len(found) == len(_PARTS):
+                raise DataError(f"{splits} divides one annotation file, but there are two beside it; remove either")
+            return read_coco(annotations, images, skeleton, read_part(splits, division.split))
+        if division.split not in _PARTS:
+            raise _no_such_part(division.split, "coco", root)
+        if len(found) == len(_PARTS):
             return read_coco(*found[division.split], skeleton)
-        for annotations, images in found.values():
-            return _divide_images(read_coco(annotations, images, skeleton), annotations, images, division)
-    files = " or ".join(f"{file} with {folder}/" for file, folder in _COCO_LAYOUTS).replace("{}", division.split)
+        return _divide_images(read_coco(annotations, images, skeleton), annotations, images, division)
+    files = " or ".join(f"{file} with {folder}/" for file, folder in _COCO_LAYOUTS)
+    files = files.replace("{}", division.split if division.split in _PARTS else "train")
     raise DataError(f"no COCO keypoints in {root}: looked for {files}; found {_content(root)}")
+
+
+def _no_such_part(split: str, kind: str, root: Path) -> DataError:
+    return DataError(
+        f"the {kind} data in {root} have no {split} part: only a COCO folder with a {FILE} beside its annotations has; "
+        f"ask for {' or '.join(_PARTS)}, or write that file"
+    )
 
 
 def _divide_images(data: DataSet, annotations: Path, images: Path, division: _Division) -> DataSet:
@@ -113,8 +137,8 @@ def _divide_images(data: DataSet, annotations: Path, images: Path, division: _Di
 
 
 def _open_posetrack(folder: Path, root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
-    found = {part: files for part in SPLITS if (files := json_files(folder / part))}
-    if len(found) == len(SPLITS):
+    found = {part: files for part in _PARTS if (files := json_files(folder / part))}
+    if len(found) == len(_PARTS):
         return read_posetrack(found[division.split], root, skeleton)
     for part, files in found.items():
         return _divide_files(files, folder / part, root, skeleton, division)
@@ -122,7 +146,7 @@ def _open_posetrack(folder: Path, root: Path, skeleton: Skeleton, division: _Div
 
 
 def _open_footage(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
-    if all(json_files(root / part) for part in SPLITS):
+    if all(json_files(root / part) for part in _PARTS):
         return _open_posetrack(root, root, skeleton, division)
     for folder in (root, root / "annotations"):
         if files := json_files(folder):

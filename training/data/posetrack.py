@@ -5,6 +5,7 @@ a frame where only boxes are labelled has ``is_labeled`` false in it. Neither sa
 In own footage ``file_name`` may be a video; then ``frame_id`` is the number of the frame, from 0.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -227,7 +228,14 @@ def _labelled(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(tracks, np.int64),
         ignored=Regions((*regions, *map(box_polygon, crowds))),
+        heads=np.array([_head(person) for person in people], np.float32),
     )
+
+
+def _head(person: _Annotation) -> float:
+    """Size of the head as PoseTrack's own evaluation has it; NaN without a box."""
+    box = box_corners(person.bbox_head)
+    return 0.6 * math.dist(box[:2], box[2:]) if box else math.nan
 
 
 def _size(image: _Image, picture: Picture, sizes: dict[Path, tuple[int, int]]) -> tuple[int, int] | None:

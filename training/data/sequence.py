@@ -26,6 +26,10 @@ class SequenceFrame:
     """[h, w]: cells of which nothing is known."""
     tracks: NDArray[np.int64] | None = None
     """[P]: which person of the video each is, -1 where the data do not tell; None in all but whole videos."""
+    areas: NDArray[np.float32] | None = None
+    """[P] square network pixels that each person covers, NaN where that is not known; None where it is of nobody."""
+    heads: NDArray[np.float32] | None = None
+    """[P] size of each head in network pixels (see LabelledPicture), NaN and None likewise."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,10 @@ class _Still:
     """[H, W], 255 where people are"""
     ignored: NDArray[np.uint8] | None
     """[H, W], above 0 where nothing is known; None: nowhere"""
+    areas: NDArray[np.float32] | None
+    """[P] square network pixels"""
+    heads: NDArray[np.float32] | None
+    """[P] network pixels"""
 
 
 def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:
@@ -140,6 +144,7 @@ def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:
         cv2.resize(drawn, (width, height), dst=area[y : y + height, x : x + width], interpolation=cv2.INTER_AREA)
         return area
 
+    grown = np.float32(np.prod(letterbox.inner[2:]) / np.prod(letterbox.source))
     has_ignored = labelled.ignored.polygons or labelled.ignored.run_lengths
     return _Still(
         image,
@@ -147,6 +152,8 @@ def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:
         letterbox.to_network(corners).astype(np.float32),
         None if labelled.masks is None else draw(labelled.masks),
         draw(labelled.ignored) if has_ignored else None,
+        None if labelled.areas is None else labelled.areas * grown,
+        None if labelled.heads is None else labelled.heads * np.sqrt(grown),
     )
 
 
@@ -160,18 +167,24 @@ def _flipped(still: _Still, skeleton: Skeleton) -> _Still:
     def mirror(area: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         return None if area is None else np.ascontiguousarray(area[:, ::-1])
 
-    return _Still(np.ascontiguousarray(still.image[:, ::-1]), poses, corners, mirror(still.mask), mirror(still.ignored))
+    image = np.ascontiguousarray(still.image[:, ::-1])
+    return replace(
+        still, image=image, poses=poses, corners=corners, mask=mirror(still.mask), ignored=mirror(still.ignored)
+    )
 
 
 def _moved(still: _Still, matrix: NDArray[np.float64]) -> _Still:
     poses = still.poses.copy()
     poses[..., :2] = move_points(matrix, poses[..., :2])
+    grown = np.float32(abs(np.linalg.det(matrix[:2, :2])))
     return _Still(
         warp(still.image, matrix),
         poses,
         move_points(matrix, still.corners),
         None if still.mask is None else warp(still.mask, matrix, border=0),
         None if still.ignored is None else warp(still.ignored, matrix, border=0),
+        None if still.areas is None else still.areas * grown,
+        None if still.heads is None else still.heads * np.sqrt(grown),
     )
 
 
@@ -187,4 +200,14 @@ def _finish(still: _Still) -> SequenceFrame:
     mask = None
     if still.mask is not None:
         mask = np.asarray(cv2.resize(still.mask, cells, interpolation=cv2.INTER_AREA) / 255, np.float32)
-    return SequenceFrame(still.image, poses, inside, np.zeros_like(inside), still.corners, mask, ignored)
+    return SequenceFrame(
+        still.image,
+        poses,
+        inside,
+        np.zeros_like(inside),
+        still.corners,
+        mask,
+        ignored,
+        areas=still.areas,
+        heads=still.heads,
+    )

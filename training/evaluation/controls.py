@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import render_maps, select_channels
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 from training.evaluation.evaluate import Tracker
 
@@ -38,6 +39,10 @@ class MemoryOff:
     def maps(self) -> NDArray[np.float32]:
         """[C, H/4, W/4] of the latest frame."""
         return self._tracker.maps()
+
+    def people(self) -> People | None:
+        """Those of the latest frame alone, so nobody is followed: ids mean nothing."""
+        return self._tracker.people()
 
 
 class WarpedMaps:
@@ -87,6 +92,10 @@ class WarpedMaps:
         if self._previous is not None:
             maps[self._joints] = self._previous[1]
         return maps
+
+    def people(self) -> None:
+        """Maps are all that is carried along."""
+        return
 
 
 def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:

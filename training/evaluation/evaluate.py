@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError, WeightsError
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 from training.data.labels import LABELLED
 from training.data.sequence import Sequence, SequenceFrame
 from training.data.targets import make_targets
+from training.evaluation.bootstrap import percentiles, resamples
 from training.evaluation.keypoints import (
     BODY_JOINTS,
     MATCHINGS,
@@ -32,8 +35,10 @@ from training.evaluation.keypoints import (
     zeros,
 )
 from training.evaluation.pairs import count_pairs
+from training.evaluation.people import PeopleEvaluation, PeopleTally
 from training.evaluation.pixels import channel_groups, count_pixels, pixel_ratios, pixel_score
 from training.evaluation.steadiness import Steadiness, SteadinessTally
+from training.evaluation.tracking import TrackingEvaluation, TrackingTally, has_tracks
 from training.model.parts import find_peaks
 
 Start = Literal["seed", "cold"]
@@ -41,7 +46,6 @@ Part = TypeVar("Part")
 
 PEAKS = 30
 """Most predictions of a joint in a frame."""
-RESAMPLES = 1000
 
 
 class Tracker(Protocol):
@@ -58,6 +62,11 @@ class Tracker(Protocol):
 
     def maps(self) -> NDArray[np.float32]:
         """[C, H/4, W/4] of the latest frame."""
+        ...
+
+    def people(self) -> People | None:
+        """Everybody in the latest frame, network pixels, however low their scores; None where people are not told
+        apart."""
         ...
 
 
@@ -109,6 +118,10 @@ class Evaluation(_Strict):
     higher; None for networks without edge maps."""
     steadiness: Steadiness | None
     """None for networks without keypoint maps, and where the sequences are not every frame of a video."""
+    people: PeopleEvaluation | None = None
+    """None for networks that tell of no people."""
+    tracking: TrackingEvaluation | None = None
+    """None likewise, and where the data do not tell who is who from frame to frame."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Evaluation":
@@ -123,6 +136,10 @@ class Evaluation(_Strict):
             raise ValueError("pairs do not fit the sequences")
         if self.steadiness and self.steadiness.parts.shape != (len(self.sequences), len(self.thresholds)):
             raise ValueError("steadiness was not counted for the sequences and thresholds")
+        if self.people and len(self.people.frames) != len(self.sequences):
+            raise ValueError("people were not counted for the sequences")
+        if self.tracking and len(self.tracking.labels) != len(self.skeleton.joints):
+            raise ValueError("tracking was not counted for the joints")
         return self
 
     @property
@@ -185,7 +202,8 @@ class Evaluation(_Strict):
         None with fewer than two sequences. Raises DataError as ``at``.
         """
         i, counts = self.threshold_index(threshold), self._keypoints.by_sequence
-        return _percentiles(counts.resampled(self._resamples()).ratios(matching)[2][:, i], len(self.sequences))
+        f1 = counts.resampled(resamples(len(self.sequences))).ratios(matching)[2]
+        return percentiles(f1[:, i], len(self.sequences))
 
     def right_pairs(self) -> tuple[int, float, tuple[float, float] | None]:
         """Pairs of joints that were compared, the share of them whose right one scores higher (NaN without any), and
@@ -193,9 +211,9 @@ class Evaluation(_Strict):
         if self.pairs is None:
             raise DataError("a network without edge maps compares no pairs; ask for its other figures")
         pairs, right = self.pairs.sum(axis=0).tolist()
-        resampled = self._resamples() @ self.pairs
+        resampled = resamples(len(self.sequences)) @ self.pairs
         shares = ratio(resampled[:, 1], resampled[:, 0])
-        return pairs, float(ratio(right, pairs)), _percentiles(shares, len(self.sequences))
+        return pairs, float(ratio(right, pairs)), percentiles(shares, len(self.sequences))
 
     def threshold_index(self, threshold: float) -> int:
         """Place of a threshold in ``thresholds``. Raises DataError when it was not counted."""
@@ -218,7 +236,7 @@ class Evaluation(_Strict):
     def pixel_interval(self, group: str) -> tuple[float, float] | None:
         """95 % of the pixel F1 of a group of ``pixel_scores``; as ``interval``."""
         counts = self.pixels[:, :, self._groups[group]].sum(axis=2)
-        return _percentiles(pixel_ratios(self._resamples() @ counts)[2], len(self.sequences))
+        return percentiles(pixel_ratios(resamples(len(self.sequences)) @ counts)[2], len(self.sequences))
 
     def merged(self, other: "Evaluation") -> "Evaluation":
         """Both together. Raises DataError when they were not measured in the same way."""
@@ -234,6 +252,8 @@ class Evaluation(_Strict):
                 "keypoints": _both(self.keypoints, other.keypoints, _merged),
                 "pairs": _both(self.pairs, other.pairs, lambda ours, theirs: np.concatenate([ours, theirs])),
                 "steadiness": _both(self.steadiness, other.steadiness, Steadiness.merged),
+                "people": _both(self.people, other.people, PeopleEvaluation.merged),
+                "tracking": _both(self.tracking, other.tracking, TrackingEvaluation.merged),
             }
         )
 
@@ -247,11 +267,6 @@ class Evaluation(_Strict):
     def _groups(self) -> dict[str, list[int]]:
         return channel_groups(self.skeleton, self.channels)
 
-    def _resamples(self) -> NDArray[np.int64]:
-        """[RESAMPLES, S]: how often each sequence is drawn."""
-        count = len(self.sequences)
-        return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-
 
 def evaluate(
     tracker: Tracker,
@@ -262,6 +277,7 @@ def evaluate(
     threshold: float | None = None,
     progress: Callable[[], object] | None = None,
     every_frame: bool = False,
+    person_threshold: float = PERSON_THRESHOLD,
 ) -> Evaluation:
     """Run a network over sequences and count.
 
@@ -276,6 +292,7 @@ def evaluate(
         threshold: to be counted too, in (0, 1], besides those of the sweep.
         progress: called after every frame.
         every_frame: the sequences are every frame of videos, so that flicker and who walks in can be counted.
+        person_threshold: score from which on people are reported; OKS AP and PoseTrack's AP do not go by it.
 
     Raises:
         DataError: no frame to count, frames of different sizes, or not of the network's; a threshold outside (0, 1].
@@ -284,7 +301,7 @@ def evaluate(
     if threshold is not None and not 0 < threshold <= 1:
         raise DataError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
     thresholds = THRESHOLDS if threshold is None else (*THRESHOLDS, threshold)
-    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))), every_frame)
+    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))), every_frame, person_threshold)
     for sequence in sequences:
         seeded = _begin(tracker, sequence, start)
         tally.begin(sequence)
@@ -292,6 +309,7 @@ def evaluate(
             tracker.step(frame.image)
             if number >= int(seeded):
                 tally.count(number, frame, tracker.maps())
+                tally.count_people(frame, tracker.people())
             if progress is not None:
                 progress()
         tally.end(EvaluatedSequence(name=sequence.name, frames=len(sequence.frames) - int(seeded), seeded=seeded))
@@ -315,13 +333,21 @@ class _Tally:
     """Adds up, frame by frame and sequence by sequence."""
 
     def __init__(
-        self, skeleton: Skeleton, channels: tuple[str, ...], thresholds: tuple[float, ...], every_frame: bool
+        self,
+        skeleton: Skeleton,
+        channels: tuple[str, ...],
+        thresholds: tuple[float, ...],
+        every_frame: bool,
+        person_threshold: float,
     ) -> None:
         self._skeleton, self._channels, self._thresholds = skeleton, channels, thresholds
         self._joint_channels = [channels.index(joint) for joint in skeleton.joints if joint in channels]
         self._edge_channels = [channels.index(edge) for edge in skeleton.edge_names if edge in channels]
         self._overall = _overall(skeleton)
         self._steadiness = SteadinessTally(thresholds, self._overall) if every_frame and self._joint_channels else None
+        self._people = PeopleTally(skeleton, person_threshold)
+        self._tracking = TrackingTally(len(skeleton.joints), person_threshold)
+        self._tells_people = True
         self._size: tuple[int, int] | None = None
         self._sourced = np.zeros(len(skeleton.joints), bool)
         self._sequences: list[EvaluatedSequence] = []
@@ -339,6 +365,10 @@ class _Tally:
         self._by_sequence.append(zeros(len(self._thresholds)))
         if self._steadiness is not None:
             self._steadiness.begin(sequence)
+        self._people.begin(sequence.sourced)
+        self._has_tracks = has_tracks(sequence)
+        if self._has_tracks:
+            self._tracking.begin(sequence.sourced)
         for frame in sequence.frames:
             size = (frame.image.shape[1], frame.image.shape[0])
             self._size = self._size or size
@@ -359,6 +389,14 @@ class _Tally:
             self._pairs[-1] += count_pairs(maps[self._edge_channels], frame, self._skeleton)
         if self._joint_channels:
             self._count_keypoints(number, frame, maps[self._joint_channels], weights[self._joint_channels])
+
+    def count_people(self, frame: SequenceFrame, people: People | None) -> None:
+        if people is None:
+            self._tells_people = False
+            return
+        self._people.count(frame, people)
+        if self._has_tracks:
+            self._tracking.count(frame, people)
 
     def _count_keypoints(
         self, number: int, frame: SequenceFrame, maps: NDArray[np.float32], weights: NDArray[np.bool_]
@@ -413,6 +451,8 @@ class _Tally:
             keypoints=keypoints,
             pairs=np.stack(self._pairs) if self._edge_channels else None,
             steadiness=None if self._steadiness is None else self._steadiness.result(),
+            people=self._people.result() if self._tells_people else None,
+            tracking=self._tracking.result() if self._tells_people else None,
         )
 
 
@@ -451,11 +491,3 @@ def _joined(first: KeypointCounts, second: KeypointCounts) -> KeypointCounts:
 def _padded(counts: KeypointCounts, length: int) -> KeypointCounts:
     missing = length - len(counts.labels)
     return _joined(counts, zeros(counts.predictions.shape[-1], missing)) if missing else counts
-
-
-def _percentiles(f1: NDArray, sequences: int) -> tuple[float, float] | None:
-    f1 = f1[~np.isnan(f1)]
-    if sequences < 2 or not len(f1):
-        return None
-    low, high = np.percentile(f1, [2.5, 97.5])
-    return float(low), float(high)

@@ -21,6 +21,7 @@ from stm_skeletons.errors import SinkError
 from stm_skeletons.files import whole_file
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
+from training.evaluation.people_tables import TextTable, joint_table, people_figures, people_tables, people_texts
 from training.evaluation.pixels import LEVEL
 from training.evaluation.steadiness import (
     FOUND_JOINTS,
@@ -29,11 +30,12 @@ from training.evaluation.steadiness import (
     flicker_at_recall,
     median_delay,
 )
+from training.evaluation.texts import interval_text, number_text
 
 MATCHING_NAMES: dict[Matching, str] = {"closest": "closest (paper)", "one_to_one": "one to one"}
 START_TEXTS = {
-    "seed": "Start: the people of each sequence's first frame are given (seed), and that frame is not counted, as in "
-    "the paper; where nobody is labelled in it, the sequence starts cold.",
+    "seed": "Start: the special case that the people of each sequence's first frame are given (seed), as in the paper, "
+    "which no camera does; that frame is not counted, and where nobody is labelled in it, the sequence starts cold.",
     "cold": "Start: with an empty memory (cold), and every frame counts.",
 }
 # Okabe and Ito's colours, which the colour-blind tell apart, and three more; then the same with other lines.
@@ -134,6 +136,10 @@ def report_markdown(report: Report) -> str:
         if rows:
             parts += [f"## {caption}", _markdown_table(header, rows, left)]
     parts += ["## Pixels", _markdown_table(_PIXEL_HEADER, _pixel_rows(report))]
+    for name, evaluation in report.evaluations.items():
+        caption, header, left, rows = joint_table(evaluation)
+        if rows:
+            parts += [f"## {name}: {caption}", _markdown_table(header, rows, left)]
     for name in report.with_keypoints:
         parts += [f"## {name}: joint by joint", _markdown_table(_JOINT_HEADER, _joint_rows(report, name), left=1)]
         parts += [f"## {name}: threshold sweep", _markdown_table(_SWEEP_HEADER, _sweep_rows(report, name), left=0)]
@@ -161,8 +167,9 @@ def _measured(report: Report) -> list[str]:
         )
     if any(evaluation.steadiness is not None for evaluation in report.evaluations.values()):
         lines += _steadiness_texts(report)
+    lines += people_texts(report.evaluations)
     lines.append(f"Pixels: cells of the maps (4 x 4 network pixels), prediction and truth binarised at {LEVEL:g}.")
-    lines.append("95 %: bootstrap interval of F1 over sequences; it tells nothing about another training of a network.")
+    lines.append("95 %: bootstrap interval over sequences; it tells nothing about another training of a network.")
     starts = {evaluation.start for evaluation in report.evaluations.values()}
     return lines + [text for start, text in START_TEXTS.items() if start in starts]
 
@@ -217,15 +224,16 @@ def _keypoint_rows(report: Report) -> list[list[str]]:
     for name in report.with_keypoints:
         for matching in MATCHINGS:
             evaluation, score = report.evaluations[name], report.score(name, matching)
-            interval = _interval(evaluation.interval(score.threshold, matching))
-            hidden = _number(evaluation.hidden_recall(score.threshold, matching))
+            interval = interval_text(evaluation.interval(score.threshold, matching))
+            hidden = number_text(evaluation.hidden_recall(score.threshold, matching))
             rows.append([name, MATCHING_NAMES[matching], f"{score.threshold:g}", *_numbers(score), interval, hidden])
     return rows
 
 
-def _further_tables(report: Report) -> list[tuple[str, tuple[str, ...], int, list[list[str]]]]:
-    """Caption, header, number of columns that are texts, and rows, which there may be none of."""
+def _further_tables(report: Report) -> list[TextTable]:
+    """As people_tables."""
     return [
+        *people_tables(report.evaluations),
         ("Right pairs of edges", _PAIR_HEADER, 1, _pair_rows(report)),
         ("Flicker", _FLICKER_HEADER, 1, _flicker_rows(report)),
         ("Walk-ins", _WALK_IN_HEADER, 1, _walk_in_rows(report)),
@@ -240,7 +248,7 @@ def _pair_rows(report: Report) -> list[list[str]]:
     for name, evaluation in report.evaluations.items():
         if evaluation.pairs is not None:
             pairs, share, interval = evaluation.right_pairs()
-            rows.append([name, str(pairs), _number(share), _interval(interval)])
+            rows.append([name, str(pairs), number_text(share), interval_text(interval)])
     return rows
 
 
@@ -252,11 +260,11 @@ def _flicker_rows(report: Report) -> list[list[str]]:
         [
             name,
             f"{figures['threshold']:g}",
-            _number(figures["recall"]),
+            number_text(figures["recall"]),
             str(figures["parts"]),
-            _number(figures["flicker"]),
-            _number(figures.get("flicker_at_equal_recall", math.nan)),
-            _number(figures.get("flicker_of_memory_off", math.nan)),
+            number_text(figures["flicker"]),
+            number_text(figures.get("flicker_at_equal_recall", math.nan)),
+            number_text(figures.get("flicker_of_memory_off", math.nan)),
         ]
         for name in report.evaluations
         if (figures := _steadiness_figures(report, name))
@@ -276,7 +284,7 @@ def _walk_in_rows(report: Report) -> list[list[str]]:
             continue
         row = [name, str(figures["walk_ins"]), str(figures["never_found"]), _frames(figures["median_delay"])]
         if against := figures.get("against_memory_off"):
-            row += [str(against["found"]), _frames(against["median"]), _number(against["no_later"])]
+            row += [str(against["found"]), _frames(against["median"]), number_text(against["no_later"])]
             row += [str(against["never"]), str(against["never_other"])]
         rows.append(row + ["-"] * (len(_WALK_IN_HEADER) - len(row)))
     return rows
@@ -291,7 +299,7 @@ _PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
 
 def _pixel_rows(report: Report) -> list[list[str]]:
     return [
-        [name, group, *_numbers(score), _interval(evaluation.pixel_interval(group))]
+        [name, group, *_numbers(score), interval_text(evaluation.pixel_interval(group))]
         for name, evaluation in report.evaluations.items()
         for group, score in evaluation.pixel_scores().items()
     ]
@@ -415,15 +423,7 @@ def _plain(text: str) -> str:
 
 
 def _numbers(score: Score) -> list[str]:
-    return [_number(score.precision), _number(score.recall), _number(score.f1)]
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    return [number_text(score.precision), number_text(score.recall), number_text(score.f1)]
 
 
 def _markdown_table(header: tuple[str, ...], rows: list[list[str]], left: int = 2) -> str:
@@ -467,7 +467,7 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
         figures["right_pairs"] = {"pairs": pairs, "share": share, "interval": interval}
     if steadiness := _steadiness_figures(report, name):
         figures["steadiness"] = steadiness
-    return figures
+    return figures | people_figures(evaluation)
 
 
 def _keypoint_figures(report: Report, name: str, matching: Matching) -> dict[str, Any]:

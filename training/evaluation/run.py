@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
 from training.data.held_out import held_out_sequences
@@ -37,6 +38,8 @@ class Candidate:
     """(width, height) of its input in pixels."""
     holdout: tuple[float, int] = (_DEFAULT.holdout, _DEFAULT.holdout_seed)
     """Share and seed by which its training kept data back."""
+    person_threshold: float = PERSON_THRESHOLD
+    """Score from which on people are reported."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Conditions:
     """What is measured."""
 
     split: str = "val"
-    start: Start = "seed"
+    start: Start = "cold"
     frames: int = 12
     sequences: int | None = None
     """At most so many; None for one of each picture or video."""
@@ -199,6 +202,7 @@ def _evaluate(
         conditions.threshold,
         progress,
         _has_every_frame(data),
+        candidate.person_threshold,
     )
 
 

@@ -52,6 +52,9 @@ def test_the_shared_images(shared: Path):
         assert picture.boxes.shape == (len(picture.poses), 4)
         assert (picture.boxes[:, 2:] > picture.boxes[:, :2]).all()
         assert (picture.poses[picture.poses[..., 2] != LABELLED] == 0).all()
+        width, height = (picture.boxes[:, 2:] - picture.boxes[:, :2]).T
+        assert picture.areas is not None
+        assert ((picture.areas > 0) & (picture.areas < width * height)).all()
 
 
 def test_masks_of_the_shared_images_cover_their_joints(shared: Path):

@@ -154,11 +154,78 @@ def test_what_does_not_exist(tmp_path: Path):
         open_data("coco", tmp_path / "none", "train", COCO17)
     with pytest.raises(DataError, match="kinds are coco"):
         open_data("mpii", tmp_path, "train", COCO17)
-    with pytest.raises(DataError, match="splits train, val"):
-        open_data("coco", tmp_path, "test", COCO17)
+    with pytest.raises(DataError, match="splits train, val, test"):
+        open_data("coco", tmp_path, "validation", COCO17)
 
 
 def test_a_part_without_anybody(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [])
     with pytest.raises(DataError, match=r"train part of the coco data in .* has no labelled pictures"):
         open_data("coco", tmp_path, "train", COCO17)
+
+
+def test_a_file_beside_the_annotations_divides_and_names_do_not(tmp_path: Path):
+    write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", list(range(1, 12)))
+    lists = {"train": [1, 2, 3, 4, 5], "validation": [6, 7], "test": [8, 9]}
+    (tmp_path / "splits.json").write_text(json.dumps(lists))
+    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        data = open_data("coco", tmp_path, split, COCO17, holdout=0.9, seed=3)
+        assert names(data) == {f"{i:012}.jpg" for i in lists[name]}
+        assert data.name == f"coco {split}"
+        (problem,) = data.problems
+        assert problem.startswith("2 images are in none of the lists of")
+        assert "first: 000000000010.jpg" in problem
+    (tmp_path / "splits.json").write_text(json.dumps({**lists, "test": [8, 9, 10, 11, 77]}))
+    assert "1 ids in" in open_data("coco", tmp_path, "test", COCO17).problems[0]
+
+
+def test_the_file_divides_cocos_own_layout_too(tmp_path: Path):
+    write_coco(tmp_path / "annotations" / "person_keypoints_val2017.json", tmp_path / "val2017", [1, 2, 3])
+    (tmp_path / "annotations" / "splits.json").write_text('{"test": [2], "train": [1, 3]}')
+    assert names(open_data("coco", tmp_path, "test", COCO17)) == {f"{2:012}.jpg"}
+    with pytest.raises(DataError, match="has no list 'validation', only test, train"):
+        open_data("coco", tmp_path, "val", COCO17)
+    write_coco(tmp_path / "annotations" / "person_keypoints_train2017.json", tmp_path / "train2017", [4])
+    with pytest.raises(DataError, match="there are two beside it"):
+        open_data("coco", tmp_path, "test", COCO17)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON, or cut short"),
+        ("[1, 2]", "is no split: it must hold lists of image ids by train, validation, test"),
+        ('{"train": [1, "2"]}', "is no split"),
+        ('{"train": [true]}', "is no split"),
+        ('{"train": 1}', "is no split"),
+        ('{"train": [1], "val": [2]}', "names a part 'val'; the parts are train, validation, test"),
+        ('{"train": [1, 2], "test": [2]}', "image 2 in both 'train' and 'test'"),
+        ('{"train": [1, 1]}', "image 1 twice in 'train'"),
+        ('{"validation": []}', "has no list 'train', only validation"),
+        ('{"train": []}', "train part of the coco data .* has no labelled pictures"),
+    ],
+)
+def test_a_split_that_does_not_serve_is_one_line(tmp_path: Path, content: str, message: str):
+    write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [1, 2])
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        open_data("coco", tmp_path, "train", COCO17)
+    assert "\n" not in str(error.value)
+
+
+def test_a_test_part_takes_a_file_that_says_which(tmp_path: Path):
+    write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [1, 2])
+    write_posetrack(tmp_path / "annotations" / "val", tmp_path, ["a", "b"])
+    for kind in ("coco", "posetrack18"):
+        with pytest.raises(DataError, match=r"have no test part: only .* splits\.json .*; ask for train or val"):
+            open_data(kind, tmp_path, "test", COCO17)
+
+
+def test_the_shared_split_is_the_one_that_everybody_uses(shared: Path):
+    parts = {split: open_data("coco", shared / "coco_small", split, COCO17) for split in ("train", "val", "test")}
+    numbers = {split: {int(Path(name).stem) for name in names(data)} for split, data in parts.items()}
+    assert {split: len(found) for split, found in numbers.items()} == {"train": 1129, "val": 517, "test": 537}
+    assert {number % 4 for number in numbers["test"]} == {0}
+    assert {number % 4 for number in numbers["val"]} == {1}
+    assert not numbers["train"] & (numbers["val"] | numbers["test"])
+    assert any("11 images are in none of the lists" in problem for problem in parts["test"].problems)

@@ -22,6 +22,13 @@ def test_the_shared_frames(shared: Path):
     assert [(picture.poses[..., 2] == LABELLED).sum(axis=1).tolist() for picture in data.pictures] == [[11], [14, 15]]
     assert [len(picture.ignored.polygons) for picture in data.pictures] == [9, 2]
     assert [picture.tracks.tolist() for picture in data.pictures] == [[0], [0, 1]]
+    for picture in data.pictures:
+        pose, heads = picture.poses, picture.heads
+        assert heads is not None
+        top, bottom = (pose[:, POSETRACK15.joints.index(name), :2] for name in ("head_top", "head_bottom"))
+        known = pose[:, POSETRACK15.joints.index("head_top"), 2] == LABELLED
+        # PoseTrack makes these boxes from the two joints.
+        np.testing.assert_allclose(heads[known], 6 / 7 * np.linalg.norm(top - bottom, axis=1)[known], rtol=0.01)
     assert data.sourced.all()
     assert data.videos == ()
     assert not data.pseudo

@@ -1,5 +1,6 @@
 """Sequences: keypoints go with the picture, and everything follows from the seed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,29 @@ def test_masks_and_ignored_regions_move_with_the_picture(tmp_path: Path):
     assert first.mask is not None
     assert last.mask is not None
     assert abs(first.mask - last.mask).max() > 0.5, "it does move"
+
+
+def test_areas_and_heads_grow_with_the_picture(tmp_path: Path):
+    labelled = marked_picture(tmp_path, GRID, (460, 330))
+    left, top, right, bottom = labelled.boxes[0]
+    measured = replace(
+        labelled,
+        areas=np.array([0.5 * (right - left) * (bottom - top)], np.float32),
+        heads=np.sqrt(0.02 * (right - left) * (bottom - top)).reshape(1),
+    )
+    options = SequenceOptions(kind="synthetic", frames=6, motion=Motion(scale=0.2, rotation=20, shear=0.1), flip=True)
+    sequence = synthetic_sequence(measured, data_of(measured), (448, 320), options, np.random.default_rng(3))
+    boxes = []
+    for frame in sequence.frames:
+        assert frame.areas is not None
+        assert frame.heads is not None
+        edges = frame.boxes[0, 1] - frame.boxes[0, 0], frame.boxes[0, 3] - frame.boxes[0, 0]
+        boxes.append(abs(np.linalg.det(np.array(edges))))
+        np.testing.assert_allclose(frame.areas, 0.5 * boxes[-1], rtol=0.01)
+        np.testing.assert_allclose(frame.heads**2, 0.02 * boxes[-1], rtol=0.01)
+    assert max(boxes) > 1.2 * min(boxes)
+    unknown = synthetic_sequence(labelled, data_of(labelled), (448, 320), options, np.random.default_rng(3))
+    assert unknown.frames[0].areas is unknown.frames[0].heads is None
 
 
 def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):

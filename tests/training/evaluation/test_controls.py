@@ -8,6 +8,7 @@ import torch
 from export.verify import moving_picture
 from runtime.session import Session
 from stm_skeletons.maps import render_maps
+from stm_skeletons.people import People, nobody
 from stm_skeletons.skeleton import COCO17
 from training.data.affine import move_points, warp
 from training.evaluation.controls import DECAY, MemoryOff, WarpedMaps, camera_motion, warp_maps
@@ -70,6 +71,9 @@ class Given:
 
     def maps(self) -> np.ndarray:
         return self._maps[self._number]
+
+    def people(self) -> People:
+        return nobody(17)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,8 @@ def test_a_seed_is_the_first_frames_maps():
     tracker.step(picture)
     assert (tracker.maps() == 0).all()
     assert set(inner.calls) == {"reset"}
+    assert MemoryOff(inner).people() is not None
+    assert tracker.people() is None, "only maps are carried along"
 
 
 def assert_each_frame_alone(off: MemoryOff, other) -> None:

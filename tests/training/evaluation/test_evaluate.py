@@ -1,5 +1,7 @@
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from runtime.session import Session
 from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps, select_channels
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
 from training.data.labels import LABELLED, UNLABELLED
 from training.data.sequence import Sequence, SequenceFrame
@@ -48,10 +51,11 @@ def sequence(*frames: SequenceFrame, name: str = "walk", sourced: NDArray | None
 
 
 class Scripted:
-    """A tracker that gives the maps it was told, and keeps note of what was done to it."""
+    """A tracker that gives the maps and people it was told, and keeps note of what was done to it."""
 
-    def __init__(self, *maps: NDArray) -> None:
+    def __init__(self, *maps: NDArray, people: list[People] | None = None) -> None:
         self._given = list(maps)
+        self._people = people
         self.calls: list[str] = []
         self.seeds: list[NDArray] = []
         self._number = -1
@@ -70,11 +74,22 @@ class Scripted:
     def maps(self) -> NDArray[np.float32]:
         return self._given[self._number]
 
+    def people(self) -> People | None:
+        return None if self._people is None else self._people[self._number]
 
-def truth(*frames: SequenceFrame, delay: int = 0, channels=COCO17.channels) -> Scripted:
+
+def labelled_people(frame: SequenceFrame, ids: list[int]) -> People:
+    """Everybody who is labelled in a frame, all joints found, with a score of 0.9."""
+    count = len(frame.poses)
+    peaks = np.broadcast_to(np.arange(count)[:, None], (count, 17))
+    return People(np.full(count, 0.9, np.float32), frame.poses, peaks, np.array(ids, int))
+
+
+def truth(*frames: SequenceFrame, delay: int = 0, channels=COCO17.channels, people: Any = None) -> Scripted:
     """Gives what is rendered from the labels of so many frames ago."""
     shown = [frames[max(i - delay, 0)] for i in range(len(frames))]
-    return Scripted(*(select_channels(render_maps(f.poses, COCO17, (HEIGHT, WIDTH)), COCO17, channels) for f in shown))
+    maps = (select_channels(render_maps(f.poses, COCO17, (HEIGHT, WIDTH)), COCO17, channels) for f in shown)
+    return Scripted(*maps, people=people)
 
 
 def run(tracker, *sequences: Sequence, start: Start = "cold", channels=COCO17.channels, threshold=None) -> Evaluation:
@@ -213,11 +228,61 @@ def test_networks_without_edge_maps_compare_no_pairs():
     assert evaluation.merged(evaluation).pairs is None
 
 
+def crowd_of_two() -> list[SequenceFrame]:
+    return [frame(np.stack([moved(x), moved(x + 200)]), tracks=np.array([3, 4])) for x in (0, 12, 24)]
+
+
+def test_people_and_their_tracks_are_counted():
+    frames = crowd_of_two()
+    people = [labelled_people(each, ids) for each, ids in zip(frames, ([0, 0], [1, 2], [1, 7]), strict=True)]
+    evaluation = run(truth(*frames, people=people), sequence(*frames), start="cold")
+    assert evaluation.people is not None
+    assert evaluation.people.figures()["AP"] == pytest.approx(1)
+    assert evaluation.people.frames.tolist() == [3]
+    assert (evaluation.people.reported_per_frame, evaluation.people.labelled_per_frame) == (2, 2)
+    assert evaluation.tracking is not None
+    assert evaluation.tracking.ap() == 1
+    expected = {"labelled": 6, "found": 6, "without_id": 2, "switches": 1, "estimated_heads": 6}
+    assert evaluation.tracking.person_counts() == expected
+    assert evaluation.tracking.mota() == pytest.approx(1 - 1 / 6)
+    seeded = run(truth(*frames, people=people), sequence(*frames), start="seed")
+    assert seeded.people is not None
+    assert seeded.people.frames.tolist() == [2], "the seeded frame is not counted"
+
+
+def test_the_threshold_of_people_is_for_who_is_reported():
+    frames = crowd_of_two()
+    people = [labelled_people(each, [1, 2]) for each in frames]
+    for threshold, reported in ((0.9, 2), (0.95, 0)):
+        tracker = truth(*frames, people=people)
+        videos, channels = [sequence(*frames)], COCO17.channels
+        evaluation = evaluate(tracker, videos, COCO17, channels, "cold", person_threshold=threshold)
+        assert evaluation.people is not None
+        assert evaluation.people.figures()["AP"] == pytest.approx(1)
+        assert evaluation.people.reported_per_frame == reported
+
+
+def test_without_tracks_in_the_data_or_people_in_the_network_there_are_no_such_figures():
+    people = [labelled_people(each, [1]) for each in WALK]
+    evaluation = run(truth(*WALK, people=people), sequence(*WALK))
+    assert evaluation.people is not None
+    assert evaluation.tracking is None
+    frames = crowd_of_two()
+    nobody_told = run(truth(*frames), sequence(*frames))
+    assert nobody_told.people is nobody_told.tracking is None
+    before = evaluation.model_dump()
+    for name in ("people", "tracking"):
+        del before[name]
+    assert Evaluation.model_validate(before).people is None, "reports of before are still read"
+
+
 def two_sequences() -> tuple[Scripted, list[Sequence]]:
     """One found, of four frames, and one not, of two."""
-    far = [frame(moved(100)), frame(moved(100))]
+    far = [frame(moved(100)), frame(moved(100), tracks=np.array([1]))]
     found = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*WALK, WALK[0], WALK[0])]
-    return Scripted(*found), [sequence(*WALK, name="good"), sequence(*far, name="bad")]
+    good = [replace(each, tracks=np.array([1])) for each in WALK]
+    people = [labelled_people(each, [number]) for number, each in enumerate((*WALK, *far))]
+    return Scripted(*found, people=people), [sequence(*good, name="good"), sequence(*far, name="bad")]
 
 
 def test_evaluations_go_through_json_and_merge():
@@ -226,6 +291,7 @@ def test_evaluations_go_through_json_and_merge():
     assert together.at(0.5, "closest").recall == 4 / 6
     tracker, sequences = two_sequences()
     one, two = run(tracker, sequences[0]), run(tracker, sequences[1])
+    assert None not in (one.people, one.tracking, two.people, two.tracking)
     for merged in (one.merged(two), Evaluation.model_validate_json(together.model_dump_json())):
         assert merged.model_dump_json() == together.model_dump_json()
     with pytest.raises(DataError, match="different start"):
@@ -306,6 +372,9 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
     cells = from_torch.pixels.sum()
     assert cells > 0
     assert np.abs(from_torch.pixels - from_bundle.pixels).sum() <= 1e-4 * cells
+    assert from_torch.people is not None
+    assert from_bundle.people is not None
+    assert np.abs(from_torch.people.reported - from_bundle.people.reported).sum() <= 2
     for name in ("labels", "predictions", "hits", "right"):
         ours, theirs = (
             getattr(keypoints.by_joint, name) for keypoints in (from_torch.keypoints, from_bundle.keypoints)

@@ -13,8 +13,10 @@ from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17
 from training.evaluation.evaluate import EvaluatedSequence, Evaluation, KeypointEvaluation
 from training.evaluation.keypoints import THRESHOLDS, KeypointCounts, Matching, count_keypoints, stack, zeros
+from training.evaluation.people import PeopleEvaluation
 from training.evaluation.report import Report, print_report, report_markdown, write_report
 from training.evaluation.steadiness import Steadiness, WalkIn
+from training.evaluation.tracking import STEPS, TrackingEvaluation
 
 
 def joint_counts(found: int) -> KeypointCounts:
@@ -196,6 +198,64 @@ def test_each_side_is_compared_at_its_own_threshold(tmp_path: Path):
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]["edge"]["steadiness"]
     assert (figures["flicker"], figures["flicker_of_memory_off"]) == (0.1, 0.8)
     assert figures["against_memory_off"]["median"] == 1
+
+
+def with_people() -> Evaluation:
+    """Of two sequences of one frame: two people are labelled in each, and three people are found in all."""
+    people = PeopleEvaluation(
+        person_threshold=0.25,
+        frames=np.array([1, 1]),
+        labelled=np.array([2, 2]),
+        reported=np.array([2, 1]),
+        people=np.array([2, 1]),
+        scores=np.array([0.9, 0.8, 0.7]),
+        right=np.array([1023, 0, 1023]),
+        ignored=np.zeros(3, int),
+    )
+    right, wrong, joints = np.zeros((17, STEPS), int), np.zeros((17, STEPS), int), np.zeros((2, 17, 4), int)
+    right[:, 900] = 3
+    joints[:] = [2, 1, 0, 0]
+    joints[0, :, 3] = 1
+    tracking = TrackingEvaluation(
+        person_threshold=0.25,
+        labels=np.full(17, 4),
+        right=right,
+        wrong=wrong,
+        joints=joints,
+        people=np.array([[2, 2, 1, 1, 2], [2, 2, 0, 0, 0]]),
+    )
+    return evaluation([8, 9]).model_copy(update={"people": people, "tracking": tracking})
+
+
+def test_people_and_tracking_are_in_the_report(tmp_path: Path):
+    report = Report("Held-out", "COCO", {"edge": with_people(), "stm": stm()})
+    text = report_markdown(report)
+    # Right, wrong, right of four labels: precision 1 up to a recall of 1/4, 2/3 up to 1/2.
+    ap = (26 + 25 * 2 / 3) / 101
+    assert f"| edge | any | 2 | {ap:.3f} | " in text
+    assert "| 1.50 | 2.00 |" in text
+    # 3 of 4 labels by a score, and nothing wrong; MOTA 1 - 3/4 of each joint, 0 of the one and 1/2 of the other video.
+    assert "| edge | 0.750 | 0.250 | 0.000 to 0.500 | 68 | 34 | 0 | 17 |" in text
+    assert "| edge | 4 | 4 | 1 | 1 | 250.0 |" in text
+    assert "## People at one similarity" in text
+    assert "| left_wrist | 4 | 0.750 | 0.250 |" in text
+    assert "of 2 of 4 people estimated" in text
+    assert "special case" in text, "the first frame was given"
+    write_report(report, tmp_path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    figures = content["figures"]["edge"]
+    assert figures["people"]["any"]["ap"] == pytest.approx(ap)
+    assert figures["people"]["any"]["people_per_frame"] == 1.5
+    assert figures["tracking"]["mota_interval"] == [0, 0.5]
+    assert figures["tracking"]["people"]["switches"] == 1
+    assert "people" not in content["figures"]["stm"]
+    again = Evaluation.model_validate(content["evaluations"]["edge"])
+    assert again.model_dump_json() == with_people().model_dump_json()
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=200))
+    assert "Held-out: People" in out.getvalue()
+    assert "Held-out: Tracking" in out.getvalue()
+    assert "People" not in report_markdown(Report("Held-out", "COCO", NAMES))
 
 
 def test_the_tables_on_the_terminal():

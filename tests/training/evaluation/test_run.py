@@ -11,6 +11,7 @@ import pytest
 from export.verify import moving_picture
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps
+from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
 from training.evaluation.report import Report, report_markdown, write_report
@@ -43,6 +44,11 @@ class Remembering:
 
     def maps(self) -> np.ndarray:
         return self._maps
+
+    def people(self) -> People | None:
+        """The person with a score that memory raises, and a number that lasts."""
+        score = np.float32(self._maps[1:18].max())
+        return People(np.array([score]), POSE[None], np.zeros((1, 17), int), np.ones(1, int))
 
 
 def candidate(name: str = "edge", **changes) -> Candidate:
@@ -96,17 +102,42 @@ def test_every_network_gets_two_rows_more(footage: Callable[[int], Path]):
 
 
 def test_the_controls_row_starts_with_the_seed(footage: Callable[[int], Path]):
-    report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(controls=True), ignore)
+    report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(start="seed", controls=True), ignore)
     recalls = {name: evaluation.at(0.7, "closest").recall for name, evaluation in report.evaluations.items()}
     assert recalls["edge"] == 1
     assert recalls["edge, memory off"] == 0
     assert recalls["edge, control"] > 0, "what was given in the first frame is still seen"
 
 
+def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callable[[int], Path]):
+    unsure = candidate(person_threshold=0.6)
+    report = evaluate_candidates([unsure], "footage", footage(1), Conditions(controls=True), ignore)
+    evaluation = report.evaluations["edge"]
+    assert evaluation.start == "cold"
+    assert evaluation.people is not None
+    assert evaluation.people.labelled_per_frame == 1
+    assert evaluation.people.reported_per_frame == 11 / 12, "in the first frame the score is lower"
+    assert evaluation.people.figures()["AP"] > 0.9
+    alone = report.evaluations["edge, memory off"]
+    assert alone.people is not None
+    assert alone.people.reported_per_frame == 0
+    assert report.evaluations["edge, control"].people is None
+    assert evaluation.tracking is not None
+    # The labels give the person another track from frame 8 on, so the tracker is right to keep its number.
+    assert evaluation.tracking.person_counts()["switches"] == 0
+    assert evaluation.tracking.mota() == pytest.approx(11 / 12)
+    text = report_markdown(report)
+    for expected in ("## People", "## Tracking", "## edge: tracking, joint by joint", "from a score of 0.6", "(cold)"):
+        assert expected in text
+    assert "special case" not in text
+
+
 def test_networks_without_keypoint_maps_have_no_controls(footage: Callable[[int], Path]):
     class Flat(Remembering):
         def maps(self) -> np.ndarray:
             return self._maps[1:].max(axis=0, keepdims=True)
+
+        def people(self) -> None: ...
 
     flat = Candidate("stm", Flat(), COCO17, (SKELETON_CHANNEL,), (WIDTH, HEIGHT), (0.5, 0))
     report = evaluate_candidates([flat], "footage", footage(1), Conditions(controls=True), ignore)

@@ -250,6 +250,8 @@ class Detector:
         poses = self._frames[self._number].poses
         return render_maps(poses[:0] if self._number in self._blind else poses, COCO17, (256, 448))
 
+    def people(self) -> None: ...
+
 
 def run(frames: list[SequenceFrame], blind: set[int], every_frame: bool = True) -> Evaluation:
     sequence = Sequence("walk", tuple(frames), np.ones(17, bool))

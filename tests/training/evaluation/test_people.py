@@ -1,0 +1,300 @@
+import io
+import json
+import math
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from stm_skeletons.errors import DataError
+from stm_skeletons.people import People, nobody
+from stm_skeletons.skeleton import COCO17, Skeleton
+from training.data.sequence import SequenceFrame
+from training.evaluation.oks import AREA_OF_BOX, LEVELS, MOST, match_people
+from training.evaluation.people import PeopleEvaluation, PeopleTally, compare_people
+
+WIDTH, HEIGHT = 448, 256
+# Sigmas such that a joint off by d pixels of a person of 1,000 square pixels is similar by exp(-d^2 / 20).
+PAIR = Skeleton(name="pair", joints=("nose", "left_wrist"), edges=((0, 1),), sigmas=(0.05, 0.05))
+ALL = np.ones(2, bool)
+
+
+def off_by(similarity: float) -> float:
+    """Pixels at which a joint of a PAIR of 1,000 square pixels is that similar."""
+    return math.sqrt(-20 * math.log(similarity))
+
+
+def labels(poses: Any, areas: Any = None, boxes: Any = None, ignored: NDArray | None = None) -> SequenceFrame:
+    """A frame with these people [P, NK, 2 or 3], labelled as their visibility says, of 1,000 square pixels each."""
+    poses = np.asarray(poses, np.float32)
+    if poses.shape[-1] == 2:
+        poses = np.concatenate([poses, np.ones((*poses.shape[:-1], 1), np.float32)], axis=-1)
+    inside = (poses[..., 2] == 1) & (poses[..., :2] >= 0).all(-1) & (poses[..., :2] < [WIDTH, HEIGHT]).all(-1)
+    if boxes is None:
+        boxes = np.column_stack([poses[..., :2].min(1) - 5, poses[..., :2].max(1) + 5])
+    left, top, right, bottom = np.asarray(boxes, np.float32).reshape(-1, 4).T
+    corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=-1).reshape(-1, 4, 2)
+    cells = np.zeros((HEIGHT // 4, WIDTH // 4), bool) if ignored is None else ignored
+    areas = np.full(len(poses), 1000.0, np.float32) if areas is None else np.asarray(areas, np.float32)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    return SequenceFrame(image, poses, inside, np.zeros_like(inside), corners, None, cells, areas=areas)
+
+
+def found(poses: Any, scores: Any) -> People:
+    """People with these joints [M, NK, 2], all seen."""
+    poses = np.asarray(poses, np.float32)
+    keypoints = np.concatenate([poses, np.full((*poses.shape[:-1], 1), 0.5, np.float32)], axis=-1)
+    peaks = np.broadcast_to(np.arange(len(poses))[:, None], poses.shape[:2])
+    return People(np.asarray(scores, np.float32), keypoints, peaks, np.zeros(len(poses), int))
+
+
+def count(*frames: tuple[SequenceFrame, People], skeleton: Skeleton = PAIR, **options: Any) -> PeopleEvaluation:
+    """Every frame a sequence of its own."""
+    tally = PeopleTally(skeleton, **options)
+    for frame, people in frames:
+        tally.begin(np.ones(len(skeleton.joints), bool))
+        tally.count(frame, people)
+    return tally.result()
+
+
+A, B, FAR = [[50, 50], [80, 50]], [[200, 100], [230, 100]], [[400, 200], [430, 200]]
+
+
+def test_a_case_worked_by_hand():
+    # The surest has one joint of A exactly, the other is similar by 0.44: OKS (1 + 0.44) / 2 = 0.72. The next is where
+    # nobody is, the last is B exactly: OKS 1. Two people are labelled.
+    # At the 5 levels from 0.50 to 0.70: right, wrong, right. Precision is 1 up to a recall of 1/2, 2/3 up to 1. Of the
+    # 101 recalls 51 are up to 0.5 and 50 beyond: AP = (51 + 50 * 2/3) / 101.
+    # At the 5 levels from 0.75 to 0.95: wrong, wrong, right. Precision is 1/3 up to a recall of 1/2: AP = 51/3 / 101.
+    shifted = [A[0], [80 + off_by(0.44), 50]]
+    evaluation = count((labels([A, B]), found([shifted, FAR, B], [0.9, 0.8, 0.7])))
+    low, high = (51 + 50 * 2 / 3) / 101, 51 / 3 / 101
+    expected = {"AP": (5 * low + 5 * high) / 10, "AP50": low, "AP75": high, "AR": (5 * 1 + 5 * 0.5) / 10}
+    assert evaluation.figures() == pytest.approx(expected)
+    assert evaluation.right.tolist() == [0b11111, 0, 0b1111111111]
+    assert (evaluation.labelled_per_frame, evaluation.reported_per_frame) == (2, 3)
+
+
+def random_frames(count: int, seed: int) -> list[tuple[SequenceFrame, People]]:
+    """Frames of some people, with joints out of the frame, unlabelled ones, people without joints, and false ones."""
+    random = np.random.default_rng(seed)
+    frames = []
+    for _ in range(count):
+        people = int(random.integers(0, 9))
+        size = random.uniform(15, 120, (people, 1, 1))
+        middle = random.uniform((0, 0), (WIDTH, HEIGHT), (people, 1, 2))
+        xy = middle + size * random.uniform(-0.5, 0.5, (people, 17, 2))
+        visible = (random.random((people, 17, 1)) < 0.7) & (random.random((people, 1, 1)) < 0.85)
+        poses = np.concatenate([np.where(visible, xy, 0), visible], axis=-1)
+        boxes = np.column_stack([(middle - size * 0.5)[:, 0], (middle + size * 0.5)[:, 0]])
+        frame = labels(poses, areas=0.4 * size.reshape(-1) ** 2, boxes=boxes)
+        noise = size * random.uniform(0, 0.06, (people, 1, 1)) * random.normal(size=(people, 17, 2))
+        wrong = random.uniform((0, 0), (WIDTH, HEIGHT), (int(random.integers(0, 4)), 17, 2))
+        again = xy[:2] + size[:2] * 0.05
+        guessed = np.concatenate([(xy + noise)[random.random(people) < 0.9], wrong, again])
+        people = found(guessed, random.uniform(0.02, 1, len(guessed)))
+        people.keypoints[random.random(people.keypoints.shape[:2]) < 0.1] = 0
+        frames.append((frame, people))
+    return frames
+
+
+def plain_cocoeval(frames: list[tuple[SequenceFrame, People]], folder: Path) -> list[float]:
+    """AP, AP50, AP75, AR as the usual script has them: two JSON files, loadRes, evaluate, accumulate, summarize."""
+    notes: list[dict] = []
+    results: list[dict] = []
+    for number, (frame, people) in enumerate(frames, start=1):
+        assert frame.areas is not None
+        for pose, inside, box, area in zip(frame.poses, frame.inside, frame.boxes, frame.areas, strict=True):
+            keypoints = np.where(inside[:, None], pose * [1, 1, 2], 0).astype(float)
+            (left, top), (right, bottom) = box.min(0).tolist(), box.max(0).tolist()
+            note = {"id": len(notes) + 1, "image_id": number, "category_id": 1, "iscrowd": 0, "area": float(area)}
+            note |= {"bbox": [left, top, right - left, bottom - top], "num_keypoints": int(inside.sum())}
+            notes.append(note | {"keypoints": keypoints.ravel().tolist()})
+        for score, keypoints in zip(people.scores.astype(float), people.keypoints.astype(float), strict=True):
+            if score >= 0.05:
+                result = {"image_id": number, "category_id": 1, "score": score}
+                results.append(result | {"keypoints": keypoints.ravel().tolist()})
+    images = [{"id": i + 1, "file_name": "", "width": WIDTH, "height": HEIGHT} for i in range(len(frames))]
+    category = {"id": 1, "name": "person", "keypoints": list(COCO17.joints), "skeleton": []}
+    truth, guesses = folder / "truth.json", folder / "results.json"
+    content = {"info": {}, "images": images, "annotations": notes, "categories": [category]}
+    truth.write_text(json.dumps(content))
+    guesses.write_text(json.dumps(results))
+    with redirect_stdout(io.StringIO()):
+        coco: Any = COCO(str(truth))
+        evaluation: Any = COCOeval(coco, coco.loadRes(str(guesses)), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(evaluation.stats[i]) for i in (0, 1, 2, 5)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_as_plain_cocoeval_on_json(tmp_path: Path, seed: int):
+    frames = random_frames(25, seed)
+    evaluation = count(*frames, skeleton=COCO17)
+    expected = plain_cocoeval(frames, tmp_path)
+    assert 0.1 < expected[0] < 0.9
+    np.testing.assert_allclose(list(evaluation.figures().values()), expected, atol=1e-12)
+
+
+def test_a_frame_drawn_twice_counts_like_two_frames(tmp_path: Path):
+    frames = random_frames(12, 7)
+    times = np.array([0, 2, 1, 3, 0, 1, 1, 2, 0, 1, 1, 0])
+    evaluation = count(*frames, skeleton=COCO17)
+    drawn = [frame for frame, often in zip(frames, times, strict=True) for _ in range(often)]
+    again = evaluation.ranking.figures(times)
+    np.testing.assert_allclose(again, plain_cocoeval(drawn, tmp_path), atol=1e-12)
+    intervals = evaluation.intervals()
+    for name, value in evaluation.figures().items():
+        low, high = intervals[name] or (1, 0)
+        assert low < value < high
+    assert evaluation.intervals() == count(*frames, skeleton=COCO17).intervals(), "always the same"
+
+
+def test_the_surest_twenty_from_the_lowest_score_count():
+    many = [[[10 * i, 100 + j] for j in range(2)] for i in range(30)]
+    scores = np.linspace(0.9, 0.01, 30)
+    matches = match_people(found(many, scores), labels([many[0]]), PAIR, ALL)
+    assert len(matches.scores) == MOST
+    np.testing.assert_allclose(matches.scores, scores[:MOST], rtol=1e-6)
+    few = match_people(found(many[:3], [0.9, 0.05, 0.049]), labels([many[0]]), PAIR, ALL)
+    np.testing.assert_allclose(few.scores, [0.9, 0.05], rtol=1e-6)
+
+
+def test_joints_that_are_not_labelled_here_do_not_count():
+    half = [[50, 50, 1], [0, 0, 0]]
+    outside = [[50, 50, 1], [-30, 50, 1]]
+    right = found([[[50, 50], [300, 200]]], [0.9])
+    for pose in (half, outside):
+        matches = match_people(right, labels([pose]), PAIR, ALL)
+        assert matches.right.all()
+        assert matches.labelled == 1
+    # The same where the data never label the joint, whatever stands in its place.
+    nose_only = match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, np.array([True, False]))
+    assert nose_only.right.all()
+    assert not match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, ALL).right[:, 1:].any()
+
+
+def test_without_an_area_it_is_a_share_of_the_box():
+    # A box of 40 x 50 has 2,000 square pixels.
+    box, shifted = [[40, 30, 80, 80]], [[[50, 50], [80, 50 + off_by(0.44)]]]
+    frame = labels([A], areas=[np.nan], boxes=box)
+    given = labels([A], areas=[AREA_OF_BOX * 2000], boxes=box)
+    one, other = (match_people(found(shifted, [0.9]), each, PAIR, ALL).right for each in (frame, given))
+    np.testing.assert_array_equal(one, other)
+    small = match_people(found(shifted, [0.9]), labels([A], areas=[400], boxes=box), PAIR, ALL).right
+    assert small.sum() < one.sum() < len(LEVELS)
+
+
+def test_nobody_is_wrong_where_nothing_is_known():
+    unlabelled = [[0, 0, 0], [0, 0, 0]]
+    boxes = [[45, 45, 85, 55], [395, 195, 435, 205]]
+    frame = labels([[[*point, 1] for point in A], unlabelled], boxes=boxes)
+    of_box = match_people(found([FAR, B], [0.9, 0.8]), frame, PAIR, ALL)
+    assert of_box.ignored.tolist() == [[True] * 10, [False] * 10], "one is where a person without joints is"
+    assert of_box.labelled == 1
+    ignored = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
+    ignored[:, 90:] = True
+    frame = labels([A], ignored=ignored)
+    in_part = [[300, 200], [430, 200]]
+    evaluation = count((frame, found([FAR, in_part, A], [0.9, 0.8, 0.7])))
+    assert evaluation.ignored.tolist() == [0b1111111111, 0, 0], "half is not most"
+    assert evaluation.figures()["AP"] == pytest.approx(0.5)
+    assert evaluation.reported.tolist() == [2]
+    within = count((labels([FAR], ignored=ignored), found([FAR], [0.9])))
+    assert within.figures()["AP"] == pytest.approx(1), "who is right there is right"
+
+
+def test_people_are_counted_from_the_threshold_and_beside_the_labels():
+    evaluation = count(
+        (labels([A, B, FAR]), found([A, B, FAR], [0.9, 0.4, 0.39])),
+        (labels(np.zeros((0, 2, 2))), found([A], [0.5])),
+        (labels([A]), nobody(2)),
+        person_threshold=0.4,
+    )
+    assert evaluation.reported.tolist() == [2, 1, 0]
+    assert evaluation.labelled.tolist() == [3, 0, 1]
+    assert evaluation.reported_per_frame == 1
+    assert evaluation.labelled_per_frame == pytest.approx(4 / 3)
+
+
+def test_nobody_labelled_is_no_figure_and_nobody_found_is_zero():
+    none = count((labels(np.zeros((0, 2, 2))), nobody(2)))
+    assert all(math.isnan(value) for value in none.figures().values())
+    assert set(none.intervals().values()) == {None}
+    assert set(count((labels([A]), nobody(2))).figures().values()) == {0}
+
+
+def test_the_order_of_people_changes_nothing():
+    frame, people = random_frames(1, 11)[0]
+    order = np.random.default_rng(0).permutation(len(people))
+    one, other = (match_people(each, frame, COCO17, np.ones(17, bool)) for each in (people, people.chosen(order)))
+    for name in ("scores", "right", "ignored"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_evaluations_go_through_json_and_merge():
+    frames = random_frames(6, 3)
+    together = count(*frames, skeleton=COCO17)
+    parts = count(*frames[:2], skeleton=COCO17), count(*frames[2:], skeleton=COCO17)
+    for same in (parts[0].merged(parts[1]), PeopleEvaluation.model_validate_json(together.model_dump_json())):
+        assert same.model_dump_json() == together.model_dump_json()
+        assert same.figures() == together.figures()
+    with pytest.raises(DataError, match="different person_threshold"):
+        together.merged(count(*frames, skeleton=COCO17, person_threshold=0.7))
+    for damage in ({"scores": [0.5]}, {"labelled": [1]}, {"right": together.right[:-1]}):
+        with pytest.raises(ValueError, match="people"):
+            PeopleEvaluation.model_validate(together.model_dump() | damage)
+
+
+def test_frames_with_few_and_with_many_people_are_told_apart():
+    crowd = [[[20 * i, 100], [20 * i + 10, 100]] for i in range(8)]
+    few, many = (labels([A]), found([A], [0.9])), (labels(crowd), found(crowd[:2], [0.9, 0.8]))
+    evaluation = count(few, many, few)
+    groups = evaluation.groups
+    assert list(groups) == ["any", "at most 6", "more than 6"]
+    assert [len(group.labelled) for group in groups.values()] == [3, 2, 1]
+    assert groups["at most 6"].figures()["AP"] == 1
+    assert groups["more than 6"].figures()["AR"] == pytest.approx(2 / 8)
+    assert groups["more than 6"].intervals()["AP"] is None, "a single sequence"
+    assert list(count(few).groups) == ["any"]
+    # A sequence of both keeps its frames together.
+    tally = PeopleTally(PAIR)
+    tally.begin(ALL)
+    for frame, people in (few, many, few):
+        tally.count(frame, people)
+    assert tally.result().with_labelled(at_most=6).frames.tolist() == [2]
+
+
+def test_two_are_compared_on_the_same_draws():
+    random = np.random.default_rng(2)
+    frames = [labels([A, B]) for _ in range(40)]
+    # Theirs misses B in half of the frames; ours misses it in the same frames, but for a few.
+    missed = random.random(40) < 0.5
+    fewer = missed & (random.random(40) < 0.6)
+
+    def finding(without: NDArray) -> PeopleEvaluation:
+        people = (found([A] if miss else [A, B], [0.9, 0.8][: 2 - miss]) for miss in without.astype(int))
+        return count(*zip(frames, people, strict=True))
+
+    ours, theirs = finding(fewer), finding(missed)
+    compared = compare_people(ours, theirs)
+    assert compared.ap == ours.figures()["AP"]
+    assert compared.difference == compared.ap - compared.other_ap > 0
+    assert compared.ratio == compared.ap / compared.other_ap
+    low, high = compared.difference_interval or (0, 0)
+    ratio_low, _ = compared.ratio_interval or (0, 0)
+    assert 0 < low < compared.difference < high
+    assert ratio_low > 1
+    apart = (ours.intervals()["AP"] or (0, 0))[0] - (theirs.intervals()["AP"] or (0, 0))[1]
+    assert low > apart, "paired they differ by more than their own intervals tell"
+    with pytest.raises(DataError, match="different frames"):
+        compare_people(ours, count((labels([A]), nobody(2))))
+    nothing = compare_people(ours, count(*((frame, nobody(2)) for frame in frames)))
+    assert math.isnan(nothing.ratio)

@@ -1,0 +1,13 @@
+"""Figures as texts for the tables of reports."""
+
+import math
+
+
+def number_text(value: float) -> str:
+    """Three decimals; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """From and to; a dash for none."""
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
