@@ -202,7 +202,8 @@ def test_the_checklists_comparison(comparison: Path, tmp_path: Path, x: float, s
     files = []
     for name, point in (("cpu", [10.0, 20.0, 0.5]), ("gpu", [x, 20.0, score])):
         files.append(tmp_path / f"{name}.jsonl")
-        files[-1].write_text(json.dumps({"keypoints": {"nose": [point, [5.0, 5.0, 0.1]], "left_eye": []}}) + "\n")
+        line = {"keypoints": {"nose": [point, [5.0, 5.0, 0.1]], "left_eye": []}, "people": [{"id": 1}]}
+        files[-1].write_text(json.dumps(line) + "\n")
     result = subprocess.run([sys.executable, comparison, *files], capture_output=True, text=True)
     assert result.returncode == code, result.stderr
     assert words in result.stdout

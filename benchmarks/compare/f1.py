@@ -39,6 +39,9 @@ class _MoveNetTracker:
         """[C, H/4, W/4]; mask and edges are empty."""
         return self._maps
 
+    def people(self) -> None:
+        """Heat maps alone tell of nobody."""
+
 
 def measure_f1(arms: list[Arm], data: dict[str, Path]) -> dict[str, list[F1]]:
     """For each arm its F1 on each kind of data, clean and with a moving occluder, from a cold start.

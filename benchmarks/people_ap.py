@@ -1,0 +1,102 @@
+"""OKS AP of a bundle's people on labelled COCO images, beside MoveNet MultiPose's own decoding of the same pixels.
+
+    python -m benchmarks.people_ap edge --coco FOLDER --movenet movenet-multipose.onnx --split test
+
+Each image is letterboxed to the bundle's size and shown once, to an empty memory. Intervals are 95 % of a bootstrap
+over images; differences are paired. MoveNet decodes six people at most, so images with more are a group of their own.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from runtime.session import Session
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.errors import WeightsError, one_line
+from stm_skeletons.people import People
+from stm_skeletons.skeleton import COCO17
+from training.data.held_out import held_out_sequences
+from training.data.open import open_data
+from training.evaluation.people import PeopleEvaluation, PeopleTally, compare_people
+
+FRAMES = 2
+"""Of a sequence; only the first, the picture as it is, is looked at."""
+
+
+class MoveNetDecoding:
+    """MoveNet MultiPose as Google decodes it: six people at most, each with a score and all of his or her joints."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises types that it does not export
+            raise WeightsError(f"ONNX Runtime cannot load {path}: {one_line(error)}") from error
+
+    def people(self, frame: NDArray[np.uint8]) -> People:
+        """Everybody in a frame, BGR [H, W, 3], sides multiples of 32; in its pixels."""
+        (decoded,) = self._session.run(None, {"input:0": frame[None, :, :, ::-1].astype(np.int32)})
+        six = np.asarray(decoded)[0]
+        height, width = frame.shape[:2]
+        keypoints = six[:, :51].reshape(len(six), 17, 3)[..., [1, 0, 2]] * np.array([width, height, 1], np.float32)
+        joints = np.arange(len(six))[:, None].repeat(17, axis=1)
+        return People(six[:, 55], keypoints.astype(np.float32), joints, np.zeros(len(six), np.int64))
+
+
+def measure(bundle: str, coco: Path, movenet: Path, split: str) -> dict[str, PeopleEvaluation]:
+    """Both on the images of a split."""
+    opened = Bundle.open(bundle)
+    theirs = MoveNetDecoding(movenet)
+    data = open_data("coco", coco, split, COCO17)
+    tallies = {name: PeopleTally(COCO17, opened.info.person_threshold) for name in ("ours", "MoveNet")}
+    with Session.open(opened) as session:
+        for sequence in held_out_sequences(data, opened.info.size, FRAMES):
+            frame = sequence.frames[0]
+            session.reset()
+            session.step(frame.image)
+            for name, people in (("ours", session.people()), ("MoveNet", theirs.people(frame.image))):
+                assert people is not None
+                tallies[name].begin(sequence.sourced)
+                tallies[name].count(frame, people)
+    return {name: tally.result() for name, tally in tallies.items()}
+
+
+def table(found: dict[str, PeopleEvaluation]) -> list[str]:
+    """In Markdown."""
+    lines = ["| images | ours | MoveNet | difference | ratio |", "|---|---|---|---|---|"]
+    groups = {name: evaluation.groups for name, evaluation in found.items()}
+    for group in groups["ours"]:
+        ours, theirs = (groups[name][group] for name in ("ours", "MoveNet"))
+        both = compare_people(ours, theirs)
+        aps = [f"{each.figures()['AP']:.3f} {_interval(each.intervals()['AP'])}" for each in (ours, theirs)]
+        lines.append(
+            f"| {group} labelled | {aps[0]} | {aps[1]} | {both.difference:+.3f} {_interval(both.difference_interval)} "
+            f"| {both.ratio:.3f} {_interval(both.ratio_interval)} |"
+        )
+    return lines
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="OKS AP of people beside MoveNet's own decoding")
+    parser.add_argument("bundle")
+    parser.add_argument("--coco", type=Path, required=True)
+    parser.add_argument("--movenet", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    arguments = parser.parse_args()
+    found = measure(arguments.bundle, arguments.coco, arguments.movenet, arguments.split)
+    print("\n".join(table(found)))
+    for name, evaluation in found.items():
+        figures = ", ".join(f"{key} {value:.3f}" for key, value in evaluation.figures().items())
+        print(f"{name}: {figures}")
+    ours = found["ours"]
+    print(f"ours: {ours.reported_per_frame:.2f} people an image reported, {ours.labelled_per_frame:.2f} labelled")
+
+
+if __name__ == "__main__":
+    main()
