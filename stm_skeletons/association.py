@@ -209,13 +209,13 @@ def complete(found: Detections, centred: People, skeleton: Skeleton) -> People:
     sure = (centred.found & (centred.keypoints[..., 2] >= SURE_PEAK)).sum(axis=1)
     known = (centred.ids > 0) | (sure >= SURE_JOINTS)
     there = centred.chosen(known & (centred.found.sum(axis=1) >= FEWEST_JOINTS))
-    people = joined(there, _along_edges(found, free_peaks(found, there, SURE_PEAK), skeleton))
+    people = joined(there, _along_edges(found, _free_peaks(found, there), skeleton))
     return _without_scraps(people.chosen(np.argsort(-people.scores, kind="stable")))
 
 
-def free_peaks(found: Detections, people: People, lowest: float) -> NDArray[np.bool_]:
-    """[NK, K]: peaks from a score on that are nobody's."""
-    free = found.peaks[..., 2] >= lowest
+def _free_peaks(found: Detections, people: People) -> NDArray[np.bool_]:
+    """[NK, K]: sure peaks that are nobody's."""
+    free = found.peaks[..., 2] >= SURE_PEAK
     person, joint = np.nonzero(people.found)
     free[joint, people.peaks[person, joint]] = False
     return free

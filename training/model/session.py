@@ -12,6 +12,7 @@ from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.memory_policy import newest_slot, readable_slots, write_slot
 from stm_skeletons.people import People
 from training.model.network import QueryEncoding, SpaceTimeMemory
+from training.model.parts import TOKEN
 
 
 class TorchSession:
@@ -89,7 +90,7 @@ class TorchSession:
 
     def _detect(self, query: QueryEncoding, readable: tuple[bool, ...]) -> None:
         valid = torch.tensor([readable], dtype=query.key.dtype, device=query.key.device)
-        count = min(self._peaks, query.key.shape[1] * (16 // STRIDE) ** 2)
+        count = min(self._peaks, query.key.shape[1] * (TOKEN // STRIDE) ** 2)
         found = self._model.detect(query, self._keys, self._values, valid, count)
         self._maps = found.pop("maps")[None]
         if not found:
