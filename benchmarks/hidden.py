@@ -32,11 +32,10 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--data", required=True, help="KIND=FOLDER")
     parser.add_argument("--thresholds", type=Path, required=True, help="report.json of an evaluation with --controls")
-    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--sequences", type=int)
     arguments = parser.parse_args()
     kind, _, root = arguments.data.partition("=")
-    candidate = candidate_from_weights(arguments.weights, every=arguments.every)
+    candidate = candidate_from_weights(arguments.weights)
     data = open_data(kind, Path(root), "val", candidate.skeleton, *candidate.holdout)
     trackers = {candidate.name: candidate.tracker, f"{candidate.name}, memory off": MemoryOff(candidate.tracker)}
     thresholds = best_thresholds(arguments.thresholds, list(trackers))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.model import Edge, SpaceTimeMemory
-from training.model.motion import Motion, middles
+from training.model.motion import SEARCH, Motion, every_second, middles
 
 
 def for_cpu(model: SpaceTimeMemory) -> SpaceTimeMemory:
@@ -23,6 +23,17 @@ def for_cpu(model: SpaceTimeMemory) -> SpaceTimeMemory:
 
 class CpuMotion(Motion):
     """See Motion."""
+
+    def match(self, tokens: Tensor, keys: Tensor, gain: Tensor, height: int, width: int) -> Tensor:
+        # The distance's square is a product of positions, but for what all places of a slot have in common. So it comes
+        # with the product of the keys, and nothing as large as the attention is added to it.
+        places = middles(height, width) - torch.tensor([width / 2, height / 2])
+        own, theirs = every_second(places) / SEARCH**2, places.flatten(0, 1)
+        own = torch.cat([own, torch.ones(len(own), 1)], dim=-1).to(tokens)
+        theirs = torch.cat([theirs, -(theirs**2).sum(-1, keepdim=True) / (2 * SEARCH**2)], dim=-1).to(keys)
+        tokens = torch.cat([tokens * gain, own.expand(len(tokens), -1, -1)], dim=-1)
+        keys = torch.cat([keys, theirs.expand(*keys.shape[:2], -1, -1)], dim=-1)
+        return tokens[:, None] @ keys.transpose(2, 3)
 
     def sample(self, cells: Tensor, moves: Tensor) -> Tensor:
         # Four gathers of whole rows: ONNX Runtime's GridSample works out every position again for each channel.

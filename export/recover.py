@@ -16,9 +16,9 @@ from training.model.weights import load_exactly, save_weights
 
 _BATCHES_SEEN = 1000
 """Weight of the features' mean and variance when training goes on; bundles do not say how many batches they are of."""
-_NAMELESS = ("key.gain", "slot_match")
-"""Single numbers, in the order in which the read decoder multiplies by them. Exports give these no name, and make one
-of equal numbers: an untrained 4.0 is not to be told from other fours."""
+_NAMELESS = "slot_match"
+"""The number that the read decoder multiplies by and to which exports give no name. They make one of equal numbers: an
+untrained 4.0 is not to be told from other fours."""
 _MULTIPLIED = "/MatMul_output_0_weight"
 """End of the names of the weights of what was a linear layer."""
 
@@ -56,14 +56,14 @@ def recover_weights(config: ModelConfig, out: str | Path, source: str | Path) ->
     verify_closed_loop(model, bundle)
     rounded = ", rounded to FP16" if info.stored_weights == "fp16" else ""
     origin = f"{info.weights_origin}; taken from a bundle{rounded}"
-    save_weights(out, model, origin)
+    save_weights(out, model, origin, {"memory": {"slots": info.slots, "every": info.every}})
     return origin
 
 
 def _stored(bundle: Bundle) -> dict[str, Tensor]:
     """The weights by their names in the network."""
     found = {"standard.num_batches_tracked": torch.tensor(_BATCHES_SEEN)}
-    nameless: dict[int, Tensor] = {}
+    nameless: list[Tensor] = []
     for graph in GRAPH_NAMES:
         for stored in onnx.load(bundle.graph_file(graph)).graph.initializer:
             tensor = torch.from_numpy(np.array(numpy_helper.to_array(stored)))
@@ -73,9 +73,9 @@ def _stored(bundle: Bundle) -> dict[str, Tensor]:
             elif name.endswith(_MULTIPLIED):
                 found[name.removeprefix("/").removesuffix(_MULTIPLIED).replace("/", ".") + ".weight"] = tensor
             elif name.startswith("onnx::Mul_") and graph == "read_decoder" and tensor.dim() == 0:
-                nameless[int(name.removeprefix("onnx::Mul_"))] = tensor
-    if len(nameless) != len(_NAMELESS):
+                nameless.append(tensor)
+    if len(nameless) != 1:
         raise ExportError(
             f"{bundle.folder} is untrained, or not as this version exports; give its weights file instead"
         )
-    return found | dict(zip(_NAMELESS, (nameless[number] for number in sorted(nameless)), strict=True))
+    return found | {_NAMELESS: nameless[0]}

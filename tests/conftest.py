@@ -47,7 +47,6 @@ def random_edge() -> Edge:
     lasts = {
         model.keypoint_head.predict: 1.5,
         model.mask_and_edge_head.predict: 0.5,
-        model.fusion.correction: 0.5,
         model.centres.heat_map.predict: 1.5,
         model.fusion.shares: 0.5,
     }
@@ -56,7 +55,7 @@ def random_edge() -> Edge:
         last.register_forward_hook(lambda module, _, logits: spread.update({module: logits.std()}))
     with torch.no_grad():
         query = model.encode_query(frame)
-        model.decode(torch.rand(1, 50, 12, 20), query)
+        model.decode(torch.rand(1, 42, 12, 20), query)
         model.centres(model.shared_features(query))
     for last, wanted in lasts.items():
         last.weight.data.mul_(wanted / spread[last])

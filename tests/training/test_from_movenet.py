@@ -28,7 +28,7 @@ def converted(movenet: Path, config: ModelConfig) -> Edge:
 def test_heat_maps_are_movenets_own(shared: Path, movenet: Path):
     model = converted(movenet, ModelConfig(variant="edge"))
     teacher = MoveNetHeatMaps(movenet)
-    empty = torch.zeros(1, 1, 448, 64), torch.zeros(1, 1, 448, 128), torch.zeros(1, 1)
+    empty = torch.zeros(1, 1, 448, 64), torch.zeros(1, 1, 448, 96), torch.zeros(1, 1)
     for file in sorted((shared / "coco" / "images").glob("*.jpg"))[:5]:
         image = cv2.imread(str(file))
         assert image is not None

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from export.cpu import CpuMotion
 from training.model import Edge, ModelConfig, QueryEncoding, build
+from training.model.edge import CONTEXT_CHANNELS, VALUE_CHANNELS
 from training.model.motion import LARGEST_MOVE, Motion
 from training.model.network import to_tokens
 
 HEIGHT, WIDTH = 16, 28
 TOKENS = HEIGHT * WIDTH
-GAIN = 20.0
+GAIN = torch.tensor(20.0)
+CLEAR = VALUE_CHANNELS - 1
+"""Channel of a value that says how clear a cell is; of what is read, the first of the maxima."""
 MIDDLE = (slice(10, -10), slice(10, -10))
 """Of a picture at stride 8: what is farther than five tokens from its border."""
 
@@ -50,7 +53,14 @@ def motion(request: pytest.FixtureRequest) -> Motion:
 def found(motion: Motion, now: torch.Tensor, slots: torch.Tensor, clear: torch.Tensor = EVEN) -> torch.Tensor:
     """Movements [1, T, 2h, 2w, 2] between keys [1, h * w, 64] and those of the slots."""
     every_second = now.unflatten(1, (HEIGHT, WIDTH))[:, ::2, ::2].flatten(1, 2)
-    return motion.movements(GAIN * every_second[:, None] @ slots.transpose(2, 3), clear, HEIGHT, WIDTH)
+    return motion.movements(motion.match(every_second, slots, GAIN, HEIGHT, WIDTH), clear, HEIGHT, WIDTH)
+
+
+def test_what_is_expected_near_by_is_the_same_for_cpus():
+    """But for what all places of a slot have in common, which softmax and the best place do not see."""
+    tokens, keys = unit_keys(0)[:, 0, : TOKENS // 4], unit_keys(1, 3)
+    ours, theirs = (motion().match(tokens, keys, GAIN, HEIGHT, WIDTH) for motion in (Motion, CpuMotion))
+    torch.testing.assert_close(ours.softmax(-1), theirs.softmax(-1), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (2, 1), (-1, 2), (-2, -2)])
@@ -134,44 +144,48 @@ def edge() -> Edge:
 
 @torch.no_grad()
 def read(edge: Edge, now: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: list[bool]) -> torch.Tensor:
-    """[50, 2h, 2w]: what keys [1, h * w, 64] read."""
+    """[VALUE_CHANNELS + 18, 2h, 2w]: what keys [1, h * w, 64] read."""
     grid = torch.zeros(1, 64, HEIGHT, WIDTH)
-    query = QueryEncoding(now, torch.zeros(1, TOKENS, 128), {"features_p4": grid})
+    query = QueryEncoding(now, torch.zeros(1, TOKENS, CONTEXT_CHANNELS), {"features_p4": grid})
     return edge.read(query, keys, values, torch.tensor([valid]).float())[0]
 
 
 def unfolded(values: torch.Tensor) -> torch.Tensor:
-    """[h * w, 128] as it lies in the picture, [32, 2h, 2w]."""
-    return values.reshape(2 * HEIGHT, 2 * WIDTH, 32).permute(2, 0, 1)
+    """[h * w, CONTEXT_CHANNELS] as it lies in the picture, [VALUE_CHANNELS, 2h, 2w]."""
+    return values.reshape(2 * HEIGHT, 2 * WIDTH, VALUE_CHANNELS).permute(2, 0, 1)
 
 
 def bank(seed: int, slots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Keys of a frame, and keys and values of a memory."""
     random = torch.Generator().manual_seed(seed)
-    return unit_keys(seed)[0], unit_keys(seed + 1, slots), torch.randn(1, slots, TOKENS, 128, generator=random)
+    return (
+        unit_keys(seed)[0],
+        unit_keys(seed + 1, slots),
+        torch.randn(1, slots, TOKENS, CONTEXT_CHANNELS, generator=random),
+    )
 
 
 def test_what_was_memorised_is_read_where_it_is_now(edge: Edge):
-    keys, values = unit_keys(0), torch.rand(1, 1, TOKENS, 128, generator=torch.Generator().manual_seed(0))
+    keys, values = unit_keys(0), torch.rand(1, 1, TOKENS, CONTEXT_CHANNELS, generator=torch.Generator().manual_seed(0))
     result = read(edge, moved(keys[:, 0], 2, 1), keys, values, [True])
     expected = torch.roll(unfolded(values[0, 0]), (2, 4), dims=(1, 2))
     inside = (slice(None), *MIDDLE)
     # Random keys have neighbours that say nothing: the place between tokens is off by a few hundredths.
-    torch.testing.assert_close(result[:31][inside], expected[:31][inside], atol=0.15, rtol=0)
-    torch.testing.assert_close(result[31:48][inside], expected[:17][inside], atol=0.15, rtol=0)
-    assert torch.equal(result[49], torch.ones(2 * HEIGHT, 2 * WIDTH))
+    torch.testing.assert_close(result[:CLEAR][inside], expected[:CLEAR][inside], atol=0.15, rtol=0)
+    torch.testing.assert_close(result[CLEAR : CLEAR + 17][inside], expected[:17][inside], atol=0.15, rtol=0)
+    assert torch.equal(result[-1], torch.ones(2 * HEIGHT, 2 * WIDTH))
 
 
 def test_slots_are_mixed_by_how_good_their_cells_are_and_how_well_they_match(edge: Edge):
-    keys, values = unit_keys(0).repeat(1, 2, 1, 1), torch.zeros(1, 2, TOKENS, 4, 32)
+    keys, values = unit_keys(0).repeat(1, 2, 1, 1), torch.zeros(1, 2, TOKENS, 4, VALUE_CHANNELS)
     values[:, 1, ..., 0] = 1
     inside = (0, *MIDDLE)
     alike = read(edge, keys[:, 0], keys, values.flatten(3), [True, True])
     torch.testing.assert_close(alike[inside], torch.full_like(alike[inside], 0.5), atol=0.05, rtol=0)
-    assert (alike[31][MIDDLE] > 0.95).all(), "the maximum is of any slot"
-    values[:, 1, ..., 31] = 5
+    assert (alike[CLEAR][MIDDLE] > 0.95).all(), "the maximum is of any slot"
+    values[:, 1, ..., CLEAR] = 5
     assert (read(edge, keys[:, 0], keys, values.flatten(3), [True, True])[inside] > 0.95).all(), "a better one"
-    values[:, 1, ..., 31] = 0
+    values[:, 1, ..., CLEAR] = 0
     keys[:, 1] = unit_keys(7)[:, 0]
     worse = read(edge, moved(keys[:, 0], 2, 1), keys, values.flatten(3), [True, True])[inside]
     assert (worse < 0.2).float().mean() > 0.95, "one that does not match"
@@ -217,13 +231,16 @@ def test_masked_slots_equal_a_smaller_bank(edge: Edge, valid: list[bool], seed: 
 def test_an_empty_bank_reads_exactly_zero_whatever_it_holds(edge: Edge, slots: int, seed: int, stale: float):
     now, keys, values = bank(seed, slots)
     result = read(edge, now, keys + stale, values + stale, [False] * slots)
-    assert torch.equal(result, torch.zeros(50, 2 * HEIGHT, 2 * WIDTH))
+    assert torch.equal(result, torch.zeros(VALUE_CHANNELS + 18, 2 * HEIGHT, 2 * WIDTH))
 
 
 @torch.no_grad()
 def test_half_tensors_are_read_almost_as_well(edge: Edge):
     """What is read is rounded once; movements and mixing are FP32, but made of rounded keys."""
-    keys, values = unit_keys(0, 3), torch.rand(1, 3, TOKENS, 128, generator=torch.Generator().manual_seed(0))
+    keys, values = (
+        unit_keys(0, 3),
+        torch.rand(1, 3, TOKENS, CONTEXT_CHANNELS, generator=torch.Generator().manual_seed(0)),
+    )
     now = moved(keys[:, 0], 1, 1)
     full = read(edge, now, keys, values, [True] * 3)
     half = read(edge, now.half(), keys.half(), values.half(), [True] * 3)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from stm_skeletons.errors import WeightsError
 from training.model import ModelConfig, build
-from training.model.weights import load_mean, load_weights, save_weights
+from training.model.weights import load_mean, load_provenance, load_weights, save_weights
+from training.recipe import load_recipe
 
 
 @pytest.mark.parametrize("variant", ["edge", "resnet50"])
@@ -24,6 +26,35 @@ def test_round_trip_is_bit_for_bit(variant, tmp_path: Path):
     again = tmp_path / "again.safetensors"
     save_weights(again, loaded, recipe.origin, recipe.training)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_where_weights_came_from_is_told_without_the_network(edge_weights: Path, tmp_path: Path):
+    trained = tmp_path / "trained.safetensors"
+    model, _ = load_weights(edge_weights)
+    save_weights(trained, model, "somewhere", {"lr": 1e-6, "memory": {"slots": 4, "every": 2}})
+    for path in (edge_weights, trained):
+        assert load_provenance(path) == load_weights(path)[1]
+    assert load_provenance(trained).training["lr"] == 1e-6
+    assert load_provenance(trained).config == ModelConfig(variant="edge")
+
+
+@pytest.mark.parametrize(
+    ("training", "memory"),
+    [
+        ({}, (6, 5)),
+        ({"memory": {"slots": 4, "every": 3}}, (4, 3)),
+        ({"memory": {"slots": 2, "every": 1, "truncate": 8}}, (2, 1)),
+        ({"memory": {"slots": None, "every": 1, "truncate": None}}, (6, 5)),
+        (load_recipe("edge").resolved(), (6, 1)),
+        (load_recipe("table3-5").resolved(), (6, 5)),
+    ],
+    ids=["converted", "trained", "short", "all frames", "edge", "paper"],
+)
+def test_the_memory_is_that_of_the_training_and_stms_without(edge_weights: Path, tmp_path: Path, training, memory):
+    """Networks that were trained to read all earlier frames run with STM's memory."""
+    path = tmp_path / "w.safetensors"
+    save_weights(path, load_weights(edge_weights)[0], "somewhere", training)
+    assert load_provenance(path).memory == memory
 
 
 def test_the_mean_of_two_networks(tmp_path: Path):
@@ -61,15 +92,20 @@ def test_other_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):
         assert words in str(caught.value)
 
 
-def test_bad_files_are_one_clear_error(tmp_path: Path):
+@pytest.mark.parametrize("load", [load_weights, load_provenance])
+def test_bad_files_are_one_clear_error(load: Callable[[Path], object], tmp_path: Path):
     cases = {"missing": None, "empty": b"", "junk": b"hello world, this is no safetensors file"}
     for name, content in cases.items():
         path = tmp_path / name
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(WeightsError):
-            load_weights(path)
+            load(path)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.zeros(2)}, foreign)
     with pytest.raises(WeightsError, match="no recipe"):
-        load_weights(foreign)
+        load(foreign)
+    save_file({"x": torch.zeros(2)}, foreign, {"stm_skeletons": '{"origin": 3}'})
+    with pytest.raises(WeightsError, match=r"foreign\.safetensors has a damaged recipe") as error:
+        load(foreign)
+    assert "\n" not in str(error.value)

@@ -2,8 +2,9 @@
 
 RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. Memory is read
 with compensation of movement (training.model.motion). What the detector sees now and what was read are mixed cell by
-cell and corrected, but never above both of them: no keypoint is surer than some frame on its own said, so mistakes
-cannot feed themselves through the memory, however long it runs. With an empty memory the keypoint maps are MoveNet's.
+cell and may be lowered, but never lie above both of them: no keypoint is surer than some frame on its own said, so
+mistakes cannot feed themselves through the memory, however long it runs. With an empty memory the keypoint maps are
+MoveNet's.
 """
 
 import torch
@@ -18,22 +19,23 @@ from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory,
 from training.model.parts import TOKEN, came_from, find_parts
 
 KEY_CHANNELS = 64
-VALUE_CHANNELS = 32
+VALUE_CHANNELS = 24
 """Of a value at stride 8: a confidence for each joint, what was learnt, and how clear the cell is. For each token there
 are four such cells."""
 CONTEXT_CHANNELS = 4 * VALUE_CHANNELS
 """Of the query at stride 16; the last is how clear the token is."""
 MEMORY_HIDDEN = 48
 CLEARNESS_HIDDEN = 32
-FUSION_HIDDEN = 64
+FUSION_HIDDEN = 48
 EDGE_HIDDEN = 96
 START_GAIN = 20.0
 """Of the similarity of keys, which are unit vectors."""
-START_SHARES = (0.25, 0.0, -2.5)
-"""Logits of the shares in the keypoint maps, before training: of what is seen now, of the slots' mean (as much for each
-slot) and of their maximum."""
-SURE = 1e-3
-"""Mixed confidences stay so far from 0 and 1."""
+START_SHARES = (0.05, 0.5, 0.95)
+"""In the keypoint maps, before training: of the slots' maximum (the rest is their mean's) in what memory says, of
+memory in the mix, and of the mix that is kept. The mean of what is seen and remembered, nearly: the best rule that
+learns nothing."""
+SURE = 1e-4
+"""Joints' confidences stay so far from 0 and 1 where their logits are taken, in training."""
 P2_SCALE = 5.0
 """Brings the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
 
@@ -62,7 +64,7 @@ class Edge(SpaceTimeMemory):
         self.keypoint_head = Head(self.joints)
         self.mask_and_edge_head = MaskAndEdgeHead(1 + edges, self.joints)
         self.centres = Centres(self.joints)
-        self.fusion = Fusion(self.joints)
+        self.fusion: nn.Module = Fusion(self.joints)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         frame = frame.to(self.trunk.stem.weight)
@@ -93,10 +95,10 @@ class Edge(SpaceTimeMemory):
         batch, slots = keys.shape[:2]
         height, width = query.features["features_p4"].shape[2:]
         current = to_grid(query.key, height, width)
-        every_second = to_tokens(current[:, :, ::2, ::2])[:, None].expand(batch, slots, -1, -1)
-        logits = (every_second @ keys.transpose(2, 3)).float() * self.key.gain.float()
+        every_second = to_tokens(current[:, :, ::2, ::2])
+        near = self.motion.match(every_second, keys, self.key.gain, height, width)
         clear_now = to_grid(query.value, height, width)[:, -1:]
-        moves = self.motion.movements(logits, clear_now[:, :, ::2, ::2], height, width).flatten(0, 1)
+        moves = self.motion.movements(near, clear_now[:, :, ::2, ::2], height, width).flatten(0, 1)
 
         remembered = self.motion.sample(values.reshape(batch * slots, -1, VALUE_CHANNELS), 2 * moves)
         remembered = remembered.unflatten(0, (batch, slots))
@@ -115,34 +117,38 @@ class Edge(SpaceTimeMemory):
         read = torch.cat([mean * known, largest, clearest, torch.ones_like(clearest) * known], dim=-1)
         return to_grid(read, 2 * height, 2 * width).to(values), moves.unflatten(0, (batch, slots))
 
+    def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        joints, others = self._parts(self.shared_features(query), self.read(query, keys, values, valid), query)
+        return _in_order(joints, torch.sigmoid(others))
+
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
-        return self.decode_from(self.shared_features(query), read, query)
+        joints, others = self._parts(self.shared_features(query), read, query)
+        return _in_order(_logit(joints), others.float())
 
     def shared_features(self, query: QueryEncoding) -> Tensor:
         """[B, 24, H/4, W/4]: the FPN's, which all heads work on."""
         return self.fpn(*(query.features[name] for name in self.decoder_features))
 
-    def decode_from(self, features: Tensor, read: Tensor, query: QueryEncoding) -> Tensor:
-        """``decode`` with the shared features at hand."""
+    def _parts(self, features: Tensor, read: Tensor, query: QueryEncoding) -> tuple[Tensor, Tensor]:
+        """Of the shared features and what was read: the joints' confidences [B, NK, H/4, W/4], and the logits of mask
+        and edges [B, 1 + NE, H/4, W/4]."""
         context = to_grid(query.value, read.shape[2] // 2, read.shape[3] // 2)
         scaled = features * P2_SCALE
-        seen = self.keypoint_head(features)
-        shares, correction = self.fusion(read, context, scaled, torch.sigmoid(seen))
-        joints = seen + upsample(read[:, -1:]) * (_mix(seen, read, shares, correction) - seen)
+        joints = self.fusion(read, context, scaled, torch.sigmoid(self.keypoint_head(features)))
         # Edges follow the keypoints; how well they do must not move these in training.
-        others = self.mask_and_edge_head(scaled, torch.sigmoid(joints).detach(), context)
-        return torch.cat([others[:, :1], joints, others[:, 1:]], dim=1)
+        return joints, self.mask_and_edge_head(scaled, joints.detach(), context)
 
     def detect(
         self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor, count: int
     ) -> dict[str, Tensor]:
         read, moves = self.recall(query, keys, values, valid)
         features = self.shared_features(query)
-        maps = torch.sigmoid(self.decode_from(features, read, query).float()).squeeze(0)
+        joints, others = self._parts(features, read, query)
+        maps = _in_order(joints.float(), torch.sigmoid(others.float())).squeeze(0)
         found = find_parts(maps, self.config.skeleton, count)
         previous = came_from(found.peaks, self._moves_of(found.cells, moves.squeeze(0)), valid.squeeze(0))
-        centres, joints = self.centres(features)
-        return {"maps": maps, **found.tensors, "previous": previous, "centres": centres, "centre_joints": joints}
+        centres, centre_joints = self.centres(features)
+        return {"maps": maps, **found.tensors, "previous": previous, "centres": centres, "centre_joints": centre_joints}
 
     @staticmethod
     def _moves_of(cells: Tensor, moves: Tensor) -> Tensor:
@@ -153,25 +159,13 @@ class Edge(SpaceTimeMemory):
         return (moves.float().flatten(1, 2)[:, index.flatten()] * TOKEN).reshape(slots, *index.shape, 2)
 
 
-def _mix(seen: Tensor, read: Tensor, shares: tuple[Tensor, Tensor, Tensor], correction: Tensor) -> Tensor:
-    """Logits of the joints' confidences seen now, remembered on average and at most, in these shares and corrected."""
-    joints = seen.shape[1]
-    mean, largest = upsample(read[:, :joints]).float(), upsample(read[:, -2 - joints : -2]).float()
-    now = torch.sigmoid(seen).float()
-    mixed = _logit(shares[0] * now + shares[1] * mean + shares[2] * largest) + correction.float()
-    return torch.minimum(mixed, _logit(torch.maximum(now, torch.maximum(mean, largest)))).to(seen)
-
-
-def _softmax(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Over three tensors. Over an axis of one it takes ONNX Runtime several times as long, for the transposes."""
-    largest = torch.maximum(first, torch.maximum(second, third))
-    first, second, third = (torch.exp(logits - largest) for logits in (first, second, third))
-    total = first + second + third
-    return first / total, second / total, third / total
+def _in_order(joints: Tensor, others: Tensor) -> Tensor:
+    """The maps of mask, joints and edges, in the order of the skeleton's channels."""
+    return torch.cat([others[:, :1], joints.to(others), others[:, 1:]], dim=1)
 
 
 def _logit(confidence: Tensor) -> Tensor:
-    sure = confidence.clamp(SURE, 1 - SURE)
+    sure = confidence.float().clamp(SURE, 1 - SURE)
     return torch.log(sure / (1 - sure))
 
 
@@ -264,7 +258,8 @@ class MaskAndEdgeHead(nn.Module):
         self.predict.bias = nn.Parameter(torch.full((4 * maps,), RARE))
 
     def forward(self, features: Tensor, joints: Tensor, context: Tensor) -> Tensor:
-        """[B, 24, H/4, W/4], confidences [B, NK, H/4, W/4] and [B, 128, H/16, W/16] to [B, maps, H/4, W/4]."""
+        """Features [B, 24, H/4, W/4], confidences [B, NK, H/4, W/4] and context [B, CONTEXT_CHANNELS, H/16, W/16] to
+        [B, maps, H/4, W/4]."""
         x = self.features(features) + self.joints(joints)
         x = F.relu(x + upsample(self.context(context)))
         for block in self.blocks:
@@ -285,40 +280,50 @@ class WideBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """How what is seen now and what was read are put together, cell by cell."""
+    """What is seen now and what was read, mixed cell by cell and joint by joint, and lowered where neither convinces.
+
+    It can only mix and lower, so no keypoint is surer than some frame on its own said: mistakes do not feed themselves
+    through the memory, and what no frame confirms fades.
+    """
 
     def __init__(self, joints: int) -> None:
         super().__init__()
         self.joints = joints
+        self.seen = nn.Conv2d(FPN_CHANNELS["p2"] + joints, FUSION_HIDDEN, 2, stride=2)
         self.read = nn.Conv2d(VALUE_CHANNELS + joints + 1, FUSION_HIDDEN, 1)
         self.context = nn.Conv2d(CONTEXT_CHANNELS, FUSION_HIDDEN, 1)
-        self.seen = nn.Conv2d(FPN_CHANNELS["p2"] + joints, FUSION_HIDDEN, 1)
-        self.depthwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 5, padding=2, groups=FUSION_HIDDEN)
-        self.pointwise = nn.Conv2d(FUSION_HIDDEN, FUSION_HIDDEN, 1)
-        self.shares = nn.Conv2d(FUSION_HIDDEN, 3 * joints, 1)
-        self.correction = nn.Conv2d(FUSION_HIDDEN, joints, 1)
-        for last in (self.shares, self.correction):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.get_parameter("bias"))
+        self.block = WideBlock(FUSION_HIDDEN)
+        self.shares = nn.Conv2d(FUSION_HIDDEN, (1 + 4 + 4) * joints, 1)
+        nn.init.zeros_(self.shares.weight)
         with torch.no_grad():
-            self.shares.get_parameter("bias").copy_(torch.tensor(START_SHARES).repeat_interleave(joints))
+            start = torch.logit(torch.tensor(START_SHARES)).repeat_interleave(torch.tensor([1, 4, 4]) * joints)
+            self.shares.get_parameter("bias").copy_(start)
 
-    def forward(
-        self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Shares of now, mean and maximum, and what is added to the logits, each [B, NK, H/4, W/4].
+    def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:
+        """The joints' confidences [B, NK, H/4, W/4]; those seen, exactly, where there is no memory.
 
         Args:
-            read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.read.
-            context: [B, 128, H/16, W/16]
+            read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.recall.
+            context: [B, CONTEXT_CHANNELS, H/16, W/16]
             features: [B, 24, H/4, W/4]
             seen: [B, NK, H/4, W/4] the joints' confidences in this frame alone.
         """
-        x = upsample(self.read(read) + upsample(self.context(context)))
-        x = F.relu(x + self.seen(torch.cat([features, seen], dim=1)))
-        x = F.relu(x + self.depthwise(x))
-        x = F.relu(self.pointwise(x))
-        now, memory = upsample(upsample(context[:, -1:])), upsample(read[:, -2:-1])
-        of_now, of_mean, of_largest = self.shares(x).float().split(self.joints, dim=1)
-        shares = _softmax(of_now + now.float(), of_mean + memory.float(), of_largest + memory.float())
-        return shares, self.correction(x)
+        x = self.seen(torch.cat([features, seen], dim=1)) + self.read(read)
+        x = self.block(F.relu(x + upsample(self.context(context))))
+        shares = self.shares(x)
+        of_largest = torch.sigmoid(shares[:, : self.joints])
+        logits = F.pixel_shuffle(shares[:, self.joints :], 2).float()
+        clearer = upsample(read[:, -2:-1] - upsample(context[:, -1:])).float()
+        of_memory, kept = logits.split(self.joints, dim=1)
+        of_memory, kept = torch.sigmoid(of_memory + clearer), torch.sigmoid(kept)
+        mean, largest, known = remembered(read, self.joints)
+        memory = upsample(mean + of_largest * (largest - mean)).float()
+        now, known = seen.float(), known.float()
+        mixed = kept * (now + of_memory * (memory - now))
+        return (now + known * (mixed - now)).to(seen)
+
+
+def remembered(read: Tensor, joints: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of what was read (see Edge.recall): the joints' mean and maximum over the slots, [B, NK, H/8, W/8], and whether
+    there is a memory at all, [B, 1, 1, 1]."""
+    return read[:, :joints], read[:, -2 - joints : -2], read[:, -1:, :1, :1]

@@ -36,24 +36,37 @@ LARGEST_MOVE = 12.0
 class Motion:
     """The arithmetic of the read that does not depend on weights."""
 
-    def movements(self, logits: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
+    def match(self, tokens: Tensor, keys: Tensor, gain: Tensor, height: int, width: int) -> Tensor:
+        """How well every second token of a frame matches each token of a slot, and how likely it is found there.
+
+        Args:
+            tokens: [B, h/2 * w/2, Ck]: the keys of every second token in both directions.
+            keys: [B, T, h * w, Ck]
+            gain: of their products.
+            height, width: h and w; even.
+
+        Returns:
+            Logits [B, T, h/2 * w/2, h * w], FP32.
+        """
+        logits = (tokens[:, None].expand(-1, keys.shape[1], -1, -1) @ keys.transpose(2, 3)).float() * gain.float()
+        near_y, near_x = _prior(height).to(logits.device), _prior(width).to(logits.device)
+        # Row and column apart: together they would be a constant as large as the attention.
+        near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
+        near = near + near_y[:, None, :, None] + near_x[:, None, :]
+        return near.flatten(4).flatten(2, 3)
+
+    def movements(self, near: Tensor, clear: Tensor, height: int, width: int) -> Tensor:
         """Where the cells of a frame were in each slot.
 
         Args:
-            logits: [B, T, h/2 * w/2, h * w], FP32: how well every second token in both directions matches each token of
-                a slot.
+            near: what ``match`` gives.
             clear: [B, 1, h/2, w/2]: logarithm of how much those tokens count: what hides people moves its own way.
-            height, width: h and w; even.
+            height, width: h and w.
 
         Returns:
             [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
         """
-        places = _places(height, width)
-        coarse, near_y, near_x = (places[name].to(logits.device) for name in ("coarse", "near_y", "near_x"))
-        # Row and column apart: together they would be a constant as large as the attention.
-        near = logits.unflatten(2, (height // 2, width // 2)).unflatten(-1, (height, width))
-        near = near + near_y[:, None, :, None] + near_x[:, None, :]
-        near = near.flatten(4).flatten(2, 3)
+        coarse = every_second(_positions(height, width, 1.0).reshape(height, width, 2)).to(near.device)
         attention = torch.softmax(near, dim=-1)
         moves = (best_places(near, width) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
         # 1 where a token matches a single one, near 0 where it matches many.
@@ -125,16 +138,9 @@ def best_places(logits: Tensor, width: int) -> Tensor:
     return torch.cat([between(column, width, 1), between(row, height, width)], dim=-1)
 
 
-@cache
-def _places(height: int, width: int) -> dict[str, Tensor]:
-    """Positions in tokens, and what is likely there, for a grid of h x w tokens."""
-    tokens = _positions(height, width, 1.0)
-    coarse = tokens.reshape(height, width, 2)[::2, ::2].reshape(-1, 2)
-    return {
-        "coarse": coarse,
-        "near_y": _prior(height),
-        "near_x": _prior(width),
-    }
+def every_second(grid: Tensor) -> Tensor:
+    """[h, w, n] to [h/2 * w/2, n]."""
+    return grid[::2, ::2].flatten(0, 1)
 
 
 def _positions(height: int, width: int, step: float) -> Tensor:
@@ -149,6 +155,7 @@ def middles(height: int, width: int) -> Tensor:
     return _positions(height, width, 1.0).reshape(height, width, 2)
 
 
+@cache
 def _prior(count: int) -> Tensor:
     """[count / 2, count]: logarithm of how likely a token is found at each place, along one axis."""
     places = torch.arange(count)

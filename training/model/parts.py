@@ -115,15 +115,15 @@ def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
     """
     edges, _, width = maps.shape
     count = starts.shape[1]
-    step = torch.linspace(0, 1, EDGE_SAMPLES).to(maps.dtype)
+    step = torch.linspace(0, 1, EDGE_SAMPLES).to(maps.dtype)[:, None]
 
     def nearest(axis: int) -> Tensor:
-        """[NE, K, K, samples]: row or column. The nearest cell is near enough: the maps are smooth at this stride."""
+        """[NE, samples, K, K]: row or column. The nearest cell is near enough: the maps are smooth at this stride."""
         # What belongs to one end is computed before the ends are paired: a K-th of the work.
-        start, end = starts[..., axis, None] * (1 - step) + 0.5, ends[..., axis, None] * step
+        start, end = starts[:, None, :, axis] * (1 - step) + 0.5, ends[:, None, :, axis] * step
         # FP32 holds every cell's number, FP16 would not.
-        return torch.floor(start[:, :, None] + end[:, None]).float()
+        return torch.floor(start[..., None] + end[..., None, :]).float()
 
     # Between cells of the map, so never outside it.
-    index = (nearest(0) * width + nearest(1)).reshape(edges, count * count * EDGE_SAMPLES).to(torch.int64)
-    return maps.flatten(1).gather(1, index).reshape(edges, count, count, EDGE_SAMPLES).amin(dim=-1)
+    index = (nearest(0) * width + nearest(1)).reshape(edges, EDGE_SAMPLES * count * count).to(torch.int64)
+    return maps.flatten(1).gather(1, index).reshape(edges, EDGE_SAMPLES, count, count).amin(dim=1)

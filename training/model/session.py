@@ -1,5 +1,7 @@
 """The network in eager PyTorch, frame by frame with a memory of its own, as the runtime runs a bundle."""
 
+from collections import deque
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from stm_skeletons.memory_policy import newest_slot, readable_slots, write_slot
 from stm_skeletons.people import People
 from training.model.network import QueryEncoding, SpaceTimeMemory
 from training.model.parts import TOKEN
+
+_ENCODED = 64
+"""Frames whose encodings are kept for sessions that share them."""
 
 
 class TorchSession:
@@ -38,6 +43,7 @@ class TorchSession:
         self._keys = self._values = self._maps = torch.empty(0)
         self._identities = Identities(model.config.skeleton)
         self._people: People | None = None
+        self._encoded: deque[tuple[NDArray[np.uint8], QueryEncoding]] | None = None
 
     def reset(self) -> None:
         """Forget everything; the next frame is the first."""
@@ -57,7 +63,7 @@ class TorchSession:
     def step(self, frame: NDArray[np.uint8]) -> None:
         """Detect in the next frame [H, W, 3] BGR, then memorise it."""
         batch = torch.from_numpy(frame)[None].to(next(self._model.parameters()).device)
-        query = self._model.encode_query(batch)
+        query = self._encoding(frame, batch)
         if self._number == 0:
             self._keys = query.key.new_zeros(1, self._slots, *query.key.shape[1:])
             self._values = query.value.new_zeros(1, self._slots, *query.value.shape[1:])
@@ -70,6 +76,14 @@ class TorchSession:
             self._detect(query, readable_slots(self._number, self._slots, self._every))
             self._memorise(write_slot(self._number, self._slots, self._every), source, self._maps)
         self._number += 1
+
+    def with_network(self, model: SpaceTimeMemory) -> "TorchSession":
+        """A session like this one for a network that encodes frames as this one's does: of the latest 64 frames, each
+        that both are given (the same array) is encoded once."""
+        self._encoded = deque(maxlen=_ENCODED) if self._encoded is None else self._encoded
+        other = TorchSession(model, self._slots, self._every, self._peaks)
+        other._encoded = self._encoded
+        return other
 
     @property
     def network(self) -> SpaceTimeMemory:
@@ -87,6 +101,16 @@ class TorchSession:
     def people(self) -> People | None:
         """Everybody in the latest frame, in network pixels; None for a network without keypoint maps."""
         return self._people
+
+    def _encoding(self, frame: NDArray[np.uint8], batch: Tensor) -> QueryEncoding:
+        if self._encoded is None:
+            return self._model.encode_query(batch)
+        for known, encoding in self._encoded:
+            if known is frame:
+                return encoding
+        encoding = self._model.encode_query(batch)
+        self._encoded.append((frame, encoding))
+        return encoding
 
     def _detect(self, query: QueryEncoding, readable: tuple[bool, ...]) -> None:
         valid = torch.tensor([readable], dtype=query.key.dtype, device=query.key.device)

@@ -29,7 +29,14 @@ class Provenance(BaseModel):
     origin: str
     """Source and licence of the weights, in a sentence."""
     training: dict[str, Any]
-    """The resolved training recipe; empty for weights that were only converted."""
+    """The resolved training recipe; empty for weights that were only converted, but for the memory of a bundle's."""
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Slots, and every how many frames the ring takes one, that the network was trained for; STM's 6 and 5 where it
+        was trained to read all earlier frames."""
+        memory = self.training.get("memory", {})
+        return (memory["slots"], memory["every"]) if memory.get("slots") else (6, 5)
 
 
 def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
@@ -47,16 +54,15 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Provenance]:
 
     Raises WeightsError when the file is missing, damaged, not ours, or its tensors are not the network's.
     """
-    tensors, metadata = _read(Path(path))
-    if _KEY not in metadata:
-        raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
-    try:
-        provenance = Provenance.model_validate_json(metadata[_KEY])
-    except ValidationError as error:
-        raise WeightsError(f"{path} has a damaged recipe: {one_line(error)}") from error
+    tensors, provenance = _read(Path(path))
     model = build(provenance.config)
     load_exactly(model, tensors, path)
     return model.eval(), provenance
+
+
+def load_provenance(path: str | Path) -> Provenance:
+    """Where weights came from. Raises WeightsError when the file is missing, damaged or not ours."""
+    return _read(Path(path))[1]
 
 
 def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]:
@@ -104,11 +110,17 @@ def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: obj
     model.load_state_dict(tensors)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Provenance]:
     if not path.is_file():
         raise WeightsError(f"no weights file {path}; 'stm-skeletons init' makes one")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a safetensors file, or it is damaged ({error})") from error
+    if _KEY not in metadata:
+        raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
+    try:
+        return tensors, Provenance.model_validate_json(metadata[_KEY])
+    except ValidationError as error:
+        raise WeightsError(f"{path} has a damaged recipe: {one_line(error)}") from error

@@ -1,0 +1,78 @@
+"""The eager session: several networks over the same frames, each of which is encoded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export.verify import moving_picture
+from training.evaluation.controls import Hold, with_rule
+from training.model import Edge
+from training.model.session import TorchSession
+from training.model.weights import load_weights
+
+SEED = np.random.default_rng(0).uniform((5, 5, 1), (155, 91, 1), (2, 17, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def networks(edge_weights: Path) -> tuple[Edge, Edge]:
+    """Two that encode frames alike and show something else."""
+    model, _ = load_weights(edge_weights)
+    assert isinstance(model, Edge)
+    return model, with_rule(model, Hold())
+
+
+def walk(session: TorchSession, pictures: list[NDArray[np.uint8]]) -> list[dict[str, NDArray]]:
+    """What is found in each picture of a sequence."""
+    found = []
+    for picture in pictures:
+        session.step(picture)
+        people = session.people()
+        assert people is not None
+        found.append(
+            {"maps": session.maps(), "scores": people.scores, "keypoints": people.keypoints, "ids": people.ids}
+        )
+    return found
+
+
+def test_sessions_that_share_encodings_give_what_separate_ones_give(networks: tuple[Edge, Edge]):
+    """Over a sequence that starts cold and one that starts with people who are given, with the same memory."""
+    pictures = moving_picture(96, 160, 10)
+    first = TorchSession(networks[0], slots=4, every=2, peaks=8)
+    together = first, first.with_network(networks[1])
+    separate = [TorchSession(network, slots=4, every=2, peaks=8) for network in networks]
+    shown = []
+    for part, seeded in ((pictures[:6], False), (pictures[6:], True)):
+        for one, other in zip(together, separate, strict=True):
+            for session in (one, other):
+                session.reset()
+                if seeded:
+                    session.seed(SEED)
+            found = walk(one, part)
+            for ours, theirs in zip(found, walk(other, part), strict=True):
+                for name in ours:
+                    np.testing.assert_array_equal(ours[name], theirs[name], name)
+            shown.append(found[-1]["maps"])
+    assert np.abs(shown[0] - shown[1]).max() > 1e-3, "the networks differ"
+
+
+def test_a_frame_that_several_sessions_are_given_is_encoded_once(
+    networks: tuple[Edge, Edge], monkeypatch: pytest.MonkeyPatch
+):
+    encoded = []
+    for network in networks:
+        original = network.encode_query
+
+        def counted(frame, original=original):
+            encoded.append(frame)
+            return original(frame)
+
+        monkeypatch.setattr(network, "encode_query", counted)
+    pictures = moving_picture(96, 160, 5)
+    first = TorchSession(networks[0], slots=4, every=2)
+    for session in (first, first.with_network(networks[1]), first.with_network(networks[0])):
+        walk(session, pictures)
+    assert len(encoded) == len(pictures)
+    walk(TorchSession(networks[0], slots=4, every=2), pictures)
+    assert len(encoded) == 2 * len(pictures), "one that shares nothing encodes for itself"
