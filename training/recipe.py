@@ -62,6 +62,18 @@ class DataSection(_Section):
     """Network input in pixels."""
 
 
+class MemorySection(_Section):
+    """What later frames of a sequence read."""
+
+    slots: int | None = Field(default=None, ge=2)
+    """Frames in memory, chosen as the runtime does (stm_skeletons.memory_policy); None: all earlier ones, as in the
+    paper."""
+    every: int = Field(default=1, ge=1)
+    """With ``slots``: the ring takes every n-th frame."""
+    truncate: int | None = Field(default=None, ge=1)
+    """Gradients flow back through so many frames at most (truncated back-propagation); None: through all."""
+
+
 class OptimiserSection(_Section):
     """How the weights are changed."""
 
@@ -121,6 +133,7 @@ class Recipe(_Section):
     data: DataSection
     sequence: SequenceOptions
     samples: SampleOptions = SampleOptions()
+    memory: MemorySection = MemorySection()
     optimiser: OptimiserSection
     validation: ValidationSection = ValidationSection()
 

@@ -55,6 +55,19 @@ class Hardware:
     """Lightning Fabric's: "32-true", "16-mixed" or "bf16-mixed"."""
     workers: int = 2
     """Processes that make samples, for each device."""
+    threads: int | None = None
+    """Of the CPU, for the network; None: half of the cores, shared out among this node's processes. Threads wait for
+    each other all the time, so one whose core also makes samples or runs another program holds up all of them."""
+
+    @property
+    def cpu_threads(self) -> int:
+        """``threads``, or what it stands for here; of each process."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // (2 * self.processes_here))
+
+    @property
+    def processes_here(self) -> int:
+        """On this node; torchrun says how many it started."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.devices))
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,7 @@ def train(
         SinkError: something cannot be written; the last checkpoint stays.
     """
     _keep_freed_memory()
+    torch.set_num_threads(hardware.cpu_threads)
     fabric = _fabric(hardware)
     fabric.launch()
     samples = _samples(recipe, training_data, recipe)
@@ -145,7 +159,7 @@ def _keep_freed_memory() -> None:
 
 
 def _fabric(hardware: Hardware) -> Fabric:
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", hardware.devices))
+    devices = hardware.processes_here
     processes = devices * hardware.nodes
     # Which layers take part in a loss depends on the sample: a cold start, a memory that is dropped.
     strategy = DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
@@ -184,7 +198,7 @@ class _Run:
         _freeze(self._model, recipe.optimiser.freeze)
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=recipe.optimiser.learning_rate)
-        self._unroll, self._optimiser = fabric.setup(Unroll(self._model, recipe.loss), optimiser)
+        self._unroll, self._optimiser = fabric.setup(Unroll(self._model, recipe.loss, recipe.memory), optimiser)
         self._samples = samples
         self._total = recipe.optimiser.total_steps(len(self._samples))
         self._scheduler = LambdaLR(self._optimiser, _Schedule(recipe.optimiser, self._total))

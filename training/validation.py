@@ -22,6 +22,7 @@ class Validation:
     def __init__(self, recipe: Recipe, data: DataSet) -> None:
         """Raises DataError when there is nothing to validate on."""
         self._options = recipe.validation
+        self._memory = recipe.memory
         self._sequences = list(held_out_sequences(data, recipe.size, self._options.frames, self._options.sequences))
         if not self._sequences:
             raise DataError(f"{data.name}: no picture or video can be used for validation")
@@ -29,7 +30,8 @@ class Validation:
     def f1(self, model: SpaceTimeMemory) -> float:
         """Keypoint F1, one to one, at its best threshold; for networks without keypoint maps pixel F1."""
         config = model.config
-        found = evaluate(TorchSession(model), self._sequences, config.skeleton, config.channels, self._options.start)
+        session = self._session(model)
+        found = evaluate(session, self._sequences, config.skeleton, config.channels, self._options.start)
         whole = next(iter(found.pixel_scores().values()))  # all maps together come first
         f1 = whole.f1 if found.keypoints is None else found.best("one_to_one").f1
         return float(np.nan_to_num(f1))  # nothing predicted and nothing to predict
@@ -38,7 +40,7 @@ class Validation:
         """Predictions beside ground truth for the last frame of some sequences, started as validation is."""
         config, rows = model.config, []
         for sequence in self._sequences[:_PICTURED]:
-            session = TorchSession(model)
+            session = self._session(model)
             if self._options.start == "seed":
                 session.seed(sequence.frames[0].poses)
             for frame in sequence.frames:
@@ -53,3 +55,8 @@ class Validation:
                 ]
             )
         return grid(rows)
+
+    def _session(self, model: SpaceTimeMemory) -> TorchSession:
+        """With the memory that the recipe trains for; the runtime's usual one for the paper's, which keeps all."""
+        slots, every = self._memory.slots, self._memory.every
+        return TorchSession(model) if slots is None else TorchSession(model, slots, every)

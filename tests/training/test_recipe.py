@@ -6,7 +6,7 @@ import pytest
 
 from stm_skeletons.errors import RecipeError
 from training.ablation.paper import TABLES
-from training.recipe import Recipe, load_recipe, shipped_recipes
+from training.recipe import MemorySection, Recipe, load_recipe, shipped_recipes
 from training.run import run_folder
 
 TABLE_3 = {1: set(), 2: {"rand", "baits", "jitter"}, 3: {"cyclic"}, 4: {"cyclic", "dull_clouds"}}
@@ -87,6 +87,11 @@ length = "3 steps"
         ("[model]\nvariant = 'edge'\nwidth = 0.5", "width is for resnet50"),
         ("[model]\nvariant = 'stm'\nedges_only = true", "edges_only is for resnet50"),
         ("[samples.augmentation.memory]\nrand = 2", "rand"),
+        ("[memory]\nslots = 1", "memory.slots: .*greater than or equal to 2"),
+        ("[memory]\ntruncate = 0", "memory.truncate"),
+        ("[memory]\nsize = 6", "memory.size: unknown key"),
+        ("[sequence]\nmosaic = 1.5", "sequence.mosaic"),
+        ("[sequence]\nzoom = 0.5", "sequence.zoom"),
         ("table = '3'", "table and row belong together"),
         ("title = ", "is not TOML"),
     ],
@@ -99,6 +104,16 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
         load_recipe(path)
     assert "\n" not in str(error.value)
     assert "changed.toml" in str(error.value)
+
+
+def test_a_memory_is_as_the_recipe_says_and_keeps_all_frames_without(tmp_path: Path):
+    path = tmp_path / "memory.toml"
+    path.write_text(f"{BASE}\n[memory]\nslots = 6\nevery = 2\ntruncate = 4\n")
+    recipe = load_recipe(path)
+    assert recipe.memory == MemorySection(slots=6, every=2, truncate=4)
+    assert recipe.resolved()["memory"] == {"slots": 6, "every": 2, "truncate": 4}
+    path.write_text(BASE)
+    assert load_recipe(path).memory == MemorySection(slots=None, every=1, truncate=None)
 
 
 def test_unknown_names_and_files(tmp_path: Path):

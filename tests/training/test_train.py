@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stm_skeletons.cli import app
 from stm_skeletons.errors import DataError, RecipeError, SinkError, StmError, TrainingError, WeightsError
 from training.data.labels import DataSet, Picture
 from training.model import ModelConfig, build
@@ -282,6 +283,39 @@ def command(*arguments: str) -> list[str]:
 
 def train_arguments(recipe: Path, coco: Path, out: Path) -> list[str]:
     return ["train", str(recipe), "--data", f"coco={coco}", "--out", str(out), "--accelerator", "cpu", "--workers", "1"]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_the_network_takes_half_of_the_cores_unless_told(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch):
+    """Of those that this process may use, and always one."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert Hardware().cpu_threads == threads
+    assert Hardware(threads=3).cpu_threads == 3
+
+
+def test_the_command_trains_with_as_many_threads_as_it_is_told(
+    tiny_recipe: Path, small_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    tiny_recipe.write_text(tiny_recipe.read_text().replace('"6 steps"', '"1 steps"'))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        arguments = train_arguments(tiny_recipe, small_coco, tmp_path)
+        app([*arguments, "--workers", "0", "--threads", "1"], standalone_mode=False)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_memory_that_the_recipe_names_is_trained_with(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
+):
+    """With two slots the third frame after the first reads other frames than all."""
+    longer = changed(recipe, sequence={"frames": 4}, validation={"every": 6})
+    shorter = changed(longer, memory={"slots": 2})
+    first, second = (train(one, *data, tmp_path / str(one.memory.slots), hardware=CPU) for one in (longer, shorter))
+    assert [row["loss"] for row in rows(first.folder)] != [row["loss"] for row in rows(second.folder)]
 
 
 def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp_path: Path):

@@ -6,6 +6,8 @@ import torch
 from stm_skeletons.skeleton import COCO17
 from training.data.samples import Sample
 from training.model import ModelConfig, build
+from training.model.session import TorchSession
+from training.recipe import MemorySection
 from training.unroll import Unroll
 
 H, W, N = 64, 96, 4
@@ -15,12 +17,13 @@ C = len(CONFIG.channels)
 
 def batch(given: list[bool], count: int = 2, seed: int = 0) -> Sample:
     generator = torch.Generator().manual_seed(seed)
+    number = len(given)
     return {
-        "frames": torch.randint(0, 256, (count, N, H, W, 3), dtype=torch.uint8, generator=generator),
-        "maps": torch.rand(count, N, C, H // 4, W // 4, generator=generator),
-        "weights": torch.ones(count, N, C, H // 4, W // 4, dtype=torch.bool),
+        "frames": torch.randint(0, 256, (count, number, H, W, 3), dtype=torch.uint8, generator=generator),
+        "maps": torch.rand(count, number, C, H // 4, W // 4, generator=generator),
+        "weights": torch.ones(count, number, C, H // 4, W // 4, dtype=torch.bool),
         "given": torch.tensor([given] * count),
-        "readable": torch.ones(count, N, dtype=torch.bool),
+        "readable": torch.ones(count, number, dtype=torch.bool),
     }
 
 
@@ -77,6 +80,66 @@ def test_dropped_frames_are_not_read(network: Unroll):
     assert not torch.allclose(network(whole).maps[3], result)
     dropped["maps"][:, 1] = 0
     torch.testing.assert_close(network(dropped).maps[3], result)
+
+
+@pytest.mark.parametrize(("slots", "every"), [(2, 1), (3, 1), (4, 2), (5, 3)])
+def test_with_slots_every_frame_reads_what_the_runtime_would(network: Unroll, slots: int, every: int):
+    """Started cold, the maps of each frame are those of a session with such a memory."""
+    sample = batch([False] * 10, count=1)
+    maps = Unroll(network.model, "mse", MemorySection(slots=slots, every=every))(sample).maps
+    session = TorchSession(network.model, slots, every)
+    for number, frame in enumerate(sample["frames"][0].numpy()):
+        session.step(frame)
+        torch.testing.assert_close(maps[number][0], torch.from_numpy(session.maps()), atol=1e-4, rtol=0)
+    assert (network(sample).maps[9] - maps[9]).abs().max() > 1e-3, "all earlier frames would tell something else"
+
+
+@pytest.mark.parametrize(
+    ("memory", "read"),
+    [(MemorySection(slots=3), {0, 4}), (MemorySection(slots=4, every=2), {0, 2, 4}), (MemorySection(), set(range(5)))],
+    ids=["a ring of one", "a ring of two", "all"],
+)
+def test_what_the_ring_has_overwritten_is_not_read_and_the_first_frame_is(
+    network: Unroll, memory: MemorySection, read: set[int]
+):
+    def last(changed: int | None) -> torch.Tensor:
+        sample = batch([True] * 5 + [False])
+        if changed is not None:
+            sample["frames"][:, changed] = 0
+            sample["maps"][:, changed] = 0
+        return Unroll(network.model, "mse", memory)(sample).maps[5]
+
+    as_it_is = last(None)
+    for number in range(5):
+        assert torch.allclose(last(number), as_it_is, atol=1e-5) == (number not in read), number
+
+
+@pytest.mark.parametrize(("truncate", "reached"), [(None, {0, 1, 2}), (1, set()), (2, {2}), (4, {0, 1, 2})])
+@pytest.mark.parametrize("slots", [None, 4])
+def test_truncation_cuts_gradients_and_changes_no_value(
+    network: Unroll, slots: int | None, truncate: int | None, reached: set[int]
+):
+    """Of the frames that were given, the last one's loss sends gradients to those remembered since the latest cut."""
+    sample = batch([True, True, True, False])
+    sample["maps"].requires_grad_()
+    unrolled = Unroll(network.model, "mse", MemorySection(slots=slots, truncate=truncate))(sample)
+    whole = network(sample)
+    torch.testing.assert_close(unrolled.losses, whole.losses, atol=0, rtol=0)
+    torch.testing.assert_close(unrolled.maps[3], whole.maps[3], atol=0, rtol=0)
+    (gradient,) = torch.autograd.grad(unrolled.losses.sum(), sample["maps"])
+    assert {number for number in range(3) if gradient[:, number].any()} == reached
+
+
+def test_truncated_training_through_its_own_predictions_takes_other_steps_of_the_same_loss(network: Unroll):
+    def loss_and_gradient(truncate: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = Unroll(network.model, "mse", MemorySection(truncate=truncate))(batch([False] * 4)).losses
+        (gradient,) = torch.autograd.grad(losses.sum(), network.model.get_parameter("memory_encoder.conv1.weight"))
+        return losses, gradient
+
+    (whole, through_all), (cut, through_two) = loss_and_gradient(None), loss_and_gradient(2)
+    torch.testing.assert_close(cut, whole, atol=0, rtol=0)
+    assert float(through_two.abs().max()) > 0
+    assert not torch.allclose(through_two, through_all)
 
 
 @pytest.mark.parametrize("variant", ["edge", "stm"])

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import render_maps, select_channels
 from training.data.degrade import blur, occlude, recolour, soften
-from training.data.labels import DataSet
+from training.data.labels import DataSet, LabelledPicture
 from training.data.memory_maps import Mistakes, memory_maps, nobody
 from training.data.sequence import Sequence, SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
@@ -30,6 +30,8 @@ LONGEST_BLUR = 15.0
 SOFTEST = 3.0
 """Network pixels: standard deviation of the blur of a camera out of focus, at 256 pixels of height."""
 MOST_OCCLUDERS = 3
+MOSAICS = (4, 9)
+"""Pictures of a mosaic."""
 _TRIES = 20
 
 
@@ -141,9 +143,16 @@ class Samples(Dataset):
 
     def _make(self, source: int, epoch: int, random: np.random.Generator) -> Sequence:
         if self._sequence.kind == "synthetic":
-            picture = self._data.pictures[source]
-            return synthetic_sequence(picture, self._data, self._size, self._sequence, random)
+            return synthetic_sequence(self._pictured(source, random), self._data, self._size, self._sequence, random)
         return real_sequence(self._data.videos[source], self._data, self._size, self._sequence, epoch, random)
+
+    def _pictured(self, source: int, random: np.random.Generator) -> LabelledPicture | list[LabelledPicture]:
+        """The picture of this number, or a mosaic's with it in the first place."""
+        pictures = self._data.pictures
+        if not self._sequence.mosaic or random.random() >= self._sequence.mosaic:
+            return pictures[source]
+        others = random.integers(len(pictures), size=random.choice(MOSAICS) - 1)
+        return [pictures[source], *(pictures[int(other)] for other in others)]
 
     def _first_predicted(self) -> int:
         last = self._sequence.frames - 1

@@ -4,6 +4,8 @@ Synthetic: one picture, letterboxed, then moved again and again by small random 
 Real: an ordered subset of a video's labelled frames, letterboxed.
 """
 
+import math
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +35,11 @@ class SequenceOptions(BaseModel):
     """Of synthetic sequences."""
     flip: bool = False
     """Mirror every other sequence, left and right joints exchanged; not in the paper."""
+    mosaic: float = Field(default=0.0, ge=0, le=1)
+    """Share of synthetic sequences that are made of 4 or 9 pictures side by side, crowds; not in the paper."""
+    zoom: float = Field(default=1.0, ge=1, le=4)
+    """Synthetic sequences start enlarged by up to this, around any place: people who fill the frame; not in the
+    paper."""
     gap_step: int = Field(default=5, ge=0)
     gap_epochs: int = Field(default=20, ge=1)
     gap_max: int = Field(default=25, ge=0)
@@ -45,7 +52,7 @@ class SequenceOptions(BaseModel):
 
 
 def synthetic_sequence(
-    labelled: LabelledPicture,
+    labelled: LabelledPicture | Seq[LabelledPicture],
     data: DataSet,
     size: tuple[int, int],
     options: SequenceOptions,
@@ -54,24 +61,35 @@ def synthetic_sequence(
     """A picture and ``options.frames - 1`` moved copies of it, each moved from the one before (cumulatively).
 
     Args:
-        labelled: one of the data set's pictures.
+        labelled: one of the data set's pictures, or 4 or 9 for a mosaic of them.
         data: where it comes from.
         size: (width, height) of the network input in pixels.
-        options: frames, motion and flip.
+        options: frames, motion, flip and zoom.
         random: decides everything that is random.
 
     Raises:
-        DataError: the picture cannot be read, or has another size than its labels say.
+        DataError: a picture cannot be read, or has another size than its labels say.
     """
-    first = _letterboxed(labelled, size)
+    first = _letterboxed(labelled, size) if isinstance(labelled, LabelledPicture) else _mosaic(labelled, size)
     if options.flip and random.random() < 0.5:
         first = _flipped(first, data.skeleton)
+    if options.zoom > 1:
+        first = _moved(first, _enlargement(options.zoom, size, random))
     moved = [first]
     matrix = np.eye(3)
     for _ in range(1, options.frames):
         matrix = random_step(options.motion, size, random) @ matrix
         moved.append(_moved(first, matrix))
-    return Sequence(str(labelled.picture), tuple(_finish(frame) for frame in moved), data.sourced)
+    name = labelled.picture if isinstance(labelled, LabelledPicture) else labelled[0].picture
+    return Sequence(str(name), tuple(_finish(frame) for frame in moved), data.sourced)
+
+
+def _enlargement(most: float, size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """3 x 3: by 1 to ``most``, each doubling as likely, around any place."""
+    scale = most ** random.uniform(0, 1)
+    matrix = np.diag([scale, scale, 1.0])
+    matrix[:2, 2] = random.uniform(0, 1, 2) * size * np.array(1 - scale)
+    return matrix
 
 
 def real_sequence(
@@ -155,6 +173,43 @@ def _letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> _Still:
         None if labelled.areas is None else labelled.areas * grown,
         None if labelled.heads is None else labelled.heads * np.sqrt(grown),
     )
+
+
+def _mosaic(pictures: Seq[LabelledPicture], size: tuple[int, int]) -> _Still:
+    """Pictures in a grid of as many rows as columns, each letterboxed into its cell."""
+    side = math.isqrt(len(pictures))
+    width, height = size[0] // side, size[1] // side
+    cells = [_letterboxed(picture, (width, height)) for picture in pictures]
+    corners = [(width * (i % side), height * (i // side)) for i in range(side * side)]
+
+    def paste(areas: Seq[NDArray[np.uint8] | None], background: int) -> NDArray[np.uint8]:
+        shape = next(area.shape for area in areas if area is not None)[2:]
+        whole = np.full((size[1], size[0], *shape), background, np.uint8)
+        for area, (left, top) in zip(areas, corners, strict=True):
+            if area is not None:
+                whole[top : top + height, left : left + width] = area
+        return whole
+
+    def shifted(points: NDArray[np.float32], corner: tuple[int, int]) -> NDArray[np.float32]:
+        moved = points.copy()
+        moved[..., :2] += corner
+        return moved
+
+    masks, ignored = ([getattr(cell, name) for cell in cells] for name in ("mask", "ignored"))
+    return _Still(
+        paste([cell.image for cell in cells], PADDING_GREY),
+        np.concatenate([shifted(cell.poses, corner) for cell, corner in zip(cells, corners, strict=True)]),
+        np.concatenate([shifted(cell.corners, corner) for cell, corner in zip(cells, corners, strict=True)]),
+        None if any(mask is None for mask in masks) else paste(masks, 0),
+        None if all(area is None for area in ignored) else paste(ignored, 0),
+        _all_or_none([cell.areas for cell in cells]),
+        _all_or_none([cell.heads for cell in cells]),
+    )
+
+
+def _all_or_none(arrays: Seq[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    known = [array for array in arrays if array is not None]
+    return np.concatenate(known) if len(known) == len(arrays) else None
 
 
 def _flipped(still: _Still, skeleton: Skeleton) -> _Still:

@@ -1,5 +1,6 @@
 """Sequences: keypoints go with the picture, and everything follows from the seed."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stm_skeletons.errors import DataError
+from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
-from training.data.affine import Motion
+from training.data.affine import Motion, move_points, random_step
 from training.data.labels import DataSet, LabelledPicture, Picture, Regions, Video
 from training.data.open import open_data
+from training.data.pictures import read_picture
 from training.data.samples import Augmentation, SampleOptions, SampleOrder, Samples, Turns, prepare_worker
+from training.data.sequence import SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
 from training.recipe import load_recipe, shipped_recipes
 from training.run import open_split
@@ -154,6 +158,118 @@ def test_areas_and_heads_grow_with_the_picture(tmp_path: Path):
     assert unknown.frames[0].areas is unknown.frames[0].heads is None
 
 
+def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
+    size = (448, 320)
+    marks = marked_picture(tmp_path, GRID, size)
+    labelled = replace(marks, boxes=np.array([[0, 0, *size]], np.float32), areas=np.array([1000], np.float32))
+
+    def first_frame(zoom: float, seed: int) -> SequenceFrame:
+        options = SequenceOptions(kind="synthetic", frames=2, zoom=zoom)
+        return synthetic_sequence(labelled, data_of(labelled), size, options, np.random.default_rng(seed)).frames[0]
+
+    scales = []
+    for seed in range(20):
+        frame = first_frame(3, seed)
+        joints = frame.poses[0, :, :2]
+        grown = np.hypot(*np.diff(joints, axis=0).T) / np.hypot(*np.diff(GRID, axis=0).T)
+        scales.append(grown.mean())
+        np.testing.assert_allclose(grown, scales[-1], rtol=1e-4)
+        assert frame.areas is not None
+        np.testing.assert_allclose(frame.areas, 1000 * scales[-1] ** 2, rtol=1e-4)
+        # The box was the whole picture: no place of the frame lies beyond it.
+        assert (frame.boxes[0, 0] <= 1e-3).all()
+        assert (frame.boxes[0, 2] >= np.array(size) - 1e-3).all()
+        for x, y in joints[frame.inside[0]].astype(int):
+            assert frame.image[y, x, 0] > 200, "marks grow with their joints"
+    assert 1 <= min(scales) < 1.3
+    assert 2.3 < max(scales) <= 3
+
+
+def test_without_zoom_a_sequence_is_the_picture_and_its_movement(tmp_path: Path):
+    """No random number goes to the zoom, so that sequences stay those of before it."""
+    size = (448, 320)
+    labelled = marked_picture(tmp_path, GRID, size)
+    options = SequenceOptions(kind="synthetic", frames=2, zoom=1)
+    first, second = synthetic_sequence(labelled, data_of(), size, options, np.random.default_rng(0)).frames
+    np.testing.assert_array_equal(first.image, read_picture(labelled.picture))
+    np.testing.assert_array_equal(first.poses, labelled.poses)
+    step = random_step(Motion(), size, np.random.default_rng(0))
+    np.testing.assert_array_equal(second.poses[0, :, :2], move_points(step, GRID))
+
+
+def crowd(folder: Path, counts: list[int]) -> list[LabelledPicture]:
+    """Pictures of noise, each of another size, with so many people anywhere on them."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for number, count in enumerate(counts):
+        size = (120 + 20 * number, 90)
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), random.integers(0, 256, (size[1], size[0], 3), np.uint8))
+        xy = random.uniform((1, 1), (size[0] - 1, size[1] - 1), (count, 17, 2)).astype(np.float32)
+        poses = np.concatenate([xy, np.ones((count, 17, 1), np.float32)], axis=2)
+        boxes = np.concatenate([xy.min(1), xy.max(1)], axis=1)
+        pictures.append(LabelledPicture(Picture(path), size, poses, boxes, np.full(count, -1)))
+    return pictures
+
+
+def first_of(pictures: LabelledPicture | list[LabelledPicture], size: tuple[int, int] = SIZE) -> SequenceFrame:
+    """The first frame of a sequence of a picture or mosaic."""
+    options = SequenceOptions(kind="synthetic", frames=2)
+    return synthetic_sequence(pictures, data_of(), size, options, np.random.default_rng(0)).frames[0]
+
+
+@pytest.mark.parametrize("counts", [[1, 0, 2, 3], [1, 2, 0, 1, 1, 2, 1, 0, 1]], ids=["4 pictures", "9 pictures"])
+def test_every_picture_of_a_mosaic_is_letterboxed_into_its_own_cell(tmp_path: Path, counts: list[int]):
+    pictures = crowd(tmp_path, counts)
+    frame = first_of(pictures)
+    assert len(frame.poses) == len(frame.boxes) == sum(counts)
+    side = math.isqrt(len(counts))
+    width, height = SIZE[0] // side, SIZE[1] // side
+    for place, picture in enumerate(pictures):
+        corner = left, top = place % side * width, place // side * height
+        letterbox = Letterbox(picture.size, (width, height))
+        cell = np.empty((height, width, 3), np.uint8)
+        letterbox.apply(read_picture(picture.picture), cell)
+        np.testing.assert_array_equal(frame.image[top : top + height, left : left + width], cell)
+        whose = slice(sum(counts[:place]), sum(counts[: place + 1]))
+        joints = frame.poses[whose, :, :2]
+        assert (joints > corner).all()
+        assert (joints < (left + width, top + height)).all()
+        np.testing.assert_allclose(joints, letterbox.to_network(picture.poses[..., :2]) + np.array(corner), atol=1e-3)
+        corners = frame.boxes[whose][:, [0, 2]]
+        np.testing.assert_allclose(corners, np.stack([joints.min(1), joints.max(1)], axis=1), atol=1e-3)
+
+
+def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(tmp_path: Path):
+    counts = [1, 0, 2, 3]
+    square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
+    pictures = [
+        replace(picture, masks=square, areas=np.full(count, 600, np.float32), heads=np.full(count, 9, np.float32))
+        for picture, count in zip(crowd(tmp_path, counts), counts, strict=True)
+    ]
+    pictures[3] = replace(pictures[3], ignored=square)
+    frame = first_of(pictures)
+    cells = [first_of(picture, (SIZE[0] // 2, SIZE[1] // 2)) for picture in pictures]
+    assert frame.mask is not None
+    for name in ("mask", "ignored"):
+        upper, lower = (np.hstack([getattr(cell, name) for cell in row]) for row in (cells[:2], cells[2:]))
+        np.testing.assert_array_equal(getattr(frame, name), np.vstack([upper, lower]))
+    assert not frame.ignored[:20].any()
+    assert frame.ignored[20:, 32:].any()
+    for name in ("areas", "heads"):
+        np.testing.assert_array_equal(getattr(frame, name), np.concatenate([getattr(cell, name) for cell in cells]))
+
+
+@pytest.mark.parametrize(("name", "told"), [("masks", "mask"), ("areas", "areas"), ("heads", "heads")])
+def test_what_one_picture_of_a_mosaic_does_not_tell_the_mosaic_does_not_tell(tmp_path: Path, name: str, told: str):
+    square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
+    one = np.ones(1, np.float32)
+    pictures = [replace(picture, masks=square, areas=one, heads=one) for picture in crowd(tmp_path, [1, 1, 1, 1])]
+    assert getattr(first_of(pictures), told) is not None
+    pictures[2] = replace(pictures[2], **{name: None})
+    assert getattr(first_of(pictures), told) is None
+
+
 def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):
     labelled = marked_picture(tmp_path, GRID, (460, 330))
     wrong = LabelledPicture(labelled.picture, (330, 460), labelled.poses, labelled.boxes, labelled.tracks)
@@ -257,6 +373,35 @@ def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
     for one, two in zip(*seen, strict=True):
         for key in one:
             assert torch.equal(one[key], two[key]), key
+
+
+def mosaics_of(root: Path, share: float) -> Samples:
+    """Of pictures with one person each."""
+    data = open_data("coco", root, "train", COCO17)
+    sequence = SequenceOptions(kind="synthetic", frames=2, mosaic=share)
+    return Samples(data, COCO17.channels, (96, 64), sequence, SampleOptions(), seed=5)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, {1}), (0.5, {1, 4, 9}), (1.0, {4, 9})])
+def test_samples_of_mosaics_have_the_people_of_4_or_9_pictures(small_coco: Path, share: float, expected: set[int]):
+    """As often as the share says; in the first place is the picture whose turn it is."""
+    samples = mosaics_of(small_coco, share)
+    pictures = open_data("coco", small_coco, "train", COCO17).pictures
+    people = []
+    for epoch in range(3):
+        for number in range(len(samples)):
+            sequence = samples.sequence(epoch, number)
+            assert sequence.name == str(pictures[number].picture)
+            people.append(len(sequence.frames[0].poses))
+    assert set(people) == expected
+    assert np.mean(np.array(people) > 1) == pytest.approx(share, abs=0.2)
+
+
+def test_a_mosaic_follows_from_the_seed_the_epoch_and_its_number(small_coco: Path):
+    first, again = (mosaics_of(small_coco, 1.0)[4, 3] for _ in range(2))
+    for key in first:
+        assert torch.equal(first[key], again[key]), key
+    assert not torch.equal(first["frames"], mosaics_of(small_coco, 1.0)[5, 3]["frames"])
 
 
 def test_turns_take_every_sample_of_the_first_and_pass_over_the_second(small_coco: Path, small_footage: Path):
