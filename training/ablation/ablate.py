@@ -49,8 +49,9 @@ def ablate(
         by_kind: dict[str, list[Report]] = {}
         for seed in plan.seeds:
             weights = _trained(name, recipe, seed, plan, out, hardware, habits, say)
+            candidate = candidate_from_weights(weights, threads=hardware.cpu_threads)
             for kind, root in plan.data.items():
-                report = evaluate_candidates([candidate_from_weights(weights)], kind, root, plan.conditions, say)
+                report = evaluate_candidates([candidate], kind, root, plan.conditions, say)
                 by_kind.setdefault(kind, []).append(report)
         measured.append(Measured(Path(name).stem, recipe, by_kind))
         say(f"{name}: measured")

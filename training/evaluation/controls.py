@@ -1,17 +1,29 @@
-"""What a network is held against: itself without memory, and its maps carried along without any learning."""
+"""What a network is held against: itself without memory, and memories that learnt nothing.
+
+``edge``'s own read, that is, what it remembers where that was then, is mixed with what is seen now by a fixed rule:
+``Mean`` or ``Hold``. ``AffineMaps`` does without the read as well.
+"""
+
+import copy
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 from training.evaluation.evaluate import Tracker
+from training.model.edge import Edge, remembered
+from training.model.movenet import upsample
 
+HELD = 0.9
+"""What is left of the slots' mean in ``Hold``."""
 DECAY = 0.95
-"""What is left of an earlier frame's maps from one frame to the next."""
+"""What is left of an earlier frame's maps from one frame to the next in ``AffineMaps``."""
 _FEATURES, _QUALITY, _DISTANCE = 200, 0.01, 7  # corners, of the best one's strength, network pixels apart
 _FEWEST = 6  # of corners; an affine through three of them is always exact and tells nothing
 _RANSAC = 2.0  # network pixels
@@ -45,7 +57,32 @@ class MemoryOff:
         return self._tracker.people()
 
 
-class WarpedMaps:
+class Mean(nn.Module):
+    """In the place of ``edge``'s fusion: the mean of what is seen and of the slots' mean."""
+
+    def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:  # noqa: ARG002
+        """See training.model.edge.Fusion."""
+        mean, _, known = remembered(read, seen.shape[1])
+        return seen + known * (upsample(mean) - seen) / 2
+
+
+class Hold(nn.Module):
+    """In the place of ``edge``'s fusion: the larger of what is seen and of HELD times the slots' mean."""
+
+    def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:  # noqa: ARG002
+        """See training.model.edge.Fusion."""
+        mean, _, _ = remembered(read, seen.shape[1])
+        return torch.maximum(seen, HELD * upsample(mean))
+
+
+def with_rule(model: Edge, rule: nn.Module) -> Edge:
+    """A copy of a network that mixes by a rule instead of what it learnt."""
+    model = copy.deepcopy(model)
+    model.fusion = rule
+    return model
+
+
+class AffineMaps:
     """A Tracker without learning: each keypoint map is the maximum of what is detected in the frame alone and DECAY
     times the previous frame's result, warped by one affine for the whole frame. Other maps are those of the frame
     alone."""

@@ -3,7 +3,7 @@
 Everything is counted and kept, so that evaluations can be merged and figures at any threshold of the sweep taken later.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -201,9 +201,22 @@ class Evaluation(_Strict):
 
         None with fewer than two sequences. Raises DataError as ``at``.
         """
-        i, counts = self.threshold_index(threshold), self._keypoints.by_sequence
-        f1 = counts.resampled(resamples(len(self.sequences))).ratios(matching)[2]
-        return percentiles(f1[:, i], len(self.sequences))
+        _, _, f1 = self.resampled(resamples(len(self.sequences)), matching)
+        return percentiles(f1[:, self.threshold_index(threshold)], len(self.sequences))
+
+    def resampled(self, draws: NDArray[np.int64], matching: Matching) -> tuple[NDArray, NDArray, NDArray]:
+        """Overall precision, recall and F1 of keypoints, [draws, T] each, where sequences are taken as often as
+        ``draws`` [draws, S] says. Raises DataError without keypoint maps."""
+        return self._keypoints.by_sequence.resampled(draws).ratios(matching)
+
+    def chosen(self, matching: Matching, precision: float | None = None) -> Score:
+        """``best``, or the overall keypoint score at the lowest threshold with this precision; the most precise one
+        where none has it. Raises DataError without keypoint maps."""
+        if precision is None:
+            return self.best(matching)
+        scores = self.scores(matching)
+        enough = [score for score in scores if score.precision >= precision]
+        return enough[0] if enough else max(scores, key=lambda score: np.nan_to_num(score.precision))
 
     def right_pairs(self) -> tuple[int, float, tuple[float, float] | None]:
         """Pairs of joints that were compared, the share of them whose right one scores higher (NaN without any), and
@@ -279,18 +292,36 @@ def evaluate(
     every_frame: bool = False,
     person_threshold: float = PERSON_THRESHOLD,
 ) -> Evaluation:
-    """Run a network over sequences and count.
+    """Run a network over sequences and count; arguments and errors as evaluate_together."""
+    trackers = {"": tracker}
+    return evaluate_together(
+        trackers, sequences, skeleton, channels, start, threshold, progress, every_frame, person_threshold
+    )[""]
+
+
+def evaluate_together(
+    trackers: Mapping[str, Tracker],
+    sequences: Iterable[Sequence],
+    skeleton: Skeleton,
+    channels: tuple[str, ...],
+    start: Start,
+    threshold: float | None = None,
+    progress: Callable[[], object] | None = None,
+    every_frame: bool = False,
+    person_threshold: float = PERSON_THRESHOLD,
+) -> dict[str, Evaluation]:
+    """Run networks over the same sequences, one after the other over each, and count; by the trackers' names.
 
     Args:
-        tracker: the network.
-        sequences: of the network's size; read one after the other and not kept.
+        trackers: the networks, of one size.
+        sequences: of the networks' size; read one after the other and not kept.
         skeleton: gives the order of the joints.
-        channels: names of the tracker's maps.
+        channels: names of the trackers' maps.
         start: "seed": the labelled people of a sequence's first frame are given, and that frame is not counted, as the
             paper does; a sequence with nobody labelled in its first frame starts cold and is counted from there.
             "cold": every sequence starts with an empty memory and all its frames count.
         threshold: to be counted too, in (0, 1], besides those of the sweep.
-        progress: called after every frame.
+        progress: called after every frame of every tracker.
         every_frame: the sequences are every frame of videos, so that flicker and who walks in can be counted.
         person_threshold: score from which on people are reported; OKS AP and PoseTrack's AP do not go by it.
 
@@ -301,19 +332,27 @@ def evaluate(
     if threshold is not None and not 0 < threshold <= 1:
         raise DataError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
     thresholds = THRESHOLDS if threshold is None else (*THRESHOLDS, threshold)
-    tally = _Tally(skeleton, channels, tuple(sorted(set(thresholds))), every_frame, person_threshold)
+    counted = tuple(sorted(set(thresholds)))
+    tallies = {name: _Tally(skeleton, channels, counted, every_frame, person_threshold) for name in trackers}
     for sequence in sequences:
-        seeded = _begin(tracker, sequence, start)
-        tally.begin(sequence)
-        for number, frame in enumerate(sequence.frames):
-            tracker.step(frame.image)
-            if number >= int(seeded):
-                tally.count(number, frame, tracker.maps())
-                tally.count_people(frame, tracker.people())
-            if progress is not None:
-                progress()
-        tally.end(EvaluatedSequence(name=sequence.name, frames=len(sequence.frames) - int(seeded), seeded=seeded))
-    return tally.evaluation(start)
+        for name, tracker in trackers.items():
+            _go_through(sequence, tracker, tallies[name], start, progress)
+    return {name: tally.evaluation(start) for name, tally in tallies.items()}
+
+
+def _go_through(
+    sequence: Sequence, tracker: Tracker, tally: "_Tally", start: Start, progress: Callable[[], object] | None
+) -> None:
+    seeded = _begin(tracker, sequence, start)
+    tally.begin(sequence)
+    for number, frame in enumerate(sequence.frames):
+        tracker.step(frame.image)
+        if number >= int(seeded):
+            tally.count(number, frame, tracker.maps())
+            tally.count_people(frame, tracker.people())
+        if progress is not None:
+            progress()
+    tally.end(EvaluatedSequence(name=sequence.name, frames=len(sequence.frames) - int(seeded), seeded=seeded))
 
 
 def _begin(tracker: Tracker, sequence: Sequence, start: Start) -> bool:

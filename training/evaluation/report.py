@@ -19,6 +19,7 @@ from rich.text import Text
 
 from stm_skeletons.errors import SinkError
 from stm_skeletons.files import whole_file
+from training.evaluation.against import EARLY, LATE, against, recall_in
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
 from training.evaluation.people_tables import TextTable, joint_table, people_figures, people_tables, people_texts
@@ -61,6 +62,8 @@ class Report:
     """Chosen elsewhere; None: the best on these data, for each evaluation and matching."""
     thresholds: Mapping[str, Mapping[Matching, float]] | None = None
     """In place of ``threshold``, chosen elsewhere for each name and matching."""
+    precision: float | None = None
+    """In place of the best F1, the lowest threshold with this precision."""
     thresholds_from: str | None = None
     """Where ``thresholds`` were read, for the reader."""
     alone: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +73,13 @@ class Report:
         """The overall keypoint score that is reported."""
         evaluation = self.evaluations[name]
         threshold = self.threshold if self.thresholds is None else self.thresholds[name][matching]
-        return evaluation.best(matching) if threshold is None else evaluation.at(threshold, matching)
+        return evaluation.chosen(matching, self.precision) if threshold is None else evaluation.at(threshold, matching)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of each network and of one of its controls."""
+        networks = {alone: name for name, alone in reversed(list(self.alone.items()))}  # the first one
+        return [(networks[alone], name) for name, alone in self.alone.items() if name != networks[alone]]
 
     @property
     def with_keypoints(self) -> list[str]:
@@ -160,6 +169,11 @@ def _measured(report: Report) -> list[str]:
             "prediction may serve several labels. One to one: a prediction serves one label.",
             _threshold_text(report),
         ]
+    if report.pairs:
+        lines.append(
+            "Against controls, one to one: what the network has more than each of its controls, and how much more "
+            "precise it is at the threshold where it finds as much; intervals are of the same sequences for both."
+        )
     if any(evaluation.pairs is not None for evaluation in report.evaluations.values()):
         lines.append(
             "Right pairs of edges: an edge's score from a person's first joint to the same person's second is higher "
@@ -175,11 +189,14 @@ def _measured(report: Report) -> list[str]:
 
 
 def _threshold_text(report: Report) -> str:
-    if report.thresholds is not None:
-        return f"Threshold: each network's best on other data ({report.thresholds_from})."
     if report.threshold is not None:
         return f"Threshold: {report.threshold:g}, chosen beforehand."
-    return "Threshold: the one with the best F1 on these very data, so somewhat flattering."
+    best = "the one with the best F1"
+    if report.precision is not None:
+        best = f"the lowest one with a precision of {report.precision:g} (the most precise one where there is none)"
+    if report.thresholds is not None:
+        return f"Threshold: for each network {best} on other data ({report.thresholds_from})."
+    return f"Threshold: {best} on these very data, so somewhat flattering."
 
 
 def _steadiness_texts(report: Report) -> list[str]:
@@ -233,11 +250,47 @@ def _keypoint_rows(report: Report) -> list[list[str]]:
 def _further_tables(report: Report) -> list[TextTable]:
     """As people_tables."""
     return [
+        ("Against controls", _AGAINST_HEADER, 2, _against_rows(report)),
+        ("Recall as time goes on", _TIME_HEADER, 1, _time_rows(report)),
         *people_tables(report.evaluations),
         ("Right pairs of edges", _PAIR_HEADER, 1, _pair_rows(report)),
         ("Flicker", _FLICKER_HEADER, 1, _flicker_rows(report)),
         ("Walk-ins", _WALK_IN_HEADER, 1, _walk_in_rows(report)),
     ]
+
+
+_AGAINST_HEADER = (
+    *("name", "against", "F1 more by", "95 %", "recall of hidden more by"),
+    *("at its recall precision more by", "95 %"),
+)
+
+
+def _against_rows(report: Report) -> list[list[str]]:
+    rows = []
+    for name, control in report.pairs:
+        thresholds = (report.score(row, "one_to_one").threshold for row in (name, control))
+        ours, theirs = (report.evaluations[row] for row in (name, control))
+        found = against(ours, next(thresholds), theirs, next(thresholds), "one_to_one")
+        rows.append(
+            [
+                *(name, control, number_text(found.f1), interval_text(found.f1_interval)),
+                *(number_text(found.hidden_recall), number_text(found.precision)),
+                interval_text(found.precision_interval),
+            ]
+        )
+    return rows
+
+
+_TIME_HEADER = ("name", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
+
+
+def _time_rows(report: Report) -> list[list[str]]:
+    rows = []
+    for name in report.with_keypoints:
+        threshold = report.score(name, "one_to_one").threshold
+        recalls = (recall_in(report.evaluations[name], part, threshold, "one_to_one") for part in (EARLY, LATE))
+        rows.append([name, *map(number_text, recalls)])
+    return rows
 
 
 _PAIR_HEADER = ("name", "pairs", "right", "95 %")

@@ -1,6 +1,6 @@
 """Networks measured on one data set, side by side: what ``stm-skeletons eval`` does."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +15,11 @@ from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.open import open_data
 from training.data.sequences import SequenceOptions
-from training.evaluation.controls import MemoryOff, WarpedMaps
-from training.evaluation.evaluate import Evaluation, Start, Tracker, evaluate
+from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
+from training.evaluation.evaluate import Evaluation, Start, Tracker, evaluate_together
 from training.evaluation.report import Report
 from training.evaluation.thresholds import best_thresholds
+from training.model.edge import Edge
 from training.model.session import TorchSession
 from training.model.weights import load_weights
 from training.recipe import DataSection
@@ -56,18 +57,28 @@ class Conditions:
     """Chosen elsewhere; None: the best on these data, said in the report."""
     thresholds: Path | None = None
     """In place of ``threshold``: report.json of an earlier evaluation on other data; each row takes its best there."""
+    precision: float | None = None
+    """Choose the lowest threshold with this precision, here or in the report; None: the one with the best F1."""
     controls: bool = False
-    """Measure each network that has keypoint maps without its memory too, and the control without learning."""
+    """Measure each network that has keypoint maps without its memory too, and with memories that learnt nothing."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.thresholds is not None:
             raise DataError("--threshold and --thresholds exclude each other; give one of them")
+        if self.precision is not None and not 0 < self.precision <= 1:
+            raise DataError(f"a precision lies above 0 and at most at 1, not at {self.precision}")
+        if self.precision is not None and self.threshold is not None:
+            raise DataError("--precision chooses a threshold; leave out --threshold or --precision")
 
 
 def candidate_from_weights(
-    path: Path, size: tuple[int, int] | None = None, slots: int = 6, every: int = 5, threads: int | None = None
+    path: Path,
+    size: tuple[int, int] | None = None,
+    slots: int | None = None,
+    every: int | None = None,
+    threads: int | None = None,
 ) -> Candidate:
-    """A weights file, run in torch on the CPU; at the size that it was trained at unless another is given.
+    """A weights file, run in torch on the CPU; at the size and with the memory that it was trained for unless told.
 
     ``threads`` holds for all of torch, from here on; None leaves the choice to it. Raises WeightsError.
     """
@@ -78,7 +89,8 @@ def candidate_from_weights(
     if size is None:
         size = trained.get("width", _DEFAULT.width), trained.get("height", _DEFAULT.height)
     holdout = trained.get("holdout", _DEFAULT.holdout), trained.get("holdout_seed", _DEFAULT.holdout_seed)
-    session = TorchSession(model, slots, every)
+    trained_slots, trained_every = provenance.memory
+    session = TorchSession(model, trained_slots if slots is None else slots, trained_every if every is None else every)
     return Candidate(_short_name(path), session, model.config.skeleton, model.config.channels, size, holdout)
 
 
@@ -89,6 +101,7 @@ def evaluate_candidates(
     conditions: Conditions,
     say: Callable[[str], None] = print,
     progress: Callable[[], object] | None = None,
+    baseline: Candidate | None = None,
 ) -> Report:
     """Measure each on the same data.
 
@@ -98,16 +111,19 @@ def evaluate_candidates(
         conditions: what is measured.
         say: is given what was left out, line by line.
         progress: called after every frame.
+        baseline: a network that each is held against as well, without its memory; of the same maps and size.
 
     Raises:
-        DataError: no such data, nothing in it to measure on, or no threshold for a row in the given report.
+        DataError: no such data, nothing in it to measure on, no threshold for a row in the given report, or a baseline
+            with other maps or of another size.
     """
-    by_candidate = [(candidate, _rows(candidate, conditions.controls)) for candidate in candidates]
+    by_candidate = [(candidate, _rows(candidate, conditions.controls, baseline)) for candidate in candidates]
     rows = [row for _, of_candidate in by_candidate for row in of_candidate]
     _check_names([row.name for row in rows])
     thresholds = None
     if conditions.thresholds is not None:
-        thresholds = best_thresholds(conditions.thresholds, [row.name for row in rows if row.has_keypoints])
+        names = [row.name for row in rows if row.has_keypoints]
+        thresholds = best_thresholds(conditions.thresholds, names, conditions.precision)
     evaluations, data = {}, None
     for candidate, of_candidate in by_candidate:
         data = open_data(kind, root, conditions.split, candidate.skeleton, *candidate.holdout)
@@ -115,8 +131,7 @@ def evaluate_candidates(
         if not evaluations:
             for problem in _problems(data):
                 say(problem)
-        for row in of_candidate:
-            evaluations[row.name] = _evaluate(row.tracker, candidate, data, conditions, progress)
+        evaluations |= _evaluate(of_candidate, candidate, data, conditions, progress)
     if data is None:
         raise DataError("nothing to evaluate; name at least one weights file or bundle")
     return Report(
@@ -126,6 +141,7 @@ def evaluate_candidates(
         data.pseudo,
         conditions.threshold,
         thresholds,
+        conditions.precision,
         None if conditions.thresholds is None else str(conditions.thresholds),
         {row.name: row.alone for row in rows if row.alone is not None},
     )
@@ -142,18 +158,33 @@ class _Row:
     """The line of the same network without memory."""
 
 
-def _rows(candidate: Candidate, controls: bool) -> list[_Row]:
+def _rows(candidate: Candidate, controls: bool, baseline: Candidate | None) -> list[_Row]:
     name, skeleton, channels = candidate.name, candidate.skeleton, candidate.channels
     has_keypoints = any(joint in channels for joint in skeleton.joints)
-    if not (controls and has_keypoints):
+    if not (has_keypoints and (controls or baseline)):
         return [_Row(name, candidate.tracker, has_keypoints)]
-    memory_off = MemoryOff(candidate.tracker)
     alone = f"{name}, memory off"
-    return [
-        _Row(name, candidate.tracker, True, alone),
-        _Row(alone, memory_off, True, alone),
-        _Row(f"{name}, control", WarpedMaps(memory_off, skeleton, channels), True, alone),
-    ]
+    memory_off = MemoryOff(candidate.tracker)
+    trackers: dict[str, Tracker] = {alone: memory_off}
+    if controls:
+        trackers |= {f"{name}, {rule}": tracker for rule, tracker in _rules(candidate.tracker).items()}
+        trackers[f"{name}, affine"] = AffineMaps(memory_off, skeleton, channels)
+    if baseline is not None:
+        if (baseline.channels, baseline.size) != (channels, candidate.size):
+            raise DataError(f"the baseline {baseline.name} has other maps or another size than {name}")
+        trackers[f"{name}, baseline {baseline.name}"] = MemoryOff(baseline.tracker)
+    others = [_Row(row, tracker, True, alone) for row, tracker in trackers.items()]
+    return [_Row(name, candidate.tracker, True, alone), *others]
+
+
+def _rules(tracker: Tracker) -> dict[str, Tracker]:
+    """The same network with fixed rules in the place of its fusion; of ``edge`` in torch, bundles cannot be changed."""
+    if not (isinstance(tracker, TorchSession) and isinstance(tracker.network, Edge)):
+        return {}
+    return {
+        name: tracker.with_network(with_rule(tracker.network, rule))
+        for name, rule in (("mean", Mean()), ("hold", Hold()))
+    }
 
 
 def _check_names(names: list[str]) -> None:
@@ -187,14 +218,14 @@ def _has_every_frame(data: DataSet) -> bool:
 
 
 def _evaluate(
-    tracker: Tracker,
+    rows: Sequence[_Row],
     candidate: Candidate,
     data: DataSet,
     conditions: Conditions,
     progress: Callable[[], object] | None,
-) -> Evaluation:
-    return evaluate(
-        tracker,
+) -> dict[str, Evaluation]:
+    return evaluate_together(
+        {row.name: row.tracker for row in rows},
         held_out_sequences(data, candidate.size, conditions.frames, conditions.sequences, conditions.occluded),
         candidate.skeleton,
         candidate.channels,

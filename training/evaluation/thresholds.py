@@ -11,12 +11,15 @@ from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS, Matching
 
 
-def best_thresholds(path: Path, names: Iterable[str]) -> dict[str, dict[Matching, float]]:
+def best_thresholds(
+    path: Path, names: Iterable[str], precision: float | None = None
+) -> dict[str, dict[Matching, float]]:
     """The best threshold of each of the names on a report's data, for each matching.
 
     Args:
         path: report.json of ``write_report``.
         names: of evaluations with keypoint maps.
+        precision: choose the lowest with this precision, not the one with the best F1.
 
     Raises:
         DataError: no such report, a name is missing in it, or its best threshold is not in THRESHOLDS and so would not
@@ -35,7 +38,7 @@ def best_thresholds(path: Path, names: Iterable[str]) -> dict[str, dict[Matching
             raise DataError(
                 f"row '{name}' of {path} cannot be read ({one_line(error)}); evaluate there again with this version"
             ) from error
-        found[name] = {matching: evaluation.best(matching).threshold for matching in MATCHINGS}
+        found[name] = {matching: evaluation.chosen(matching, precision).threshold for matching in MATCHINGS}
         for threshold in found[name].values():
             if threshold not in THRESHOLDS:
                 raise DataError(

@@ -11,7 +11,17 @@ from stm_skeletons.maps import render_maps
 from stm_skeletons.people import People, nobody
 from stm_skeletons.skeleton import COCO17
 from training.data.affine import move_points, warp
-from training.evaluation.controls import DECAY, MemoryOff, WarpedMaps, camera_motion, warp_maps
+from training.evaluation.controls import (
+    DECAY,
+    AffineMaps,
+    Hold,
+    Mean,
+    MemoryOff,
+    camera_motion,
+    warp_maps,
+    with_rule,
+)
+from training.model import Edge
 from training.model.parts import find_peaks
 from training.model.session import TorchSession
 from training.model.weights import load_weights
@@ -109,7 +119,7 @@ def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
     frames = [picture, warp(picture, matrix), warp(picture, matrix @ matrix)]
     seen = render_maps(POSE, COCO17, SIZE)
     nothing = np.zeros_like(seen)
-    tracker = WarpedMaps(Given(seen, nothing, nothing), COCO17, COCO17.channels)
+    tracker = AffineMaps(Given(seen, nothing, nothing), COCO17, COCO17.channels)
     tracker.reset()
     for number, frame in enumerate(frames):
         tracker.step(frame)
@@ -127,7 +137,7 @@ def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
 def test_what_the_frame_shows_is_never_lowered_and_reset_forgets():
     picture = texture()
     first, second = render_maps(POSE, COCO17, SIZE), render_maps(POSE[:, :, [1, 0, 2]], COCO17, SIZE)
-    tracker = WarpedMaps(Given(first, second, second), COCO17, COCO17.channels)
+    tracker = AffineMaps(Given(first, second, second), COCO17, COCO17.channels)
     for _ in range(2):
         tracker.step(picture)
     maps = tracker.maps()[KEYPOINTS]
@@ -144,7 +154,7 @@ def test_a_seed_is_the_first_frames_maps():
     nothing = np.zeros((37, HEIGHT // 4, WIDTH // 4), np.float32)
     detected = nothing + np.float32(0.5)
     inner = Given(detected, nothing, nothing)
-    tracker = WarpedMaps(MemoryOff(inner), COCO17, COCO17.channels)
+    tracker = AffineMaps(MemoryOff(inner), COCO17, COCO17.channels)
     tracker.seed(POSE)
     tracker.step(picture)
     rendered = render_maps(POSE, COCO17, SIZE)
@@ -186,3 +196,52 @@ def test_memory_off_in_torch(edge_weights: Path):
 def test_memory_off_with_a_bundle(edge_bundle: Path):
     with Session.open(edge_bundle, threads=1) as session, Session.open(edge_bundle, threads=1) as other:
         assert_each_frame_alone(MemoryOff(session), other)
+
+
+def read_of(mean: float, largest: float, known: float) -> torch.Tensor:
+    """What edge would read of one joint in one cell of stride 8, the slots' maximum and how clear it is among it."""
+    return torch.tensor([mean, 0.3, largest, 7.0, known]).reshape(1, 5, 1, 1)
+
+
+SEEN = torch.tensor([[0.2, 0.8], [1.0, 0.0]]).reshape(1, 1, 2, 2)
+UNUSED = torch.full((1, 128, 1, 1), torch.nan)
+
+
+def test_mean_is_that_of_what_is_seen_and_of_the_slots_mean():
+    mixed = Mean()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, SEEN)
+    torch.testing.assert_close(mixed, torch.tensor([[0.4, 0.7], [0.8, 0.3]]).reshape(1, 1, 2, 2))
+
+
+def test_hold_is_the_larger_of_what_is_seen_and_of_nine_tenths_of_the_slots_mean():
+    held = Hold()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, SEEN)
+    torch.testing.assert_close(held, torch.tensor([[0.54, 0.8], [1.0, 0.54]]).reshape(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("rule", [Mean(), Hold()], ids=["mean", "hold"])
+def test_a_rule_shows_what_is_seen_where_there_is_no_memory(rule: torch.nn.Module):
+    assert torch.equal(rule(read_of(0, 0, 0), UNUSED, UNUSED, SEEN), SEEN)
+
+
+def shown(model: Edge, pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """The maps of each picture of a video."""
+    session, maps = TorchSession(model, 4, 3), []
+    for picture in pictures:
+        session.step(picture)
+        maps.append(session.maps())
+    return maps
+
+
+@pytest.mark.parametrize("rule", [Mean(), Hold()], ids=["mean", "hold"])
+def test_a_network_with_a_rule_is_another_one_and_leaves_the_first_as_it_was(edge_weights: Path, rule: torch.nn.Module):
+    model, _ = load_weights(edge_weights)
+    assert isinstance(model, Edge)
+    pictures = moving_picture(96, 160, 3)
+    before = shown(model, pictures)
+    ruled = with_rule(model, rule)
+    by_rule = shown(ruled, pictures)
+    np.testing.assert_array_equal(by_rule[0], before[0], "nothing is remembered yet")
+    assert np.abs(by_rule[2] - before[2])[KEYPOINTS].max() > 1e-3
+    for parameter in ruled.parameters():
+        torch.nn.init.zeros_(parameter)
+    for now, then in zip(shown(model, pictures), before, strict=True):
+        np.testing.assert_array_equal(now, then)

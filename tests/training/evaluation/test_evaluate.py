@@ -17,7 +17,7 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
 from training.data.labels import LABELLED, UNLABELLED
 from training.data.sequence import Sequence, SequenceFrame
-from training.evaluation.evaluate import Evaluation, Start, evaluate
+from training.evaluation.evaluate import Evaluation, Start, evaluate, evaluate_together
 from training.evaluation.keypoints import BODY_JOINTS, MATCHINGS, THRESHOLDS, Matching
 from training.model.session import TorchSession
 from training.model.weights import load_weights
@@ -191,6 +191,46 @@ def test_recall_of_hidden_labels():
     assert math.isnan(run(truth(*WALK), sequence(*WALK)).hidden_recall(0.5, "closest"))
 
 
+def seen_as(labelled: tuple[NDArray, ...], *shown: tuple[NDArray, float]) -> Evaluation:
+    """A frame with these people, in which those are shown, as high as said: all joints alike."""
+    heights = [render_maps(pose, COCO17, (HEIGHT, WIDTH)) * np.float32(height) for pose, height in shown]
+    return run(Scripted(np.max(heights, axis=0)), sequence(frame(np.stack(labelled))))
+
+
+@pytest.mark.parametrize("matching", MATCHINGS)
+def test_the_lowest_threshold_with_a_precision_is_chosen(matching: Matching):
+    """Two people and somebody who is not there are seen up to 0.5 or so; from there on only the first."""
+    evaluation = seen_as((POSE, moved(100)), (POSE, 0.95), (moved(100), 0.5), (moved(200), 0.5))
+    low, high = evaluation.at(0.05, matching), evaluation.at(0.6, matching)
+    assert (low.precision, low.recall) == (pytest.approx(2 / 3), 1)
+    assert (high.precision, high.recall) == (1, 0.5)
+    assert evaluation.chosen(matching) == evaluation.best(matching) == low
+    for precision in (0.01, 0.5, 0.66):
+        assert evaluation.chosen(matching, precision) == low
+    first_alone = next(score for score in evaluation.scores(matching) if score.recall == 0.5)
+    assert 0.4 < first_alone.threshold <= 0.55
+    for precision in (0.67, 0.9, 1):
+        assert evaluation.chosen(matching, precision) == first_alone
+
+
+def test_the_most_precise_threshold_is_chosen_where_none_is_precise_enough():
+    """Precision is 1/3, from about 0.3 on 1/2 and from about 0.6 on 0: what is not there is surer."""
+    evaluation = seen_as((POSE,), (POSE, 0.6), (moved(100), 0.3), (moved(200), 0.9))
+    assert evaluation.at(0.05, "closest").precision == pytest.approx(1 / 3)
+    assert evaluation.at(0.7, "closest").precision == 0
+    found = evaluation.chosen("closest", 0.6)
+    assert found.precision == 0.5
+    assert 0.2 < found.threshold <= 0.35
+    assert evaluation.chosen("closest", 0.5) == found
+    assert evaluation.chosen("closest", 0.3) == evaluation.at(0.05, "closest")
+
+
+def test_a_threshold_is_chosen_even_where_nothing_is_seen():
+    nothing = seen_as((POSE,), (POSE, 0))
+    assert math.isnan(nothing.at(0.5, "closest").precision)
+    assert nothing.chosen("closest", 0.5).threshold == THRESHOLDS[0]
+
+
 @pytest.mark.parametrize("channels", [(SKELETON_CHANNEL,), ("mask", *COCO17.edge_names)])
 def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
     evaluation = run(truth(*WALK, channels=channels), sequence(*WALK), channels=channels)
@@ -198,6 +238,8 @@ def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
     assert {score.f1 for score in evaluation.pixel_scores().values()} == {1}
     with pytest.raises(DataError, match="pixel figures only"):
         evaluation.best("closest")
+    with pytest.raises(DataError, match="pixel figures only"):
+        evaluation.chosen("closest", 0.5)
     assert Evaluation.model_validate_json(evaluation.model_dump_json()).keypoints is None
     assert len(evaluation.merged(evaluation).sequences) == 2
 
@@ -316,6 +358,32 @@ def test_a_threshold_of_ones_own_is_counted_exactly():
     assert evaluation.thresholds == (0.05, 0.1, 0.123, *THRESHOLDS[2:])
     with pytest.raises(DataError, match=r"nothing was counted at threshold 0\.321"):
         evaluation.at(0.321, "closest")
+
+
+@pytest.mark.parametrize("start", ["seed", "cold"])
+def test_networks_that_run_together_are_each_measured_as_alone(start: Start):
+    """On sequences that can be read only once."""
+    crowd = crowd_of_two()
+    frames = [*WALK, *crowd]
+    people = [labelled_people(each, list(range(1, 1 + len(each.poses)))) for each in frames]
+    videos = [sequence(*WALK, name="one"), sequence(*crowd, name="two")]
+
+    def trackers() -> dict[str, Scripted]:
+        return {"true": truth(*frames, people=people), "late": truth(*frames, delay=1), "other": truth(*frames[::-1])}
+
+    calls = []
+    together = evaluate_together(
+        trackers(), iter(videos), COCO17, COCO17.channels, start, 0.123, lambda: calls.append(1), True
+    )
+    assert list(together) == ["true", "late", "other"]
+    assert len(calls) == 3 * len(frames)
+    alone = {
+        name: evaluate(tracker, videos, COCO17, COCO17.channels, start, 0.123, every_frame=True)
+        for name, tracker in trackers().items()
+    }
+    for name, evaluation in alone.items():
+        assert together[name].model_dump_json() == evaluation.model_dump_json(), name
+    assert alone["true"].at(0.5, "closest").f1 > alone["late"].at(0.5, "closest").f1
 
 
 def test_progress_is_told_after_every_frame():

@@ -2,20 +2,30 @@
 
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from export.verify import moving_picture
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
+from training.data.held_out import held_out_sequences
+from training.data.open import open_data
+from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
+from training.evaluation.evaluate import Tracker, evaluate
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
 from training.evaluation.report import Report, report_markdown, write_report
-from training.evaluation.run import Candidate, Conditions, evaluate_candidates
+from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
+from training.model import Edge, ModelConfig, build
+from training.model.session import TorchSession
+from training.model.weights import load_weights, save_weights
 
 WIDTH, HEIGHT = 160, 96
 POSE = np.array([(16 + 30 * (i % 5), 12 + 24 * (i // 5), 1) for i in range(17)], np.float32)
@@ -52,7 +62,8 @@ class Remembering:
 
 
 def candidate(name: str = "edge", **changes) -> Candidate:
-    return Candidate(name, Remembering(), COCO17, COCO17.channels, (WIDTH, HEIGHT), **{"holdout": (0.5, 0), **changes})
+    usual = {"channels": COCO17.channels, "size": (WIDTH, HEIGHT), "holdout": (0.5, 0)}
+    return Candidate(name, Remembering(), COCO17, **{**usual, **changes})
 
 
 @pytest.fixture
@@ -88,7 +99,7 @@ def footage(tmp_path: Path) -> Callable[[int], Path]:
 def test_every_network_gets_two_rows_more(footage: Callable[[int], Path]):
     conditions = Conditions(start="cold", controls=True)
     report = evaluate_candidates([candidate(), candidate("other")], "footage", footage(1), conditions, ignore)
-    rows = ["edge", "edge, memory off", "edge, control", "other", "other, memory off", "other, control"]
+    rows = ["edge", "edge, memory off", "edge, affine", "other", "other, memory off", "other, affine"]
     assert list(report.evaluations) == rows
     assert report.alone == {name: f"{name.split(',')[0]}, memory off" for name in rows}
     assert report.title == "edge, other on footage"
@@ -106,7 +117,46 @@ def test_the_controls_row_starts_with_the_seed(footage: Callable[[int], Path]):
     recalls = {name: evaluation.at(0.7, "closest").recall for name, evaluation in report.evaluations.items()}
     assert recalls["edge"] == 1
     assert recalls["edge, memory off"] == 0
-    assert recalls["edge, control"] > 0, "what was given in the first frame is still seen"
+    assert recalls["edge, affine"] > 0, "what was given in the first frame is still seen"
+
+
+def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alone(
+    edge_weights: Path, footage: Callable[[int], Path]
+):
+    path = footage(1)
+    candidate = candidate_from_weights(edge_weights, (WIDTH, HEIGHT), slots=4, every=2)
+    conditions = Conditions(frames=6, controls=True)
+    report = evaluate_candidates([candidate], "footage", path, conditions, ignore)
+    model, _ = load_weights(edge_weights)
+    assert isinstance(model, Edge)
+
+    def session(network: Edge = model) -> TorchSession:
+        return TorchSession(network, 4, 2)
+
+    alone = {
+        "edge": session(),
+        "edge, memory off": MemoryOff(session()),
+        "edge, mean": session(with_rule(model, Mean())),
+        "edge, hold": session(with_rule(model, Hold())),
+        "edge, affine": AffineMaps(MemoryOff(session()), COCO17, COCO17.channels),
+    }
+    assert list(report.evaluations) == list(alone)
+    assert report.alone == dict.fromkeys(alone, "edge, memory off")
+    data = open_data("footage", path, "val", COCO17, *candidate.holdout)
+    found = {}
+    for name, tracker in alone.items():
+        sequences = held_out_sequences(data, (WIDTH, HEIGHT), 6)
+        expected = evaluate(tracker, sequences, COCO17, COCO17.channels, "cold", every_frame=True)
+        found[name] = expected.model_dump_json()
+        assert report.evaluations[name].model_dump_json() == found[name], name
+    assert len(set(found.values())) == 5, "each measures something else"
+
+
+def test_other_networks_have_no_rows_with_fixed_rules(footage: Callable[[int], Path]):
+    model = build(ModelConfig(variant="resnet50", width=0.0625)).eval()
+    small = Candidate("small", TorchSession(model), COCO17, COCO17.channels, (WIDTH, HEIGHT), (0.5, 0))
+    report = evaluate_candidates([small], "footage", footage(1), Conditions(controls=True, sequences=1), ignore)
+    assert list(report.evaluations) == ["small", "small, memory off", "small, affine"]
 
 
 def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callable[[int], Path]):
@@ -121,7 +171,7 @@ def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callabl
     alone = report.evaluations["edge, memory off"]
     assert alone.people is not None
     assert alone.people.reported_per_frame == 0
-    assert report.evaluations["edge, control"].people is None
+    assert report.evaluations["edge, affine"].people is None
     assert evaluation.tracking is not None
     # The labels give the person another track from frame 8 on, so the tracker is right to keep its number.
     assert evaluation.tracking.person_counts()["switches"] == 0
@@ -182,7 +232,7 @@ def test_thresholds_are_the_best_ones_of_the_other_report(earlier: Path, tmp_pat
     for name, by_matching in chosen.items():
         for matching, threshold in by_matching.items():
             assert report.score(name, matching) == report.evaluations[name].at(threshold, matching)
-    assert f"best on other data ({earlier})" in report_markdown(report)
+    assert f"on other data ({earlier})" in report_markdown(report)
     assert list(with_thresholds(earlier, tmp_path / "every1", controls=False).evaluations) == ["edge"]
 
 
@@ -225,6 +275,135 @@ def test_a_best_threshold_that_is_not_counted_here_is_refused(earlier: Path, tmp
     odd.write_text(json.dumps(content))
     with pytest.raises(DataError, match="is not counted here; evaluate there without --threshold"):
         with_thresholds(odd, tmp_path / "every1", controls=False)
+
+
+def test_the_lowest_thresholds_with_a_precision_there_are_taken(earlier: Path, tmp_path: Path):
+    """Below 0.5 a fifth is wrong there, and from 0.5 on only half of the labels are found, but nothing else."""
+    content = json.loads(earlier.read_text())
+    counts = content["evaluations"]["edge"]["keypoints"]["by_sequence"]
+    for sequence, labels in enumerate(counts["labels"]):
+        for i, threshold in enumerate(THRESHOLDS):
+            found = labels if threshold < 0.5 else labels // 2
+            counts["hits"][sequence][i] = counts["right"][sequence][i] = [found, found]
+            counts["predictions"][sequence][i] = labels * 5 // 4 if threshold < 0.5 else found
+    earlier.write_text(json.dumps(content))
+    for precision, expected in ((None, 0.05), (0.79, 0.05), (0.81, 0.5), (1, 0.5)):
+        conditions = Conditions(thresholds=earlier, precision=precision)
+        report = evaluate_candidates([candidate()], "footage", tmp_path / "every1", conditions, ignore)
+        assert report.thresholds == {"edge": dict.fromkeys(MATCHINGS, expected)}, precision
+        assert report.score("edge", "closest") == report.evaluations["edge"].at(expected, "closest")
+    assert (
+        f"for each network the lowest one with a precision of 1 (the most precise one where there is none) on "
+        f"other data ({earlier})" in report_markdown(report)
+    )
+
+
+def test_the_lowest_threshold_with_a_precision_is_taken_on_the_same_data(footage: Callable[[int], Path]):
+    conditions = Conditions(precision=0.9, controls=True)
+    report = evaluate_candidates([candidate()], "footage", footage(1), conditions, ignore)
+    for name, evaluation in report.evaluations.items():
+        assert report.score(name, "one_to_one") == evaluation.chosen("one_to_one", 0.9)
+    assert "the lowest one with a precision of 0.9" in report_markdown(report)
+
+
+@pytest.mark.parametrize("precision", [0, -0.5, 1.01, float("nan")])
+def test_an_impossible_precision_is_one_line(precision: float):
+    with pytest.raises(DataError, match="a precision lies above 0 and at most at 1, not at") as error:
+        Conditions(precision=precision)
+    assert "\n" not in str(error.value)
+
+
+def test_a_precision_and_a_threshold_exclude_each_other():
+    with pytest.raises(DataError, match="leave out --threshold or --precision") as error:
+        Conditions(precision=0.8, threshold=0.5)
+    assert "\n" not in str(error.value)
+
+
+def changed(weights: Path, out: Path, training: dict | None = None) -> Path:
+    """The same network with weights that are all a little different, always in the same way."""
+    model, _ = load_weights(weights)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
+    save_weights(out, model, "random, for tests", training)
+    return out
+
+
+def test_a_baseline_is_one_more_row_without_its_memory(
+    edge_weights: Path, footage: Callable[[int], Path], tmp_path: Path
+):
+    """As if it had been measured by itself, whether controls are measured too or not."""
+    path = footage(1)
+    old = changed(edge_weights, tmp_path / "old.safetensors")
+    new, baseline = (candidate_from_weights(weights, (WIDTH, HEIGHT), 4, 2) for weights in (edge_weights, old))
+
+    def measured(**conditions) -> Report:
+        return evaluate_candidates([new], "footage", path, Conditions(frames=4, **conditions), ignore, None, baseline)
+
+    report = measured()
+    assert list(report.evaluations) == ["edge", "edge, memory off", "edge, baseline old"]
+    assert report.pairs == [("edge", "edge, memory off"), ("edge", "edge, baseline old")]
+    data = open_data("footage", path, "val", COCO17, *new.holdout)
+    found = {}
+    for name, weights in (("edge, memory off", edge_weights), ("edge, baseline old", old)):
+        tracker = MemoryOff(TorchSession(load_weights(weights)[0], 4, 2))
+        sequences = held_out_sequences(data, (WIDTH, HEIGHT), 4)
+        expected = evaluate(tracker, sequences, COCO17, COCO17.channels, "cold", every_frame=True)
+        found[name] = expected.model_dump_json()
+        assert report.evaluations[name].model_dump_json() == found[name], name
+    assert len(set(found.values())) == 2, "each measures something else"
+    text = report_markdown(report)
+    for control in ("edge, memory off", "edge, baseline old"):
+        assert f"| edge | {control} | " in text
+    more = measured(controls=True, sequences=1)
+    assert list(more.evaluations) == [
+        *("edge", "edge, memory off", "edge, mean", "edge, hold", "edge, affine", "edge, baseline old")
+    ]
+
+
+def test_a_baseline_of_another_size_or_with_other_maps_is_one_line_before_anything_is_measured(tmp_path: Path):
+    wide = candidate("old", size=(WIDTH + 32, HEIGHT))
+    fewer = candidate("old", channels=COCO17.channels[:18])
+    for baseline in (wide, fewer):
+        with pytest.raises(DataError, match="the baseline old has other maps or another size than edge") as error:
+            evaluate_candidates([candidate()], "footage", tmp_path, Conditions(), ignore, baseline=baseline)
+        assert "\n" not in str(error.value)
+
+
+def test_a_baseline_of_the_same_name_has_a_row_of_its_own(footage: Callable[[int], Path]):
+    conditions = Conditions(sequences=1)
+    report = evaluate_candidates(
+        [candidate(), candidate("other")], "footage", footage(1), conditions, ignore, baseline=candidate()
+    )
+    rows = [f"{name}{row}" for name in ("edge", "other") for row in ("", ", memory off", ", baseline edge")]
+    assert list(report.evaluations) == rows
+
+
+def shown(tracker: Tracker) -> np.ndarray:
+    """The maps of each of eight frames."""
+    maps = []
+    for picture in moving_picture(HEIGHT, WIDTH, 8):
+        tracker.step(picture)
+        maps.append(tracker.maps())
+    return np.stack(maps)
+
+
+def test_weights_run_with_the_memory_that_they_were_trained_with_unless_told(edge_weights: Path, tmp_path: Path):
+    trained = changed(edge_weights, tmp_path / "trained.safetensors", {"memory": {"slots": 4, "every": 2}})
+    untold = changed(edge_weights, tmp_path / "untold.safetensors")
+    model, _ = load_weights(trained)
+    memories: dict[tuple[int, int], tuple[Path, dict[str, Any]]] = {
+        (4, 2): (trained, {}),
+        (3, 2): (trained, {"slots": 3}),
+        (4, 1): (trained, {"every": 1}),
+        (6, 5): (untold, {}),
+    }
+    maps = []
+    for memory, (weights, told) in memories.items():
+        maps.append(shown(TorchSession(model, *memory)))
+        np.testing.assert_array_equal(shown(candidate_from_weights(weights, **told).tracker), maps[-1])
+    assert all(np.abs(one - other).max() > 1e-4 for one, other in combinations(maps, 2)), "each is another memory"
 
 
 def test_one_threshold_and_many_exclude_each_other(tmp_path: Path):
