@@ -1,5 +1,6 @@
 """What a workstation runs: weights, training, evaluation, export."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
 from functools import cache
@@ -43,12 +44,18 @@ def export(
     weights: Annotated[Path, typer.Argument(help="Weights (.safetensors) of this project.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
-    slots: Annotated[int, typer.Option(help="Frames in memory: the first, the previous and a ring of the rest.")] = 6,
-    every: Annotated[int, typer.Option(help="The ring takes every n-th frame.")] = 5,
+    slots: Annotated[
+        int | None, typer.Option(help="Frames in memory: the first, the previous and a ring; as trained, else 6.")
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="The ring takes every n-th frame; as trained, else 5.")] = None,
     peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Round weights to FP16 and store them so; compute stays FP32.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Round weights to FP16 and store them so, compute stays FP32; edge in fp32 always unless told."
+        ),
+    ] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Keypoints are reported from this score on.")] = 0.3,
     precision: Annotated[
         Precision,
         typer.Option(help="fp16 and int8 are for GPUs, int8-cpu for CPUs; they must find what fp32 finds in --video."),
@@ -60,9 +67,22 @@ def export(
     """Turn weights into a verified bundle of three ONNX graphs."""
     need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
     from export.export import Options, export_bundle
+    from training.model.weights import load_provenance
 
     width, height = _parse_size(size)
-    options = Options(width, height, slots, every, peaks, compact, precision=precision.value, video=video)
+    provenance = load_provenance(weights)
+    trained_slots, trained_every = provenance.memory
+    options = Options(
+        width,
+        height,
+        trained_slots if slots is None else slots,
+        trained_every if every is None else every,
+        peaks,
+        precision is Precision.fp32 and provenance.config.variant == "edge" if compact is None else compact,
+        precision=precision.value,
+        video=video,
+        keypoint_threshold=threshold,
+    )
     report = export_bundle(weights, out, options, _say)
     for name, difference in report.graphs.items():
         print(f"{name}: within {difference:.1e} of PyTorch")
@@ -122,6 +142,7 @@ _RECIPE = typer.Argument(help="Name of a shipped recipe ('stm-skeletons recipes'
 _DATA = typer.Option(
     "--data", help="KIND=FOLDER, once for each kind: coco, posetrack18, posetrack21, footage. See docs/training.md."
 )
+_TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads; half of the cores without.")
 
 
 @app.command()
@@ -147,6 +168,7 @@ def train(
     nodes: Annotated[int, typer.Option(min=1)] = 1,
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples, for each device.")] = 2,
+    threads: Annotated[int | None, _TRAINING_THREADS] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
     picture_minutes: Annotated[float, typer.Option(min=0.1, help="Between pictures of predictions.")] = 5.0,
 ) -> None:
@@ -156,7 +178,7 @@ def train(
     from training.train import Habits, Hardware
 
     folders = data_folders(data, recipe)
-    hardware = Hardware(accelerator, devices, nodes, precision, workers)
+    hardware = Hardware(accelerator, devices, nodes, precision, workers, threads)
     habits = Habits(checkpoint_every, picture_minutes)
     result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, _say)
     if result.interrupted:
@@ -183,13 +205,24 @@ def evaluate(
     thresholds: Annotated[
         Path | None, typer.Option(help="report.json of other data: each network's best score there counts here.")
     ] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Take the lowest threshold with this precision, not the one with the best F1.")
+    ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Also each network without memory, and a control without learning.")
+        bool, typer.Option("--controls", help="Also without memory, and with memories that learnt nothing.")
     ] = False,
+    baseline: Annotated[
+        str | None, typer.Option(help="Weights or bundle that each is held against too, without its memory.")
+    ] = None,
     split: Annotated[str, typer.Option(help="val, train, or test of data with a splits.json.")] = "val",
     size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
-    slots: Annotated[int, typer.Option(min=2, help="Frames in memory, of weights; bundles have their own.")] = 6,
-    every: Annotated[int, typer.Option(min=1, help="Every n-th of them, besides the first and the previous.")] = 5,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=2, help="Frames in memory, of weights; as trained, else 6. Bundles have their own."),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="The ring takes every n-th frame, of weights; as trained, else 5.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """AP of people, their tracks, precision, recall and F1 of maps and keypoints, and recall over time."""
@@ -200,7 +233,7 @@ def evaluate(
 
     folders = data_folders(data)
     pixels = None if size is None else _parse_size(size)
-    conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, controls)
+    conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, precision, controls)
     with ExitStack() as stack:
 
         def candidate(model: str) -> "Candidate":
@@ -212,8 +245,9 @@ def evaluate(
             return Candidate(name, session, info.skeleton, info.channels, info.size, person_threshold=threshold)
 
         candidates = [candidate(model) for model in models]
+        held_against = None if baseline is None else candidate(baseline)
         for kind, root in folders.items():
-            report = evaluate_candidates(candidates, kind, root, conditions, _say)
+            report = evaluate_candidates(candidates, kind, root, conditions, _say, baseline=held_against)
             print_report(report)
             if out is not None:
                 folder = out / kind if len(folders) > 1 else out
@@ -236,6 +270,7 @@ def ablate(
     occluded: Annotated[bool, typer.Option("--occluded", help="Measure with a moving occluder and blur.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
+    threads: Annotated[int | None, _TRAINING_THREADS] = None,
 ) -> None:
     """Train and measure recipes, and write the paper's tables and Figure 7 filled with the results."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
@@ -249,29 +284,55 @@ def ablate(
     }
     conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
     plan = Plan(tuple(recipes), tuple(range(seeds)), data_folders(data), weights, conditions)
-    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers), say=_say)
+    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers, threads=threads), say=_say)
     print(tables.read_text(), end="")
     print(f"wrote {out}")
 
 
 @app.command()
 def label(
-    source: Annotated[Path, typer.Argument(help="Video file or folder of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet.")],
-    teacher: Annotated[str, typer.Option(help="MoveNet MultiPose (.onnx), a bundle's folder or a shipped model.")],
+    sources: Annotated[list[Path], typer.Argument(help="Video files and folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet of each.")],
+    teacher: Annotated[
+        str, typer.Option(help="A shipped model, a bundle's folder or MoveNet MultiPose (.onnx).")
+    ] = "edge",
     refine: Annotated[
         Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Label every n-th frame.")] = 1,
     first_frame: Annotated[int, typer.Option(min=0, help="Leave out the frames before this one.")] = 0,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames of each.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Have a teacher network label footage, for training. Run again, it continues where it was stopped."""
     need("train", "scipy")
+    from training.label.label import labels_name
+
+    names = [labels_name(source) for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"several sources are called {twice[0]}, and so would their labels be; give each an --out of its own"
+        )
+    with ExitStack() as stack:
+        asked = stack.enter_context(stop_signals())
+        for source in sources:
+            if not asked.is_set():
+                _label(source, out, (teacher, refine, threads), every, (first_frame, max_frames), asked.is_set)
+
+
+def _label(
+    source: Path,
+    out: Path,
+    teacher: tuple[str, Path | None, int | None],
+    every: int,
+    part: tuple[int, int | None],
+    asked: Callable[[], bool],
+) -> None:
+    """Label one video or folder: ``part`` is its first frame and how many of them."""
     from runtime.sources import ImageSource, open_source
     from training.label.label import label as label_frames
 
+    first, most = part
     with ExitStack() as stack:
         opened = open_source(str(source))
         stack.callback(opened.close)
@@ -279,16 +340,15 @@ def label(
             raise DataError(
                 f"{source} is a camera or stream; record it first: labels need footage that can be read again"
             )
-        asked = stack.enter_context(stop_signals())
         summary = label_frames(
-            islice(opened, first_frame, None if max_frames is None else first_frame + max_frames),
+            islice(opened, first, None if most is None else first + most),
             source,
             out,
-            _teacher(teacher, refine, threads, stack),
+            _teacher(*teacher, stack),
             every,
             opened.files if isinstance(opened, ImageSource) else None,
-            asked.is_set,
-            first_frame,
+            asked,
+            first,
         )
     print(
         f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "

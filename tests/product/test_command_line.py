@@ -15,11 +15,13 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+import torch
 
 from export.export import Options, export_bundle
+from stm_skeletons.bundle import Bundle, BundleInfo
 from stm_skeletons.schema import FILE as SCHEMA
-from training.model import ModelConfig, build
-from training.model.weights import save_weights
+from training.model import Edge, ModelConfig, build
+from training.model.weights import load_weights, save_weights
 
 COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
 
@@ -334,11 +336,56 @@ def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
     assert "head_top" in line["keypoints"]
 
 
+@pytest.fixture(scope="module")
+def trained(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of edge as after training with a memory of four slots, every third frame."""
+    model, _ = load_weights(edge_weights)
+    assert isinstance(model, Edge)
+    torch.nn.init.constant_(model.slot_match, 3.7)
+    path = tmp_path_factory.mktemp("trained") / "edge.safetensors"
+    save_weights(path, model, "random, for tests", {"memory": {"slots": 4, "every": 3, "truncate": 8}})
+    return path
+
+
+def exported(weights: Path, out: Path, *options: str) -> BundleInfo:
+    result = stm("export", weights, "--out", out, "--size", "160x96", "--peaks", "8", *options)
+    assert result.returncode == 0, result.stderr
+    return Bundle.open(out).info
+
+
+def test_a_bundle_has_the_memory_of_the_training_and_so_have_weights_that_are_taken_from_it(
+    trained: Path, tmp_path: Path
+):
+    """Exported again, they give the same graphs; weights of edge are rounded untold."""
+    first = exported(trained, tmp_path / "first")
+    assert (first.slots, first.every, first.keypoint_threshold) == (4, 3, 0.3)
+    assert (first.precision, first.stored_weights) == ("fp32", "fp16")
+    made = stm("init", "edge", "--from", tmp_path / "first", "--out", tmp_path / "again.safetensors")
+    assert made.returncode == 0, made.stderr
+    again = exported(tmp_path / "again.safetensors", tmp_path / "again")
+    changed = {"weights_sha256": again.weights_sha256, "weights_origin": again.weights_origin}
+    assert again == first.model_copy(update=changed)
+    assert changed["weights_origin"] == "random, for tests; taken from a bundle, rounded to FP16"
+
+
+def test_what_is_told_counts_more_than_the_training(trained: Path, tmp_path: Path):
+    told = ("--slots", "3", "--every", "2", "--no-compact", "--threshold", "0.45")
+    info = exported(trained, tmp_path / "b", *told)
+    assert (info.slots, info.every, info.keypoint_threshold) == (3, 2, 0.45)
+    assert info.stored_weights == "fp32"
+    info = exported(trained, tmp_path / "b", "--slots", "3", "--compact", "--threshold", "1")
+    assert (info.slots, info.every, info.keypoint_threshold) == (3, 3, 1)
+    assert info.stored_weights == "fp16"
+
+
 def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
     out = tmp_path / "b"
     assert "multiple of 32" in refused("export", edge_weights, "--out", out, "--size", "100x96")
     assert "WIDTHxHEIGHT" in refused("export", edge_weights, "--out", out, "--size", "huge")
     assert "every 0 must be at least 1" in refused("export", edge_weights, "--out", out, "--every", "0")
+    assert "0 slots are too few" in refused("export", edge_weights, "--out", out, "--slots", "0")
+    assert "--threshold" in refused("export", edge_weights, "--out", out, "--threshold", "1.01")
+    assert "--threshold" in refused("export", edge_weights, "--out", out, "--threshold", "-0.1")
     assert "no weights file" in refused("export", tmp_path / "none", "--out", out)
     junk = tmp_path / "junk.safetensors"
     junk.write_bytes(np.random.default_rng(0).bytes(1000))

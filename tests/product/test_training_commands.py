@@ -1,6 +1,7 @@
 """Training as its users meet it: label, show, train, evaluate, ablate and export, each as a command."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from stm_skeletons.bundle import Bundle
+from training.evaluation.evaluate import Evaluation
 
 COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
 SHORT = """
@@ -74,6 +78,45 @@ def test_label_writes_what_training_reads(footage: Path):
     assert np.ptp(sheet) > 200
 
 
+@pytest.fixture
+def walk(clip: Path, tmp_path: Path) -> Path:
+    """The sample clip's first three frames as a folder of images, mirrored."""
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    capture = cv2.VideoCapture(str(clip))
+    for number in range(3):
+        image = capture.read()[1]
+        assert image is not None
+        cv2.imwrite(str(folder / f"{number}.png"), image[:, ::-1])
+    return folder
+
+
+def test_several_sources_are_labelled_in_one_call_each_as_if_alone(clip: Path, walk: Path, tmp_path: Path):
+    """By the shipped model, unless another teacher is named."""
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    text = done("label", clip, walk, "--out", together, "--max-frames", 3)
+    assert text.count("look at it before training") == 2
+    files = sorted(path.name for path in together.iterdir())
+    assert files == ["vtest-10s.jpg", "vtest-10s.json", "walk.jpg", "walk.json"]
+    for name in ("vtest-10s", "walk"):
+        content = json.loads((together / f"{name}.json").read_text())
+        assert (content["teacher"]["kind"], content["teacher"]["variant"]) == ("bundle", "edge")
+        assert len(content["images"]) == 3
+        assert content["annotations"]
+    done("label", walk, "--out", alone, "--teacher", "edge")
+    for name in ("walk.json", "walk.jpg"):
+        assert (together / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_sources_whose_labels_would_be_called_the_same_are_refused(clip: Path, walk: Path, tmp_path: Path):
+    """Before anything is written of the others."""
+    video = tmp_path / "walk.avi"
+    video.write_bytes(clip.read_bytes())
+    out = tmp_path / "labels"
+    assert "several sources are called walk" in refused("label", clip, video, walk, "--out", out)
+    assert not out.exists()
+
+
 def test_recipes_are_listed():
     lines = done("recipes").splitlines()
     assert any(line.startswith("table3-5 ") and "configuration 5" in line for line in lines)
@@ -100,6 +143,9 @@ def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: P
     weights = runs / "table3-5-small-short" / "seed0" / "weights.safetensors"
     bundle = tmp_path / "bundle"
     done("export", weights, "--out", bundle, "--size", "96x64")
+    info = Bundle.open(bundle).info
+    assert (info.slots, info.every) == (6, 5), "trained to read all earlier frames"
+    assert info.stored_weights == "fp32", "only edge's are rounded untold"
     options = ["--data", coco, "--frames", 4, "--sequences", 3, "--start", "cold"]
     text = done("eval", weights, bundle, *options, "--out", tmp_path / "report")
     assert "10 pixels" in text.replace("\n", " ")
@@ -112,6 +158,27 @@ def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: P
     assert len(evaluations) == 2
     assert first["counts"] == second["counts"] if "counts" in first else first == second
     assert "holds a run already" in refused("train", recipe, "--data", coco, "--out", runs)
+
+
+def test_weights_are_held_against_a_bundle_without_its_memory(
+    edge_weights: Path, edge_bundle: Path, shared: Path, tmp_path: Path
+):
+    """The bundle is of the same network, so both find the same alone; thresholds are chosen by the precision."""
+    old = shutil.copytree(edge_bundle, tmp_path / "old")
+    options = ["--data", f"coco={shared / 'coco'}", "--frames", 3, "--sequences", 2, "--baseline", old]
+    done("eval", edge_weights, *options, "--size", "160x96", "--precision", 0.1, "--out", tmp_path / "report")
+    evaluations = json.loads((tmp_path / "report" / "report.json").read_text())["evaluations"]
+    assert list(evaluations) == ["edge", "edge, memory off", "edge, baseline old"]
+    found = {name: Evaluation.model_validate(evaluation) for name, evaluation in evaluations.items()}
+    recalls = {name: [score.recall for score in one.scores("closest")] for name, one in found.items()}
+    np.testing.assert_allclose(recalls["edge, memory off"], recalls["edge, baseline old"], atol=0.02)
+    assert max(recalls["edge, baseline old"]) > 0
+    assert recalls["edge"] != recalls["edge, memory off"]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "the lowest one with a precision of 0.1 " in text
+    assert "\n| edge | edge, baseline old | " in text
+    said = refused("eval", edge_weights, *options, "--size", "96x64")
+    assert "the baseline old has other maps or another size than edge" in said
 
 
 def test_ablate_fills_the_papers_tables(shared: Path, footage: Path, tmp_path: Path):
@@ -152,6 +219,11 @@ def test_bad_commands_are_one_line(shared: Path, tmp_path: Path):
     assert "given twice" in refused("eval", "edge", "--data", coco, "--data", coco)
     assert "no weights file" in refused("eval", tmp_path / "no.safetensors", "--data", coco)
     assert "threshold" in refused("eval", "edge", "--data", coco, "--threshold", 2, "--sequences", 1)
+    assert "a precision lies above 0" in refused("eval", "edge", "--data", coco, "--precision", 1.5)
+    assert "leave out --threshold or --precision" in refused(
+        *("eval", "edge", "--data", coco, "--precision", 0.8, "--threshold", 0.5)
+    )
+    assert "no weights file" in refused("eval", "edge", "--data", coco, "--baseline", tmp_path / "no.safetensors")
     assert "no MoveNet MultiPose at x.onnx" in refused(
         "label", shared / "video" / "pose_1.mp4", "--out", tmp_path, "--teacher", "x.onnx"
     )

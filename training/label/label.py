@@ -165,7 +165,7 @@ def label(
         raise DataError(f"cannot label every {every}-th frame; give 1 or more")
     if not source.exists():
         raise DataError(f"no video or folder {source}; labels need footage that can be read again")
-    name = source.resolve().name if source.is_dir() else source.stem
+    name = labels_name(source)
     path, sheet_path = out / f"{name}.json", out / f"{name}.jpg"
     files = [source] if pictures is None else list(pictures)
     if out.resolve() == source.resolve() or sheet_path.resolve() in {file.resolve() for file in files}:
@@ -244,6 +244,11 @@ def _drawings(labels: _Labels, numbers: list[int]) -> dict[int, Drawing]:
         for image in labels.images
         if image.id in wanted
     }
+
+
+def labels_name(source: Path) -> str:
+    """What a source's labels are called, without suffix."""
+    return source.resolve().name if source.is_dir() else source.stem
 
 
 def _begin(path: Path, teacher: Teacher, every: int, first: int) -> _Labels:
