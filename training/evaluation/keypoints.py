@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 RADIUS = 10.0
 """Pixels of the network input."""
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(5, 96))
 """Scores from which on peaks count as predictions: the sweep, 0.05 to 0.95."""
 
 Matching = Literal["closest", "one_to_one"]

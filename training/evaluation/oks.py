@@ -23,6 +23,8 @@ LOWEST = 0.05
 """Score from which on people count."""
 AREA_OF_BOX = 0.53
 """Share of the box that a person covers, where the data do not tell: COCO's mean."""
+SIZES = {"any": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""COCO's, by the area of a person in square network pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Matches:
     ignored: NDArray[np.bool_]
     """[D, LEVELS]: neither right nor wrong."""
     labelled: int
-    """How many people have a labelled joint inside the frame."""
+    """How many people, of the size that counts, have a labelled joint inside the frame."""
 
 
-def match_people(people: People, frame: SequenceFrame, skeleton: Skeleton, sourced: NDArray[np.bool_]) -> Matches:
-    """Match by COCO's rule: the surest first, each with the most similar label that is still free.
+def match_people(
+    people: People, frame: SequenceFrame, skeleton: Skeleton, sourced: NDArray[np.bool_]
+) -> dict[str, Matches]:
+    """Match by COCO's rule: the surest first, each with the most similar label that is still free. By SIZES: labels of
+    another size are neither missed nor found, and people of another size who match nobody are not wrong.
 
     All joints of a person count, also those that are only placed; a joint of which nothing is known lies at (0, 0), as
     in COCO's files. Labels are joints that are labelled and inside the frame. Not counted wrong: who is matched with
@@ -62,21 +67,30 @@ def match_people(people: People, frame: SequenceFrame, skeleton: Skeleton, sourc
         | {"keypoints": labels[i].ravel().tolist(), "area": float(areas[i]), "bbox": [*low[i], *(high[i] - low[i])]}
         for i in range(len(labels))
     ]
-    scores, keypoints = kept.scores.astype(float).tolist(), kept.keypoints[:, sourced]
+    scores, keypoints, extents = kept.scores.astype(float).tolist(), kept.keypoints[:, sourced], found_areas(kept)
     found = [
-        {"id": i + 1, "image_id": 1, "category_id": 1, "score": scores[i], "area": 0.0}
-        | {"keypoints": keypoints[i].ravel().tolist()}
+        {"id": i + 1, "image_id": 1, "category_id": 1, "score": scores[i]}
+        | {"keypoints": keypoints[i].ravel().tolist(), "area": float(extents[i])}
         for i in range(len(kept))
     ]
-    matched = _match(truth, found, np.array(skeleton.sigmas)[sourced])
-    labelled = int(seen.any(axis=1).sum())
+    in_ignored, labelled = in_ignored_regions(kept, frame), seen.any(axis=1)
+    return {
+        size: _matches(matched, in_ignored, int((labelled & (areas >= low) & (areas <= high)).sum()))
+        for (size, (low, high)), matched in zip(
+            SIZES.items(), _match(truth, found, np.array(skeleton.sigmas)[sourced]), strict=True
+        )
+    }
+
+
+def _matches(matched: dict[str, Any] | None, in_ignored: NDArray[np.bool_], labelled: int) -> Matches:
+    """Of COCOeval's result; ``in_ignored``: [M] who lies in ignored regions."""
     if matched is None:
         none = np.zeros((0, len(LEVELS)), bool)
         return Matches(np.zeros(0), none, none, labelled)
     order = np.array(matched["dtIds"], int) - 1
     pairs = np.asarray(matched["dtMatches"]).T > 0
     ignored = np.asarray(matched["dtIgnore"]).T > 0
-    ignored |= ~pairs & in_ignored_regions(kept, frame)[order, None]
+    ignored |= ~pairs & in_ignored[order, None]
     return Matches(np.array(matched["dtScores"], float), pairs & ~ignored, ignored, labelled)
 
 
@@ -93,6 +107,12 @@ def box_areas(frame: SequenceFrame) -> NDArray[np.float64]:
     return np.abs((x[:, 2] - x[:, 0]) * (y[:, 3] - y[:, 1]) - (x[:, 3] - x[:, 1]) * (y[:, 2] - y[:, 0])) / 2
 
 
+def found_areas(people: People) -> NDArray[np.float64]:
+    """[M] square network pixels: of the box around all joints of each person that was found, as COCO has it."""
+    xy = people.keypoints[..., :2].astype(float)
+    return np.ptp(xy, axis=1).prod(axis=-1)
+
+
 def in_ignored_regions(people: People, frame: SequenceFrame) -> NDArray[np.bool_]:
     """[M]: whose joints, as far as anything is known of them, lie mostly in the frame's ignored cells."""
     known = people.keypoints[..., 2] > 0
@@ -107,15 +127,15 @@ def ignored_points(xy: NDArray, frame: SequenceFrame) -> NDArray[np.bool_]:
     return inside & frame.ignored[np.where(inside, row, 0), np.where(inside, column, 0)]
 
 
-def _match(truth: list[dict], found: list[dict], sigmas: NDArray) -> dict[str, Any] | None:
-    """COCOeval's result for an image with these annotations; None for an empty one."""
+def _match(truth: list[dict], found: list[dict], sigmas: NDArray) -> list[dict[str, Any] | None]:
+    """COCOeval's results for an image with these annotations, by SIZES; None for an empty one."""
     with redirect_stdout(io.StringIO()):
         evaluation: Any = COCOeval(_image(truth), _image(found), "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.params.maxDets = [MOST]
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [*map(list, SIZES.values())], [*SIZES]
         evaluation.evaluate()
-    return evaluation.evalImgs[0]
+    return evaluation.evalImgs
 
 
 def _image(annotations: list[dict]) -> COCO:

@@ -20,7 +20,7 @@ from training.data.sequence import SequenceFrame
 from training.evaluation.average_precision import FIGURES, Ranking
 from training.evaluation.bootstrap import percentiles, resamples
 from training.evaluation.keypoints import Counts, ratio
-from training.evaluation.oks import LEVELS, Matches, in_ignored_regions, match_people
+from training.evaluation.oks import LEVELS, SIZES, Matches, found_areas, in_ignored_regions, match_people
 
 CROWD = 6
 """Most people whom MoveNet's own decoding can report: frames with more are told apart."""
@@ -61,6 +61,8 @@ class PeopleEvaluation(BaseModel):
     """[D]: bit i is set where the person is somebody labelled at level i (see oks.LEVELS)."""
     ignored: Counts
     """[D]: bit i is set where the person is neither right nor wrong at level i."""
+    by_size: dict[str, "PeopleEvaluation"] = {}
+    """The same for people of one size (see oks.SIZES), of the same frames."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "PeopleEvaluation":
@@ -69,6 +71,8 @@ class PeopleEvaluation(BaseModel):
             raise ValueError("people were not counted for the same frames")
         if any(array.shape != (people,) for array in (self.scores, self.right, self.ignored)):
             raise ValueError("people and their scores do not fit")
+        if any(len(one.frames) != len(self.frames) for one in self.by_size.values()):
+            raise ValueError("people of one size were not counted for the same sequences")
         return self
 
     def figures(self) -> dict[str, float]:
@@ -110,12 +114,15 @@ class PeopleEvaluation(BaseModel):
 
     @cached_property
     def groups(self) -> dict[str, "PeopleEvaluation"]:
-        """All frames, and those with at most CROWD labelled people and with more, as far as there are both."""
+        """All frames; those with at most CROWD labelled people and with more, as far as there are both; and people of
+        each size, as far as there are several."""
         apart = {
             f"at most {CROWD}": self.with_labelled(at_most=CROWD),
             f"more than {CROWD}": self.with_labelled(at_least=CROWD + 1),
         }
-        return {"any": self} | (apart if all(len(group.labelled) for group in apart.values()) else {})
+        sizes = {size: group for size, group in self.by_size.items() if group.labelled.any()}
+        groups = {"any": self} | (apart if all(len(group.labelled) for group in apart.values()) else {})
+        return groups | (sizes if len(sizes) > 1 else {})
 
     def merged(self, other: "PeopleEvaluation") -> "PeopleEvaluation":
         """Both together. Raises DataError when they report people from different thresholds."""
@@ -123,7 +130,8 @@ class PeopleEvaluation(BaseModel):
             raise DataError("cannot merge evaluations of different person_threshold; evaluate both in the same way")
         arrays = ("frames", "labelled", "reported", "people", "scores", "right", "ignored")
         both = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in arrays}
-        return PeopleEvaluation(person_threshold=self.person_threshold, **both)
+        sizes = {size: one.merged(other.by_size[size]) for size, one in self.by_size.items() if size in other.by_size}
+        return PeopleEvaluation(person_threshold=self.person_threshold, **both, by_size=sizes)
 
     @cached_property
     def drawn(self) -> NDArray[np.float64]:
@@ -183,8 +191,8 @@ class PeopleTally:
         """``person_threshold``: score from which on people are reported; AP does not go by it."""
         self._skeleton, self._threshold = skeleton, person_threshold
         self._frames: list[int] = []
-        self._matches: list[Matches] = []
-        self._reported: list[int] = []
+        self._matches: list[dict[str, Matches]] = []
+        self._reported: list[dict[str, int]] = []
 
     def begin(self, sourced: NDArray[np.bool_]) -> None:
         """Go on to the next sequence, whose data label these joints [NK]."""
@@ -195,21 +203,30 @@ class PeopleTally:
         """Count a frame with the people that were found in it, in network pixels."""
         self._frames[-1] += 1
         self._matches.append(match_people(people, frame, self._skeleton, self._sourced))
-        shown = people.scores >= np.float32(self._threshold)
-        self._reported.append(int((shown & ~in_ignored_regions(people, frame)).sum()))
+        shown = (people.scores >= np.float32(self._threshold)) & ~in_ignored_regions(people, frame)
+        areas = found_areas(people)[shown]
+        self._reported.append(
+            {size: int(((areas >= low) & (areas <= high)).sum()) for size, (low, high) in SIZES.items()}
+        )
 
     def result(self) -> PeopleEvaluation:
         """All that was counted."""
+        every, *sizes = SIZES
+        return self._result(every, {size: self._result(size) for size in sizes})
+
+    def _result(self, size: str, by_size: dict[str, PeopleEvaluation] | None = None) -> PeopleEvaluation:
         bits = 1 << np.arange(len(LEVELS))
         none = Matches(np.zeros(0), np.zeros((0, len(LEVELS)), bool), np.zeros((0, len(LEVELS)), bool), 0)
-        matches = [none, *self._matches]
+        counted = [of_sizes[size] for of_sizes in self._matches]
+        matches = [none, *counted]
         return PeopleEvaluation(
             person_threshold=self._threshold,
             frames=np.array(self._frames, int),
-            labelled=np.array([one.labelled for one in self._matches], int),
-            reported=np.array(self._reported, int),
-            people=np.array([len(one.scores) for one in self._matches], int),
+            labelled=np.array([one.labelled for one in counted], int),
+            reported=np.array([of_sizes[size] for of_sizes in self._reported], int),
+            people=np.array([len(one.scores) for one in counted], int),
             scores=np.concatenate([one.scores for one in matches]),
             right=np.concatenate([one.right @ bits for one in matches]),
             ignored=np.concatenate([one.ignored @ bits for one in matches]),
+            by_size=by_size or {},
         )

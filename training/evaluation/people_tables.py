@@ -59,7 +59,8 @@ def people_texts(evaluations: Mapping[str, Evaluation]) -> list[str]:
         thresholds = " or ".join(f"{threshold:g}" for threshold in sorted({one.person_threshold for one in counted}))
         lines.append(
             f"People: COCO's AP and AR by object keypoint similarity (pycocotools), of the {MOST} surest of a frame "
-            f"from a score of {LOWEST:g}; where the data give no area, {AREA_OF_BOX:g} of the box. People in a frame "
+            f"from a score of {LOWEST:g}; where the data give no area, {AREA_OF_BOX:g} of the box. Small, medium "
+            "and large are COCO's, under 32, 96 and over 96 network pixels squared. People in a frame "
             f"are those from a score of {thresholds}; labelled, those with a labelled joint inside. In ignored regions "
             "nobody is wrong."
         )

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from stm_skeletons.errors import SinkError
 from stm_skeletons.files import whole_file
-from training.evaluation.against import EARLY, LATE, against, recall_in
+from training.evaluation.against import EARLY, LATE, Against, against, recall_in
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
 from training.evaluation.people_tables import TextTable, joint_table, people_figures, people_tables, people_texts
@@ -266,31 +266,33 @@ _AGAINST_HEADER = (
 
 
 def _against_rows(report: Report) -> list[list[str]]:
-    rows = []
-    for name, control in report.pairs:
-        thresholds = (report.score(row, "one_to_one").threshold for row in (name, control))
-        ours, theirs = (report.evaluations[row] for row in (name, control))
-        found = against(ours, next(thresholds), theirs, next(thresholds), "one_to_one")
-        rows.append(
-            [
-                *(name, control, number_text(found.f1), interval_text(found.f1_interval)),
-                *(number_text(found.hidden_recall), number_text(found.precision)),
-                interval_text(found.precision_interval),
-            ]
-        )
-    return rows
+    return [
+        [
+            *(name, control, number_text(found.f1), interval_text(found.f1_interval)),
+            *(number_text(found.hidden_recall), number_text(found.precision)),
+            interval_text(found.precision_interval),
+        ]
+        for name, control in report.pairs
+        for found in [_against(report, name, control)]
+    ]
+
+
+def _against(report: Report, name: str, control: str) -> Against:
+    ours, theirs = (report.evaluations[row] for row in (name, control))
+    threshold, other = (report.score(row, "one_to_one").threshold for row in (name, control))
+    return against(ours, threshold, theirs, other, "one_to_one")
 
 
 _TIME_HEADER = ("name", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
 
 
 def _time_rows(report: Report) -> list[list[str]]:
-    rows = []
-    for name in report.with_keypoints:
-        threshold = report.score(name, "one_to_one").threshold
-        recalls = (recall_in(report.evaluations[name], part, threshold, "one_to_one") for part in (EARLY, LATE))
-        rows.append([name, *map(number_text, recalls)])
-    return rows
+    return [[name, *map(number_text, _recalls_in_time(report, name))] for name in report.with_keypoints]
+
+
+def _recalls_in_time(report: Report, name: str) -> list[float]:
+    threshold = report.score(name, "one_to_one").threshold
+    return [recall_in(report.evaluations[name], part, threshold, "one_to_one") for part in (EARLY, LATE)]
 
 
 _PAIR_HEADER = ("name", "pairs", "right", "95 %")
@@ -361,6 +363,8 @@ def _pixel_rows(report: Report) -> list[list[str]]:
 _SCORE_HEADER = tuple(f"{part}, {MATCHING_NAMES[m]}" for m in MATCHINGS for part in ("precision", "recall", "F1"))
 _JOINT_HEADER = ("joint", "labels", *_SCORE_HEADER)
 _SWEEP_HEADER = ("threshold", *_SCORE_HEADER)
+_STEP = 5
+"""Of the thresholds in the table, in hundredths."""
 
 
 def _joint_rows(report: Report, name: str) -> list[list[str]]:
@@ -373,10 +377,12 @@ def _joint_rows(report: Report, name: str) -> list[list[str]]:
 
 
 def _sweep_rows(report: Report, name: str) -> list[list[str]]:
+    """Of the thresholds those that are told: report.json has them all."""
     sweeps = [report.evaluations[name].scores(matching) for matching in MATCHINGS]
     return [
         [f"{scores[0].threshold:g}", *(number for score in scores for number in _numbers(score))]
         for scores in zip(*sweeps, strict=True)
+        if round(100 * scores[0].threshold, 6) % _STEP == 0
     ]
 
 
@@ -515,6 +521,10 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
     }
     if evaluation.keypoints is not None:
         figures["keypoints"] = {matching: _keypoint_figures(report, name, matching) for matching in MATCHINGS}
+        figures["recall_in_time"] = dict(zip(("early", "late"), _recalls_in_time(report, name), strict=True))
+        figures["against"] = {
+            control: asdict(_against(report, name, control)) for ours, control in report.pairs if ours == name
+        }
     if evaluation.pairs is not None:
         pairs, share, interval = evaluation.right_pairs()
         figures["right_pairs"] = {"pairs": pairs, "share": share, "interval": interval}

@@ -355,7 +355,7 @@ def test_the_interval_comes_from_the_sequences():
 def test_a_threshold_of_ones_own_is_counted_exactly():
     evaluation = run(truth(*WALK), sequence(*WALK), threshold=0.123)
     assert evaluation.at(0.123, "closest").threshold == 0.123
-    assert evaluation.thresholds == (0.05, 0.1, 0.123, *THRESHOLDS[2:])
+    assert evaluation.thresholds == (*THRESHOLDS[:8], 0.123, *THRESHOLDS[8:])
     with pytest.raises(DataError, match=r"nothing was counted at threshold 0\.321"):
         evaluation.at(0.321, "closest")
 

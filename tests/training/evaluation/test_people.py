@@ -86,7 +86,7 @@ def random_frames(count: int, seed: int) -> list[tuple[SequenceFrame, People]]:
     frames = []
     for _ in range(count):
         people = int(random.integers(0, 9))
-        size = random.uniform(15, 120, (people, 1, 1))
+        size = random.uniform(15, 240, (people, 1, 1))
         middle = random.uniform((0, 0), (WIDTH, HEIGHT), (people, 1, 2))
         xy = middle + size * random.uniform(-0.5, 0.5, (people, 17, 2))
         visible = (random.random((people, 17, 1)) < 0.7) & (random.random((people, 1, 1)) < 0.85)
@@ -104,7 +104,8 @@ def random_frames(count: int, seed: int) -> list[tuple[SequenceFrame, People]]:
 
 
 def plain_cocoeval(frames: list[tuple[SequenceFrame, People]], folder: Path) -> list[float]:
-    """AP, AP50, AP75, AR as the usual script has them: two JSON files, loadRes, evaluate, accumulate, summarize."""
+    """AP, AP50, AP75, AR, and AP and AR of medium and of large people, as the usual script has them: two JSON files,
+    loadRes, evaluate, accumulate, summarize."""
     notes: list[dict] = []
     results: list[dict] = []
     for number, (frame, people) in enumerate(frames, start=1):
@@ -131,7 +132,7 @@ def plain_cocoeval(frames: list[tuple[SequenceFrame, People]], folder: Path) -> 
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return [float(evaluation.stats[i]) for i in (0, 1, 2, 5)]
+    return [float(evaluation.stats[i]) for i in (0, 1, 2, 5, 3, 8, 4, 9)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -140,7 +141,10 @@ def test_the_same_as_plain_cocoeval_on_json(tmp_path: Path, seed: int):
     evaluation = count(*frames, skeleton=COCO17)
     expected = plain_cocoeval(frames, tmp_path)
     assert 0.1 < expected[0] < 0.9
-    np.testing.assert_allclose(list(evaluation.figures().values()), expected, atol=1e-12)
+    by_size = [evaluation.by_size[size].figures() for size in ("medium", "large")]
+    assert all(0 < figures["AP"] < 0.9 for figures in by_size)
+    ours = [*evaluation.figures().values(), *(figures[name] for figures in by_size for name in ("AP", "AR"))]
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
 def test_a_frame_drawn_twice_counts_like_two_frames(tmp_path: Path):
@@ -149,7 +153,7 @@ def test_a_frame_drawn_twice_counts_like_two_frames(tmp_path: Path):
     evaluation = count(*frames, skeleton=COCO17)
     drawn = [frame for frame, often in zip(frames, times, strict=True) for _ in range(often)]
     again = evaluation.ranking.figures(times)
-    np.testing.assert_allclose(again, plain_cocoeval(drawn, tmp_path), atol=1e-12)
+    np.testing.assert_allclose(again, plain_cocoeval(drawn, tmp_path)[: len(again)], atol=1e-12)
     intervals = evaluation.intervals()
     for name, value in evaluation.figures().items():
         low, high = intervals[name] or (1, 0)
@@ -160,10 +164,10 @@ def test_a_frame_drawn_twice_counts_like_two_frames(tmp_path: Path):
 def test_the_surest_twenty_from_the_lowest_score_count():
     many = [[[10 * i, 100 + j] for j in range(2)] for i in range(30)]
     scores = np.linspace(0.9, 0.01, 30)
-    matches = match_people(found(many, scores), labels([many[0]]), PAIR, ALL)
+    matches = match_people(found(many, scores), labels([many[0]]), PAIR, ALL)["any"]
     assert len(matches.scores) == MOST
     np.testing.assert_allclose(matches.scores, scores[:MOST], rtol=1e-6)
-    few = match_people(found(many[:3], [0.9, 0.05, 0.049]), labels([many[0]]), PAIR, ALL)
+    few = match_people(found(many[:3], [0.9, 0.05, 0.049]), labels([many[0]]), PAIR, ALL)["any"]
     np.testing.assert_allclose(few.scores, [0.9, 0.05], rtol=1e-6)
 
 
@@ -172,13 +176,13 @@ def test_joints_that_are_not_labelled_here_do_not_count():
     outside = [[50, 50, 1], [-30, 50, 1]]
     right = found([[[50, 50], [300, 200]]], [0.9])
     for pose in (half, outside):
-        matches = match_people(right, labels([pose]), PAIR, ALL)
+        matches = match_people(right, labels([pose]), PAIR, ALL)["any"]
         assert matches.right.all()
         assert matches.labelled == 1
     # The same where the data never label the joint, whatever stands in its place.
-    nose_only = match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, np.array([True, False]))
+    nose_only = match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, np.array([True, False]))["any"]
     assert nose_only.right.all()
-    assert not match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, ALL).right[:, 1:].any()
+    assert not match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, ALL)["any"].right[:, 1:].any()
 
 
 def test_without_an_area_it_is_a_share_of_the_box():
@@ -186,9 +190,9 @@ def test_without_an_area_it_is_a_share_of_the_box():
     box, shifted = [[40, 30, 80, 80]], [[[50, 50], [80, 50 + off_by(0.44)]]]
     frame = labels([A], areas=[np.nan], boxes=box)
     given = labels([A], areas=[AREA_OF_BOX * 2000], boxes=box)
-    one, other = (match_people(found(shifted, [0.9]), each, PAIR, ALL).right for each in (frame, given))
+    one, other = (match_people(found(shifted, [0.9]), each, PAIR, ALL)["any"].right for each in (frame, given))
     np.testing.assert_array_equal(one, other)
-    small = match_people(found(shifted, [0.9]), labels([A], areas=[400], boxes=box), PAIR, ALL).right
+    small = match_people(found(shifted, [0.9]), labels([A], areas=[400], boxes=box), PAIR, ALL)["any"].right
     assert small.sum() < one.sum() < len(LEVELS)
 
 
@@ -196,7 +200,7 @@ def test_nobody_is_wrong_where_nothing_is_known():
     unlabelled = [[0, 0, 0], [0, 0, 0]]
     boxes = [[45, 45, 85, 55], [395, 195, 435, 205]]
     frame = labels([[[*point, 1] for point in A], unlabelled], boxes=boxes)
-    of_box = match_people(found([FAR, B], [0.9, 0.8]), frame, PAIR, ALL)
+    of_box = match_people(found([FAR, B], [0.9, 0.8]), frame, PAIR, ALL)["any"]
     assert of_box.ignored.tolist() == [[True] * 10, [False] * 10], "one is where a person without joints is"
     assert of_box.labelled == 1
     ignored = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
@@ -234,7 +238,8 @@ def test_nobody_labelled_is_no_figure_and_nobody_found_is_zero():
 def test_the_order_of_people_changes_nothing():
     frame, people = random_frames(1, 11)[0]
     order = np.random.default_rng(0).permutation(len(people))
-    one, other = (match_people(each, frame, COCO17, np.ones(17, bool)) for each in (people, people.chosen(order)))
+    both = people, people.chosen(order)
+    one, other = (match_people(each, frame, COCO17, np.ones(17, bool))["any"] for each in both)
     for name in ("scores", "right", "ignored"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 

@@ -132,7 +132,7 @@ def test_a_threshold_chosen_elsewhere_is_reported_and_said():
     assert report.score("edge", "closest") == NAMES["edge"].at(0.5, "closest")
     assert "0.5, chosen beforehand" in report_markdown(report)
     with pytest.raises(DataError):
-        report_markdown(Report("Held-out", "COCO", NAMES, threshold=0.77))
+        report_markdown(Report("Held-out", "COCO", NAMES, threshold=0.777))
 
 
 def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: Path):
@@ -168,7 +168,7 @@ def test_the_lowest_threshold_with_a_precision_is_reported_and_said():
             assert score.threshold < evaluation.best(matching).threshold
     text = report_markdown(report)
     assert LOWEST.format("", "these very data, so somewhat flattering.") in text
-    assert "| edge | one to one | 0.15 | 0.889 |" in text
+    assert "| edge | one to one | 0.13 | 0.889 |" in text
     best = report_markdown(Report("Held-out", "COCO", NAMES))
     assert "Threshold: the one with the best F1 on these very data, so somewhat flattering." in best
 
