@@ -294,7 +294,11 @@ def label(
     sources: Annotated[list[Path], typer.Argument(help="Video files and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet of each.")],
     teacher: Annotated[
-        str, typer.Option(help="A shipped model, a bundle's folder or MoveNet MultiPose (.onnx).")
+        str,
+        typer.Option(
+            help="A shipped model, a bundle's folder, MoveNet MultiPose (.onnx); or with rtmlib rtmo-s, -m, -l, "
+            "rtmpose-s, -m, -x."
+        ),
     ] = "edge",
     refine: Annotated[
         Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
@@ -381,11 +385,16 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
     from runtime.session import Session
     from training.label.movenet import MoveNetTeacher
     from training.label.people import BundleTeacher
+    from training.label.rtm import RTM_TEACHERS, RtmTeacher
 
     if name.endswith(".onnx"):
         return MoveNetTeacher(Path(name), refine, threads)
     if refine is not None:
-        raise WeightsError("--refine goes with MoveNet MultiPose as --teacher, not with a bundle")
+        raise WeightsError(f"--refine goes with MoveNet MultiPose as --teacher, not with {name}")
+    if name in RTM_TEACHERS:
+        if threads is not None:
+            raise WeightsError(f"rtmlib takes the threads it wants; leave out --threads with --teacher {name}")
+        return RtmTeacher(name)
     return BundleTeacher(stack.enter_context(Session.open(name, threads=threads)))
 
 

@@ -94,10 +94,11 @@ class BundleTeacher:
         alone = np.zeros((len(nobodys), len(parts.skeleton.joints), 3), np.float32)
         joints = np.arange(len(nobodys)), parts.keypoint_types[nobodys]
         alone[joints] = np.column_stack([parts.keypoints, parts.keypoint_scores])[nobodys]
-        return [_person(pose, parts.size) for pose in (*of_people, *alone) if pose[:, 2].any()]
+        return [person_around(pose, parts.size) for pose in (*of_people, *alone) if pose[:, 2].any()]
 
 
-def _person(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:
+def person_around(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:
+    """The person of a pose [NK, 3] in a picture of this size, with a box around the joints that were found."""
     found = pose[pose[:, 2] > 0, :2]
     low, high = found.min(0), found.max(0)
     margin = max(_BOX_MARGIN * float((high - low).max()), _SMALLEST_MARGIN * max(size))

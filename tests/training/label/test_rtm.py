@@ -1,0 +1,127 @@
+"""RTM networks as teachers: rtmlib itself, on networks that always say the same in the places of its own."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import ArrayLike
+
+from stm_skeletons.errors import LibraryError, WeightsError
+from training.label.rtm import RTM_TEACHERS, RtmTeacher
+
+IMAGE = np.zeros((320, 640, 3), np.uint8)
+"""Half as high as RTMO's and YOLOX's input is; of the same width, so pixels are the same."""
+
+
+def write_network(path: Path, size: tuple[int, int], outputs: Sequence[ArrayLike]) -> None:
+    """A network that takes pictures of (width, height) and says the same of each."""
+    tensors = [np.asarray(output, np.float32) for output in outputs]
+    nodes = [
+        onnx.helper.make_node("Constant", [], [f"out{i}"], value=onnx.numpy_helper.from_array(tensor))
+        for i, tensor in enumerate(tensors)
+    ]
+    said = [
+        onnx.helper.make_tensor_value_info(f"out{i}", onnx.TensorProto.FLOAT, tensor.shape)
+        for i, tensor in enumerate(tensors)
+    ]
+    image = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, (1, 3, size[1], size[0]))
+    graph = onnx.helper.make_graph(nodes, "always", [image], said)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where rtmlib looks for weights before it fetches them."""
+    pytest.importorskip("rtmlib")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def cached(folder: Path, part: str) -> Path:
+    """The file that rtmlib keeps of the one network whose address holds ``part``."""
+    from rtmlib import Body  # pyright: ignore[reportMissingImports] - optional, and without types
+
+    modes = [*Body.MODE.values(), *Body.RTMO_MODE.values()]
+    address = next(mode[what] for mode in modes for what in ("pose", "det") if part in mode.get(what, ""))
+    return folder / f"{address.rsplit('/', 1)[1].split('.')[0]}.onnx"
+
+
+def write_rtmo(path: Path, scores: Sequence[float]) -> np.ndarray:
+    """People of these scores side by side; their joints [P, 17, 3]."""
+    boxes = [[100 * i + 10, 20, 100 * i + 90, 220, score] for i, score in enumerate(scores)]
+    joints = np.zeros((len(scores), 17, 3))
+    for i, score in enumerate(scores):
+        joints[i] = np.column_stack([100 * i + np.linspace(20, 80, 17), np.linspace(30, 200, 17), np.full(17, score)])
+    write_network(path, (640, 640), [[boxes], [joints]])
+    return joints
+
+
+def test_rtmo_labels_whom_it_finds_and_those_it_is_unsure_of(weights: Path):
+    joints = write_rtmo(cached(weights, "rtmo-s_"), [0.9, 0.4, 0.1])
+    teacher = RtmTeacher("rtmo-s")
+    people = teacher.people(IMAGE)
+    assert len(people) == 2, "one is too unlikely to be anybody"
+    for person, expected in zip(people, joints, strict=False):
+        np.testing.assert_allclose(person.pose, expected, atol=1e-4)
+        left, top, right, bottom = person.box
+        assert (expected[:, 0] >= left).all()
+        assert (expected[:, 0] <= right).all()
+        assert 0 <= top < bottom <= 320
+    assert teacher.description["name"] == "rtmo-s"
+
+
+def test_where_rtmo_sees_nobody_there_is_nobody(weights: Path):
+    write_rtmo(cached(weights, "rtmo-l_"), [0.1])
+    assert RtmTeacher("rtmo-l").people(IMAGE) == []
+
+
+def test_rtmpose_looks_at_each_person_whom_the_detector_finds(weights: Path):
+    boxes = [[10, 20, 90, 220, 0.9], [110, 20, 190, 220, 0.8]]
+    write_network(cached(weights, "yolox_m_"), (640, 640), [[boxes]])
+    x, y = np.zeros((1, 17, 384)), np.zeros((1, 17, 512))
+    x[..., 192], y[..., 256] = 0.8, 1.2  # the middle of what it is shown
+    write_network(cached(weights, "rtmpose-m_simcc-body7"), (192, 256), [x, y])
+    people = RtmTeacher("rtmpose-m").people(IMAGE)
+    assert len(people) == 2
+    for person, (left, top, right, bottom, _) in zip(people, boxes, strict=True):
+        np.testing.assert_allclose(person.pose[:, 0], (left + right) / 2, atol=1)
+        np.testing.assert_allclose(person.pose[:, 1], (top + bottom) / 2, atol=1)
+        assert (person.pose[:, 2] <= 1).all()
+
+
+def test_where_the_detector_finds_nobody_rtmpose_is_not_asked(weights: Path):
+    write_network(cached(weights, "yolox_m_"), (640, 640), [[[[10, 20, 90, 220, 0.1]]]])
+    write_network(cached(weights, "rtmpose-m_simcc-body7"), (192, 256), [np.ones((1, 17, 384)), np.ones((1, 17, 512))])
+    assert RtmTeacher("rtmpose-m").people(IMAGE) == []
+
+
+@pytest.mark.parametrize("name", RTM_TEACHERS)
+def test_without_weights_and_network_one_line_says_what_to_do(
+    weights: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("rtmlib.tools.file.urlopen", no_network)
+    with pytest.raises(WeightsError, match=rf"weights of {name} \(.*unreachable\); run this once where the network is"):
+        RtmTeacher(name)
+    assert capsys.readouterr().out == ""
+
+
+def test_damaged_weights_are_told_in_one_line(weights: Path):
+    cached(weights, "rtmo-s_").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="rtmlib cannot get the weights of rtmo-s") as told:
+        RtmTeacher("rtmo-s")
+    assert "\n" not in str(told.value)
+
+
+def test_without_rtmlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "rtmlib", None)
+    with pytest.raises(LibraryError, match="teacher rtmo-m needs rtmlib; pip install rtmlib"):
+        RtmTeacher("rtmo-m")
