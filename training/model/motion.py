@@ -66,7 +66,7 @@ class Motion:
         Returns:
             [B, T, 2h, 2w, 2]: x, y to be added to a cell's position at stride 8, in tokens.
         """
-        coarse = every_second(_positions(height, width, 1.0).reshape(height, width, 2)).to(near.device)
+        coarse = every_second(middles(height, width)).to(near.device)
         attention = torch.softmax(near, dim=-1)
         moves = (best_places(near, width) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
         # 1 where a token matches a single one, near 0 where it matches many.
@@ -143,16 +143,11 @@ def every_second(grid: Tensor) -> Tensor:
     return grid[::2, ::2].flatten(0, 1)
 
 
-def _positions(height: int, width: int, step: float) -> Tensor:
-    """[h * w, 2]: x, y of the middles of cells that are ``step`` tokens wide."""
-    y, x = (torch.arange(height) + 0.5) * step, (torch.arange(width) + 0.5) * step
-    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
-
-
 @cache
 def middles(height: int, width: int) -> Tensor:
     """[h, w, 2]: x, y of the middles of cells, in cells."""
-    return _positions(height, width, 1.0).reshape(height, width, 2)
+    y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
 
 
 @cache
