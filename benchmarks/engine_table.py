@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export.engine import AHEAD, Report, build_engines
-from export.engine_log import layer_name
+from export.engines.build import AHEAD, Report, build_engines
+from export.engines.log import layer_name
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import StmError
 

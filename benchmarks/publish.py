@@ -85,7 +85,7 @@ def measure(commands: dict[str, list[str]], results: Path, coco: str) -> None:
         if (results / name).exists():
             continue
         print(f"== {name}", flush=True)
-        _run(["stm_skeletons.cli", *(word.replace("{}", str(results)) for word in arguments)])
+        _run(["stm_skeletons", *(word.replace("{}", str(results)) for word in arguments)])
 
 
 def _run(module: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""Export: a trained network into a verified bundle of three ONNX graphs. Runs on a workstation, never on a board."""
+"""Export: a trained network into a verified bundle of three ONNX graphs, and on boards too into TensorRT engines."""

@@ -6,6 +6,18 @@ with Session.open("edge") as session:
     parts = session.step(frame)
 """
 
-from runtime.session import Session
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.session import Session
 
 __all__ = ["Session"]
+
+
+def __getattr__(name: str) -> Any:
+    # When it is asked for: the command line lists its commands without OpenCV.
+    if name != "Session":
+        raise AttributeError(f"module 'runtime' has no attribute '{name}'")
+    from runtime.session import Session
+
+    return Session

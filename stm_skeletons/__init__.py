@@ -3,4 +3,18 @@
 Imports NumPy, OpenCV and pydantic only; never torch, onnx or a GPU library.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.session import Session
+
+__all__ = ["Session", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The one way up from here: ``from stm_skeletons import Session``."""
+    if name != "Session":
+        raise AttributeError(f"module 'stm_skeletons' has no attribute '{name}'")
+    return import_module("runtime.session").Session

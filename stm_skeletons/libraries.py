@@ -4,6 +4,15 @@ from importlib.util import find_spec
 
 from stm_skeletons.errors import LibraryError
 
+BOARD = "On a board"
+"""Heading of commands in ``--help`` that need nothing but the base."""
+
+
+def panel(title: str, *modules: str) -> str:
+    """The heading of commands in ``--help``, with those of the modules that they need and that are not installed."""
+    missing = [module for module in modules if find_spec(module) is None]
+    return f"{title} (not installed here: {', '.join(missing)})" if missing else title
+
 
 def need(what: str, *modules: str) -> None:
     """Make sure that modules can be imported, before work begins that would end without them.

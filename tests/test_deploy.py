@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from stm_skeletons.cli import app
+from stm_skeletons.cli.found import make_app
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
@@ -131,7 +131,7 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("file", [*DOCS, *DOCKERFILES, UNIT], ids=lambda file: file.name)
 def test_every_command_and_its_options_exist(file: Path):
-    there = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    there = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
     found = [words for words in commands(file.read_text()) if words[0] in there]
     assert found
     for command, *words in found:
@@ -143,7 +143,7 @@ def test_every_command_and_its_options_exist(file: Path):
 
 
 def test_the_example_of_a_camera_has_known_options():
-    there = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    there = typer.main.get_command(make_app()).commands["run"]  # type: ignore[attr-defined]
     options = {option for parameter in there.params for option in parameter.opts}
     lines = (UNIT.parent / "camera.conf.example").read_text().splitlines()
     given = [line.partition("OPTIONS=")[2] for line in lines if "OPTIONS=" in line]

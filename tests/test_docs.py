@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from stm_skeletons.cli import app
+from stm_skeletons.cli.found import make_app
 from training.recipe import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def test_every_recipe_of_the_papers_tables_is_named(name: str):
 
 @pytest.mark.parametrize("name", DOCS)
 def test_every_command_and_its_options_exist(name: str):
-    there = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    there = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
     commands = commands_of(name)
     assert commands
     for command, *words in commands:
@@ -86,8 +86,8 @@ def test_every_command_and_its_options_exist(name: str):
 
 @pytest.mark.parametrize("name", SPEED)
 def test_every_option_of_a_benchmark_exists(name: str):
-    bench = typer.main.get_command(app).commands["bench"].commands  # type: ignore[attr-defined]
-    others = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    bench = typer.main.get_command(make_app()).commands["bench"].commands  # type: ignore[attr-defined]
+    others = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
     commands = [*bench.values(), others["export"], others["init"]]
     options = {option for command in commands for parameter in command.params for option in parameter.secondary_opts}
     options |= {option for command in commands for parameter in command.params for option in parameter.opts}

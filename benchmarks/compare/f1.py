@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import MoveNetHeatMaps
 from benchmarks.compare.arms import Arm
-from benchmarks.run.f1 import measure_candidate
 from benchmarks.run.report import F1
+from benchmarks.workstation.f1 import measure_candidate
 from runtime.session import Session
 from stm_skeletons.skeleton import COCO17
 from training.evaluation.run import Candidate

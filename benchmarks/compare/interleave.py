@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compare.arms import Arm
-from benchmarks.footage import Footage
+from benchmarks.run.footage import Footage
 
 WARM_UP = 10
 """Frames that every arm sees first and that do not count: what compiles, does so then."""

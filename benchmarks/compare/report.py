@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from benchmarks.compare.ratios import Ratio
-from benchmarks.environment import Environment, State
-from benchmarks.latency import Summary
+from benchmarks.run.environment import Environment, State
+from benchmarks.run.latency import Summary
 from benchmarks.run.report import F1
 from benchmarks.run.tables import F1_HEADER, UNKNOWN, TextTable, environment_table, f1_row
 from benchmarks.run.written import NO_PLOTS, can_plot, make_folder, markdown_table

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.environment import processor_name
 from benchmarks.predict.arithmetic import arithmetic_rates
 from benchmarks.predict.count import Graph, count_graph
 from benchmarks.predict.cpu import cpu_rates, micro_runs, rates_from
@@ -22,6 +21,7 @@ from benchmarks.predict.report import CpuCheck, DevicePrediction, GraphPredictio
 from benchmarks.predict.roofline import Efficiency, Rates, gpu_rates, kernel_times
 from benchmarks.predict.tables import markdown
 from benchmarks.predict.timing import Runner, time_in_turns
+from benchmarks.run.environment import processor_name
 from runtime.session import Session
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.errors import BenchmarkError, SinkError

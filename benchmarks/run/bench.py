@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from benchmarks.data import check_data
-from benchmarks.environment import look_around
-from benchmarks.latency import summarise
+from benchmarks.run.environment import look_around
+from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
 from benchmarks.run.memory import summarise_memory
 from benchmarks.run.notes import notes
@@ -24,7 +24,7 @@ _SHORTEST_WINDOW, _LONGEST_WINDOW = 2.0, 120.0
 
 
 def bench(options: Options, stop: threading.Event, say: Callable[[str], object]) -> Report:
-    """Measure one stream, then several as far as they are asked for. F1 comes afterwards, by benchmarks.run.f1.
+    """Measure one stream, then several as far as they are asked for. F1 comes afterwards, by benchmarks.workstation.f1.
 
     Args:
         options: what.

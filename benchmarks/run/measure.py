@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.footage import Footage
+from benchmarks.run.footage import Footage
 from benchmarks.run.yardstick import Yardstick
 from runtime.session import Session
 from runtime.stages import STAGES, RecordedStages, Stages

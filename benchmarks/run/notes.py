@@ -1,7 +1,7 @@
 """How to read a report, in sentences: what the figures are, and what is missing."""
 
-from benchmarks.environment import Environment
-from benchmarks.latency import JITTER, PERCENTILES, samples_needed
+from benchmarks.run.environment import Environment
+from benchmarks.run.latency import JITTER, PERCENTILES, samples_needed
 from benchmarks.run.measure import WARM_UP
 from benchmarks.run.report import Run
 

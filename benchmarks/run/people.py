@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.latency import percentile_of, samples_needed
+from benchmarks.run.latency import percentile_of, samples_needed
 
 
 class PeopleBin(BaseModel):

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from benchmarks.environment import Environment, State
-from benchmarks.latency import Summary
+from benchmarks.run.environment import Environment, State
+from benchmarks.run.latency import Summary
 from benchmarks.run.memory import Memory
 from benchmarks.run.people import PeopleBin
 from benchmarks.run.soak import Soak

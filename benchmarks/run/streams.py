@@ -8,8 +8,8 @@ from time import perf_counter
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.footage import Footage
-from benchmarks.latency import Summary, summarise
+from benchmarks.run.footage import Footage
+from benchmarks.run.latency import Summary, summarise
 from benchmarks.run.measure import warm_up
 from benchmarks.run.memory import resident_mb
 from runtime.session import Session

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from benchmarks.environment import Environment, State
-from benchmarks.latency import Summary
+from benchmarks.run.environment import Environment, State
+from benchmarks.run.latency import Summary
 from benchmarks.run.report import F1, Report
 from benchmarks.run.tail import Estimate, TailChange
 

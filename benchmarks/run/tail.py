@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmarks.latency import samples_needed
+from benchmarks.run.latency import samples_needed
 from benchmarks.strict import Strict
 
 TENTHS = 10

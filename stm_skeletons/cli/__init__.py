@@ -1,27 +1,18 @@
-"""The command ``stm-skeletons``. Each subcommand imports its room only when it is called."""
+"""The command ``stm-skeletons``. Every package brings its own commands; this one knows nobody by name."""
 
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
-from stm_skeletons import __version__
-from stm_skeletons.cli import bench, board, engines, workstation
+from stm_skeletons.cli.found import make_app
 from stm_skeletons.errors import StmError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 _LIBRARIES = "on Debian and Ubuntu OpenCV needs: apt-get install libgl1 libglib2.0-0"
-
-app = typer.Typer(
-    name="stm-skeletons",
-    help="Every visible body part of every person in a video, on the machine behind the camera.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
 
 
 def main() -> NoReturn:
@@ -34,7 +25,7 @@ def main() -> NoReturn:
     # A service manager's stop leaves nothing half-written either; ``run`` finishes its files instead.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(standalone_mode=False)
+        code = make_app()(standalone_mode=False)
     except StmError as error:
         _fail(str(error), BAD_INPUT)
     except usage_error as error:
@@ -53,16 +44,3 @@ def _fail(message: str, code: int) -> NoReturn:
     if message:
         print(f"stm-skeletons: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
-    if version:
-        print(__version__)
-        raise typer.Exit
-
-
-app.add_typer(board.app)
-app.add_typer(engines.app)
-app.add_typer(workstation.app)
-app.add_typer(bench.app, name="bench")

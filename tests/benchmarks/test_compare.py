@@ -20,7 +20,7 @@ from benchmarks.compare.growing import GrowingSession
 from benchmarks.compare.interleave import WARM_UP, time_in_turn
 from benchmarks.compare.ratios import FEWEST, ratio
 from benchmarks.compare.report import comparison_markdown, schema_text, write_comparison
-from benchmarks.footage import Footage
+from benchmarks.run.footage import Footage
 from stm_skeletons.errors import BenchmarkError
 from training.model import ModelConfig, build
 from training.model.weights import save_weights

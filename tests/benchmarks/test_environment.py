@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment
-from benchmarks.environment import look_around, source_name, stamp
+from benchmarks.run import environment
+from benchmarks.run.environment import look_around, source_name, stamp
 from stm_skeletons.bundle import Bundle
 
 

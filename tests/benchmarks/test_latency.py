@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from benchmarks.latency import CONFIDENCE, PERCENTILES, samples_needed, summarise
+from benchmarks.run.latency import CONFIDENCE, PERCENTILES, samples_needed, summarise
 from stm_skeletons.errors import BenchmarkError
 
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import footage as footage_module
-from benchmarks.footage import Footage
+from benchmarks.run import footage as footage_module
+from benchmarks.run.footage import Footage
 from benchmarks.run.measure import ALL_STAGES, BLOCK, Length, Table, _blocks, count_people, measure, room_for, warm_up
 from benchmarks.run.memory import MemorySampler, resident_mb, summarise_memory
 from benchmarks.run.people import by_people

@@ -8,9 +8,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from benchmarks.latency import summarise
 from benchmarks.run import written
 from benchmarks.run.bench import bench
+from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES, Length
 from benchmarks.run.one_stream import Options
 from benchmarks.run.report import SCHEMA, Report, load_report, report_text, schema_text
@@ -97,7 +97,7 @@ def test_markdown_shows_every_table_and_the_plots(report: Report):
 
 
 def test_every_plot_is_drawn_also_of_runs_without_stages_or_memory(report: Report, tmp_path: Path):
-    from benchmarks.run.plots import write_plots
+    from benchmarks.workstation.plots import write_plots
 
     assert {path.name for path in write_plots(report, tmp_path / "whole")} == set(PLOTS)
     memory = report.raw.memory.model_copy(update={"resident_mb": [None] * len(report.raw.memory.seconds)})

@@ -16,10 +16,10 @@ from pace import slowdown
 
 from benchmarks.predict.count import count_graph
 from benchmarks.predict.fuse import TENSORRT, fuse
-from export.engine import build_engines
-from export.engine_compile import Settings, compile_graph
-from export.engine_log import failed_node, layer_name, layer_table, planned_activations
-from export.engine_machine import FoundGpu, check_memory, is_jetson, needed_bytes
+from export.engines.build import build_engines
+from export.engines.compile import Settings, compile_graph
+from export.engines.log import failed_node, layer_name, layer_table, planned_activations
+from export.engines.machine import FoundGpu, check_memory, is_jetson, needed_bytes
 from export.export import Options, export_bundle
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.engines import AHEAD, open_engines
@@ -329,7 +329,7 @@ def test_ahead_of_time_there_is_no_timing_cache(edge_bundle: Path, tmp_path: Pat
 def test_low_memory_is_said_before_the_build(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
     table = tmp_path / "meminfo"
-    monkeypatch.setattr("export.engine_machine.MEMORY_FILE", table)
+    monkeypatch.setattr("export.engines.machine.MEMORY_FILE", table)
     needed = needed_bytes(bundle)
 
     def with_free(available: int, swap: int) -> str | None:
@@ -397,7 +397,7 @@ def test_every_target_is_one_that_tensorrt_rtx_has():
 
 def users_of_tensorrt() -> list[Path]:
     """Every module of the board that gets TensorRT's module, or objects of it."""
-    files = [*sorted((ROOT / "export").glob("engine*.py")), *sorted((ROOT / "runtime").rglob("*.py"))]
+    files = [*sorted((ROOT / "export" / "engines").glob("*.py")), *sorted((ROOT / "runtime").rglob("*.py"))]
     return [file for file in files if "import_tensorrt" in file.read_text() or "import tensorrt" in file.read_text()]
 
 
@@ -430,7 +430,7 @@ def test_no_tensorrt_name_is_used_that_a_supported_version_lacks(file: Path):
 
 def test_the_check_of_names_would_notice():
     names = {file.name for file in users_of_tensorrt()}
-    assert {"engine.py", "engine_compile.py", "tensorrt_module.py", "engines.py"} <= names
+    assert {"build.py", "compile.py", "tensorrt_module.py", "engines.py"} <= names
     assert unguarded_names("config.max_workspace_size = 1") == {"max_workspace_size"}
     assert unguarded_names("flags.set_flag(tensorrt.BuilderFlag.FP16)") == {"FP16"}
     assert unguarded_names("class M(tensorrt.IProgressMonitor): pass") == {"IProgressMonitor"}

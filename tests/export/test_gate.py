@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from export import export as export_module
 from export import gate as gate_module
-from export.engine import build_engines
+from export.engines.build import build_engines
 from export.export import Options, export_bundle
 from export.gate import F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
 from runtime.session import Session

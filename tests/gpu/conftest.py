@@ -21,7 +21,7 @@ from typing import Literal
 import pytest
 from gpu_build import build_or_skip
 
-from export.engine import build_engines
+from export.engines.build import build_engines
 from stm_skeletons.bundle import Bundle
 
 HERE = Path(__file__).parent

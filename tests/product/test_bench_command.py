@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 PLOTS = ["frames.png", "latency.png", "memory.png", "people.png", "stages.png"]
 WITHOUT_THE_WORKSTATION = """
 import sys

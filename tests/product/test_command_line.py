@@ -23,7 +23,7 @@ from stm_skeletons.schema import FILE as SCHEMA
 from training.model import Edge, ModelConfig, build
 from training.model.weights import load_weights, save_weights
 
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 
 
 def stm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:

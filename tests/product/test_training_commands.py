@@ -13,7 +13,7 @@ import pytest
 from stm_skeletons.bundle import Bundle
 from training.evaluation.evaluate import Evaluation
 
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons.cli"]
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 SHORT = """
 [data]
 width = 96

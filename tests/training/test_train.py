@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stm_skeletons.cli import app
+from stm_skeletons.cli.found import make_app
 from stm_skeletons.errors import DataError, RecipeError, SinkError, StmError, TrainingError, WeightsError
 from training.data.labels import DataSet, Picture
 from training.model import ModelConfig, build
@@ -278,7 +278,7 @@ def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_foot
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "stm_skeletons.cli", *arguments]
+    return [sys.executable, "-m", "stm_skeletons", *arguments]
 
 
 def train_arguments(recipe: Path, coco: Path, out: Path) -> list[str]:
@@ -302,7 +302,7 @@ def test_the_command_trains_with_as_many_threads_as_it_is_told(
     torch.set_num_threads(2)
     try:
         arguments = train_arguments(tiny_recipe, small_coco, tmp_path)
-        app([*arguments, "--workers", "0", "--threads", "1"], standalone_mode=False)
+        make_app()([*arguments, "--workers", "0", "--threads", "1"], standalone_mode=False)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -325,7 +325,7 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
     subprocess.run(command(*train_arguments(tiny_recipe, small_coco, one)), check=True, env=environment, cwd=ROOT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     subprocess.run(
-        [*torchrun, "stm_skeletons.cli", *train_arguments(tiny_recipe, small_coco, two)],
+        [*torchrun, "stm_skeletons", *train_arguments(tiny_recipe, small_coco, two)],
         check=True,
         env=environment,
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What a board runs: no torch, no onnx, nothing of ``training`` or ``export``."""
+"""What a board runs."""
 
 import json
 import math
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stm_skeletons.cli.engines import rebuild_unless_fitting
+from stm_skeletons.cli.found import command
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
 from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError, one_line
+from stm_skeletons.libraries import BOARD
 
 if TYPE_CHECKING:
     from runtime.run import Summary
@@ -52,7 +53,7 @@ def _number(value: float | None) -> float | None:
     return value
 
 
-@app.command()
+@app.command(rich_help_panel=BOARD)
 def run(
     source: Annotated[
         str, typer.Argument(help="Video file, folder of images, camera number, RTSP address or GStreamer pipeline.")
@@ -112,7 +113,7 @@ def run(
         if overlay is not None:
             sinks.append(OverlaySink(overlay, opened.frames_per_second, painter))
         if rebuild:
-            rebuild_unless_fitting(model, engines)
+            command("build")(model, engines=engines, unless_fitting=True)
         session = stack.enter_context(
             Session.open(model, backend, provider, threads, engines, cuda_graphs, min_score, min_joints)
         )
@@ -216,7 +217,7 @@ def _report(summary: "Summary", source: str, parts: str | None, overlay: str | N
     print(text, file=sys.stderr)
 
 
-@app.command()
+@app.command(rich_help_panel=BOARD)
 def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")]) -> None:
     """Show what a bundle holds, after checking every file of it; its engines too."""
     from stm_skeletons.bundle import Bundle
@@ -276,7 +277,7 @@ def _engine_rows(bundle: "Bundle") -> dict[str, str]:
     return rows
 
 
-@app.command()
+@app.command(rich_help_panel=BOARD)
 def doctor(
     bundle: Annotated[
         str | None, typer.Argument(help="A bundle's folder whose engines to look at; the shipped model's without.")

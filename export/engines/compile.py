@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.engine_log import failed_node, in_one_line, layer_table, planned_activations
+from export.engines.log import failed_node, in_one_line, layer_table, planned_activations
 from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt
 from stm_skeletons.bundle import GraphSpec
 from stm_skeletons.engines import Package

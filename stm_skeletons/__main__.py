@@ -1,4 +1,4 @@
-"""``python -m stm_skeletons.cli``, for torchrun and the like."""
+"""``python -m stm_skeletons`` is ``stm-skeletons``."""
 
 from stm_skeletons.cli import main
 

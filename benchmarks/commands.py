@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from stm_skeletons.cli.bench_predict import predict
-from stm_skeletons.cli.board import check_options
+from benchmarks.predict.command import predict
+from runtime.commands import check_options
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, F1Data, Provider, Threads
 from stm_skeletons.cli.say import say
-from stm_skeletons.cli.workstation import data_folders
 from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.libraries import BOARD
 from stm_skeletons.signals import stop_signals
+from training.commands import data_folders
 
 if TYPE_CHECKING:
     from benchmarks.run.one_stream import Options
@@ -32,22 +33,25 @@ class _SourceFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
+app = typer.Typer()
+_bench = typer.Typer(
     cls=_SourceFirst,
+    name="bench",
     no_args_is_help=True,
     help="Measure speed on real frames. 'bench VIDEO' is 'bench run VIDEO', whose options 'bench run --help' lists.",
 )
 
 
-app.command()(predict)
+app.add_typer(_bench, rich_help_panel=BOARD)
+_bench.command()(predict)
 
 
-@app.callback()
+@_bench.callback()
 def _group() -> None:
     """There is more than one command, so that 'run' keeps its name."""
 
 
-@app.command()
+@_bench.command()
 def run(
     source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
     model: Annotated[str, typer.Option(help="A shipped model's name, or a bundle's folder.")] = "edge",
@@ -99,7 +103,7 @@ def run(
         print(f"wrote {out}")
 
 
-@app.command()
+@_bench.command()
 def compare(
     source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
     what: Annotated[
@@ -143,7 +147,7 @@ def compare(
     print(f"wrote {out}")
 
 
-@app.command()
+@_bench.command()
 def plots(
     report: Annotated[Path, typer.Argument(help="report.json of a benchmark, or its folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
@@ -156,7 +160,7 @@ def plots(
     check_folder(out)
     if not can_plot():
         raise BenchmarkError(NO_PLOTS)
-    from benchmarks.run.plots import write_plots
+    from benchmarks.workstation.plots import write_plots
 
     for file in write_plots(loaded, out):
         print(f"wrote {file}")
@@ -164,10 +168,10 @@ def plots(
 
 def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report":
     """Last: the measured speed has been written and printed, whatever fails here, and torch takes memory."""
-    from benchmarks.run.f1 import add_f1
     from benchmarks.run.tables import accuracy_table
     from benchmarks.run.terminal import print_table
     from benchmarks.run.written import write_report
+    from benchmarks.workstation.f1 import add_f1
 
     try:
         whole = add_f1(report, options, say)
@@ -186,7 +190,7 @@ def _plot(report: "Report", out: Path) -> None:
     if not can_plot():
         say(NO_PLOTS)
         return
-    from benchmarks.run.plots import write_plots
+    from benchmarks.workstation.plots import write_plots
 
     write_plots(report, out)
 

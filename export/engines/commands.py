@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stm_skeletons.libraries import BOARD
+
 if TYPE_CHECKING:
-    from export.engine import Report
+    from export.engines.build import Report
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=BOARD)
 def build(
     bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")],
     target: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="jetson or native: for the GPU of this machine, by TensorRT. sm75, sm86, sm89, sm120 or sm121: ahead "
             "of time, on any machine, by TensorRT-RTX."
         ),
-    ],
+    ] = None,
     workspace_mb: Annotated[
         int | None, typer.Option(help="Most memory for a layer's scratch space; 512 on a Jetson unless given.")
     ] = None,
@@ -31,33 +33,29 @@ def build(
         Path | None, typer.Option(help="File of measured kernel times: read if it is there, written afterwards.")
     ] = None,
     engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
+    unless_fitting: Annotated[
+        bool,
+        typer.Option("--unless-fitting", help="Nothing, where engines are there that fit this machine's GPU."),
+    ] = False,
 ) -> None:
     """Build a bundle's TensorRT engines."""
-    from export.engine import build_engines
-    from stm_skeletons.bundle import Bundle
-    from stm_skeletons.signals import stop_signals
-
-    opened = Bundle.open(bundle)
-    with stop_signals() as stop, _phases() as step:
-        report = build_engines(opened, target, engines, workspace_mb, timing_cache, step, _warn, stop)
-    _report(report)
-
-
-def rebuild_unless_fitting(model: str, engines: Path | None) -> None:
-    """What ``run --rebuild`` does first: build the engines of this machine's GPU unless those there fit it."""
-    from export.engine import build_engines
+    from export.engines.build import build_engines
     from runtime.backends.engines import unfit_engines
     from stm_skeletons.bundle import Bundle
     from stm_skeletons.signals import stop_signals
 
-    opened = Bundle.open(model)
-    unfit = unfit_engines(opened, engines)
-    if unfit is None:
-        return
-    error, target = unfit
-    _warn(f"{error} (--rebuild does that now)")
+    opened = Bundle.open(bundle)
+    if unless_fitting:
+        unfit = unfit_engines(opened, engines)
+        if unfit is None:
+            return
+        error, fitting = unfit
+        _warn(f"{error} (that happens now)")
+        target = target or fitting
+    if target is None:
+        raise typer.BadParameter("say for what, or --unless-fitting", param_hint="--target")
     with stop_signals() as stop, _phases() as step:
-        _report(build_engines(opened, target, engines, step=step, warn=_warn, stop=stop))
+        _report(build_engines(opened, target, engines, workspace_mb, timing_cache, step, _warn, stop))
 
 
 def _report(report: "Report") -> None:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export.engine_compile import Compiled, Settings, Step, compile_graph
-from export.engine_machine import INTEGRATED_WORKSPACE_MB, FoundGpu, check_memory, find_gpu, is_jetson
+from export.engines.compile import Compiled, Settings, Step, compile_graph
+from export.engines.machine import INTEGRATED_WORKSPACE_MB, FoundGpu, check_memory, find_gpu, is_jetson
 from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons import __version__
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName

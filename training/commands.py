@@ -1,18 +1,17 @@
-"""What a workstation runs: weights, training, evaluation, export."""
+"""What a workstation runs: data, training, evaluation."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_skeletons.cli.say import say
+from stm_skeletons.cli.say import say_once
 from stm_skeletons.errors import DataError, RecipeError, WeightsError
-from stm_skeletons.libraries import need
+from stm_skeletons.libraries import need, panel
 from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -20,115 +19,15 @@ if TYPE_CHECKING:
     from training.label.people import Teacher
 
 app = typer.Typer()
+_PANEL = panel("Training", "torch", "safetensors", "scipy", "lightning_fabric", "pycocotools", "matplotlib")
 
 
-class Precision(str, Enum):
-    """What a bundle's graphs compute in."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-    int8_cpu = "int8-cpu"
-
-
-class Variant(str, Enum):
-    """The networks there are."""
-
-    edge = "edge"
-    resnet50 = "resnet50"
-    stm = "stm"
-
-
-@app.command()
-def export(
-    weights: Annotated[Path, typer.Argument(help="Weights (.safetensors) of this project.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
-    slots: Annotated[
-        int | None, typer.Option(help="Frames in memory: the first, the previous and a ring; as trained, else 6.")
-    ] = None,
-    every: Annotated[int | None, typer.Option(help="The ring takes every n-th frame; as trained, else 5.")] = None,
-    peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
-    compact: Annotated[
-        bool | None,
-        typer.Option(
-            help="Round weights to FP16 and store them so, compute stays FP32; edge in fp32 always unless told."
-        ),
-    ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Keypoints are reported from this score on.")] = 0.3,
-    precision: Annotated[
-        Precision,
-        typer.Option(help="fp16 and int8 are for GPUs, int8-cpu for CPUs; they must find what fp32 finds in --video."),
-    ] = Precision.fp32,
-    video: Annotated[
-        str | None, typer.Option(help="Footage of at least 500 frames, for all but fp32: video or folder of images.")
-    ] = None,
-) -> None:
-    """Turn weights into a verified bundle of three ONNX graphs."""
-    need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
-    from export.export import Options, export_bundle
-    from training.model.weights import load_provenance
-
-    width, height = _parse_size(size)
-    provenance = load_provenance(weights)
-    trained_slots, trained_every = provenance.memory
-    options = Options(
-        width,
-        height,
-        trained_slots if slots is None else slots,
-        trained_every if every is None else every,
-        peaks,
-        precision is Precision.fp32 and provenance.config.variant == "edge" if compact is None else compact,
-        precision=precision.value,
-        video=video,
-        keypoint_threshold=threshold,
-    )
-    report = export_bundle(weights, out, options, _say)
-    for name, difference in report.graphs.items():
-        print(f"{name}: within {difference:.1e} of PyTorch")
-    print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
-    if report.gate is not None:
-        print(f"gate: {report.gate.summary}")
-    print(f"wrote {out}")
-
-
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of --size WIDTHxHEIGHT."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise typer.BadParameter(f"'{text}' is not WIDTHxHEIGHT, for instance 448x256", param_hint="--size")
     return int(width), int(height)
-
-
-@app.command()
-def init(
-    variant: Annotated[Variant, typer.Argument(help="The network.")],
-    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="For edge a bundle (a folder, or 'edge': the shipped weights) or MoveNet MultiPose's .onnx; for "
-            "resnet50 and stm STM's official .pth.",
-        ),
-    ] = None,
-    skeleton: Annotated[str, typer.Option(help="coco17 or posetrack15.")] = "coco17",
-    edges_only: Annotated[bool, typer.Option("--edges-only", help="resnet50 without keypoint maps.")] = False,
-    random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
-) -> None:
-    """Make the starting weights of a network, from a bundle, from other projects' weights or fresh."""
-    need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
-    from stm_skeletons.bundle import shipped_models
-    from training.model.init import init_weights, network
-
-    config = network(variant.value, skeleton, edges_only)
-    if source is not None and (source.is_dir() or str(source) in shipped_models()):
-        need("init --from BUNDLE", "onnx", "onnxslim")
-        from export.recover import recover_weights
-
-        origin = recover_weights(config, out, source)
-    else:
-        origin = init_weights(config, out, source, random_seed)
-    print(f"wrote {out}: {variant.value}, {origin}")
 
 
 class Start(str, Enum):
@@ -145,7 +44,7 @@ _DATA = typer.Option(
 _TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads; half of the cores without.")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def recipes() -> None:
     """List the shipped recipes."""
     need("train", "torch", "safetensors")
@@ -155,7 +54,7 @@ def recipes() -> None:
         print(f"{name:26} {load_recipe(name).title}")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def train(
     recipe: Annotated[str, _RECIPE],
     data: Annotated[list[str], _DATA],
@@ -180,17 +79,17 @@ def train(
     folders = data_folders(data, recipe)
     hardware = Hardware(accelerator, devices, nodes, precision, workers, threads)
     habits = Habits(checkpoint_every, picture_minutes)
-    result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, _say)
+    result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, say_once)
     if result.interrupted:
-        _say(f"stopped after {result.steps} steps; the same command with --resume goes on")
+        say_once(f"stopped after {result.steps} steps; the same command with --resume goes on")
         raise typer.Exit(130)
     print(
         f"{result.steps} steps; best validation F1 {result.best:.3f} at step {result.best_step}; wrote {result.weights}"
     )
-    _say(f"{100 * result.waiting_share:.1f} % of the time was spent waiting for samples")
+    say_once(f"{100 * result.waiting_share:.1f} % of the time was spent waiting for samples")
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=_PANEL)
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Weights (.safetensors), bundles' folders or shipped models.")],
     data: Annotated[list[str], _DATA],
@@ -232,7 +131,7 @@ def evaluate(
     from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
 
     folders = data_folders(data)
-    pixels = None if size is None else _parse_size(size)
+    pixels = None if size is None else parse_size(size)
     conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, precision, controls)
     with ExitStack() as stack:
 
@@ -247,7 +146,7 @@ def evaluate(
         candidates = [candidate(model) for model in models]
         held_against = None if baseline is None else candidate(baseline)
         for kind, root in folders.items():
-            report = evaluate_candidates(candidates, kind, root, conditions, _say, baseline=held_against)
+            report = evaluate_candidates(candidates, kind, root, conditions, say_once, baseline=held_against)
             print_report(report)
             if out is not None:
                 folder = out / kind if len(folders) > 1 else out
@@ -255,7 +154,7 @@ def evaluate(
                 print(f"wrote {folder}")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def ablate(
     recipes: Annotated[list[str], typer.Argument(help="Names of shipped recipes, or .toml files.")],
     data: Annotated[list[str], _DATA],
@@ -284,12 +183,12 @@ def ablate(
     }
     conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
     plan = Plan(tuple(recipes), tuple(range(seeds)), data_folders(data), weights, conditions)
-    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers, threads=threads), say=_say)
+    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers, threads=threads), say=say_once)
     print(tables.read_text(), end="")
     print(f"wrote {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def label(
     sources: Annotated[list[Path], typer.Argument(help="Video files and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet of each.")],
@@ -359,12 +258,12 @@ def _label(
         f"{summary.labels} and {summary.contact_sheet}: look at it before training"
     )
     if summary.unsure and not summary.people:
-        _say("the teacher is sure of nobody: a model whose edges are not trained cannot tell people apart")
+        say_once("the teacher is sure of nobody: a model whose edges are not trained cannot tell people apart")
     if not summary.complete:
-        _say("not to the end; the same command goes on")
+        say_once("not to the end; the same command goes on")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def show(
     data: Annotated[str, typer.Option(help="KIND=FOLDER.")],
     out: Annotated[Path, typer.Option(help="Picture to write (.png or .jpg).")],
@@ -377,7 +276,7 @@ def show(
     from training.show import show as draw
 
     kind, root = _pair(data, "--data", "KIND=FOLDER")
-    draw(recipe, kind, Path(root), number, seed, out, _say)
+    draw(recipe, kind, Path(root), number, seed, out, say_once)
     print(f"wrote {out}")
 
 
@@ -418,9 +317,3 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise typer.BadParameter(f"'{text}' is not {form}", param_hint=option)
     return name, value
-
-
-@cache
-def _say(line: str) -> None:
-    """To the user, each line once."""
-    say(line)

@@ -1,0 +1,1 @@
+"""What is added to a report on a workstation: F1 and plots."""

@@ -1,0 +1,61 @@
+"""The commands that there are, whichever package brings them."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import stm_skeletons
+
+GROUP = "stm_skeletons.commands"
+"""Of entry points, each a Typer app whose commands are added; in the order of their names."""
+
+
+@cache
+def make_app() -> typer.Typer:
+    """All of ``stm-skeletons``."""
+    app = typer.Typer(
+        name="stm-skeletons",
+        help="Every visible body part of every person in a video, on the machine behind the camera.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for found in _apps():
+        app.add_typer(found)
+    return app
+
+
+def command(name: str) -> Callable[..., Any]:
+    """The function behind a command, whose options are its arguments; for one that goes before another."""
+    for app in _apps():
+        for registered in app.registered_commands:
+            if registered.callback is not None and (registered.name or registered.callback.__name__) == name:
+                return registered.callback
+    raise LookupError(f"no command {name}")
+
+
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if version:
+        print(stm_skeletons.__version__)
+        raise typer.Exit
+
+
+@cache
+def _apps() -> tuple[typer.Typer, ...]:
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name) or _beside()
+    return tuple(point.load() for point in points)
+
+
+def _beside() -> list[EntryPoint]:
+    """In a checkout that is not installed: of the modules ``commands`` in the packages beside this one."""
+    root = Path(stm_skeletons.__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        return []
+    files = sorted(file for depth in ("*", "*/*") for file in root.glob(f"{depth}/commands.py"))
+    modules = (".".join(file.relative_to(root).with_suffix("").parts) for file in files)
+    return [EntryPoint(module, f"{module}:app", GROUP) for module in modules]

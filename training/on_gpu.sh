@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The weights of edge on one large GPU, in as many minutes as there are. No network is needed.
+#
+#   training/on_gpu.sh START.safetensors COCO_FOLDER OUT [MINUTES]
+#
+# START: "stm-skeletons init edge --from movenet-multipose.onnx". The three stages of the recipe "edge" get shares of the
+# time, with batches that fill a GPU; how many steps fit is measured first. Writes OUT/weights.safetensors.
+# STM (the command), ACCELERATOR, PRECISION, BATCH (sequences of a step) and WORKERS may be set.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,/^set/p' "$0" | grep '^#' >&2
+    exit 2
+fi
+start=$1 data=$2 out=$3 minutes=${4:-10}
+stm=${STM:-stm-skeletons} batch=${BATCH:-16}
+options=(--accelerator "${ACCELERATOR:-cuda}" --precision "${PRECISION:-32-true}")
+options+=(--workers "${WORKERS:-$(($(nproc) - 1))}" --checkpoint-every 50 --data "coco=$data")
+mkdir -p "$out"
+
+recipe() { # NAME LIKE BATCH STEPS: one that is like LIKE but starts from given weights
+    local validate=$(($4 > 100 ? $4 : 100))
+    cat > "$out/$1.toml" << TOML
+like = "$2"
+title = "$2, on one GPU"
+after = []
+
+[optimiser]
+batch = $3
+length = "$4 steps"
+
+[validation]
+every = $validate
+sequences = 20
+TOML
+}
+
+stage() { # LIKE BATCH SHARE WEIGHTS: trains for SHARE hundredths of the time
+    local like=$1 size=$2 seconds=$((minutes * 60 * $3 / 100)) weights=$4
+    recipe "$like-probe" "$like" "$size" 20
+    $stm train "$out/$like-probe.toml" --init "$weights" --out "$out" "${options[@]}"
+    local probe="$out/$like-probe/seed0/log.csv"
+    # Seconds of ten steps when all is warm; validation comes after the last and on top.
+    local steps
+    steps=$(awk -F, -v left="$seconds" '$3 != "" {before = last; last = $7}
+        END {steps = int((left - last) / ((last - before) / 10)); print steps < 20 ? 20 : steps}' "$probe")
+    echo "== $like: $steps steps of $size sequences in $seconds s"
+    recipe "$like-gpu" "$like" "$size" "$steps"
+    $stm train "$out/$like-gpu.toml" --init "$weights" --out "$out" "${options[@]}"
+}
+
+stage edge-short $((4 * batch)) 25 "$start"
+stage edge-long "$batch" 50 "$out/edge-short-gpu/seed0/weights.safetensors"
+stage edge $((4 * batch)) 25 "$out/edge-long-gpu/seed0/weights.safetensors"
+cp "$out/edge-gpu/seed0/weights.safetensors" "$out/weights.safetensors"
+echo "wrote $out/weights.safetensors"
