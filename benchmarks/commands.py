@@ -1,6 +1,8 @@
 """``stm-skeletons bench``: honest speed, on boards too."""
 
+import json
 import re
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +11,11 @@ from typer.core import TyperGroup
 
 from benchmarks.predict.command import predict
 from runtime.commands import check_options
-from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, F1Data, Provider, Threads
+from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, F1Data, Provider, Threads, data_folders
 from stm_skeletons.cli.say import say
 from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.libraries import BOARD
 from stm_skeletons.signals import stop_signals
-from training.commands import data_folders
 
 if TYPE_CHECKING:
     from benchmarks.run.one_stream import Options
@@ -44,6 +45,27 @@ _bench = typer.Typer(
 
 app.add_typer(_bench, rich_help_panel=BOARD)
 _bench.command()(predict)
+
+
+class What(str, Enum):
+    """What there is a schema of."""
+
+    parts = "parts"
+    bench = "bench"
+    compare = "compare"
+
+
+@app.command(rich_help_panel=BOARD)
+def schema(
+    what: Annotated[What, typer.Argument(help="Lines of run, report.json of bench or compare.json of bench compare.")],
+) -> None:
+    """Print the JSON schema of an output."""
+    from benchmarks.compare.report import Comparison
+    from benchmarks.run.report import Report
+    from stm_skeletons.parts import PartsLine
+
+    of = {What.parts: PartsLine, What.bench: Report, What.compare: Comparison}
+    print(json.dumps(of[what].model_json_schema(), indent=2))
 
 
 @_bench.callback()

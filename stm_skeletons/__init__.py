@@ -3,7 +3,6 @@
 Imports NumPy, OpenCV and pydantic only; never torch, onnx or a GPU library.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,4 +16,6 @@ def __getattr__(name: str) -> Any:
     """The one way up from here: ``from stm_skeletons import Session``."""
     if name != "Session":
         raise AttributeError(f"module 'stm_skeletons' has no attribute '{name}'")
-    return import_module("runtime.session").Session
+    from stm_skeletons.libraries import our
+
+    return our("runtime.session").Session

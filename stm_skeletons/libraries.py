@@ -1,9 +1,13 @@
 """Libraries that a workstation has and a board does not."""
 
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 from stm_skeletons.errors import LibraryError
 
+_HOME = Path(__file__).parents[1]
 BOARD = "On a board"
 """Heading of commands in ``--help`` that need nothing but the base."""
 
@@ -30,3 +34,22 @@ def need(what: str, *modules: str) -> None:
             f"'{what}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
             "pip install 'stm-skeletons[train,export]'"
         )
+
+
+def our(module: str) -> ModuleType:
+    """Import a module of one of our packages, whose names are common words.
+
+    Raises:
+        LibraryError: something else of that name comes first on Python's path.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        spec = find_spec(package)
+        found = Path(spec.origin) if spec is not None and spec.origin else None
+        if found is None or found.is_relative_to(_HOME / package):
+            raise
+        raise LibraryError(
+            f"{found} is in the way of this project's package '{package}'; rename it, or work in another folder"
+        ) from error

@@ -47,7 +47,7 @@ class Parts:
     """[N] index into ``people`` of the person a keypoint belongs to; -1 for a part of nobody."""
 
     def to_dict(self, frame: int, time: float) -> dict:
-        """The JSON lines object of this frame: see PartsLine, and parts.schema.json for the schema."""
+        """The JSON lines object of this frame: see PartsLine."""
         return json.loads(self.to_json_line(frame, time))
 
     def to_json_line(self, frame: int, time: float) -> str:
@@ -154,7 +154,7 @@ class PersonLine(BaseModel):
 
 
 class PartsLine(BaseModel):
-    """One line of the JSON lines output; the source of the shipped schema."""
+    """One line of the JSON lines output; ``stm-skeletons schema parts`` prints its schema."""
 
     model_config = ConfigDict(extra="forbid", title="STM-skeletons parts of one frame")
 

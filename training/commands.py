@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stm_skeletons.cli.options import data_folders, name_and_value
 from stm_skeletons.cli.say import say_once
-from stm_skeletons.errors import DataError, RecipeError, WeightsError
+from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.libraries import need, panel
 from stm_skeletons.signals import stop_signals
 
@@ -73,10 +74,12 @@ def train(
 ) -> None:
     """Train a recipe. Ctrl-C writes a checkpoint; --resume goes on."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
+    from training.recipe import load_recipe
     from training.run import run_recipe
     from training.train import Habits, Hardware
 
-    folders = data_folders(data, recipe)
+    # A folder alone is for the kind that the recipe needs.
+    folders = data_folders([text if "=" in text else f"{load_recipe(recipe).data.kind}={text}" for text in data])
     hardware = Hardware(accelerator, devices, nodes, precision, workers, threads)
     habits = Habits(checkpoint_every, picture_minutes)
     result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, say_once)
@@ -179,7 +182,8 @@ def ablate(
     from training.train import Hardware
 
     weights = {
-        variant: Path(path) for variant, path in (_pair(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
+        variant: Path(path)
+        for variant, path in (name_and_value(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
     }
     conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
     plan = Plan(tuple(recipes), tuple(range(seeds)), data_folders(data), weights, conditions)
@@ -275,7 +279,7 @@ def show(
     need("train", "torch", "pycocotools")
     from training.show import show as draw
 
-    kind, root = _pair(data, "--data", "KIND=FOLDER")
+    kind, root = name_and_value(data, "--data", "KIND=FOLDER")
     draw(recipe, kind, Path(root), number, seed, out, say_once)
     print(f"wrote {out}")
 
@@ -295,25 +299,3 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
             raise WeightsError(f"rtmlib takes the threads it wants; leave out --threads with --teacher {name}")
         return RtmTeacher(name)
     return BundleTeacher(stack.enter_context(Session.open(name, threads=threads)))
-
-
-def data_folders(texts: list[str], recipe: str | None = None) -> dict[str, Path]:
-    """KIND=FOLDER of every text; a folder alone is for the kind that the recipe needs."""
-    folders: dict[str, Path] = {}
-    for text in texts:
-        if recipe is not None and "=" not in text:
-            from training.recipe import load_recipe
-
-            text = f"{load_recipe(recipe).data.kind}={text}"
-        kind, folder = _pair(text, "--data", "KIND=FOLDER")
-        if kind in folders:
-            raise RecipeError(f"--data {kind} is given twice; one folder for each kind")
-        folders[kind] = Path(folder)
-    return folders
-
-
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise typer.BadParameter(f"'{text}' is not {form}", param_hint=option)
-    return name, value

@@ -1,7 +1,4 @@
-"""What a comparison found, as a file: compare.json, its schema, and as tables.
-
-``python -m benchmarks.compare.report`` writes the schema anew.
-"""
+"""What a comparison found, as a file: compare.json, and as tables."""
 
 import json
 from pathlib import Path
@@ -18,7 +15,6 @@ from benchmarks.run.written import NO_PLOTS, can_plot, make_folder, markdown_tab
 from benchmarks.strict import Strict
 from stm_skeletons.files import whole_file
 
-SCHEMA = Path(__file__).with_name("compare.schema.json")
 FILE_NAME = "compare.json"
 
 
@@ -97,12 +93,3 @@ def _accuracy(comparison: Comparison) -> TextTable:
     rows = [(arm.name, *row) for arm in comparison.arms for row in map(f1_row, arm.f1)]
     title = "Accuracy" if rows else "Accuracy: not measured, --data does"
     return TextTable(title, ("what", *F1_HEADER), rows or [(UNKNOWN,) * (1 + len(F1_HEADER))], left=2)
-
-
-def schema_text() -> str:
-    """The schema of compare.json as it is shipped."""
-    return json.dumps(Comparison.model_json_schema(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    SCHEMA.write_text(schema_text(), encoding="utf-8")

@@ -1,7 +1,4 @@
-"""The report of a benchmark as a file: report.json, its schema, and how it is read again.
-
-``python -m benchmarks.run.report`` writes the schema anew.
-"""
+"""The report of a benchmark as a file: report.json, and how it is read again."""
 
 import json
 from pathlib import Path
@@ -18,7 +15,6 @@ from benchmarks.run.streams import Streams
 from benchmarks.strict import Strict
 from stm_skeletons.errors import BenchmarkError, one_line
 
-SCHEMA = Path(__file__).with_name("report.schema.json")
 FILE_NAME = "report.json"
 
 
@@ -144,12 +140,3 @@ def load_report(path: Path) -> Report:
         raise BenchmarkError(
             f"{file} is no report of a benchmark, or of another version ({why}); measure again"
         ) from error
-
-
-def schema_text() -> str:
-    """The schema of report.json as it is shipped."""
-    return json.dumps(Report.model_json_schema(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    SCHEMA.write_text(schema_text(), encoding="utf-8")

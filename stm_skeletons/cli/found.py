@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import stm_skeletons
+from stm_skeletons.libraries import our
 
 GROUP = "stm_skeletons.commands"
 """Of entry points, each a Typer app whose commands are added; in the order of their names."""
@@ -48,7 +49,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @cache
 def _apps() -> tuple[typer.Typer, ...]:
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name) or _beside()
-    return tuple(point.load() for point in points)
+    return tuple(getattr(our(point.module), point.attr) for point in points)
 
 
 def _beside() -> list[EntryPoint]:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stm_skeletons import schema
 from stm_skeletons.errors import LibraryError
 from stm_skeletons.parts import Parts, PartsLine, assemble_parts
 from stm_skeletons.people import People, nobody
@@ -106,17 +105,12 @@ def test_every_name_is_present_in_an_empty_frame():
     assert line["keypoints"] == {name: [] for name in COCO17.joints}
     assert line["edges"] == {name: [] for name in COCO17.edge_names}
     assert line["people"] == []
-    jsonschema.validate(line, json.loads(schema.schema_text()))
-
-
-def test_the_shipped_schema_is_the_models_and_is_valid():
-    assert schema.FILE.read_text() == schema.schema_text()
-    jsonschema.Draft202012Validator.check_schema(json.loads(schema.schema_text()))
+    jsonschema.validate(line, PartsLine.model_json_schema())
 
 
 def test_the_schema_refuses_what_is_no_line_of_this_version():
     line = assembled(two_people()).to_dict(0, 0.0)
-    validator = jsonschema.Draft202012Validator(json.loads(schema.schema_text()))
+    validator = jsonschema.Draft202012Validator(PartsLine.model_json_schema())
     assert validator.is_valid(line)
     for change in ({"version": 1}, {"people": [{"left_wrist": 0}]}, {"more": 1}):
         assert not validator.is_valid(line | change)
@@ -132,7 +126,7 @@ def test_lines_obey_the_schema_and_edges_join_reported_keypoints(seed, keypoint_
     text = parts.to_json_line(3, 1.23456)
     assert "\n" not in text
     line = json.loads(text)
-    jsonschema.validate(line, json.loads(schema.schema_text()))
+    jsonschema.validate(line, PartsLine.model_json_schema())
     PartsLine.model_validate(line)
     for name, found in line["edges"].items():
         first, second = name.split("-")
