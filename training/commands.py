@@ -49,10 +49,13 @@ _TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads; half of the
 def recipes() -> None:
     """List the shipped recipes."""
     need("train", "torch", "safetensors")
-    from training.recipe import load_recipe, shipped_recipes
+    from training.recipe import SMALL, load_recipe, shipped_recipes
 
-    for name in shipped_recipes():
-        print(f"{name:26} {load_recipe(name).title}")
+    names = shipped_recipes()
+    for name in names:
+        if name.removesuffix(SMALL) == name or name.removesuffix(SMALL) not in names:
+            print(f"{name:38} {load_recipe(name).title}")
+    print(f"With {SMALL} behind its name each comes at small size, for two CPU cores and minutes.")
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -24,6 +24,8 @@ except ImportError:  # Python 3.10
     import tomli as tomllib
 
 SHIPPED = Path(__file__).parent / "recipes"
+SMALL = "-small"
+"""Behind a shipped recipe's name: the same for two CPU cores and minutes."""
 
 
 class _Section(BaseModel):
@@ -164,8 +166,9 @@ class Recipe(_Section):
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with this project."""
-    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    """Names of the recipes that come with this project, at both sizes."""
+    names = [path.stem for path in SHIPPED.glob("*.toml")]
+    return sorted({*names, *(f"{name}{SMALL}" for name in names if not name.endswith(SMALL))})
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -173,8 +176,7 @@ def load_recipe(name: str | Path) -> Recipe:
 
     Raises RecipeError: no such recipe, not TOML, an unknown key, a wrong type, or values that contradict each other.
     """
-    path = recipe_path(name)
-    content = _read(path)
+    path, content = Path(name), _read(name)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -187,8 +189,11 @@ def load_recipe(name: str | Path) -> Recipe:
         raise RecipeError(f"{path}: {error}") from error
 
 
-def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The content of a recipe's file, over that of the one it is like."""
+def _read(name: str | Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The content of a recipe, over that of the one it is like."""
+    if _is_made_small(name):
+        return _made_small(_read(str(name).removesuffix(SMALL), readers))
+    path = recipe_path(name)
     if path in readers:
         raise RecipeError(f"{path} is like itself: {' -> '.join(reader.stem for reader in (*readers, path))}")
     try:
@@ -203,7 +208,24 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(like, str):
         raise RecipeError(f"{path}: like: must be the name of a recipe")
     beside = path.with_name(f"{like}.toml")
-    return _over(_read(beside if beside.is_file() else recipe_path(like), (*readers, path)), content)
+    return _over(_read(beside if beside.is_file() else like, (*readers, path)), content)
+
+
+def _is_made_small(name: str | Path) -> bool:
+    """Whether it is a shipped recipe's name with SMALL behind it, and has no file of its own."""
+    name = str(name)
+    full = name.removesuffix(SMALL)
+    return full != name and not (SHIPPED / f"{name}.toml").is_file() and (SHIPPED / f"{full}.toml").is_file()
+
+
+def _made_small(content: dict[str, Any]) -> dict[str, Any]:
+    """A shipped recipe's content with what its network and kind of sequence take at small size."""
+    file = SHIPPED / "small" / f"{content['model']['variant']}-{content['sequence']['kind']}.toml"
+    small = _over(content, tomllib.loads(file.read_text(encoding="utf-8")))
+    elsewhere = "" if small["data"]["kind"] == content["data"]["kind"] else f", on {small['data']['kind']}"
+    before = content.get("after", [])
+    before = [before] if isinstance(before, str) else before
+    return small | {"title": f"{content['title']} (small{elsewhere})", "after": [f"{name}{SMALL}" for name in before]}
 
 
 def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
