@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import quiet  # noqa: F401 - before OpenCV
 import torch
 
 from export.export import Options, export_bundle

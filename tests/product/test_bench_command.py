@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from command import COMMAND, refused, stm
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 PLOTS = ["frames.png", "latency.png", "memory.png", "people.png", "stages.png"]
 WITHOUT_THE_WORKSTATION = """
 import sys
@@ -23,18 +23,6 @@ importlib.util.find_spec = lambda name, *rest: None if sys.modules.get(name, 0) 
 from stm_skeletons.cli import main
 main()
 """
-
-
-def stm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-
-
-def refused(*arguments: str | Path) -> str:
-    result = stm(*arguments)
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1, result.stderr
-    return result.stderr
 
 
 def test_a_video_is_measured_and_reported(clip: Path, edge_bundle: Path, tmp_path: Path):

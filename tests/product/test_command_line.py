@@ -16,27 +16,12 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from command import COMMAND, refused, stm
 
 from export.export import Options, export_bundle
 from stm_skeletons.bundle import Bundle, BundleInfo
 from training.model import Edge, ModelConfig, build
 from training.model.weights import load_weights, save_weights
-
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
-
-
-def stm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
-
-
-def refused(*arguments: str | Path, **options) -> str:
-    """The one line on standard error of a run that must end with exit code 2."""
-    result = stm(*arguments, **options)
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1, result.stderr
-    assert result.stderr.startswith("stm-skeletons: ")
-    return result.stderr
 
 
 def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):

@@ -2,18 +2,17 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import cv2
 import numpy as np
 import pytest
+from command import done, refusal, stm
 
 from stm_skeletons.bundle import Bundle
 from training.evaluation.evaluate import Evaluation
 
-COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 SHORT = """
 [data]
 width = 96
@@ -29,23 +28,11 @@ frames = 3
 """
 
 
-def stm(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
-
-
-def done(*arguments: object) -> str:
-    result = stm(*arguments)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def refused(*arguments: object) -> str:
-    """The one line on standard error of a command that must end with exit code 2."""
+    """What a command says that must end with exit code 2, but for the line on how data are divided."""
     result = stm(*arguments)
-    assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if "divided by name" not in line]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
+    return refusal(CompletedProcess(result.args, result.returncode, result.stdout, "\n".join(lines)))
 
 
 def shortened(folder: Path, name: str, extra: str = "") -> Path:

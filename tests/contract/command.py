@@ -1,0 +1,77 @@
+"""``stm-skeletons`` as it is typed, but in this process: starting one takes seconds.
+
+What has to be a process of its own (signals, a reader that goes away, a machine without a library) starts ``COMMAND``.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from subprocess import CompletedProcess
+from typing import TextIO
+
+from stm_skeletons.cli import main
+from stm_skeletons.cli.say import say_once
+
+COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
+SAYS = "stm-skeletons: "
+
+
+def stm(*arguments: object) -> CompletedProcess[str]:
+    """Its exit code and all that it printed, OpenCV and FFmpeg below it included."""
+    say_once.cache_clear()
+    arguments_before, handlers = sys.argv, {number: signal.getsignal(number) for number in _SIGNALS}
+    sys.argv = command = ["stm-skeletons", *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        try:
+            with _into(1, out), _into(2, errors), redirect_stdout(out), redirect_stderr(errors):
+                main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.argv = arguments_before
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return CompletedProcess(command, int(code or 0), _text(out), _text(errors))
+
+
+def done(*arguments: object) -> str:
+    """What a command printed that must succeed."""
+    result = stm(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    """The one line on standard error of a command that must end with exit code 2."""
+    return refusal(stm(*arguments))
+
+
+def refusal(result: CompletedProcess[str]) -> str:
+    """The same of one that has run."""
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(SAYS)
+    return result.stderr.removeprefix(SAYS).rstrip("\n")
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _into(descriptor: int, file: TextIO) -> Iterator[None]:
+    saved = os.dup(descriptor)
+    os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+
+
+def _text(file: TextIO) -> str:
+    file.flush()
+    file.seek(0)
+    return file.read()
