@@ -2,16 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import quiet  # noqa: F401 - before OpenCV
-import torch
+import surroundings  # noqa: F401 - before the libraries that look
 
-from export.export import Options, export_bundle
-from export.verify import moving_picture
 from stm_skeletons.skeleton import COCO17
-from training.model import Edge, ModelConfig, build
-from training.model.weights import save_weights
+
+if TYPE_CHECKING:
+    from training.model import Edge
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -35,8 +34,13 @@ def clip() -> Path:
     return ROOT / "examples" / "vtest-10s.avi"
 
 
-def random_edge() -> Edge:
+def random_edge() -> "Edge":
     """An edge network with random weights whose memory really changes the maps."""
+    import torch
+
+    from export.verify import moving_picture
+    from training.model import Edge, ModelConfig, build
+
     torch.manual_seed(1)
     model = build(ModelConfig(variant="edge"))
     assert isinstance(model, Edge)
@@ -67,24 +71,30 @@ def random_edge() -> Edge:
 
 @pytest.fixture(scope="session")
 def edge_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.model.weights import save_weights
+
     path = tmp_path_factory.mktemp("weights") / "edge.safetensors"
     save_weights(path, random_edge(), "random, for tests")
     return path
 
 
-SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
-
-
 @pytest.fixture(scope="session")
 def edge_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small edge bundle with random weights, 160x96, 4 slots; every peak that is found is reported."""
+    from export.export import Options, export_bundle
+
     out = tmp_path_factory.mktemp("bundles") / "edge"
-    export_bundle(edge_weights, out, SMALL)
+    export_bundle(edge_weights, out, Options(width=160, height=96, slots=4, every=3, peaks=8))
     return out
 
 
 @pytest.fixture(scope="session")
 def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from training.model import ModelConfig, build
+    from training.model.weights import save_weights
+
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("weights") / "resnet50.safetensors"
     save_weights(path, build(ModelConfig(variant="resnet50", skeleton=COCO17)), "random, for tests")
@@ -94,6 +104,8 @@ def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def resnet_bundle(resnet_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small resnet50 bundle with random weights, 96x64, 3 slots."""
+    from export.export import Options, export_bundle
+
     out = tmp_path_factory.mktemp("bundles") / "resnet50"
     export_bundle(resnet_weights, out, Options(width=96, height=64, slots=3, every=2, peaks=5))
     return out
