@@ -7,6 +7,7 @@ words: what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, p
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -14,8 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.compare import report as comparison
-from benchmarks.predict import tables as prediction
-from benchmarks.predict.report import Report as Prediction
+from benchmarks.predict import predict as prediction
 from benchmarks.run.report import load_report
 from benchmarks.run.tables import TextTable, tables
 from benchmarks.run.written import markdown_table
@@ -65,10 +65,8 @@ def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
     two = ["bench", "run", video, "--threads", "1", "--frames", "200", "--streams", "1,2"]
     found["one-thread-run"] = [*two, "--out", "{}/one-thread-run"]
     found["people"] = ["bench", "run", "{}/crowd.avi", *THREADS, "--frames", "1080", "--out", "{}/people"]
-    predict = ["bench", "predict", *THREADS, "--video", video]
     devices = [word for name in (*BOARDS, *CARDS) for word in ("--device", name)]
-    found["predict-cpu"] = [*predict, "edge", "--device", "cpu", "--out", "{}/predict-cpu"]
-    found["predict-fp16"] = [*predict, "{}/edge-fp16", *devices, "--out", "{}/predict-fp16"]
+    found["predict-fp16"] = ["bench", "predict", "{}/edge-fp16", *devices, "--out", "{}/predict-fp16"]
     # One thread: of two, the slower one counts, so p99 scatters with whatever else the machine does.
     soak = ["bench", "run", video, "--threads", "1", "--model", f"{{}}/edge-{SOAK_SIZE}", "--frames", "100000"]
     found["soak"] = [*soak, "--out", "{}/soak"]
@@ -106,9 +104,8 @@ def blocks(results: Path) -> dict[str, str]:
         for title, table in by_title.items():
             found[f"{file.parent.name}-{_slug(title)}"] = _text([table])
     for file in sorted(results.glob("*/predict.json")):
-        for title, head, rows in prediction.tables(Prediction.model_validate_json(file.read_bytes())):
-            table = TextTable(title, tuple(head), [tuple(row) for row in rows], left=2)
-            found[f"{file.parent.name}-{_slug(title)}"] = _text([table])
+        made = [prediction.Prediction.model_validate(one) for one in json.loads(file.read_bytes())]
+        found[file.parent.name] = _text(prediction.tables(made)[:1])
     return found
 
 

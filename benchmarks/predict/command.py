@@ -1,16 +1,13 @@
 """``stm-skeletons bench predict``: what a bundle's speed should be on a device that is not at hand."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from stm_skeletons.cli.say import say
-from stm_skeletons.errors import SinkError
 from stm_skeletons.libraries import need
-
-if TYPE_CHECKING:
-    from benchmarks.predict.report import Report
 
 
 def predict(
@@ -19,49 +16,33 @@ def predict(
         list[str],
         typer.Option(
             help="orin-nano-8gb, orin-nano-8gb-super, orin-nx-16gb, agx-orin, agx-xavier, jetson-thor, rtx-a2000 or "
-            "rtx-a4000; cpu is this machine, which is measured too. May be given several times."
+            "rtx-a4000. May be given several times."
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for predict.json, predict.md and roofline.png; none without.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
-    video: Annotated[
-        str | None, typer.Option(help="Video for what is measured on the CPU; moving noise without.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for predict.json and predict.md; none without.")] = None,
 ) -> None:
     """Predict a bundle's speed from its graphs and published peak rates. A prediction, not a measurement."""
-    need("bench predict", "onnx", "matplotlib")
+    need("bench predict", "onnx")
     from benchmarks.predict.predict import predict as predict_bundle
-    from benchmarks.predict.predict import write_report
+    from benchmarks.predict.predict import tables
+    from benchmarks.run.terminal import print_table
+    from benchmarks.run.written import check_folder, make_folder, markdown_table
     from stm_skeletons.bundle import Bundle
+    from stm_skeletons.files import whole_file
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise SinkError(f"cannot write the folder {out}: a file of that name is there")
-    report = predict_bundle(Bundle.open(bundle), device, threads, video, say)
-    _show(report)
     if out is not None:
-        write_report(report, out)
-        print(f"wrote {out}")
-
-
-def _show(report: "Report") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmarks.predict.report import TITLE
-    from benchmarks.predict.tables import notes, tables
-
+        check_folder(out)
+    found = predict_bundle(Bundle.open(bundle), device)
+    shown = tables(found)
     console = Console()
-    # What is piped is not cut to the width of a terminal that is not there.
-    console = console if console.is_terminal else Console(width=160)
-    console.print(f"{TITLE}: {report.bundle} ({report.precision})", style="bold", markup=False)
-    for title, head, rows in tables(report):
-        table = Table(title=title, title_justify="left")
-        for number, name in enumerate(head):
-            table.add_column(name, justify="left" if number < 2 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in notes(report):
-        console.print(f"- {line}", markup=False, highlight=False)
+    for table in shown:  # what is piped is not cut to the width of a terminal that is not there
+        print_table(table, console if console.is_terminal else Console(width=160))
+    if out is None:
+        return
+    make_folder(out)
+    with whole_file(out / "predict.json") as partial:
+        partial.write_text(json.dumps([one.model_dump() for one in found], indent=1) + "\n", encoding="utf-8")
+    with whole_file(out / "predict.md") as partial:
+        text = "\n\n".join(f"## {table.title}\n\n{markdown_table(table)}" for table in shown)
+        partial.write_text(text + "\n", encoding="utf-8")
+    print(f"wrote {out}")

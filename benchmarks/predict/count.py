@@ -1,169 +1,153 @@
-"""Operations and bytes of every node of an ONNX graph, from the graph itself."""
+"""Kernels of an ONNX graph: operations and bytes of what a GPU runs at once.
+
+A multiply-add is two operations, as in published peak rates; of everything but convolutions and matrix products an
+output element is one. Nodes are put together about as TensorRT does.
+"""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, shape_inference
 
-from benchmarks.predict.operations import FREE, Kind, count_operations, kind_of
 from stm_skeletons.errors import BenchmarkError, one_line
 
-_TAKES_PART = ("Gather", "GatherElements", "GatherND", "Slice")
-"""They read as many elements of their first input as they write, not all of it."""
+Kind = Literal["tensor", "depthwise", "other"]
+"""What computes it: tensor cores (convolutions, matrix products), or the CUDA cores."""
+_VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+"""They move nothing; nor does DequantizeLinear, which the convolution behind it takes in."""
+_CARRIERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_KEEP_APART = {"MaxPool", "AveragePool", "Resize", "TopK"}
+"""Kernels of their own; all else joins what it follows."""
+_TAKE_PART = {"Gather", "GatherElements", "GatherND", "Slice", "Split"}
+"""They read as many elements of their first input as they write."""
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor of the graph. ``constant``: known when the graph is loaded."""
+class Kernel:
+    """Nodes that run as one."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    constant: bool
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        return self.elements * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node that costs something.
-
-    ``reads`` has each tensor with the bytes of it that are read. What only has another name or shape (Reshape,
-    Squeeze, DequantizeLinear ...) is left out, and the tensors are those it was made from.
-    """
-
-    name: str
-    op: str
     kind: Kind
     precision: str
-    """Type that it computes in: float32, float16 or int8."""
+    """float32, float16 or int8."""
     operations: int
-    reads: tuple[tuple[Tensor, int], ...]
-    writes: tuple[Tensor, ...]
+    bytes: int
+    """That it reads and writes."""
 
 
-@dataclass(frozen=True)
-class Graph:
-    """The nodes in the order in which they run, and the tensors that leave the graph.
-
-    viewed_outputs: those of them that leave it under another name or shape than they were made in.
-    """
-
-    nodes: tuple[Node, ...]
-    outputs: frozenset[str]
-    viewed_outputs: tuple[Tensor, ...] = ()
-
-    @property
-    def operations(self) -> int:
-        return sum(node.operations for node in self.nodes)
+def kernels(model: onnx.ModelProto) -> list[Kernel]:
+    """Of a graph whose shapes are all static. Raises BenchmarkError."""
+    return _Graph(model).kernels()
 
 
-def count_graph(model: onnx.ModelProto) -> Graph:
-    """Count a graph whose shapes are all static.
-
-    What follows from initialisers alone is folded when a graph is loaded: it costs nothing, and its result is a weight
-    of the type that it then has (so FP16 weights that are cast to FP32 are read as FP32).
-
-    Raises:
-        BenchmarkError: a tensor has no static shape.
-    """
-    reader = _Reader(model)
-    nodes = [node for proto in reader.graph.node if (node := reader.take(proto)) is not None]
-    outputs = {output.name: reader.tensors[output.name] for output in reader.graph.output}
-    viewed = tuple(tensor for name, tensor in outputs.items() if tensor.name != name)
-    return Graph(tuple(nodes), frozenset(tensor.name for tensor in outputs.values()), viewed)
-
-
-class _Reader:
-    """Tensors met so far, while the nodes are gone through in order."""
+class _Graph:
+    """What is known of a graph's tensors, and its nodes that cost something."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         try:
-            inferred = shape_inference.infer_shapes(model, strict_mode=True)
+            graph = shape_inference.infer_shapes(model, strict_mode=True).graph
         except Exception as error:  # onnx raises its own types from C++
             raise BenchmarkError(f"onnx cannot infer the shapes of {model.graph.name}: {one_line(error)}") from error
-        self.graph = inferred.graph
-        self._values = {value.name: value for value in (*self.graph.value_info, *self.graph.output)}
-        self.tensors: dict[str, Tensor] = {}
-        """By name; a tensor that is only another view of one has that one here."""
-        for value in self.graph.input:
-            self.tensors[value.name] = _tensor(value, constant=False)
-        for initialiser in self.graph.initializer:
-            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(initialiser.data_type))
-            self.tensors[initialiser.name] = Tensor(initialiser.name, tuple(initialiser.dims), dtype, True)
+        self._outputs = [output.name for output in graph.output]
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._types: dict[str, np.dtype] = {}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            self._take(value.name, value.type.tensor_type)
+        for one in graph.initializer:
+            self._shapes[one.name] = tuple(one.dims)
+            self._types[one.name] = np.dtype(helper.tensor_dtype_to_np_dtype(one.data_type))
+        # What follows from initialisers alone is worked out when a graph is loaded, and costs nothing.
+        constants = {initialiser.name for initialiser in graph.initializer}
+        self._made_as: dict[str, str] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            known = all(name in constants for name in self._inputs(node))
+            if known:
+                constants.update(node.output)
+            if node.op_type == "DequantizeLinear" or (node.op_type in _VIEWS and not known):
+                self._made_as[node.output[0]] = self._inputs(node)[0]
+            elif not known:
+                self._nodes.append(node)
+        self._readers = Counter(name for node in self._nodes for name in set(self._inputs(node)))
+        self._readers.update(self._made_as.get(name, name) for name in self._outputs)
 
-    def take(self, proto: onnx.NodeProto) -> Node | None:
-        """The node, or None where it costs nothing."""
-        inputs = [self.tensors[name] for name in proto.input if name]
-        constant = all(tensor.constant for tensor in inputs)
-        outputs = [self._output(proto, name, constant) for name in proto.output if name]
-        # A quantised weight stays one: the convolution takes it in as it is.
-        view = inputs and (proto.op_type == "DequantizeLinear" or (proto.op_type in FREE and not constant))
-        for name, tensor in zip((name for name in proto.output if name), outputs, strict=True):
-            self.tensors[name] = inputs[0] if view else tensor
-        if constant or view or proto.op_type in FREE:
-            return None
-        attributes = {one.name: _plain(one) for one in proto.attribute}
-        # Operators' own rules need the shapes that the graph gives them, not those of the tensors behind a Reshape.
-        shapes = [self._shape(name) for name in proto.input]
-        weight = shapes[1] if proto.op_type == "Conv" else None
-        return Node(
-            proto.name or outputs[0].name,
-            proto.op_type,
-            kind_of(proto.op_type, weight, attributes.get("group", 1)),
-            _precision(inputs, outputs[0]),
-            count_operations(proto.op_type, shapes, outputs[0].shape, attributes),
-            _reads(proto.op_type, inputs, outputs),
-            tuple(outputs),
+    def kernels(self) -> list[Kernel]:
+        """A node joins what makes its input, if nobody else reads that."""
+        maker: dict[str, list[onnx.NodeProto]] = {}
+        for node in self._nodes:
+            group: list[onnx.NodeProto] = []
+            for name in self._inputs(node):
+                before = maker.get(name)
+                if before and self._readers[name] == 1 and _joins(node, before, group):
+                    group[:0] = before
+            group.append(node)
+            maker.update({name: group for one in group for name in one.output})
+        return [self._kernel(group) for group in {id(group): group for group in maker.values()}.values()]
+
+    def _take(self, name: str, kind: onnx.TypeProto.Tensor) -> None:
+        if not all(size.HasField("dim_value") for size in kind.shape.dim):
+            raise BenchmarkError(f"{name} has no static shape; only graphs with static shapes can be counted")
+        self._shapes[name] = tuple(size.dim_value for size in kind.shape.dim)
+        self._types[name] = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+
+    def _inputs(self, node: onnx.NodeProto) -> list[str]:
+        """Names under which they were made."""
+        return [self._made_as.get(name, name) for name in node.input if name]
+
+    def _bytes(self, name: str) -> int:
+        return math.prod(self._shapes[name]) * self._types[name].itemsize
+
+    def _kernel(self, group: list[onnx.NodeProto]) -> Kernel:
+        made = {name for node in group for name in node.output if name}
+        inside = Counter(name for node in group for name in set(self._inputs(node)))
+        reads: dict[str, int] = {}
+        for node in group:
+            for number, name in enumerate(self._inputs(node)):
+                if name not in made:
+                    part = node.op_type in _TAKE_PART and number == 0
+                    size = sum(self._bytes(one) for one in node.output) if part else self._bytes(name)
+                    reads[name] = max(size, reads.get(name, 0))
+        written = sum(self._bytes(name) for name in made if self._readers[name] > inside[name])
+        first = next((node for node in group if node.op_type in _CARRIERS), group[-1])
+        types = [self._types[name] for name in self._inputs(first)[:2]]
+        quantised = len(types) > 1 and all(dtype in (np.int8, np.uint8) for dtype in types)
+        half = self._types[first.output[0]] == np.float16
+        return Kernel(
+            self._kind(first),
+            "int8" if quantised else "float16" if half else "float32",
+            sum(map(self._operations, group)),
+            sum(reads.values()) + written,
         )
 
-    def _output(self, proto: onnx.NodeProto, name: str, constant: bool) -> Tensor:
-        if proto.op_type == "Constant":
-            array = numpy_helper.to_array(proto.attribute[0].t) if proto.attribute[0].HasField("t") else np.zeros(1)
-            return Tensor(name, array.shape, array.dtype, True)
-        if name not in self._values:
-            raise BenchmarkError(f"the shape of {name} ({proto.op_type}) cannot be inferred; export the bundle again")
-        return _tensor(self._values[name], constant)
+    def _kind(self, node: onnx.NodeProto) -> Kind:
+        if node.op_type not in _CARRIERS:
+            return "other"
+        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        return "depthwise" if groups > 1 and self._shapes[node.input[1]][1] == 1 else "tensor"
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name in self._values:
-            return _tensor(self._values[name], constant=False).shape
-        return self.tensors[name].shape if name else ()
-
-
-def _tensor(value: onnx.ValueInfoProto, constant: bool) -> Tensor:
-    kind = value.type.tensor_type
-    if not kind.HasField("shape") or not all(size.HasField("dim_value") for size in kind.shape.dim):
-        raise BenchmarkError(f"{value.name} has no static shape; only graphs with static shapes can be counted")
-    shape = tuple(size.dim_value for size in kind.shape.dim)
-    return Tensor(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)), constant)
-
-
-def _plain(attribute: onnx.AttributeProto) -> Any:
-    value = helper.get_attribute_value(attribute)
-    return value.decode() if isinstance(value, bytes) else value
+    def _operations(self, node: onnx.NodeProto) -> int:
+        elements = math.prod(self._shapes[node.output[0]])
+        shapes = [self._shapes[name] for name in node.input if name]
+        if node.op_type == "Conv":
+            return 2 * elements * math.prod(shapes[1][1:])
+        if node.op_type == "ConvTranspose":
+            return 2 * math.prod(shapes[0]) * math.prod(shapes[1][1:])
+        if node.op_type == "MatMul":
+            return 2 * elements * shapes[0][-1]
+        if node.op_type == "Gemm":
+            turned = any(one.name == "transA" and one.i for one in node.attribute)
+            return 2 * elements * shapes[0][0 if turned else 1]
+        return elements
 
 
-def _precision(inputs: Sequence[Tensor], output: Tensor) -> str:
-    """Behind DequantizeLinear the inputs are the quantised tensors themselves, so their type is what is computed in."""
-    if len(inputs) > 1 and all(tensor.dtype in (np.int8, np.uint8) for tensor in inputs[:2]):
-        return "int8"
-    return "float16" if output.dtype == np.float16 else "float32"
-
-
-def _reads(op: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, int], ...]:
-    if op in _TAKES_PART:
-        return ((inputs[0], sum(tensor.bytes for tensor in outputs)), *((one, one.bytes) for one in inputs[1:]))
-    if op == "Split":
-        return ((inputs[0], sum(tensor.bytes for tensor in outputs)),)
-    return tuple((tensor, tensor.bytes) for tensor in inputs)
+def _joins(node: onnx.NodeProto, before: list[onnx.NodeProto], group: list[onnx.NodeProto]) -> bool:
+    """Whether a node runs with what makes its input, and with others that it has joined."""
+    if any(node is one for one in before) or any(one is before[-1] for one in group):
+        return False
+    if node.op_type in _CARRIERS | _KEEP_APART or before[-1].op_type in _KEEP_APART:
+        return False
+    carriers = sum(one.op_type in _CARRIERS for one in (*before, *group))
+    return carriers == 0 or (carriers == 1 and node.op_type not in _TAKE_PART)

@@ -50,5 +50,5 @@ def find_device(name: str) -> Device:
     """The device of an id. Raises BenchmarkError."""
     known = devices()
     if name not in known:
-        raise BenchmarkError(f"no device '{name}'; there are cpu (this machine), {', '.join(known)}")
+        raise BenchmarkError(f"no device '{name}'; there are {', '.join(known)}")
     return known[name]

@@ -1,189 +1,104 @@
-"""Predict the speed of a bundle on devices, and hold the prediction against this CPU."""
+"""Milliseconds of a bundle's graphs on GPUs that are not at hand, from published peaks. Good to a factor of about two.
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from itertools import cycle
-from pathlib import Path
+Each kernel takes the longer of computing and of moving its bytes, and the time to start it (S. Williams et al.,
+"Roofline", CACM 52(4), 2009, kernel by kernel).
+"""
 
-import numpy as np
+from collections.abc import Sequence
+
 import onnx
-from numpy.typing import NDArray
 
-from benchmarks.predict.arithmetic import arithmetic_rates
-from benchmarks.predict.count import Graph, count_graph
-from benchmarks.predict.cpu import cpu_rates, micro_runs, rates_from
+from benchmarks.predict.count import Kernel, kernels
 from benchmarks.predict.devices import Device, find_device
-from benchmarks.predict.fuse import ONNX_RUNTIME_CPU, TENSORRT, Kernel, fuse
-from benchmarks.predict.inputs import feeds_of, noise_frames, read_frames
-from benchmarks.predict.layouts import layout_copies
-from benchmarks.predict.micro import REORDER
-from benchmarks.predict.report import CpuCheck, DevicePrediction, GraphPrediction, Measured, Report
-from benchmarks.predict.roofline import Efficiency, Rates, gpu_rates, kernel_times
-from benchmarks.predict.tables import markdown
-from benchmarks.predict.timing import Runner, time_in_turns
-from benchmarks.run.environment import processor_name
-from runtime.session import Session
+from benchmarks.run.tables import TextTable
+from benchmarks.strict import Strict
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
-from stm_skeletons.errors import BenchmarkError, SinkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.errors import BenchmarkError
 
-CPU = "cpu"
-STEP = "step"
-ROUNDS = 25
-Say = Callable[[str], None]
-Graphs = dict[str, Graph]
+TENSOR = {"float16": 0.35, "int8": 0.25, "float32": 0.35}
+"""Assumed shares of the tensor cores' peaks. Two YOLO networks as a whole reach 0.24 to 0.33 (FP16) and 0.15 to 0.23
+(INT8) of them on an Orin Nano, by trtexec: https://github.com/Idein/aicast_jetson_benchmark (YOLOX-S) and
+https://github.com/the0807/YOLOv8-ONNX-TensorRT (YOLOv8m)."""
+CUDA, DEPTHWISE, BANDWIDTH = 0.5, 0.25, 0.75
+"""Of the CUDA cores' peak, of it in depthwise convolutions, and of the memory's. Assumptions, not measured."""
 
 
-def predict(
-    bundle: Bundle, names: Sequence[str], threads: int = 2, video: str | None = None, say: Say = print
-) -> Report:
-    """Predict a bundle on devices.
+class Prediction(Strict):
+    """One bundle on one device."""
 
-    Args:
-        bundle: what is to run.
-        names: ids of devices.json, or "cpu" for this machine, which is measured too and takes a minute.
-        threads: of the CPU.
-        video: frames for the CPU's measurement; smooth noise without.
-        say: told what takes long.
+    device: str
+    bundle: str
+    precision: str
+    size: tuple[int, int]
+    milliseconds: dict[str, float]
+    """By graph; without host work and copies."""
+    bound: dict[str, float]
+    """Shares of the time that go by "compute", "bytes" and "start"."""
+    source: str
 
-    Raises:
-        BenchmarkError: an unknown device, no device, or a bundle that is not predicted on it.
-        SourceError: the video cannot be read.
-    """
-    if not names:
-        raise BenchmarkError("no device to predict for; give --device, for instance orin-nano-8gb or cpu")
-    chosen = [None if name == CPU else find_device(name) for name in dict.fromkeys(names)]
-    if None in chosen and bundle.info.precision != "fp32":
-        raise BenchmarkError(
-            f"{bundle.folder} is {bundle.info.precision}, which the CPU runs in other types than the graph says; "
-            "predict an fp32 bundle on cpu"
+    @property
+    def total(self) -> float:
+        """Milliseconds of the three graphs of a frame."""
+        return sum(self.milliseconds.values())
+
+
+def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
+    """Predict a bundle on devices of devices.json. Raises BenchmarkError."""
+    devices = [find_device(name) for name in dict.fromkeys(names)]
+    counted = {name: kernels(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
+    return [_on(bundle, device, counted) for device in devices]
+
+
+def tables(predictions: Sequence[Prediction]) -> list[TextTable]:
+    """What is shown and written."""
+    one = predictions[0]
+    title = f"PREDICTION, not a measurement, good to a factor of about two: {one.bundle} ({one.precision}), ms a frame"
+    rows = [
+        (
+            *(found.device, f"{found.total:.2f}", *(f"{found.milliseconds[name]:.2f}" for name in GRAPH_NAMES)),
+            ", ".join(f"{what} {100 * share:.0f} %" for what, share in found.bound.items()),
         )
-    graphs = {name: count_graph(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
-    predictions, check = [], None
-    for device in chosen:
-        if device is None:
-            prediction, check = _on_cpu(bundle, graphs, threads, video, say)
-        else:
-            prediction = _on_gpu(bundle, graphs, device)
-        predictions.append(prediction)
-    return Report(
+        for found in predictions
+    ]
+    sources = [(found.device, found.source) for found in predictions]
+    return [
+        TextTable(title, ("device", "all", *GRAPH_NAMES, "bound by"), rows),
+        TextTable("Published peaks", ("device", "source"), sources, left=2),
+    ]
+
+
+def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]]) -> Prediction:
+    tf32 = bundle.info.precision == "int8"  # of its other convolutions, as engines are built
+    milliseconds, bound = {}, {"compute": 0.0, "bytes": 0.0, "start": 0.0}
+    for name, found in counted.items():
+        milliseconds[name] = 0.0
+        for kernel in found:
+            compute = kernel.operations / (1e12 * _rate(device, kernel, tf32))
+            move = kernel.bytes / (1e9 * device.bandwidth_gbs * BANDWIDTH)
+            start = device.launch_us * 1e-6
+            bound["compute" if compute > move else "bytes"] += max(compute, move)
+            bound["start"] += start
+            milliseconds[name] += 1e3 * (max(compute, move) + start)
+    total = sum(bound.values())
+    return Prediction(
+        device=device.id,
         bundle=bundle.folder.name,
         precision=bundle.info.precision,
         size=bundle.info.size,
-        devices=tuple(predictions),
-        check=check,
+        milliseconds=milliseconds,
+        bound={what: seconds / total for what, seconds in bound.items()},
+        source=f"{device.power_mode}; {device.source}; {device.url}",
     )
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """predict.json, predict.md and roofline.png; whatever else is in the folder stays. Raises SinkError."""
-    from benchmarks.predict.plot import draw
-
-    _make_folder(folder)
-    for name, write in (
-        ("predict.json", lambda file: file.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")),
-        ("predict.md", lambda file: file.write_text(markdown(report), encoding="utf-8")),
-        ("roofline.png", lambda file: draw(report, file)),
-    ):
-        with whole_file(folder / name) as partial:
-            write(partial)
-
-
-def _make_folder(folder: Path) -> None:
-    """Raises SinkError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot write the folder {folder}: {error.strerror}; name another one") from error
-
-
-def _on_gpu(bundle: Bundle, graphs: Graphs, device: Device) -> DevicePrediction:
-    precision = bundle.info.precision
-    tf32 = precision == "int8"  # as the engine builder has it
-    efficiency = Efficiency()
-    rates, peaks = gpu_rates(device, tf32, efficiency), gpu_rates(device, tf32, None)
-    roof = {"fp16": device.fp16_tensor_tflops, "fp32": device.fp32_tflops}.get(
-        precision, device.tf32_tensor_tflops or device.fp32_tflops
-    )
-    return DevicePrediction(
-        device=device.id,
-        name=device.name,
-        power_mode=device.power_mode,
-        peak_gflops=roof * 1e3,
-        bandwidth_gbs=device.bandwidth_gbs,
-        basis=f"published peaks, {device.source}, {device.url}; {device.launch_us:g} us a kernel assumed",
-        published=device,
-        efficiency=efficiency,
-        graphs=tuple(_graph(name, graph, fuse(graph, TENSORRT), rates, peaks) for name, graph in graphs.items()),
-    )
-
-
-def _graph(name: str, graph: Graph, kernels: list[Kernel], rates: Rates, peaks: Rates | None) -> GraphPrediction:
-    times = kernel_times(kernels, rates)
-    total = sum(time.seconds for time in times)
-    bound: dict[str, float] = defaultdict(float)
-    kinds: dict[str, float] = defaultdict(float)
-    for time in times:
-        bound[time.bound] += time.seconds / total
-        kinds[time.kernel.kind] += time.seconds * 1e3
-    floor = None if peaks is None else sum(time.seconds for time in kernel_times(kernels, peaks)) * 1e3
-    return GraphPrediction(
-        graph=name,
-        nodes=len(graph.nodes),
-        kernels=len(kernels),
-        operations=graph.operations,
-        bytes=sum(kernel.bytes for kernel in kernels),
-        milliseconds=total * 1e3,
-        floor_milliseconds=floor,
-        bound=dict(bound),
-        kinds=dict(kinds),
-    )
-
-
-def _on_cpu(
-    bundle: Bundle, graphs: Graphs, threads: int, video: str | None, say: Say
-) -> tuple[DevicePrediction, CpuCheck]:
-    frames = read_frames(video) if video else noise_frames(bundle.info.height, bundle.info.width)
-    say("measuring this CPU; keep it free of other work")
-    with Session.open(bundle, threads=threads) as session:
-        feeds = feeds_of(bundle, session, frames, threads)
-        runs = {name: Runner(bundle.graph_file(name).read_bytes(), feeds, threads) for name in GRAPH_NAMES}
-        film = cycle(frames)
-        step = {STEP: lambda: session.step(next(film))}
-        times = time_in_turns({**micro_runs(threads), **runs, **step}, ROUNDS)
-    measured = rates_from(times, threads)
-    rates, blocked = cpu_rates(measured), REORDER in measured.kernels
-    prediction = DevicePrediction(
-        device=CPU,
-        name=processor_name(),
-        power_mode=f"{threads} threads",
-        peak_gflops=measured.peak_gflops,
-        bandwidth_gbs=measured.cached_gbs,
-        basis="rates of single operators, measured in ONNX Runtime",
-        published=None,
-        efficiency=None,
-        graphs=tuple(
-            _graph(name, graph, fuse(graph, ONNX_RUNTIME_CPU) + layout_copies(graph, blocked), rates, None)
-            for name, graph in graphs.items()
-        ),
-    )
-    seconds = {name: times[name] for name in GRAPH_NAMES}
-    check = CpuCheck(
-        machine=processor_name(),
-        inputs=f"inputs of the graphs from {video}" if video else "inputs of the graphs from moving noise",
-        rates=measured,
-        graphs=tuple(_measured(graph.graph, graph.milliseconds, seconds[graph.graph]) for graph in prediction.graphs),
-        frame=_measured("frame (all graphs)", prediction.milliseconds, np.sum(list(seconds.values()), axis=0)),
-        step_ms=float(np.median(times[STEP])) * 1e3,
-        arithmetic=arithmetic_rates(
-            bundle, feeds, {name: float(np.median(one)) for name, one in seconds.items()}, measured
-        ),
-    )
-    return prediction, check
-
-
-def _measured(what: str, predicted_ms: float, seconds: NDArray[np.float64]) -> Measured:
-    low, median, high = np.percentile(seconds * 1e3, [5, 50, 95])
-    return Measured(
-        what=what, predicted_ms=predicted_ms, median_ms=float(median), low_ms=float(low), high_ms=float(high)
-    )
+def _rate(device: Device, kernel: Kernel, tf32: bool) -> float:
+    """In 10^12 operations a second."""
+    if kernel.kind == "tensor":
+        peaks = {"float16": device.fp16_tensor_tflops, "int8": device.int8_tensor_tops}
+        peaks["float32"] = device.tf32_tensor_tflops if tf32 else None
+        peak = peaks[kernel.precision]
+        if peak is not None:
+            return peak * TENSOR[kernel.precision]
+        if kernel.precision == "int8":
+            raise BenchmarkError(f"no INT8 rate of {device.name} is known; predict an fp16 bundle for it")
+    return device.fp32_tflops * (DEPTHWISE if kernel.kind == "depthwise" else CUDA)

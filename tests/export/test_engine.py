@@ -14,8 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from pace import slowdown
 
-from benchmarks.predict.count import count_graph
-from benchmarks.predict.fuse import TENSORRT, fuse
+from benchmarks.predict.count import kernels
 from export.engines.build import build_engines
 from export.engines.compile import Settings, compile_graph
 from export.engines.log import failed_node, layer_name, layer_table, planned_activations
@@ -182,8 +181,8 @@ def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_precisio
     layers = build_engines(bundle, "sm86", tmp_path).layers
     names = [layer_name(line) for name in GRAPH_NAMES for line in layers[name]]
     real = [name for name in names if not name.startswith(("__mye", "exit^", "entry^"))]  # the rest is bookkeeping
-    graphs = [count_graph(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES]
-    assert sum(len(fuse(graph, TENSORRT)) for graph in graphs) == pytest.approx(len(real), rel=0.35)
+    counted = sum(len(kernels(onnx.load(bundle.graph_file(name)))) for name in GRAPH_NAMES)
+    assert counted == pytest.approx(len(real), rel=0.4)
 
 
 @pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
