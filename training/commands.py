@@ -77,9 +77,10 @@ def train(
 ) -> None:
     """Train a recipe. Ctrl-C writes a checkpoint; --resume goes on."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
+    from training.hardware import Hardware
     from training.recipe import load_recipe
     from training.run import run_recipe
-    from training.train import Habits, Hardware
+    from training.train import Habits
 
     # A folder alone is for the kind that the recipe needs.
     folders = data_folders([text if "=" in text else f"{load_recipe(recipe).data.kind}={text}" for text in data])
@@ -133,8 +134,8 @@ def evaluate(
     """AP of people, their tracks, precision, recall and F1 of maps and keypoints, and recall over time."""
     need("train", "torch", "safetensors", "pycocotools", "matplotlib")
     from runtime.session import Session
-    from training.evaluation.report import print_report, write_report
     from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
+    from training.evaluation.written import print_report, write_report
 
     folders = data_folders(data)
     pixels = None if size is None else parse_size(size)
@@ -182,7 +183,7 @@ def ablate(
     from training.ablation.ablate import Plan
     from training.ablation.ablate import ablate as run_ablation
     from training.evaluation.run import Conditions
-    from training.train import Hardware
+    from training.hardware import Hardware
 
     weights = {
         variant: Path(path)

@@ -6,8 +6,9 @@ from pathlib import Path
 from stm_skeletons.errors import DataError, RecipeError
 from training.data.labels import DataSet
 from training.data.open import open_data
+from training.hardware import Hardware
 from training.recipe import Recipe, load_recipe
-from training.train import Habits, Hardware, Result, train
+from training.train import Habits, Result, train
 
 
 def run_recipe(

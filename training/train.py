@@ -1,9 +1,7 @@
 """A training run: from a recipe and a data set to weights (paper section 2.3)."""
 
-import ctypes
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,59 +13,29 @@ from typing import cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from stm_skeletons.errors import DataError, RecipeError, TrainingError, WeightsError, one_line
+from stm_skeletons.errors import DataError, TrainingError, one_line
 from stm_skeletons.files import whole_file
 from stm_skeletons.signals import stop_signals
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoint import Progress as RunProgress
 from training.data.labels import DataSet
 from training.data.samples import Sample, SampleOrder, Samples, Turns, prepare_worker
+from training.hardware import Hardware, keep_freed_memory, open_fabric
 from training.logs import RunLog
-from training.model import SpaceTimeMemory, build
-from training.model.weights import load_mean, save_weights
+from training.model.weights import save_weights
 from training.pictures import caption, grid, paint
 from training.recipe import OptimiserSection, Recipe
+from training.starting import starting_model
 from training.unroll import Unroll, Unrolled
 from training.validation import Validation
 
-FRESH = "fresh weights"
 _LOG_EVERY = 10
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how a run computes."""
-
-    accelerator: str = "auto"
-    """Lightning Fabric's: "cpu", "cuda" or "auto"."""
-    devices: int = 1
-    """On this node; under torchrun as many as it started processes."""
-    nodes: int = 1
-    precision: str = "32-true"
-    """Lightning Fabric's: "32-true", "16-mixed" or "bf16-mixed"."""
-    workers: int = 2
-    """Processes that make samples, for each device."""
-    threads: int | None = None
-    """Of the CPU, for the network; None: half of the cores, shared out among this node's processes. Threads wait for
-    each other all the time, so one whose core also makes samples or runs another program holds up all of them."""
-
-    @property
-    def cpu_threads(self) -> int:
-        """``threads``, or what it stands for here; of each process."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // (2 * self.processes_here))
-
-    @property
-    def processes_here(self) -> int:
-        """On this node; torchrun says how many it started."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", self.devices))
 
 
 @dataclass(frozen=True)
@@ -105,7 +73,7 @@ def train(
     folder: Path,
     init: Sequence[Path] = (),
     resume: bool = False,
-    hardware: Hardware = Hardware(),
+    hardware: Hardware = Hardware(),  # noqa: B008 - frozen
     habits: Habits = Habits(),
     turns: tuple[Recipe, DataSet] | None = None,
 ) -> Result:
@@ -132,9 +100,9 @@ def train(
         TrainingError: the loss is no number, or the batch cannot be spread over the devices.
         SinkError: something cannot be written; the last checkpoint stays.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(hardware.cpu_threads)
-    fabric = _fabric(hardware)
+    fabric = open_fabric(hardware)
     fabric.launch()
     samples = _samples(recipe, training_data, recipe)
     if turns is not None:
@@ -147,32 +115,6 @@ def _samples(recipe: Recipe, data: DataSet, trained: Recipe) -> Samples:
     """Samples as ``recipe`` says, for the network, as long and with the seed of the one that is trained."""
     sequence = recipe.sequence.model_copy(update={"frames": trained.sequence.frames})
     return Samples(data, trained.model.config.channels, recipe.size, sequence, recipe.samples, trained.seed)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of giving it back: on the CPU every large tensor would come as fresh pages,
-    and a step take 1.6 times as long."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _fabric(hardware: Hardware) -> Fabric:
-    devices = hardware.processes_here
-    processes = devices * hardware.nodes
-    # Which layers take part in a loss depends on the sample: a cold start, a memory that is dropped.
-    strategy = DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
-    try:
-        return Fabric(
-            accelerator=hardware.accelerator,
-            devices=devices,
-            num_nodes=hardware.nodes,
-            strategy=strategy,
-            precision=hardware.precision,  # type: ignore[arg-type]
-        )
-    except Exception as error:  # Fabric's own errors have no common class
-        raise TrainingError(f"cannot use {hardware.accelerator} x {devices}: {error}") from error
 
 
 class _Run:
@@ -194,8 +136,7 @@ class _Run:
         self._recipe = recipe
         self._folder = folder
         self._habits = habits
-        self._model, self._origin = _starting_model(recipe, init)
-        _freeze(self._model, recipe.optimiser.freeze)
+        self._model, self._origin = starting_model(recipe, init)
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=recipe.optimiser.learning_rate)
         self._unroll, self._optimiser = fabric.setup(Unroll(self._model, recipe.loss, recipe.memory), optimiser)
@@ -415,36 +356,6 @@ class _Run:
     def _save_weights(self, name: str) -> None:
         resolved = {**self._recipe.resolved(), "step": self._progress.step}
         save_weights(self._folder / name, self._model, self._origin, resolved)
-
-
-def _starting_model(recipe: Recipe, init: Sequence[Path]) -> tuple[SpaceTimeMemory, str]:
-    """The network and the origin of its weights."""
-    torch.manual_seed(recipe.seed)
-    if not init:
-        return build(recipe.model.config), f"{FRESH}, trained: {recipe.title}"
-    model, provenance = load_mean(init)
-    if model.config != recipe.model.config:
-        raise WeightsError(
-            f"{init[0]} is {_describe(provenance.config.model_dump())}, but the recipe trains "
-            f"{_describe(recipe.model.config.model_dump())}"
-        )
-    return model, f"{provenance.origin}; trained: {recipe.title}"
-
-
-def _describe(config: dict) -> str:
-    extra = f" at width {config['width']:g}" if config["width"] != 1 else ""
-    edges = " with edges only" if config["edges_only"] else ""
-    return f"{config['variant']} of {config['skeleton']['name']}{edges}{extra}"
-
-
-def _freeze(model: SpaceTimeMemory, beginnings: tuple[str, ...]) -> None:
-    for beginning in beginnings:
-        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
-        if not frozen:
-            parts = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
-            raise RecipeError(f"optimiser.freeze: nothing begins with '{beginning}'; there is: {', '.join(parts)}")
-        for parameter in frozen:
-            parameter.requires_grad_(False)
 
 
 class _Schedule:

@@ -11,7 +11,7 @@ import pytest
 from command import done, refusal, stm
 
 from stm_skeletons.bundle import Bundle
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluation import Evaluation
 
 SHORT = """
 [data]

@@ -10,6 +10,7 @@ from training.data.open import open_data
 from training.data.samples import Sample, SampleOptions, Samples
 from training.data.sequences import SequenceOptions
 from training.evaluation.evaluate import evaluate
+from training.hardware import Hardware
 from training.model import ModelConfig, build
 from training.model.edge import Edge
 from training.model.from_movenet import load_movenet
@@ -17,7 +18,7 @@ from training.model.init import init_weights
 from training.model.session import TorchSession
 from training.recipe import Recipe, load_recipe
 from training.run import open_split
-from training.train import Hardware, train
+from training.train import train
 from training.unroll import Unroll
 
 SIZE = (160, 96)

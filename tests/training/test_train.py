@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from stm_skeletons.cli.found import make_app
 from stm_skeletons.errors import DataError, RecipeError, SinkError, StmError, TrainingError, WeightsError
 from training.data.labels import DataSet, Picture
+from training.hardware import Hardware
 from training.model import ModelConfig, build
 from training.model.weights import load_weights, save_weights
 from training.recipe import Recipe, load_recipe
 from training.run import open_split, run_folder, run_recipe
-from training.train import Habits, Hardware, Result, train
+from training.train import Habits, Result, train
 
 CPU = Hardware(accelerator="cpu", workers=0)
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from stm_skeletons.errors import RecipeError
 from training.ablation.tables import Measured, write_tables
-from training.evaluation.evaluate import Evaluation
-from training.evaluation.report import Report, write_report
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.report import Report
 from training.evaluation.run import Conditions, candidate_from_weights, evaluate_candidates
+from training.evaluation.written import write_report
+from training.hardware import Hardware
 from training.recipe import Recipe, load_recipe
 from training.run import run_folder, run_recipe
-from training.train import Habits, Hardware
+from training.train import Habits
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from stm_skeletons.files import whole_file
 from stm_skeletons.maps import SKELETON_CHANNEL
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import Score
 from training.evaluation.report import Report
 from training.evaluation.run import Conditions

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.bootstrap import percentiles, resamples
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import Matching
 
 EARLY, LATE = (1, 4), (9, 12)

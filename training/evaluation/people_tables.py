@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.evaluation.average_precision import FIGURES
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.head_sizes import HEAD_OF_BOX, REACH
 from training.evaluation.oks import AREA_OF_BOX, LOWEST, MOST
 from training.evaluation.people import PeopleEvaluation

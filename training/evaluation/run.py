@@ -16,7 +16,8 @@ from training.data.labels import DataSet
 from training.data.open import open_data
 from training.data.sequences import SequenceOptions
 from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
-from training.evaluation.evaluate import Evaluation, Start, Tracker, evaluate_together
+from training.evaluation.evaluate import Tracker, evaluate_together
+from training.evaluation.evaluation import Evaluation, Start
 from training.evaluation.report import Report
 from training.evaluation.thresholds import best_thresholds
 from training.model.edge import Edge

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stm_skeletons.errors import DataError, one_line
 from training.data.annotations import json_content
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS, Matching
 
 

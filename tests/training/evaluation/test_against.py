@@ -9,7 +9,7 @@ import pytest
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import COCO17
 from training.evaluation.against import Against, against, recall_in
-from training.evaluation.evaluate import EvaluatedSequence, Evaluation, KeypointEvaluation
+from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS, KeypointCounts, Matching, count_keypoints, stack
 
 

@@ -17,7 +17,8 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
 from training.data.labels import LABELLED, UNLABELLED
 from training.data.sequence import Sequence, SequenceFrame
-from training.evaluation.evaluate import Evaluation, Start, evaluate, evaluate_together
+from training.evaluation.evaluate import evaluate, evaluate_together
+from training.evaluation.evaluation import Evaluation, Start
 from training.evaluation.keypoints import BODY_JOINTS, MATCHINGS, THRESHOLDS, Matching
 from training.model.session import TorchSession
 from training.model.weights import load_weights

@@ -11,7 +11,7 @@ from rich.console import Console
 from stm_skeletons.errors import DataError, SinkError
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17
-from training.evaluation.evaluate import EvaluatedSequence, Evaluation, KeypointEvaluation
+from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation
 from training.evaluation.keypoints import (
     MATCHINGS,
     THRESHOLDS,
@@ -22,9 +22,10 @@ from training.evaluation.keypoints import (
     zeros,
 )
 from training.evaluation.people import PeopleEvaluation
-from training.evaluation.report import Report, print_report, report_markdown, write_report
+from training.evaluation.report import Report
 from training.evaluation.steadiness import Steadiness, WalkIn
 from training.evaluation.tracking import STEPS, TrackingEvaluation
+from training.evaluation.written import print_report, report_markdown, write_report
 
 
 def joint_counts(found: int) -> KeypointCounts:

@@ -21,8 +21,9 @@ from training.data.open import open_data
 from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
 from training.evaluation.evaluate import Tracker, evaluate
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
-from training.evaluation.report import Report, report_markdown, write_report
+from training.evaluation.report import Report
 from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
+from training.evaluation.written import report_markdown, write_report
 from training.model import Edge, ModelConfig, build
 from training.model.session import TorchSession
 from training.model.weights import load_weights, save_weights

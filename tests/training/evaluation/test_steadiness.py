@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from stm_skeletons.maps import render_maps
 from stm_skeletons.skeleton import COCO17
 from training.data.sequence import Sequence, SequenceFrame
-from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.steadiness import (
     Delays,
     Steadiness,
