@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from runtime.sources import ImageSource, Source, open_source
 from stm_skeletons.bundle import BundleInfo
@@ -23,6 +21,8 @@ from stm_skeletons.errors import ExportError
 from stm_skeletons.files import whole_file
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
+from stm_skeletons.strict import Strict
+from stm_skeletons.tracker import Stepper
 from training.data import splits
 from training.data.open import open_data
 from training.evaluation.keypoints import MATCHINGS, RADIUS, count_keypoints
@@ -44,21 +44,8 @@ GATE_FILES = ("gate.json", "gate.png")
 _SAY_EVERY = 50
 
 
-class Tracker(Protocol):
-    """``TorchSession``, or the runtime's ``Session`` with a bundle."""
-
-    def step(self, frame: NDArray[np.uint8]) -> object:
-        """Go on by a frame, BGR [H, W, 3] of the network's size."""
-
-    def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4] of the latest frame."""
-        ...
-
-
-class Window(BaseModel):
+class Window(Strict):
     """Some frames in a row."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first_frame: int
     frames: int
@@ -66,10 +53,8 @@ class Window(BaseModel):
     """None where neither side reports a keypoint."""
 
 
-class Gate(BaseModel):
+class Gate(Strict):
     """What was measured: the contents of gate.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: str
     ran: str
@@ -162,8 +147,8 @@ def letterboxed(video: str, size: tuple[int, int], start: int, count: int) -> It
 
 
 def run_gate(
-    fp32: Tracker,
-    other: Tracker,
+    fp32: Stepper,
+    other: Stepper,
     frames: Iterable[NDArray[np.uint8]],
     info: BundleInfo,
     ran: str,

@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from stm_skeletons.errors import SeedError, one_line
 from stm_skeletons.geometry import FARTHEST
-from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
-
-KNOWN_JOINTS = {*COCO17.joints, *POSETRACK15.joints}
+from stm_skeletons.skeleton import KNOWN_JOINTS, Skeleton
+from stm_skeletons.strict import what_is_wrong
 
 
 class _Category(BaseModel):
@@ -102,6 +101,4 @@ def _read(path: Path) -> _File:
     try:
         return _File.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {where}: {first['msg']}") from error
+        raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {what_is_wrong(error)}") from error

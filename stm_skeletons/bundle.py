@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from stm_skeletons.errors import BundleError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import Strict, what_is_wrong
 
 FORMAT = 2
 FILE_NAME = "bundle.json"
@@ -30,11 +31,7 @@ Precision = Literal["fp32", "fp16", "int8", "int8-cpu"]
 Grouping = Literal["centres", "edges", "none"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorSpec(_Strict):
+class TensorSpec(Strict):
     """Name, type and fixed shape of one input or output."""
 
     name: str
@@ -45,7 +42,7 @@ class TensorSpec(_Strict):
         return f"{self.name} {self.dtype} {list(self.shape)}"
 
 
-class GraphSpec(_Strict):
+class GraphSpec(Strict):
     """One graph: its file, the file's hash, its inputs and outputs."""
 
     file: str
@@ -67,7 +64,7 @@ class GraphSpec(_Strict):
         raise BundleError(f"{self.file} has no tensor '{name}'; export the bundle again")
 
 
-class BundleInfo(_Strict):
+class BundleInfo(Strict):
     """The contents of bundle.json."""
 
     format: Literal[2]
@@ -233,6 +230,4 @@ def _read_info(file: Path) -> BundleInfo:
     try:
         return BundleInfo.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{file} is not valid: {where}: {one_line(first['msg'])}; export it again") from error
+        raise BundleError(f"{file} is not valid: {what_is_wrong(error)}; export it again") from error

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
 from stm_skeletons.errors import EngineError, one_line
 from stm_skeletons.files import sha256
+from stm_skeletons.strict import Strict, what_is_wrong
 
 FORMAT = 1
 FOLDER = "engines"
@@ -34,11 +35,7 @@ Package = Literal["tensorrt", "tensorrt_rtx"]
 """The Python package that builds and runs an engine; engines of one cannot be read by the other."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EngineSpec(_Strict):
+class EngineSpec(Strict):
     """One engine file."""
 
     file: str
@@ -56,7 +53,7 @@ class EngineSpec(_Strict):
     """Build time."""
 
 
-class EngineSet(_Strict):
+class EngineSet(Strict):
     """The contents of engines.json."""
 
     format: Literal[1]
@@ -157,8 +154,6 @@ def _read_sidecar(bundle: Bundle, folder: Path) -> EngineSet:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         return EngineSet.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ": ".join((".".join(str(part) for part in first["loc"]), one_line(first["msg"]))).removeprefix(": ")
-        raise EngineError(f"{file} is not valid: {where}; {advice}") from error
+        raise EngineError(f"{file} is not valid: {what_is_wrong(error)}; {advice}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{file} cannot be read ({one_line(error)}); {advice}") from error

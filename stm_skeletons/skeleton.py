@@ -2,18 +2,17 @@
 
 from functools import cached_property
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from stm_skeletons.errors import SkeletonError
+from stm_skeletons.strict import Strict
 
 
-class Skeleton(BaseModel):
+class Skeleton(Strict):
     """The joints and edges of a person; the order of both is the order of the channels.
 
     The maps of a frame are ``[1 + NK + NE, H/4, W/4]``: the person mask, one channel a joint, one channel an edge.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     name: str
     joints: tuple[str, ...]
@@ -147,6 +146,7 @@ POSETRACK15 = _from_names(
         ("right_knee", "right_ankle"),
     ],
 )
+KNOWN_JOINTS = frozenset({*COCO17.joints, *POSETRACK15.joints})
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, POSETRACK15)}
 

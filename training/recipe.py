@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stm_skeletons.errors import RecipeError, SkeletonError, one_line
 from stm_skeletons.skeleton import skeleton_named
+from stm_skeletons.strict import Exact, what_is_wrong
 from training.data.samples import SampleOptions
 from training.data.sequences import SequenceOptions
 from training.losses import LossName
@@ -28,12 +29,7 @@ SMALL = "-small"
 """Behind a shipped recipe's name: the same for two CPU cores and minutes."""
 
 
-class _Section(BaseModel):
-    # strict: "5" is no number and 1 no switch
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
-
-
-class ModelSection(_Section):
+class ModelSection(Exact):
     """The network."""
 
     variant: Literal["resnet50", "stm", "edge"]
@@ -52,7 +48,7 @@ class ModelSection(_Section):
         )
 
 
-class DataSection(_Section):
+class DataSection(Exact):
     """What is trained on."""
 
     kind: Literal["coco", "posetrack18", "posetrack21", "footage"]
@@ -64,7 +60,7 @@ class DataSection(_Section):
     """Network input in pixels."""
 
 
-class MemorySection(_Section):
+class MemorySection(Exact):
     """What later frames of a sequence read."""
 
     slots: int | None = Field(default=None, ge=2)
@@ -76,7 +72,7 @@ class MemorySection(_Section):
     """Gradients flow back through so many frames at most (truncated back-propagation); None: through all."""
 
 
-class OptimiserSection(_Section):
+class OptimiserSection(Exact):
     """How the weights are changed."""
 
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -103,7 +99,7 @@ class OptimiserSection(_Section):
         return math.ceil(int(number) * samples / (self.batch * self.accumulate))
 
 
-class ValidationSection(_Section):
+class ValidationSection(Exact):
     """Looking at data that is not trained on, while training."""
 
     every: int = Field(default=500, ge=1)
@@ -116,7 +112,7 @@ class ValidationSection(_Section):
     """Stop after so many validations without a better one."""
 
 
-class Recipe(_Section):
+class Recipe(Exact):
     """A training run."""
 
     title: str
@@ -180,11 +176,7 @@ def load_recipe(name: str | Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise RecipeError(f"{path}: {f'{where}: ' if where else ''}{what}{more}") from error
+        raise RecipeError(f"{path}: {what_is_wrong(error)}") from error
     except SkeletonError as error:
         raise RecipeError(f"{path}: {error}") from error
 

@@ -5,7 +5,9 @@ A machine's speed drifts and its neighbours come and go: a ratio within one fram
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from stm_skeletons.strict import Strict
 
 BLOCK = 10
 """Frames that the bootstrap draws together: neighbours in time are disturbed alike."""
@@ -14,10 +16,8 @@ FEWEST = 3 * BLOCK
 """Frames below which there is no interval."""
 
 
-class Ratio(BaseModel):
+class Ratio(Strict):
     """Time of one over time of another, frame by frame."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     median: float
     low: float | None = Field(description="95 % confidence interval of the median; null with under 30 frames.")

@@ -12,8 +12,8 @@ from benchmarks.run.latency import Summary
 from benchmarks.run.report import F1
 from benchmarks.run.tables import F1_HEADER, UNKNOWN, TextTable, environment_table, f1_row
 from benchmarks.run.written import NO_PLOTS, can_plot, make_folder, markdown_table
-from benchmarks.strict import Strict
 from stm_skeletons.files import whole_file
+from stm_skeletons.strict import Strict
 
 FILE_NAME = "compare.json"
 
@@ -43,7 +43,7 @@ class ArmResult(Strict):
 class Comparison(Strict):
     """Several ways of doing the same, in turn on the same frames. Decoding is not timed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="STM-skeletons comparison of speed")
+    model_config = ConfigDict(title="STM-skeletons comparison of speed")
 
     format: Literal[1] = 1
     environment: Environment

@@ -8,17 +8,16 @@ Ampere and later); FP32 and everything else is for the CUDA cores.
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.strict import Strict
 
 FILE = Path(__file__).with_name("devices.json")
 
 
-class Device(BaseModel):
+class Device(Strict):
     """One entry of devices.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     name: str

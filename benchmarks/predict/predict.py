@@ -11,9 +11,9 @@ import onnx
 from benchmarks.predict.count import Kernel, kernels
 from benchmarks.predict.devices import Device, find_device
 from benchmarks.run.tables import TextTable
-from benchmarks.strict import Strict
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.strict import Strict
 
 TENSOR = {"float16": 0.35, "int8": 0.25, "float32": 0.35}
 """Assumed shares of the tensor cores' peaks. Two YOLO networks as a whole reach 0.24 to 0.33 (FP16) and 0.15 to 0.23

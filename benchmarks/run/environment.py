@@ -15,13 +15,13 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
-from benchmarks.strict import Strict
 from runtime.doctor.finding import ask, look, read, read_number
 from runtime.doctor.gpu import NoGpu, ask_smi, find_gpu
 from runtime.doctor.jetson import examine_jetson, parse_meminfo
 from stm_skeletons import __version__
 from stm_skeletons.bundle import FILE_NAME, Bundle
 from stm_skeletons.files import sha256
+from stm_skeletons.strict import Strict
 
 ROOT = Path("/")
 _SMI = ("name", "driver_version", "memory.total")

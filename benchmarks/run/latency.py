@@ -5,9 +5,10 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.strict import Strict
 
 CONFIDENCE = 0.99
 """That at least two samples lie beyond a percentile which is reported."""
@@ -15,10 +16,8 @@ PERCENTILES = (50, 90, 95, 99)
 JITTER = "jitter: mean absolute difference of successive latencies"
 
 
-class Summary(BaseModel):
+class Summary(Strict):
     """Latencies of one thing, in milliseconds. A percentile is None where the samples are too few for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: int = Field(ge=1, description="Frames measured; all of them count.")
     mean: float

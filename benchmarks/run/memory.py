@@ -9,9 +9,10 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from runtime.doctor.gpu import ask_smi
+from stm_skeletons.strict import Strict
 
 SECONDS = 1.0
 """Between samples."""
@@ -21,10 +22,8 @@ _STATUS = Path("/proc/self/status")
 _MB = 1e6
 
 
-class Memory(BaseModel):
+class Memory(Strict):
     """Memory in MB (10^6 bytes). Null: this machine does not tell, or nothing runs on a GPU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: float | None = Field(description="Resident, before the bundle was opened: Python and the libraries.")
     steady: float | None = Field(description="Resident: median over the second half of the measuring.")

@@ -2,15 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from benchmarks.run.latency import percentile_of, samples_needed
+from stm_skeletons.strict import Strict
 
 
-class PeopleBin(BaseModel):
+class PeopleBin(Strict):
     """Frames with the same number of people, decoded to parts, in milliseconds. Null: too few frames."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: int = Field(description="The largest number of keypoints of any one joint.")
     count: int

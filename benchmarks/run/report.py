@@ -12,8 +12,8 @@ from benchmarks.run.memory import Memory
 from benchmarks.run.people import PeopleBin
 from benchmarks.run.soak import Soak
 from benchmarks.run.streams import Streams
-from benchmarks.strict import Strict
-from stm_skeletons.errors import BenchmarkError, one_line
+from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.strict import Strict, what_is_wrong
 
 FILE_NAME = "report.json"
 
@@ -100,7 +100,7 @@ class Raw(Strict):
 class Report(Strict):
     """A benchmark. Latencies are in milliseconds, memory is in MB of 10^6 bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="STM-skeletons benchmark report")
+    model_config = ConfigDict(title="STM-skeletons benchmark report")
 
     format: Literal[1] = 1
     environment: Environment
@@ -134,9 +134,6 @@ def load_report(path: Path) -> Report:
     except OSError as error:
         raise BenchmarkError(f"cannot read {file}: {error.strerror}; 'stm-skeletons bench' writes reports") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        why = f"{where}: {one_line(first['msg'], 150)}"
         raise BenchmarkError(
-            f"{file} is no report of a benchmark, or of another version ({why}); measure again"
+            f"{file} is no report of a benchmark, or of another version ({what_is_wrong(error)}); measure again"
         ) from error

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmarks.run.tail import BOUND, ENOUGH_FRAMES, TENTHS, Estimate, TailChange, tail_change
-from benchmarks.strict import Strict
+from stm_skeletons.strict import Strict
 
 MEMORY_BOUND = 1.0
 """MB an hour."""

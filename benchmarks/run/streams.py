@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from benchmarks.run.footage import Footage
 from benchmarks.run.latency import Summary, summarise
@@ -14,12 +14,11 @@ from benchmarks.run.measure import warm_up
 from benchmarks.run.memory import resident_mb
 from runtime.session import Session
 from stm_skeletons.errors import BenchmarkError
+from stm_skeletons.strict import Strict
 
 
-class Streams(BaseModel):
+class Streams(Strict):
     """What so many streams at once came to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: int = Field(ge=1)
     seconds: float = Field(description="Wall-clock window that all of them share.")

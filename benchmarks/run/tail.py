@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmarks.run.latency import samples_needed
-from benchmarks.strict import Strict
+from stm_skeletons.strict import Strict
 
 TENTHS = 10
 ENOUGH_FRAMES = TENTHS * samples_needed(99)

@@ -81,7 +81,7 @@ def change(path: str, value: object):
         (change("annotations.0.keypoints.4", 1e30), "no pixels"),
         (change("categories.0.keypoints.3", "nose"), "twice"),
         (lambda _: "[" * 200_000, "is not JSON"),
-        (lambda content: content["annotations"], "whole file"),
+        (lambda content: content["annotations"], "should be a valid dictionary"),
         (lambda content: {"images": content["images"]}, "categories"),
         (lambda _: "{ not json", "is not JSON"),
         (lambda _: "", "is not JSON"),

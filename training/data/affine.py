@@ -3,18 +3,17 @@
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stm_skeletons.geometry import PADDING_GREY
+from stm_skeletons.strict import Exact
 
 
-class Motion(BaseModel):
+class Motion(Exact):
     """How far a synthetic sequence may move from one frame to the next: each is drawn between plus and minus this.
 
     The paper (section 2.3, Figure 3) names the transformations but gives no amounts; these are ours.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     rotation: float = Field(default=3.0, ge=0, le=180)
     """Degrees."""

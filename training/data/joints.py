@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import FARTHEST
-from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
+from stm_skeletons.skeleton import KNOWN_JOINTS, Skeleton
 from training.data.labels import LABELLED, UNLABELLED
 
-KNOWN_JOINTS = {*COCO17.joints, *POSETRACK15.joints}
 _POSETRACK_ONLY = {"head_bottom", "head_top"}
 _NEVER_LABELLED = {"left_ear", "right_ear"}
 """Of the joints that PoseTrack's files list."""

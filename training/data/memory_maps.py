@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SIGMA, render_maps
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import Exact
 from training.data.labels import LABELLED, UNLABELLED
 
 _REACH = 3.0  # sigmas
 
 
-class Mistakes(BaseModel):
+class Mistakes(Exact):
     """Strength of each augmentation of memorised maps; 0 switches it off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     jitter: float = Field(default=0.0, ge=0)
     """Standard deviation of the displacement of keypoints in network pixels, at 256 pixels of height; in proportion

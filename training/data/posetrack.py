@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import what_is_wrong
 from training.data.annotations import (
     BAD_BOXES,
     BAD_JOINTS,
@@ -146,9 +147,7 @@ def _read(path: Path) -> _File:
     try:
         content = _File.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path} is not in PoseTrack's format: {where}: {first['msg']}") from error
+        raise DataError(f"{path} is not in PoseTrack's format: {what_is_wrong(error)}") from error
     images = [image.id for image in content.images]
     _no_duplicate(images, "image", path)
     # Only within a picture: PoseTrack makes these numbers from the picture's and the track's, and they may collide.

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import render_maps, select_channels
+from stm_skeletons.strict import Exact
 from training.data.degrade import blur, occlude, recolour, soften
 from training.data.labels import DataSet, LabelledPicture
 from training.data.memory_maps import Mistakes, memory_maps, nobody
@@ -50,10 +51,8 @@ class Sample(TypedDict):
     """bool [N]: frames that later ones may read from memory."""
 
 
-class Augmentation(BaseModel):
+class Augmentation(Exact):
     """What is made harder in training; everything at 0 is off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     memory: Mistakes = Mistakes()
     """The paper's: mistakes in the maps of the frames that are given."""
@@ -74,10 +73,8 @@ class Augmentation(BaseModel):
     """Probability that a frame of the memory cannot be read; one of the given ones always stays."""
 
 
-class SampleOptions(BaseModel):
+class SampleOptions(Exact):
     """How a sequence becomes a sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     cyclic: bool = False
     given: int = Field(default=2, ge=1)

@@ -12,21 +12,20 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import PADDING_GREY, STRIDE, Letterbox
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import Exact
 from training.data.affine import Motion, move_points, random_step, warp
 from training.data.labels import LABELLED, DataSet, LabelledPicture, Regions, Video
 from training.data.pictures import read_picture
 from training.data.sequence import Sequence, SequenceFrame
 
 
-class SequenceOptions(BaseModel):
+class SequenceOptions(Exact):
     """How sequences are made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["synthetic", "real"]
     frames: int = Field(default=5, ge=2, le=64)

@@ -16,7 +16,7 @@ from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
-from training.evaluation.evaluate import Tracker
+from stm_skeletons.tracker import Tracker
 from training.model.edge import Edge, remembered
 from training.model.movenet import upsample
 

@@ -1,7 +1,6 @@
 """A network run over sequences and measured; the same for a network in torch and for a bundle."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.tracker import Tracker
 from training.data.labels import LABELLED
 from training.data.sequence import Sequence, SequenceFrame
 from training.data.targets import make_targets
@@ -31,28 +31,6 @@ from training.model.parts import find_peaks
 
 PEAKS = 30
 """Most predictions of a joint in a frame."""
-
-
-class Tracker(Protocol):
-    """What runs a network through a video: ``TorchSession``, or the runtime's ``Session`` with a bundle."""
-
-    def reset(self) -> None:
-        """Forget everything."""
-
-    def seed(self, poses: NDArray) -> None:
-        """Start anew with these people [P, NK, 3] in the next frame, x, y in its pixels, visibility."""
-
-    def step(self, frame: NDArray[np.uint8]) -> object:
-        """Go on by a frame, BGR [H, W, 3] of the network's size."""
-
-    def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4] of the latest frame."""
-        ...
-
-    def people(self) -> People | None:
-        """Everybody in the latest frame, network pixels, however low their scores; None where people are not told
-        apart."""
-        ...
 
 
 def evaluate(

@@ -8,10 +8,11 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import Strict
 from training.evaluation.bootstrap import percentiles, resamples
 from training.evaluation.keypoints import (
     BODY_JOINTS,
@@ -35,11 +36,7 @@ Start = Literal["seed", "cold"]
 Part = TypeVar("Part")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EvaluatedSequence(_Strict):
+class EvaluatedSequence(Strict):
     """What was measured on."""
 
     name: str
@@ -49,7 +46,7 @@ class EvaluatedSequence(_Strict):
     """Whether the first frame's people were given (it is not counted then)."""
 
 
-class KeypointEvaluation(_Strict):
+class KeypointEvaluation(Strict):
     """Keypoint counts, added up in three ways."""
 
     by_joint: KeypointCounts
@@ -60,7 +57,7 @@ class KeypointEvaluation(_Strict):
     """[longest sequence, ...], by number of the frame from 0, over the joints of the overall figure."""
 
 
-class Evaluation(_Strict):
+class Evaluation(Strict):
     """What was counted on some sequences, and the figures that follow. JSON in, JSON out."""
 
     skeleton: Skeleton

@@ -15,8 +15,10 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, model_validator
+from pydantic import PlainSerializer, PlainValidator, model_validator
 from scipy.optimize import linear_sum_assignment
+
+from stm_skeletons.strict import Strict
 
 RADIUS = 10.0
 """Pixels of the network input."""
@@ -61,13 +63,11 @@ class Score:
     f1: float
 
 
-class KeypointCounts(BaseModel):
+class KeypointCounts(Strict):
     """What was counted, to be added up over frames, joints and sequences; ``...`` are axes such as joints.
 
     T thresholds; the last axis of length 2 is the matching, in the order of MATCHINGS.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: Counts
     """[...]: joints labelled and inside the frame."""

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import Strict
 from training.data.sequence import SequenceFrame
 from training.evaluation.average_precision import FIGURES, Ranking
 from training.evaluation.bootstrap import percentiles, resamples
@@ -40,10 +41,8 @@ Scores = Annotated[NDArray[np.float64], PlainValidator(_scores), PlainSerializer
 """Numbers, an array in Python and a list in JSON."""
 
 
-class PeopleEvaluation(BaseModel):
+class PeopleEvaluation(Strict):
     """What was counted on F frames of S sequences, with D people in them. JSON in, JSON out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     person_threshold: float
     """Score from which on people are reported."""
@@ -61,7 +60,7 @@ class PeopleEvaluation(BaseModel):
     """[D]: bit i is set where the person is somebody labelled at level i (see oks.LEVELS)."""
     ignored: Counts
     """[D]: bit i is set where the person is neither right nor wrong at level i."""
-    by_size: dict[str, "PeopleEvaluation"] = {}
+    by_size: dict[str, "PeopleEvaluation"] = Field(default_factory=dict)
     """The same for people of one size (see oks.SIZES), of the same frames."""
 
     @model_validator(mode="after")

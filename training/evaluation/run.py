@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
+from stm_skeletons.strict import what_is_wrong
+from stm_skeletons.tracker import Tracker
 from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.open import open_data
 from training.data.sequences import SequenceOptions
 from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
-from training.evaluation.evaluate import Tracker, evaluate_together
+from training.evaluation.evaluate import evaluate_together
 from training.evaluation.evaluation import Evaluation, Start
 from training.evaluation.report import Report
 from training.evaluation.thresholds import best_thresholds
@@ -200,7 +202,7 @@ def _check_frames(data: DataSet, frames: int) -> None:
         if not data.videos:
             SequenceOptions(kind="synthetic", frames=frames)
     except ValidationError as error:
-        why = error.errors()[0]["msg"].lower()
+        why = what_is_wrong(error)
         raise DataError(f"no synthetic sequences of {frames} frames ({why}); give --frames accordingly") from error
 
 

@@ -10,8 +10,9 @@ from statistics import median_high
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from stm_skeletons.strict import Strict
 from training.data.sequence import Sequence, SequenceFrame
 from training.evaluation.keypoints import RADIUS, Counts, ratio
 
@@ -21,10 +22,8 @@ FOUND_JOINTS = 3
 """Somebody is found when so many of the labelled joints are, or half of them where fewer than twice as many are."""
 
 
-class WalkIn(BaseModel):
+class WalkIn(Strict):
     """Somebody who comes into view during a sequence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequence: int
     """Number of the sequence in the evaluation."""
@@ -36,10 +35,8 @@ class WalkIn(BaseModel):
     """[T]: frames from there to the first in which the person is found, None for never, at each threshold."""
 
 
-class Steadiness(BaseModel):
+class Steadiness(Strict):
     """What was counted, of S sequences at T thresholds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parts: Counts
     """[S, T]: parts in frames that have one before and one after."""

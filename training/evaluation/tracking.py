@@ -8,11 +8,12 @@ from collections.abc import Sequence as Several
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import DataError
 from stm_skeletons.people import People
+from stm_skeletons.strict import Strict
 from training.data.sequence import Sequence, SequenceFrame
 from training.evaluation.bootstrap import percentiles, resamples
 from training.evaluation.head_sizes import head_sizes, match_poses
@@ -26,10 +27,8 @@ JOINT_COUNTS = ("objects", "misses", "false_positives", "switches")
 PERSON_COUNTS = ("labelled", "found", "without_id", "switches", "estimated_heads")
 
 
-class TrackingEvaluation(BaseModel):
+class TrackingEvaluation(Strict):
     """What was counted on S sequences with tracks, NK joints. JSON in, JSON out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     person_threshold: float
     """Score from which on people are reported: those count in MOTA, with the joints that were found. In AP everybody

@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import linear_sum_assignment
 
+from runtime.sources import Frame
 from stm_skeletons.errors import DataError, SinkError, one_line
 from stm_skeletons.files import partial_path, whole_file
+from stm_skeletons.strict import what_is_wrong
 from training.label.contact_sheet import ContactSheet, Drawing
 from training.label.people import Person, Teacher, overlap
 
@@ -31,15 +33,6 @@ _SAME_PERSON = 0.3
 _LOST_AFTER = 10
 """Frames of the source after which somebody who was not seen is somebody new."""
 _SAVE_SECONDS = 30.0
-
-
-class Frame(Protocol):
-    """See runtime.sources.Frame."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def image(self) -> NDArray[np.uint8]: ...
 
 
 class _Image(BaseModel):
@@ -260,7 +253,7 @@ def _begin(path: Path, teacher: Teacher, every: int, first: int) -> _Labels:
     try:
         labels = _Labels.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = what_is_wrong(error) if isinstance(error, ValidationError) else error
         raise DataError(
             f"{path} is there and not a file of pseudo labels to continue ({one_line(reason)}); "
             "move it away, or choose another folder"

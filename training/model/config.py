@@ -3,16 +3,15 @@
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17, Skeleton
+from stm_skeletons.strict import Strict
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Strict):
     """A variant and what its maps mean."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     variant: Literal["resnet50", "stm", "edge"]
     skeleton: Skeleton = COCO17

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.skeleton import skeleton_named
+from stm_skeletons.strict import what_is_wrong
 from training.model import Edge, ModelConfig, STMSkeletons, build, from_movenet, official
 from training.model.weights import save_weights
 
@@ -29,7 +30,7 @@ def network(variant: str, skeleton: str = "coco17", edges_only: bool = False) ->
         fields = {"variant": variant, "skeleton": skeleton_named(skeleton), "edges_only": edges_only}
         return ModelConfig.model_validate(fields)
     except ValidationError as error:
-        raise WeightsError(f"no such network: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        raise WeightsError(f"no such network: {what_is_wrong(error)}") from error
 
 
 def init_weights(config: ModelConfig, out: str | Path, source: str | Path | None = None, random_seed: int = 0) -> str:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from stm_skeletons.errors import WeightsError, one_line
 from stm_skeletons.files import whole_file
+from stm_skeletons.strict import Strict
 from training.model import build
 from training.model.config import ModelConfig
 from training.model.network import SpaceTimeMemory
@@ -20,10 +21,8 @@ from training.model.network import SpaceTimeMemory
 _KEY = "stm_skeletons"
 
 
-class Provenance(BaseModel):
+class Provenance(Strict):
     """How a network came to be; saved with its weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: ModelConfig
     origin: str

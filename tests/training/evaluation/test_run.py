@@ -16,10 +16,11 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
+from stm_skeletons.tracker import Tracker
 from training.data.held_out import held_out_sequences
 from training.data.open import open_data
 from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
-from training.evaluation.evaluate import Tracker, evaluate
+from training.evaluation.evaluate import evaluate
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
 from training.evaluation.report import Report
 from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates

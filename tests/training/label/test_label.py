@@ -1,6 +1,5 @@
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from runtime.sources import Frame
 from stm_skeletons.errors import DataError, SourceError
 from stm_skeletons.skeleton import COCO17
 from training.data.posetrack import read_posetrack
@@ -17,12 +17,6 @@ from training.label.label import label
 from training.label.people import Person
 
 WIDTH, HEIGHT = 160, 120
-
-
-@dataclass
-class Frame:
-    number: int
-    image: NDArray[np.uint8]
 
 
 class WalkingTeacher:
@@ -66,7 +60,7 @@ def frames(count: int, breaks_at: int | None = None) -> Iterator[Frame]:
     for number in range(count):
         if number == breaks_at:
             raise SourceError("the source broke")
-        yield Frame(number, np.full((HEIGHT, WIDTH, 3), number, np.uint8))
+        yield Frame(number, 0.0, np.full((HEIGHT, WIDTH, 3), number, np.uint8))
 
 
 @pytest.fixture
@@ -246,7 +240,7 @@ def test_images_are_named_one_by_one(tmp_path: Path):
 
 def test_the_contact_sheet_shows_evenly_spread_frames_with_people(video: Path, tmp_path: Path):
     def many() -> Iterator[Frame]:
-        return (Frame(number, np.full((HEIGHT, WIDTH, 3), number, np.uint8)) for number in range(50))
+        return (Frame(number, 0.0, np.full((HEIGHT, WIDTH, 3), number, np.uint8)) for number in range(50))
 
     summary = label(many(), video, tmp_path / "labels", WalkingTeacher())
     sheet = cv2.imread(str(summary.contact_sheet))
