@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from export.graphs import ReadDecoder
+from export.moving_picture import moving_picture
 from export.onnx_graphs import Traced
 from export.precision import torch_session
 from runtime.session import Session
@@ -163,18 +163,3 @@ def extreme_frames(height: int, width: int) -> dict[str, NDArray[np.uint8]]:
         "noisy": noise,
         "saturated": np.where(noise > 127, 255, 0).astype(np.uint8),
     }
-
-
-def moving_picture(height: int, width: int, count: int) -> list[NDArray[np.uint8]]:
-    """Frames of smooth random texture that drifts, with a bright bar crossing: something to remember, no two alike."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (height // 16 + 4, width // 16 + 4, 3), np.uint8)
-    picture = cv2.resize(coarse, None, fx=16, fy=16, interpolation=cv2.INTER_CUBIC)
-    frames = []
-    for number in range(count):
-        top, left = number % 64, 2 * number % 64
-        frame = np.array(picture[top : top + height, left : left + width], np.uint8)
-        bar = 8 * number % width
-        frame[:, bar : bar + width // 16] = 250
-        frames.append(frame)
-    return frames

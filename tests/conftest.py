@@ -38,7 +38,7 @@ def random_edge() -> "Edge":
     """An edge network with random weights whose memory really changes the maps."""
     import torch
 
-    from export.verify import moving_picture
+    from export.moving_picture import moving_picture
     from training.model import Edge, ModelConfig, build
 
     torch.manual_seed(1)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from export.moving_picture import moving_picture
 from export.onnx_graphs import export_graph, trace
 from export.precision import AccumulateInFp32, HalfPrecision, check_types, mixed_float_nodes, torch_session
-from export.verify import FP16_GRAPH_BOUND, check_finite, extreme_frames, moving_picture, verify_graph
+from export.verify import FP16_GRAPH_BOUND, check_finite, extreme_frames, verify_graph
 from stm_skeletons.errors import ExportError
 from training.model import Edge, ModelConfig, SpaceTimeMemory, build
 from training.model.network import read_memory, read_memory_in_heads

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.verify import moving_picture
+from export.moving_picture import moving_picture
 from training.evaluation.controls import Hold, with_rule
 from training.model import Edge
 from training.model.session import TorchSession

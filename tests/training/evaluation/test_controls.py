@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.verify import moving_picture
+from export.moving_picture import moving_picture
 from runtime.session import Session
 from stm_skeletons.maps import render_maps
 from stm_skeletons.people import People, nobody

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.verify import moving_picture
+from export.moving_picture import moving_picture
 from runtime.session import Session
 from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.geometry import STRIDE

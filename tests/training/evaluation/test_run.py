@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.verify import moving_picture
+from export.moving_picture import moving_picture
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps
 from stm_skeletons.people import People
