@@ -33,12 +33,12 @@ class Traced:
 def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: int) -> dict[GraphName, Traced]:
     """The three graphs of a network at fixed sizes.
 
-    Inputs are those of a picture that moves, with random maps, as a check on the result wants them: in noise every
-    place would match every other, and rounding choose between them.
+    Inputs are a picture with random maps, as a check on the result wants them: in noise every place would match every
+    other, and rounding choose between them.
     """
     random = torch.Generator().manual_seed(0)
-    *earlier, frame = map(torch.from_numpy, moving_picture(height, width, slots + 1))
-    shape = len(model.config.channels), height // STRIDE, width // STRIDE
+    frame = torch.from_numpy(moving_picture(height, width, 1)[0])
+    maps = torch.rand(len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
 
     # PyTorch's exporter puts a module and all that is in it back into the mode that the outermost was in.
     query_encoder = QueryEncoder(model).eval()
@@ -46,19 +46,13 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
     query = dict(zip(("query_key", "query_value", *features), query_encoder(frame), strict=True))
 
     memory_encoder = MemoryEncoder(model).eval()
-
-    def source_of(one: Tensor) -> Tensor:
-        encoded = zip(("query_key", "query_value", *features), query_encoder(one), strict=True)
-        return {"frame": one, **dict(encoded)}[model.memory_source]
-
-    remembered = [memory_encoder(source_of(one), torch.rand(shape, generator=random)) for one in earlier]
-    source, maps = source_of(frame), torch.rand(shape, generator=random)
+    source = {"frame": frame, **query}[model.memory_source]
     memory: dict[str, Tensor] = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
 
     read_decoder = ReadDecoder(model, peaks).eval()
     read_inputs = {
-        "memory_keys": torch.stack([key for key, _ in remembered]),
-        "memory_values": torch.stack([value for _, value in remembered]),
+        "memory_keys": _noisy(memory["memory_key"], slots, random),
+        "memory_values": _noisy(memory["memory_value"], slots, random),
         "memory_valid": torch.arange(slots).remainder(3).ne(1).float(),
         **{name: query[name] for name in ("query_key", "query_value", *model.decoder_features)},
     }
@@ -67,6 +61,15 @@ def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: in
         "read_decoder": Traced(read_decoder, read_inputs, read_decoder.named(*read_inputs.values())),
         "memory_encoder": Traced(memory_encoder, {model.memory_source: source, "maps": maps}, memory),
     }
+
+
+def _noisy(slot: Tensor, slots: int, random: torch.Generator) -> Tensor:
+    """``slots`` different slots of the type and about the scale of the one given.
+
+    The noise is small beside it: ``edge``'s keys are unit vectors, and FP16 would be asked for more than it has to do.
+    """
+    noise = slot.float().std() / 4 * torch.randn(slots, *slot.shape, generator=random)
+    return slot + noise.to(slot)
 
 
 def export_graph(traced: Traced, path: Path) -> None:

@@ -185,35 +185,3 @@ def test_extreme_frames_stay_finite_and_an_overflow_is_told(edge_weights: Path):
     half.model.get_parameter("memory_encoder.learnt.bias").data[0] = math.inf
     with pytest.raises(ExportError, match="NaN or infinite numbers on a black frame"):
         check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
-
-
-@pytest.mark.slow
-def test_nvidias_compiler_fuses_the_memory_read_of_resnet50(tmp_path: Path):
-    """Built by the real TensorRT-RTX, ahead of time for sm86; nothing is run. For edge see test_engine.py."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    torch.manual_seed(0)
-    model = build(ModelConfig(variant="resnet50")).eval()
-    traced = trace(HalfPrecision(model), 256, 448, 6, 30)["read_decoder"]
-    export_graph(traced, tmp_path / "read_decoder.onnx")
-
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-
-        def log(self, severity, msg: str) -> None:  # noqa: ARG002
-            self.lines.append(msg)
-
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    assert parser.parse_from_file(str(tmp_path / "read_decoder.onnx")), [parser.get_error(i) for i in range(3)]
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    assert builder.build_serialized_network(network, config) is not None
-    (table,) = [line for line in log.lines if line.startswith("Layers:")]
-    layers = [line.split(",")[0] for line in table.splitlines() if line.startswith("Name:")]
-    assert sum("_gemm_mha" in layer for layer in layers) == 1, layers

@@ -25,7 +25,9 @@ SIZE = (160, 96)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "steps", "rate"), [("edge", 300, 3e-3), ("resnet50", 400, 2e-3)])
+@pytest.mark.parametrize(
+    ("variant", "steps", "rate"), [("edge", 300, 3e-3), pytest.param("resnet50", 400, 2e-3, marks=pytest.mark.soak)]
+)
 def test_one_sequence_is_learnt_by_heart(shared: Path, variant: str, steps: int, rate: float):
     """F1 above 0.95 on the sequence that was trained on: the first frame given, each later one from memory."""
     torch.manual_seed(0)
