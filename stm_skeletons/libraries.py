@@ -14,7 +14,7 @@ BOARD = "On a board"
 
 def panel(title: str, *modules: str) -> str:
     """The heading of commands in ``--help``, with those of the modules that they need and that are not installed."""
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = _missing(modules)
     return f"{title} (not installed here: {', '.join(missing)})" if missing else title
 
 
@@ -28,12 +28,17 @@ def need(what: str, *modules: str) -> None:
     Raises:
         LibraryError: one of them is not installed.
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = _missing(modules)
     if missing:
         raise LibraryError(
             f"'{what}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
             "pip install 'stm-skeletons[train,export]'"
         )
+
+
+def _missing(modules: tuple[str, ...]) -> list[str]:
+    """Those that are not installed."""
+    return [module for module in modules if find_spec(module) is None]
 
 
 def our(module: str) -> ModuleType:
