@@ -140,7 +140,8 @@ class Samples(Dataset):
 
     def _make(self, source: int, epoch: int, random: np.random.Generator) -> Sequence:
         if self._sequence.kind == "synthetic":
-            return synthetic_sequence(self._pictured(source, random), self._data, self._size, self._sequence, random)
+            first = self._pictured(source, random)
+            return synthetic_sequence(first, self._data, self._size, self._sequence, random, self._passing(random))
         return real_sequence(self._data.videos[source], self._data, self._size, self._sequence, epoch, random)
 
     def _pictured(self, source: int, random: np.random.Generator) -> LabelledPicture | list[LabelledPicture]:
@@ -150,6 +151,12 @@ class Samples(Dataset):
             return pictures[source]
         others = random.integers(len(pictures), size=random.choice(MOSAICS) - 1)
         return [pictures[source], *(pictures[int(other)] for other in others)]
+
+    def _passing(self, random: np.random.Generator) -> LabelledPicture | None:
+        """The picture whose people pass in front of a sequence, if any do."""
+        if not self._sequence.passing or random.random() >= self._sequence.passing:
+            return None
+        return self._data.pictures[int(random.integers(len(self._data.pictures)))]
 
     def _first_predicted(self) -> int:
         last = self._sequence.frames - 1
