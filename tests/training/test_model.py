@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 from training.model import Edge, ModelConfig, SpaceTimeMemory, build
-from training.model.edge import CONTEXT_CHANNELS, VALUE_CHANNELS, Fusion
+from training.model.edge import CONTEXT_CHANNELS, MOST_LOWERED, VALUE_CHANNELS, Fusion
 from training.model.movenet import upsample
 from training.model.resnet import FrozenBatchNorm2d
 
@@ -178,32 +178,49 @@ def fusion_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 
 @pytest.mark.parametrize("seed", range(5))
 @torch.no_grad()
-def test_fusion_lies_between_nothing_and_the_larger_of_what_is_seen_and_remembered(seed: int):
-    """Cell by cell, for any weights."""
+def test_fusion_lies_between_what_is_seen_and_what_is_remembered(seed: int):
+    """Cell by cell, for any weights; below what is seen by no more than the bound."""
     torch.manual_seed(seed)
     fusion = Fusion(17)
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     read, context, features, seen = fusion_inputs()
     mixed = fusion(read, context, features, seen)
-    largest = upsample(read[:, -19:-2])
-    assert (mixed >= 0).all()
+    mean, largest = upsample(read[:, :17]), upsample(read[:, -19:-2])
     assert (mixed <= torch.maximum(seen, largest) + 1e-6).all()
+    assert (mixed >= torch.minimum(seen, seen + MOST_LOWERED * (mean - seen)) - 1e-6).all()
     assert (mixed > seen + 0.05).any(), "memory can lift what is seen"
-    assert (mixed < torch.minimum(seen, upsample(read[:, :17])) - 0.05).any(), "both can be lowered"
+    assert (mixed < seen - 0.05).any(), "memory can lower what is seen"
+
+
+@torch.no_grad()
+def test_who_walks_into_an_empty_place_is_seen_whatever_the_memory_was_taught():
+    """Weights that believe nothing but their memory: the bound alone lets in what is seen frame after frame."""
+    fusion = Fusion(17)
+    torch.nn.init.constant_(fusion.shares.get_parameter("bias"), 100)
+    read, context, features, seen = fusion_inputs()
+    read[:, :-1], seen[:] = 0, 0.8
+    surest = []
+    for _ in range(8):
+        surest.append(fusion(read, context, features, seen).mean().item())
+        read[:, :17] = read[:, -19:-2] = surest[-1]
+    assert surest[0] == pytest.approx(0.8 * (1 - MOST_LOWERED))
+    assert surest[3] > 0.65 * 0.8
+    assert surest[7] > 0.85 * 0.8
 
 
 @torch.no_grad()
 def test_fresh_fusion_is_nearly_the_mean_of_what_is_seen_and_remembered():
-    """Where both are as clear; what is clearer counts for more."""
+    """Where both are as clear, and less is seen than remembered; what is clearer counts for more."""
     torch.manual_seed(0)
     fusion = Fusion(17)
     read, context, features, seen = fusion_inputs()
-    remembered = upsample(read[:, :17])
+    change = upsample(read[:, :17]) - seen
+    change = torch.where(change < 0, MOST_LOWERED * change, change)
     read[:, -2] = context[:, -1] = 0
     mixed = fusion(read, context, features, seen)
-    assert (mixed - (seen + remembered) / 2).abs().max() < 0.08
-    for clearness, nearer in ((6, remembered), (-6, seen)):
+    assert (mixed - (seen + change / 2)).abs().max() < 0.08
+    for clearness, nearer in ((6, seen + change), (-6, seen)):
         read[:, -2] = clearness
         mixed = fusion(read, context, features, seen)
         assert (mixed - nearer).abs().max() < 0.11

@@ -2,9 +2,9 @@
 
 RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. Memory is read
 with compensation of movement (training.model.motion). What the detector sees now and what was read are mixed cell by
-cell and may be lowered, but never lie above both of them: no keypoint is surer than some frame on its own said, so
-mistakes cannot feed themselves through the memory, however long it runs. With an empty memory the keypoint maps are
-MoveNet's.
+cell: no keypoint is surer than some frame on its own said, so mistakes cannot feed themselves through the memory,
+however long it runs; and what is seen counts for a quarter at least, so the memory of an empty place cannot keep out
+who walks into it. With an empty memory the keypoint maps are MoveNet's.
 """
 
 import torch
@@ -30,10 +30,12 @@ FUSION_HIDDEN = 48
 EDGE_HIDDEN = 96
 START_GAIN = 20.0
 """Of the similarity of keys, which are unit vectors."""
-START_SHARES = (0.05, 0.5, 0.95)
-"""In the keypoint maps, before training: of the slots' maximum (the rest is their mean's) in what memory says, of
-memory in the mix, and of the mix that is kept. The mean of what is seen and remembered, nearly: the best rule that
-learns nothing."""
+START_SHARES = (0.05, 0.5)
+"""In the keypoint maps, before training: of the slots' maximum (the rest is their mean's) in what memory says, and of
+memory in the mix. The mean of what is seen and remembered, nearly: the best rule that learns nothing."""
+MOST_LOWERED = 0.75
+"""Of memory's share in the mix where it says less than is seen. Without a bound what is remembered of an empty place
+may outvote for ever what walks into it, since the outcome is what is memorised next."""
 SURE = 1e-4
 """Joints' confidences stay so far from 0 and 1 where their logits are taken, in training."""
 P2_SCALE = 5.0
@@ -280,10 +282,10 @@ class WideBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What is seen now and what was read, mixed cell by cell and joint by joint, and lowered where neither convinces.
+    """What is seen now and what was read, mixed cell by cell and joint by joint.
 
-    It can only mix and lower, so no keypoint is surer than some frame on its own said: mistakes do not feed themselves
-    through the memory, and what no frame confirms fades.
+    It can only mix, so no keypoint is surer than some frame on its own said: mistakes do not feed themselves through
+    the memory. What is seen frame after frame comes through, whatever was remembered (MOST_LOWERED).
     """
 
     def __init__(self, joints: int) -> None:
@@ -293,10 +295,10 @@ class Fusion(nn.Module):
         self.read = nn.Conv2d(VALUE_CHANNELS + joints + 1, FUSION_HIDDEN, 1)
         self.context = nn.Conv2d(CONTEXT_CHANNELS, FUSION_HIDDEN, 1)
         self.block = WideBlock(FUSION_HIDDEN)
-        self.shares = nn.Conv2d(FUSION_HIDDEN, (1 + 4 + 4) * joints, 1)
+        self.shares = nn.Conv2d(FUSION_HIDDEN, (1 + 4) * joints, 1)
         nn.init.zeros_(self.shares.weight)
         with torch.no_grad():
-            start = torch.logit(torch.tensor(START_SHARES)).repeat_interleave(torch.tensor([1, 4, 4]) * joints)
+            start = torch.logit(torch.tensor(START_SHARES)).repeat_interleave(torch.tensor([1, 4]) * joints)
             self.shares.get_parameter("bias").copy_(start)
 
     def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:
@@ -312,15 +314,14 @@ class Fusion(nn.Module):
         x = self.block(F.relu(x + upsample(self.context(context))))
         shares = self.shares(x)
         of_largest = torch.sigmoid(shares[:, : self.joints])
-        logits = F.pixel_shuffle(shares[:, self.joints :], 2).float()
         clearer = upsample(read[:, -2:-1] - upsample(context[:, -1:])).float()
-        of_memory, kept = logits.split(self.joints, dim=1)
-        of_memory, kept = torch.sigmoid(of_memory + clearer), torch.sigmoid(kept)
+        of_memory = torch.sigmoid(F.pixel_shuffle(shares[:, self.joints :], 2).float() + clearer)
         mean, largest, known = remembered(read, self.joints)
         memory = upsample(mean + of_largest * (largest - mean)).float()
         now, known = seen.float(), known.float()
-        mixed = kept * (now + of_memory * (memory - now))
-        return (now + known * (mixed - now)).to(seen)
+        change = memory - now
+        change = change + (1 - MOST_LOWERED) * F.relu(-change)
+        return (now + known * of_memory * change).to(seen)
 
 
 def remembered(read: Tensor, joints: int) -> tuple[Tensor, Tensor, Tensor]:
