@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from benchmarks.predict.command import predict
-from runtime.commands import check_options
+from runtime.commands import backend_options
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, F1Data, Provider, Threads, data_folders
 from stm_skeletons.cli.say import say
 from stm_skeletons.errors import BenchmarkError
@@ -101,13 +101,11 @@ def run(
     from benchmarks.run.one_stream import Options
     from benchmarks.run.terminal import print_report
     from benchmarks.run.written import check_folder, write_report
-    from runtime.backends import BackendOptions
 
-    check_options(backend, provider, engines, False, cuda_graphs)
+    how = backend_options(backend, provider, threads, engines, cuda_graphs)
     if frames is not None and minutes is not None:
         raise BenchmarkError("--frames and --minutes exclude each other; give one of them")
     length = Length(frames or _FRAMES) if minutes is None else Length(seconds=minutes * 60)
-    how = BackendOptions(backend, provider, threads, engines, cuda_graphs)
     options = Options(source, model, how, length, fps, _streams(streams), data_folders(data or []))
     if out is not None:
         check_folder(out)

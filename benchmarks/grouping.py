@@ -14,6 +14,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.detections import Detections
 from stm_skeletons.identity import Identities
@@ -83,7 +84,7 @@ def measure(model: str, frames: int) -> Times:
     picture = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     frame_ms: list[float] = []
     grouping_ms: dict[int, list[float]] = {people: [] for people in PEOPLE}
-    with Session.open(model, threads=1) as session:
+    with Session.open(model, BackendOptions(threads=1)) as session:
         for _ in range(frames):
             started = perf_counter()
             session.step(picture)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import BackendOptions
 from runtime.overlay import Painter, draw_parts
 from runtime.session import Session
 from runtime.sources import open_source
@@ -30,7 +31,7 @@ def look(bundle: str, video: str, numbers: list[int], threads: int) -> list[list
     """A row of pictures of the network's size, BGR, for each of the frames; all frames before are looked at, too."""
     rows = []
     source = open_source(video)
-    with Session.open(bundle, threads=threads) as session:
+    with Session.open(bundle, BackendOptions(threads=threads)) as session:
         for frame in islice(source, max(numbers) + 1):
             parts = session.step(frame.image)
             if frame.number in numbers:
@@ -47,7 +48,7 @@ def look_at_people(bundle: str, video: str, numbers: list[int], threads: int) ->
     """A row for each of the frames, with a picture of the frame's size with its people; trails need those before."""
     rows = []
     source, painter = open_source(video), Painter()
-    with Session.open(bundle, threads=threads) as session:
+    with Session.open(bundle, BackendOptions(threads=threads)) as session:
         for frame in islice(source, max(numbers) + 1):
             drawn = painter.paint(frame, session.step(frame.image))
             if frame.number in numbers:

@@ -9,15 +9,20 @@ with Session.open("edge") as session:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runtime.backends import BackendOptions
     from runtime.session import Session
 
-__all__ = ["Session"]
+__all__ = ["BackendOptions", "Session"]
 
 
 def __getattr__(name: str) -> Any:
     # When it is asked for: the command line lists its commands without OpenCV.
-    if name != "Session":
-        raise AttributeError(f"module 'runtime' has no attribute '{name}'")
-    from runtime.session import Session
+    if name == "Session":
+        from runtime.session import Session
 
-    return Session
+        return Session
+    if name == "BackendOptions":
+        from runtime.backends import BackendOptions
+
+        return BackendOptions
+    raise AttributeError(f"module 'runtime' has no attribute '{name}'")

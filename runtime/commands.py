@@ -19,6 +19,7 @@ from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedErr
 from stm_skeletons.libraries import BOARD
 
 if TYPE_CHECKING:
+    from runtime.backends import BackendOptions
     from runtime.run import Summary
     from runtime.session import Session
     from runtime.sinks import Sink
@@ -100,7 +101,7 @@ def run(
 
     _keep_apart([source, seed], [parts, overlay])
     _check_outputs(parts, form, draw, overlay is not None or window)
-    check_options(backend, provider, engines, rebuild, cuda_graphs)
+    options = backend_options(backend, provider, threads, engines, cuda_graphs, rebuild)
     with ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
@@ -114,9 +115,7 @@ def run(
             sinks.append(OverlaySink(overlay, opened.frames_per_second, painter))
         if rebuild:
             command("build")(model, engines=engines, unless_fitting=True)
-        session = stack.enter_context(
-            Session.open(model, backend, provider, threads, engines, cuda_graphs, min_score, min_joints)
-        )
+        session = stack.enter_context(Session.open(model, options, min_score, min_joints))
         painter.source_of_maps = session
         _check_people(session, form, min_score, min_joints)
         if threads is not None:
@@ -130,14 +129,19 @@ def run(
         raise summary.broken
 
 
-def check_options(backend: str, provider: str, engines: Path | None, rebuild: bool, cuda_graphs: bool) -> None:
-    """What the other backend would not look at is refused."""
+def backend_options(
+    backend: str, provider: str, threads: int | None, engines: Path | None, cuda_graphs: bool, rebuild: bool = False
+) -> "BackendOptions":
+    """What a command's options say of the backend; those that the chosen one would not look at are refused."""
+    from runtime.backends import BackendOptions
+
     if backend == "tensorrt" and provider != "cpu":
         raise BackendError("--provider goes with --backend onnxruntime: of --backend tensorrt the device is the GPU")
     if backend != "tensorrt" and (rebuild or engines is not None):
         raise BackendError("--engines and --rebuild go with --backend tensorrt")
     if backend != "tensorrt" and provider != "cuda" and not cuda_graphs:
         raise BackendError("--no-cuda-graphs goes with --backend tensorrt or --provider cuda")
+    return BackendOptions(backend, provider, threads, engines, cuda_graphs)
 
 
 def _check_outputs(parts: str | None, form: Format, draw: Draw, drawn: bool) -> None:

@@ -57,11 +57,7 @@ class Session:
     def open(
         cls,
         bundle: str | Path | Bundle,
-        backend: str = "onnxruntime",
-        provider: str = "cpu",
-        threads: int | None = None,
-        engines: Path | None = None,
-        cuda_graphs: bool = True,
+        options: BackendOptions | None = None,
         min_score: float | None = None,
         min_joints: int = 0,
         min_keypoint_score: float | None = None,
@@ -70,7 +66,7 @@ class Session:
 
         Args:
             bundle: folder of a bundle, name of a shipped model ("edge"), or an opened bundle.
-            backend, provider, threads, engines, cuda_graphs: what runs it, and how: see BackendOptions.
+            options: what runs it, and how; ONNX Runtime on the CPU unless given.
             min_score: report people from this score on, instead of the bundle's own threshold.
             min_joints: report people of whom at least so many joints are found.
             min_keypoint_score: report keypoints and edges, which need not be anybody's, from this score on, instead of
@@ -83,8 +79,8 @@ class Session:
             EngineError: there are no engines of this bundle for this machine.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        options = BackendOptions(backend, provider, threads, engines, cuda_graphs)
-        return cls(opened, open_backend(opened, options), min_score, min_joints, min_keypoint_score)
+        backend = open_backend(opened, options or BackendOptions())
+        return cls(opened, backend, min_score, min_joints, min_keypoint_score)
 
     def step(self, frame: NDArray[np.uint8]) -> Parts:
         """Detect the parts in the next frame and the people they belong to, and memorise it.

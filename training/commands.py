@@ -133,6 +133,7 @@ def evaluate(
 ) -> None:
     """AP of people, their tracks, precision, recall and F1 of maps and keypoints, and recall over time."""
     need("train", "torch", "safetensors", "pycocotools", "matplotlib")
+    from runtime.backends import BackendOptions
     from runtime.session import Session
     from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
     from training.evaluation.written import print_report, write_report
@@ -145,7 +146,7 @@ def evaluate(
         def candidate(model: str) -> "Candidate":
             if model.endswith(".safetensors"):
                 return candidate_from_weights(Path(model), pixels, slots, every, threads)
-            session = stack.enter_context(Session.open(model, threads=threads))
+            session = stack.enter_context(Session.open(model, BackendOptions(threads=threads)))
             info = session.info
             name, threshold = Path(model).name, info.person_threshold
             return Candidate(name, session, info.skeleton, info.channels, info.size, person_threshold=threshold)
@@ -289,6 +290,7 @@ def show(
 
 
 def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitStack) -> "Teacher":
+    from runtime.backends import BackendOptions
     from runtime.session import Session
     from training.label.movenet import MoveNetTeacher
     from training.label.people import BundleTeacher
@@ -302,4 +304,4 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
         if threads is not None:
             raise WeightsError(f"rtmlib takes the threads it wants; leave out --threads with --teacher {name}")
         return RtmTeacher(name)
-    return BundleTeacher(stack.enter_context(Session.open(name, threads=threads)))
+    return BundleTeacher(stack.enter_context(Session.open(name, BackendOptions(threads=threads))))

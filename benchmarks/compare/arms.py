@@ -113,11 +113,11 @@ def open_arm(name: ArmName, threads: int, stack: ExitStack) -> Arm:
 
 
 def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
-    options = {key: value for key, value in name.options.items() if key != "threads"}
     opened = Bundle.open(name.path)
-    session = stack.enter_context(Session.open(opened, threads=threads, **options))
-    info = opened.info
+    options: dict[str, Any] = name.options | {"threads": threads}
     backend = BackendOptions(**options)
+    session = stack.enter_context(Session.open(opened, backend))
+    info = opened.info
     where = backend.backend if backend.backend == "tensorrt" else f"ONNX Runtime, {backend.provider}"
     if not backend.cuda_graphs:
         where += ", no CUDA graphs"

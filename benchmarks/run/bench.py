@@ -13,12 +13,13 @@ from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
 from benchmarks.run.memory import summarise_memory
 from benchmarks.run.notes import notes
-from benchmarks.run.one_stream import Measured, Options, measure_one, open_session
+from benchmarks.run.one_stream import Measured, Options, measure_one
 from benchmarks.run.people import by_people
 from benchmarks.run.report import MemorySamples, Raw, Report, Run
 from benchmarks.run.soak import judge
 from benchmarks.run.streams import Streams, run_streams
 from benchmarks.run.tail import ENOUGH_FRAMES
+from runtime.session import Session
 
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 2.0, 120.0
 
@@ -49,7 +50,7 @@ def bench(options: Options, stop: threading.Event, say: Callable[[str], object])
         if stop.is_set():
             break
         say(f"{count} stream{'s' * (count > 1)} at once, {window:.0f} s")
-        opens = partial(open_session, measured.bundle, options)
+        opens = partial(Session.open, measured.bundle, options.backend)
         found = run_streams(count, options.source, opens, window, deadline, stop)
         streams += [] if found is None else [found]
     return _report(options, measured, deadline, streams, stop.is_set())

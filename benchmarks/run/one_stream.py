@@ -51,14 +51,6 @@ class Measured:
     footage: Footage
 
 
-def open_session(bundle: Bundle, options: Options) -> Session:
-    """A session as the options say. Raises what Session.open does."""
-    how = options.backend
-    return Session.open(
-        bundle, how.backend, how.provider, how.threads, engines=how.engines, cuda_graphs=how.cuda_graphs
-    )
-
-
 def measure_one(options: Options, stop: threading.Event, say: Callable[[str], object]) -> Measured:
     """Open the bundle, warm up, measure.
 
@@ -73,7 +65,7 @@ def measure_one(options: Options, stop: threading.Event, say: Callable[[str], ob
     try:
         started = perf_counter()
         bundle = Bundle.open(options.model)
-        with open_session(bundle, options) as session:
+        with Session.open(bundle, options.backend) as session:
             load_ms = (perf_counter() - started) * 1e3
             environment = stamp(bundle, options.backend.threads, options.source)
             warm_ms = warm_up(session, footage, stop)

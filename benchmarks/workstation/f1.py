@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.run.notes import F1_MISSING
-from benchmarks.run.one_stream import Options, open_session
+from benchmarks.run.one_stream import Options
 from benchmarks.run.report import F1, Report
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
@@ -24,7 +24,7 @@ def add_f1(report: Report, options: Options, say: Callable[[str], object]) -> Re
     """
     bundle = Bundle.open(options.model)
     found: list[F1] = []
-    with open_session(bundle, options) as session:
+    with Session.open(bundle, options.backend) as session:
         for kind, root in options.data.items():
             say(f"F1 on {kind}")
             found += measure_f1(session, bundle.folder.name, kind, root)

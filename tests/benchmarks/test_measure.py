@@ -17,6 +17,7 @@ from benchmarks.run.measure import ALL_STAGES, BLOCK, Length, Table, _blocks, co
 from benchmarks.run.memory import MemorySampler, resident_mb, summarise_memory
 from benchmarks.run.people import by_people
 from benchmarks.run.streams import run_streams
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.errors import BenchmarkError, BundleError
 from stm_skeletons.parts import assemble_parts
@@ -82,7 +83,7 @@ def test_each_group_has_one_block_with_stages_at_no_fixed_place(plain: int, shar
 def test_a_run_measures_what_was_asked_for_and_ends(edge_bundle: Path, short_video: Path):
     stop = threading.Event()
     footage = Footage(str(short_video))
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         warm_ms = warm_up(session, footage, stop, frames=5)
         samples = room_for(Length(frames=40), warm_ms)
         started = time.perf_counter()
@@ -104,7 +105,7 @@ def test_a_run_measures_what_was_asked_for_and_ends(edge_bundle: Path, short_vid
 
 def test_a_run_by_time_ends_by_time_and_a_stop_at_once(edge_bundle: Path, short_video: Path):
     footage = Footage(str(short_video))
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         for seconds, stopped in ((1.0, False), (60.0, True)):
             stop = threading.Event()
             samples = room_for(Length(seconds=seconds), [20.0])
@@ -171,7 +172,7 @@ def test_a_full_sampler_takes_no_more(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_streams_share_a_window(edge_bundle: Path, short_video: Path):
-    opens = partial(Session.open, edge_bundle, threads=1)
+    opens = partial(Session.open, edge_bundle, BackendOptions(threads=1))
     found = run_streams(2, str(short_video), opens, 1.0, 0.001, threading.Event())
     assert found is not None
     assert found.streams == len(found.fps_each) == 2
@@ -189,7 +190,7 @@ def test_a_stream_that_fails_ends_all_and_says_why(short_video: Path, tmp_path: 
 def test_streams_that_are_stopped_give_no_figures(edge_bundle: Path, short_video: Path):
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    opens = partial(Session.open, edge_bundle, threads=1)
+    opens = partial(Session.open, edge_bundle, BackendOptions(threads=1))
     started = time.perf_counter()
     assert run_streams(2, str(short_video), opens, 60.0, 40.0, stop) is None
     assert time.perf_counter() - started < 30

@@ -16,6 +16,7 @@ from export import gate as gate_module
 from export.engines.build import build_engines
 from export.export import Options, export_bundle
 from export.gate import F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
 from stm_skeletons.errors import BackendError, ExportError, SourceError
@@ -263,7 +264,7 @@ def test_int8_for_cpus_rounds_the_trunk_and_nothing_else(edge_weights: Path, cli
     with pytest.raises(ExportError, match="TensorRT does not take"):
         build_engines(bundle, "sm86", tmp_path / "engines")
     with pytest.raises(BackendError, match="--provider cpu"):
-        Session.open(bundle, provider="cuda")
+        Session.open(bundle, BackendOptions(provider="cuda"))
 
 
 @pytest.mark.slow

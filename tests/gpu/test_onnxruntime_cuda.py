@@ -47,7 +47,7 @@ def frames_of(clip: Path, count: int) -> list[np.ndarray]:
 
 def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
     """The shipped model, each side on its own predictions and its own memory."""
-    with Session.open("edge", provider="cuda") as ours, Session.open("edge") as theirs:
+    with Session.open("edge", BackendOptions(provider="cuda")) as ours, Session.open("edge") as theirs:
         addresses = ours.addresses()
         keypoints = 0
         for frame in frames_of(clip, 100):
@@ -66,7 +66,7 @@ def test_recorded_work_gives_what_single_calls_give(request: pytest.FixtureReque
     bundle: Path = request.getfixturevalue(network)
 
     def maps(cuda_graphs: bool) -> list[np.ndarray]:
-        with Session.open(bundle, provider="cuda", cuda_graphs=cuda_graphs) as session:
+        with Session.open(bundle, BackendOptions(provider="cuda", cuda_graphs=cuda_graphs)) as session:
             found = []
             for frame in frames_of(clip, 15):
                 session.step(frame)
@@ -86,7 +86,7 @@ def test_sessions_record_at_the_same_time(edge_bundle: Path, clip: Path):
 
     def last_maps(_number: int) -> np.ndarray:
         start.wait()
-        with Session.open(edge_bundle, provider="cuda") as session:
+        with Session.open(edge_bundle, BackendOptions(provider="cuda")) as session:
             for image in images:
                 session.step(image)
             return session.maps()
@@ -99,7 +99,7 @@ def test_sessions_record_at_the_same_time(edge_bundle: Path, clip: Path):
 
 def test_nothing_grows_on_the_gpu(clip: Path):
     images = frames_of(clip, 20)
-    with Session.open("edge", provider="cuda") as session:
+    with Session.open("edge", BackendOptions(provider="cuda")) as session:
         for image in images:
             session.step(image)
         with MemorySampler(0.0, device=True, capacity=600) as sampler:  # at its beginning and its end

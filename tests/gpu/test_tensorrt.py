@@ -89,11 +89,13 @@ class TestTensorRT(BackendContract):
 
 def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
     """Whose session reports all that is found, as that of ``on_the_cpu`` does."""
-    return Session.open(bundle, backend="tensorrt", cuda_graphs=cuda_graphs, min_score=0.0, min_keypoint_score=0.0)
+    return Session.open(
+        bundle, BackendOptions("tensorrt", cuda_graphs=cuda_graphs), min_score=0.0, min_keypoint_score=0.0
+    )
 
 
 def on_the_cpu(bundle: Bundle) -> Session:
-    return Session.open(bundle, threads=1, min_score=0.0, min_keypoint_score=0.0)
+    return Session.open(bundle, BackendOptions(threads=1), min_score=0.0, min_keypoint_score=0.0)
 
 
 def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float = PIXELS) -> None:
@@ -503,7 +505,7 @@ def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
         "device": "built on another, but this GPU",
     }
     with pytest.raises(EngineError, match=f"{words[wrong]}.*stm-skeletons build"):
-        Session.open(fp32_bundle, backend="tensorrt", engines=tmp_path)
+        Session.open(fp32_bundle, BackendOptions("tensorrt", engines=tmp_path))
 
 
 def test_the_gpus_memory_is_sampled_beside_a_session_and_nothing_is_left(gpu, fp32_bundle: Bundle, frames):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from runtime.backends import BackendOptions
 from runtime.formats import POSETRACK18_JOINTS, WRITERS, Footage
 from runtime.run import run
 from runtime.session import Session
@@ -34,7 +35,7 @@ def results(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     footage = Footage.of(source, str(clip))
     sinks: list[Sink] = [JsonLinesSink(str(folder / "parts.jsonl"))]
     sinks += [DataSetSink(str(folder / f"{name}.json"), writer, footage) for name, writer in WRITERS.items()]
-    with Session.open("edge", threads=1, min_score=0.2) as session:
+    with Session.open("edge", BackendOptions(threads=1), min_score=0.2) as session:
         run(source, session, sinks, FRAMES)
     assert sorted(path.name for path in folder.iterdir()) == ["coco.json", "parts.jsonl", "posetrack18.json"]
     cut = folder / clip.stem
@@ -259,7 +260,10 @@ def test_what_goes_wrong_in_the_writing_leaves_nothing(edge_bundle: Path, clip: 
     old = tmp_path / "coco.json"
     old.write_text("yesterday's\n")
     footage = Footage("clip")
-    with Session.open(edge_bundle, threads=1) as session, pytest.raises(SinkError, match=r"coco\.json: No space left"):
+    with (
+        Session.open(edge_bundle, BackendOptions(threads=1)) as session,
+        pytest.raises(SinkError, match=r"coco\.json: No space left"),
+    ):
         run(open_source(str(clip)), session, [DataSetSink(str(old), break_down, footage)], 2)
     assert old.read_text() == "yesterday's\n"
     assert [path.name for path in tmp_path.iterdir()] == ["coco.json"]

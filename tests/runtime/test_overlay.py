@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.backends import BackendOptions
 from runtime.overlay import Painter, draw_maps, draw_parts
 from runtime.overlay_people import PALETTE, TRAIL
 from runtime.session import Session
@@ -168,7 +169,7 @@ def test_lines_are_as_thick_as_the_frame_is_large():
 
 @pytest.mark.parametrize("size", [(768, 576), (160, 96), (300, 400)])
 def test_maps_lie_where_they_were_seen(size: tuple[int, int], edge_bundle: Path):
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         info = session.info
     pose = np.zeros((1, 17, 3), np.float32)
     pose[0, LEFT_HIP] = (100, 50, 1)
@@ -186,7 +187,7 @@ def test_maps_lie_where_they_were_seen(size: tuple[int, int], edge_bundle: Path)
 def test_maps_of_the_latest_frame_are_shown_by_whoever_has_them(edge_bundle: Path, clip: Path):
     image = np.asarray(cv2.VideoCapture(str(clip)).read()[1], np.uint8)
     painter = Painter("maps")
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         painter.source_of_maps = session
         parts = session.step(image)
         drawn = painter.paint(Frame(0, 0.0, image), parts)
@@ -198,7 +199,7 @@ def test_maps_of_the_latest_frame_are_shown_by_whoever_has_them(edge_bundle: Pat
 
 
 def test_networks_without_keypoint_maps_show_those_they_have(edge_bundle: Path):
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         info = session.info
     image = np.full((96, 160, 3), 90, np.uint8)
     for channels in (("skeleton",), ("mask", *COCO17.edge_names)):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.backends import BackendOptions
 from runtime.overlay import Painter
 from runtime.run import run
 from runtime.session import Session
@@ -39,7 +40,7 @@ class FakeSource:
 
 @pytest.fixture
 def session(edge_bundle: Path) -> Iterator[Session]:
-    with Session.open(str(edge_bundle), threads=1, min_score=0.0, min_keypoint_score=0.0) as opened:
+    with Session.open(str(edge_bundle), BackendOptions(threads=1), min_score=0.0, min_keypoint_score=0.0) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.errors import BackendError, FrameError, SeedError
 from stm_skeletons.memory_policy import readable_slots, write_slot
@@ -15,7 +16,7 @@ from stm_skeletons.memory_policy import readable_slots, write_slot
 
 @pytest.fixture(scope="module")
 def session(edge_bundle: Path) -> Iterator[Session]:
-    with Session.open(str(edge_bundle), threads=1, min_score=0.0) as opened:
+    with Session.open(str(edge_bundle), BackendOptions(threads=1), min_score=0.0) as opened:
         yield opened
 
 
@@ -214,13 +215,16 @@ def test_a_closed_session_says_so(edge_bundle: Path):
 
 
 def test_two_sessions_do_not_disturb_each_other(edge_bundle: Path):
-    with Session.open(str(edge_bundle), threads=1) as one, Session.open(str(edge_bundle), threads=1) as two:
+    with (
+        Session.open(str(edge_bundle), BackendOptions(threads=1)) as one,
+        Session.open(str(edge_bundle), BackendOptions(threads=1)) as two,
+    ):
         one.step(picture(0))
         for seed in range(5):
             two.step(picture(seed))
         one.step(picture(1))
         after = one.maps()
-    with Session.open(str(edge_bundle), threads=1) as alone:
+    with Session.open(str(edge_bundle), BackendOptions(threads=1)) as alone:
         alone.step(picture(0))
         alone.step(picture(1))
         np.testing.assert_array_equal(alone.maps(), after)

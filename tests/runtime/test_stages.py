@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from runtime.stages import STAGES, RecordedStages, Stages
 from stm_skeletons.errors import BackendError
@@ -17,7 +18,7 @@ def picture(seed: int) -> np.ndarray:
 
 def test_the_stages_of_a_frame_are_parts_of_it(edge_bundle: Path):
     stages = RecordedStages()
-    with Session.open(edge_bundle, threads=1) as session:
+    with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         session.record(stages)
         for seed in range(5):
             started = time.perf_counter()
@@ -31,7 +32,10 @@ def test_the_stages_of_a_frame_are_parts_of_it(edge_bundle: Path):
 
 def test_recording_changes_no_parts_and_ends_when_asked(edge_bundle: Path):
     stages = RecordedStages()
-    with Session.open(edge_bundle, threads=1) as one, Session.open(edge_bundle, threads=1) as other:
+    with (
+        Session.open(edge_bundle, BackendOptions(threads=1)) as one,
+        Session.open(edge_bundle, BackendOptions(threads=1)) as other,
+    ):
         one.record(stages)
         for seed in range(4):
             found, wanted = one.step(picture(seed)), other.step(picture(seed))

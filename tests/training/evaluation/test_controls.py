@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from export.moving_picture import moving_picture
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.maps import render_maps
 from stm_skeletons.people import People, nobody
@@ -194,7 +195,10 @@ def test_memory_off_in_torch(edge_weights: Path):
 
 
 def test_memory_off_with_a_bundle(edge_bundle: Path):
-    with Session.open(edge_bundle, threads=1) as session, Session.open(edge_bundle, threads=1) as other:
+    with (
+        Session.open(edge_bundle, BackendOptions(threads=1)) as session,
+        Session.open(edge_bundle, BackendOptions(threads=1)) as other,
+    ):
         assert_each_frame_alone(MemoryOff(session), other)
 
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from export.moving_picture import moving_picture
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.geometry import STRIDE
@@ -432,7 +433,7 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
     channels = recipe.config.channels
     eager = TorchSession(model, slots=4, every=3)
     from_torch = evaluate(eager, sequences, COCO17, channels, start)
-    with Session.open(bundle, threads=1) as session:
+    with Session.open(bundle, BackendOptions(threads=1)) as session:
         from_bundle = evaluate(session, sequences, COCO17, channels, start)
     assert from_torch.keypoints is not None
     assert from_bundle.keypoints is not None
