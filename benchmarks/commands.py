@@ -99,8 +99,9 @@ def run(
     from benchmarks.run.bench import bench
     from benchmarks.run.measure import Length
     from benchmarks.run.one_stream import Options
-    from benchmarks.run.terminal import print_report
+    from benchmarks.run.tables import tables
     from benchmarks.run.written import check_folder, write_report
+    from stm_skeletons.table import show
 
     how = backend_options(backend, provider, threads, engines, cuda_graphs)
     if frames is not None and minutes is not None:
@@ -113,7 +114,7 @@ def run(
         report = bench(options, stop, say)
         if out is not None:
             write_report(report, out)
-    print_report(report)
+    show(tables(report), notes=report.notes)
     if report.run.stopped_early:
         say(f"stopped after {report.end_to_end.count} frames; the report is finished")
     elif options.data:
@@ -143,16 +144,15 @@ def compare(
     from benchmarks.compare.compare import Options
     from benchmarks.compare.compare import compare as measure
     from benchmarks.compare.report import tables, write_comparison
-    from benchmarks.run.terminal import print_table
     from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
+    from stm_skeletons.table import show
 
     options = Options(source, tuple(what), frames, threads, data_folders(data or []))
     if out is not None:
         check_folder(out)
     with stop_signals() as stop:
         found = measure(options, stop, say)
-        for table in tables(found):
-            print_table(table)
+        show(tables(found))
         if found.stopped_early:
             say(f"stopped after {found.frames} frames; the report is finished")
         if out is None:
@@ -189,9 +189,9 @@ def plots(
 def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report":
     """Last: the measured speed has been written and printed, whatever fails here, and torch takes memory."""
     from benchmarks.run.tables import accuracy_table
-    from benchmarks.run.terminal import print_table
     from benchmarks.run.written import write_report
     from benchmarks.workstation.f1 import add_f1
+    from stm_skeletons.table import print_table
 
     try:
         whole = add_f1(report, options, say)

@@ -12,20 +12,23 @@ from export.engines.build import AHEAD, Report, build_engines
 from export.engines.log import layer_name
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import StmError
+from stm_skeletons.table import Table
 
-_HEAD = (
-    "| network | precision | graph | target | layers before | after | activations, MB | engine, MB | build, s |",
-    "|---|---|---|---|---|---|---|---|---|",
+_HEADER = (
+    *("network", "precision", "graph", "target"),
+    *("layers before", "after", "activations, MB", "engine, MB", "build, s"),
 )
 
 
-def rows(bundle: Bundle, report: Report) -> list[str]:
+def rows(bundle: Bundle, report: Report) -> list[tuple[str, ...]]:
     """A row for each graph."""
     info = report.engines.info
     return [
-        f"| `{bundle.info.variant}` | {info.precision} | {name} | {info.target} | {spec.layers_before} | "
-        f"{spec.layers_after or '-'} | {_megabytes(spec.activation_bytes)} | {_megabytes(spec.bytes)} | "
-        f"{spec.seconds:.1f} |"
+        (
+            *(f"`{bundle.info.variant}`", info.precision, name, info.target),
+            *(str(spec.layers_before), str(spec.layers_after or "-")),
+            *(_megabytes(spec.activation_bytes), _megabytes(spec.bytes), f"{spec.seconds:.1f}"),
+        )
         for name, spec in info.engines.items()
     ]
 
@@ -40,7 +43,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=AHEAD, default=["sm75", "sm86", "sm89", "sm120"])
     parser.add_argument("--layers", metavar="GRAPH", help="also print the names of a graph's layers after fusion")
     arguments = parser.parse_args()
-    print(*_HEAD, sep="\n")
+    found: list[tuple[str, ...]] = []
     for path in arguments.bundles:
         for target in arguments.targets:
             try:
@@ -50,11 +53,12 @@ def main() -> None:
             except StmError as error:
                 print(f"{path}, {target}: {error}", file=sys.stderr)
                 continue
-            print(*rows(bundle, report), sep="\n")
+            found += rows(bundle, report)
             if arguments.layers:
                 print(
                     *(layer_name(line) for line in report.layers.get(arguments.layers, [])), sep="\n", file=sys.stderr
                 )
+    print(Table("Engines", _HEADER, found, left=4).markdown())
 
 
 if __name__ == "__main__":

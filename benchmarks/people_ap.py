@@ -18,6 +18,7 @@ from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import WeightsError, one_line
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
+from stm_skeletons.table import Table
 from training.data.held_out import held_out_sequences
 from training.data.open import open_data
 from training.evaluation.people import PeopleEvaluation, PeopleTally, compare_people
@@ -63,23 +64,21 @@ def measure(bundle: str, coco: Path, movenet: Path, split: str) -> dict[str, Peo
     return {name: tally.result() for name, tally in tallies.items()}
 
 
-def table(found: dict[str, PeopleEvaluation]) -> list[str]:
-    """In Markdown."""
-    lines = ["| images | ours | MoveNet | difference | ratio |", "|---|---|---|---|---|"]
+def table(found: dict[str, PeopleEvaluation]) -> Table:
+    """AP by group of images, with intervals."""
+    rows = []
     groups = {name: evaluation.groups for name, evaluation in found.items()}
     for group in groups["ours"]:
         ours, theirs = (groups[name][group] for name in ("ours", "MoveNet"))
         both = compare_people(ours, theirs)
-        aps = [f"{each.figures()['AP']:.3f} {_interval(each.intervals()['AP'])}" for each in (ours, theirs)]
-        lines.append(
-            f"| {group} labelled | {aps[0]} | {aps[1]} | {both.difference:+.3f} {_interval(both.difference_interval)} "
-            f"| {both.ratio:.3f} {_interval(both.ratio_interval)} |"
-        )
-    return lines
+        aps = [f"{each.figures()['AP']:.3f}{_interval(each.intervals()['AP'])}" for each in (ours, theirs)]
+        difference = f"{both.difference:+.3f}{_interval(both.difference_interval)}"
+        rows.append((f"{group} labelled", *aps, difference, f"{both.ratio:.3f}{_interval(both.ratio_interval)}"))
+    return Table("AP", ("images", "ours", "MoveNet", "difference", "ratio"), rows)
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:
-    return "" if bounds is None else f"({bounds[0]:.3f} to {bounds[1]:.3f})"
+    return "" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
 def main() -> None:
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     arguments = parser.parse_args()
     found = measure(arguments.bundle, arguments.coco, arguments.movenet, arguments.split)
-    print("\n".join(table(found)))
+    print(table(found).markdown())
     for name, evaluation in found.items():
         figures = ", ".join(f"{key} {value:.3f}" for key, value in evaluation.figures().items())
         print(f"{name}: {figures}")

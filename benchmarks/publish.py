@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks.compare import report as comparison
 from benchmarks.predict import predict as prediction
 from benchmarks.run.report import load_report
-from benchmarks.run.tables import TextTable, tables
-from benchmarks.run.written import markdown_table
+from benchmarks.run.tables import tables
 from stm_skeletons.errors import BenchmarkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.table import Table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 THREADS = ("--threads", "2")
@@ -39,7 +39,7 @@ def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
     found = {"edge.safetensors": ["init", "edge", "--from", "edge", "--out", weights]}
     found |= {
         f"edge-{precision}": [*edge, f"{{}}/edge-{precision}", "--precision", precision, "--video", video]
-        for precision in ("int8-cpu", "fp16")
+        for precision in ("int8", "fp16")
     }
     found |= {f"edge-{size}": [*edge, f"{{}}/edge-{size}", "--size", size] for size in (*SIZES, SOAK_SIZE)}
     found |= {f"edge-{count}-slots": [*edge, f"{{}}/edge-{count}-slots", "--slots", str(count)] for count in SLOTS}
@@ -52,7 +52,7 @@ def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
         command = ["bench", "compare", source, *arms, "--frames", str(frames), *THREADS, *data]
         found[name] = [*command, "--out", f"{{}}/{name}"]
 
-    networks = f"movenet:{movenet}", "edge", "{}/edge-int8-cpu"
+    networks = f"movenet:{movenet}", "edge", "{}/edge-int8"
     compare("edge-movenet", 700, *networks, f1=True)
     compare("sizes", 300, "edge", *(f"{{}}/edge-{size}" for size in SIZES), f1=True)
     compare("slots", 300, "edge", *(f"{{}}/edge-{count}-slots" for count in SLOTS), f1=True)
@@ -61,7 +61,7 @@ def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
     compare("resnet50-eager", 40, "{}/resnet50", f"eager:{fresh}", f"compiled:{fresh}")
     run = ["bench", "run", video, *THREADS, "--frames", "1000", "--streams", "1,2", "--data", f"coco={coco}"]
     found["edge-run"] = [*run, "--out", "{}/edge-run"]
-    found["int8-run"] = [*run, "--model", "{}/edge-int8-cpu", "--out", "{}/int8-run"]
+    found["int8-run"] = [*run, "--model", "{}/edge-int8", "--out", "{}/int8-run"]
     two = ["bench", "run", video, "--threads", "1", "--frames", "200", "--streams", "1,2"]
     found["one-thread-run"] = [*two, "--out", "{}/one-thread-run"]
     found["people"] = ["bench", "run", "{}/crowd.avi", *THREADS, "--frames", "1080", "--out", "{}/people"]
@@ -76,7 +76,7 @@ def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
 
 def measure(commands: dict[str, list[str]], results: Path, coco: str) -> None:
     """Run what is not there yet. Raises BenchmarkError when a step fails."""
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     if not (results / "crowd.avi").exists():
         _run(["benchmarks.crowd", "--coco", coco, "--out", str(results / "crowd.avi")])
     for name, arguments in commands.items():
@@ -113,8 +113,8 @@ def _slug(title: str) -> str:
     return re.sub("[^a-z]+", "-", title.lower()).strip("-")
 
 
-def _text(shown: list[TextTable]) -> str:
-    return "\n\n".join(f"{table.title}:\n\n{markdown_table(table)}" for table in shown) + "\n"
+def _text(shown: list[Table]) -> str:
+    return "\n\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown) + "\n"
 
 
 def fill(page: Path, texts: dict[str, str]) -> list[str]:

@@ -20,7 +20,6 @@ class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
-    int8_cpu = "int8-cpu"
 
 
 class Variant(str, Enum):
@@ -47,10 +46,13 @@ def export(
             help="Round weights to FP16 and store them so, compute stays FP32; edge in fp32 always unless told."
         ),
     ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Keypoints are reported from this score on.")] = 0.3,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Keypoints are reported from this score on; as the shipped edge, others 0.3."),
+    ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="fp16 and int8 are for GPUs, int8-cpu for CPUs; they must find what fp32 finds in --video."),
+        typer.Option(help="fp16 is for GPUs, int8 for CPUs with VNNI; both must find what fp32 finds in --video."),
     ] = Precision.fp32,
     video: Annotated[
         str | None, typer.Option(help="Footage of at least 500 frames, for all but fp32: video or folder of images.")
@@ -58,7 +60,7 @@ def export(
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""
     need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
-    from export.export import Options, export_bundle
+    from export.export import Options, default_threshold, export_bundle
     from training.model.weights import load_provenance
 
     width, height = parse_size(size)
@@ -73,7 +75,7 @@ def export(
         precision is Precision.fp32 and provenance.config.variant == "edge" if compact is None else compact,
         precision=precision.value,
         video=video,
-        keypoint_threshold=threshold,
+        keypoint_threshold=default_threshold(provenance.config.variant) if threshold is None else threshold,
     )
     report = export_bundle(weights, out, options, say_once)
     for name, difference in report.graphs.items():
@@ -81,7 +83,7 @@ def export(
     print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
     if report.gate is not None:
         print(f"gate: {report.gate.summary}")
-    print(f"wrote {out}")
+    print(f"wrote {out}: {options.slots} slots, every {options.every}, keypoints from {options.keypoint_threshold:g}")
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -9,7 +9,7 @@ from export.cpu import for_cpu
 from export.gate import FRAMES, GATE_FILES, Gate, check_video, letterboxed, run_gate, write_gate
 from export.onnx_graphs import OPSET, Traced, export_graph, tensor_specs, trace
 from export.precision import HalfPrecision, check_types, torch_session
-from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, collect_samples, quantise, quantise_for_cpu
+from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, quantise
 from export.storage import round_to_fp16, store_as_fp16
 from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
 from runtime.session import Session
@@ -25,6 +25,7 @@ from stm_skeletons.bundle import (
     GraphSpec,
     Grouping,
     Precision,
+    shipped_models,
 )
 from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
 from stm_skeletons.errors import ExportError, SinkError
@@ -54,7 +55,7 @@ class Options:
     compact: bool = False
     """Round the weights to FP16 and store them so; the graphs still compute in FP32, which ``precision`` must be."""
     precision: Precision = "fp32"
-    """"fp16" for GPUs, with islands of FP32; "int8" for GPUs, some convolutions; "int8-cpu" for CPUs, edge's trunk."""
+    """"fp16" for GPUs, with islands of FP32; "int8" for CPUs, edge's trunk."""
     video: str | None = None
     """Real footage for the gate, of at least 500 frames, and for INT8's calibration; all but fp32 need it."""
     person_threshold: float = PERSON_THRESHOLD
@@ -96,15 +97,15 @@ def export_bundle(
     out = Path(out).absolute()
     _check_replaceable(out)
     model, recipe = load_weights(weights)
-    if options.precision == "int8-cpu" and recipe.config.variant != "edge":
-        raise ExportError(f"--precision int8-cpu is for edge, not for {recipe.config.variant}; leave it at fp32")
+    if options.precision == "int8" and recipe.config.variant != "edge":
+        raise ExportError(f"--precision int8 is for edge, not for {recipe.config.variant}; leave it at fp32")
     if options.compact:
         round_to_fp16(model)
     network = _network(model, options)
     traced = trace(network, options.height, options.width, options.slots, options.peaks)
     with whole_folder(out) as folder:
         differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
-        calibration = _quantise(traced, folder, options) if options.precision.startswith("int8") else None
+        calibration = _quantise(folder, options) if options.precision == "int8" else None
         graphs: dict[GraphName, GraphSpec] = {name: _describe(name, graph, folder) for name, graph in traced.items()}
         info = BundleInfo(
             format=FORMAT,
@@ -141,6 +142,13 @@ def export_bundle(
     return Report(Bundle(out, info), differences, closed_loop, gate)
 
 
+def default_threshold(variant: str) -> float:
+    """From which score on keypoints are reported, unless told: of ``edge`` the shipped bundle's, which was chosen on
+    validation images, so that adapted weights report as what they were adapted from."""
+    shipped = variant in shipped_models()
+    return Bundle.open(variant).info.keypoint_threshold if shipped else Options().keypoint_threshold
+
+
 def _grouping(decoder: Traced) -> Grouping:
     """What the decoder gives to tell people apart by."""
     return "centres" if "centres" in decoder.outputs else "edges" if "peaks" in decoder.outputs else "none"
@@ -148,9 +156,7 @@ def _grouping(decoder: Traced) -> Grouping:
 
 def _network(model: SpaceTimeMemory, options: Options) -> SpaceTimeMemory:
     """What is traced: the network in the arithmetic of what will run it; INT8 is made of it afterwards."""
-    if options.precision == "fp16":
-        return HalfPrecision(model)
-    return model if options.precision == "int8" else for_cpu(model)
+    return HalfPrecision(model) if options.precision == "fp16" else for_cpu(model)
 
 
 def _write_graph(name: GraphName, graph: Traced, folder: Path, options: Options) -> float:
@@ -171,8 +177,8 @@ def _describe(name: GraphName, graph: Traced, folder: Path) -> GraphSpec:
     )
 
 
-def _quantise(traced: dict[GraphName, Traced], folder: Path, options: Options) -> str:
-    """Rewrite the graphs in INT8; the frames that they were calibrated on, in words.
+def _quantise(folder: Path, options: Options) -> str:
+    """Rewrite the query encoder in INT8; the frames that it was calibrated on, in words.
 
     Those are behind the gate's frames where the video is long enough.
     """
@@ -182,13 +188,7 @@ def _quantise(traced: dict[GraphName, Traced], folder: Path, options: Options) -
     if len(frames) < CALIBRATION_FRAMES:
         start = 0
         frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
-    samples = collect_samples(traced, frames, options.slots, options.every)
-    if options.precision == "int8-cpu":
-        quantise_for_cpu(folder / "query_encoder.onnx", samples["query_encoder"])
-    else:
-        # The decoder's convolutions make the maps: none of them is good enough in INT8.
-        quantise(folder / "query_encoder.onnx", samples["query_encoder"], options.height // 32)
-        quantise(folder / "memory_encoder.onnx", samples["memory_encoder"], options.height // 16)
+    quantise(folder / "query_encoder.onnx", frames)
     own = "" if start else ", which the gate uses too: the video has no others"
     return f"every {SAMPLE_EVERY}th of frames {start} to {start + len(frames) - 1}{own}"
 
@@ -216,9 +216,7 @@ def _pass_gate(
             other.reset()
             ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
         else:
-            other = session
-            ran = "the bundle in ONNX Runtime on a CPU"
-            ran += "" if info.precision == "int8-cpu" else "; not the GPU's own kernels"
+            other, ran = session, "the bundle in ONNX Runtime on a CPU"
         frames = letterboxed(video, info.size, 0, FRAMES)
         gate = run_gate(fp32, other, frames, info, ran, video, calibration, say)
     if gate.problem is not None:
@@ -230,7 +228,7 @@ def _pass_gate(
         write_gate(gate, rejected)
         raise ExportError(
             f"{name} did not pass the gate over {gate.frames} frames of {video}: {gate.problem}; see "
-            f"{rejected / GATE_FILES[1]}, and export with --precision {'fp16' if info.precision == 'int8' else 'fp32'}"
+            f"{rejected / GATE_FILES[1]}, and export with --precision fp32"
         )
     return gate
 

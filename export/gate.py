@@ -19,9 +19,9 @@ from runtime.sources import ImageSource, Source, open_source
 from stm_skeletons.bundle import BundleInfo
 from stm_skeletons.errors import ExportError
 from stm_skeletons.files import whole_file
+from stm_skeletons.gate_file import FILE_NAME, Gate, Window
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
-from stm_skeletons.strict import Strict
 from stm_skeletons.tracker import Stepper
 from training.data import splits
 from training.data.open import open_data
@@ -31,8 +31,8 @@ from training.model.parts import find_peaks
 FRAMES = 500
 F1_LOSS = 0.005
 """Largest loss of F1 against FP32 that is let through."""
-INT8_CPU_F1_LOSS = 0.05
-"""The same for "int8-cpu": with all of the trunk rounded, points near the threshold come and go, as many rightly as
+INT8_F1_LOSS = 0.05
+"""The same for "int8": with all of the trunk rounded, points near the threshold come and go, as many rightly as
 wrongly (docs/benchmarks.md has its F1 on labelled data)."""
 MAP_DIFFERENCE = 0.05
 """Largest difference of any map that is let through where FP32 reports no keypoint in the whole video."""
@@ -40,73 +40,8 @@ NEAR = 0.02
 """Of a score from the threshold: what ``f1_near`` forgives."""
 WINDOW = 30
 """Frames to a point of the plot."""
-GATE_FILES = ("gate.json", "gate.png")
+GATE_FILES = (FILE_NAME, "gate.png")
 _SAY_EVERY = 50
-
-
-class Window(Strict):
-    """Some frames in a row."""
-
-    first_frame: int
-    frames: int
-    f1: float | None
-    """None where neither side reports a keypoint."""
-
-
-class Gate(Strict):
-    """What was measured: the contents of gate.json."""
-
-    precision: str
-    ran: str
-    """What stood for the device, in words."""
-    video: str
-    frames: int
-    calibration: str | None
-    """The frames that INT8's ranges were taken from."""
-    keypoint_threshold: float
-    """A keypoint is a peak with at least this score. One that has it on one side only is a miss, however near."""
-    radius: float
-    """Network pixels; keypoints are matched one to one within it."""
-    keypoints: int
-    """That FP32 reports. 0: the verdict is by the maps alone."""
-    found: int
-    """That the other reports."""
-    matched: int
-    f1: float | None
-    f1_near: float | None
-    """F1 if a keypoint also counted as found where the other side's score is up to 0.02 below the threshold: tells how
-    much of the loss is only scores that cross it. No bound is put on it."""
-    f1_loss_bound: float
-    largest_map_difference: float
-    map_difference_bound: float
-    """Applies where there are no keypoints."""
-    not_finite: int
-    """Numbers in the maps that are NaN or infinite."""
-    windows: tuple[Window, ...]
-    map_differences: tuple[float, ...]
-    """Largest of every frame; where the maps are not finite, 1."""
-
-    @property
-    def problem(self) -> str | None:
-        """Why it does not pass, None if it does."""
-        if self.not_finite:
-            return f"its maps hold {self.not_finite} NaN or infinite numbers"
-        if not self.keypoints:
-            if self.largest_map_difference <= self.map_difference_bound:
-                return None
-            return f"a map differs by {self.largest_map_difference:.3f} (bound {self.map_difference_bound})"
-        loss = 1 - (self.f1 or 0)
-        return None if loss <= self.f1_loss_bound else f"it loses {loss:.4f} of F1 (bound {self.f1_loss_bound})"
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
-        maps = f"maps within {self.largest_map_difference:.3f}"
-        if not self.keypoints:
-            return (
-                f"{maps} of FP32 over {self.frames} frames; only maps were compared, FP32 reports no keypoint in them"
-            )
-        return f"F1 {self.f1:.4f} against FP32 over {self.frames} frames ({self.keypoints} keypoints), {maps}"
 
 
 def check_video(video: str) -> None:
@@ -196,7 +131,7 @@ def run_gate(
         matched=matched,
         f1=_f1(keypoints, found, 2 * matched),
         f1_near=_f1(keypoints, found, near + near_found),
-        f1_loss_bound=INT8_CPU_F1_LOSS if info.precision == "int8-cpu" else F1_LOSS,
+        f1_loss_bound=INT8_F1_LOSS if info.precision == "int8" else F1_LOSS,
         largest_map_difference=max(differences),
         map_difference_bound=MAP_DIFFERENCE,
         not_finite=not_finite,
@@ -232,7 +167,7 @@ def _count(truth: NDArray[np.float32], maps: NDArray[np.float32], info: BundleIn
 
 def write_gate(gate: Gate, folder: Path) -> None:
     """Write gate.json and gate.png. Raises SinkError."""
-    with whole_file(folder / "gate.json") as partial:
+    with whole_file(folder / FILE_NAME) as partial:
         partial.write_text(gate.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -29,7 +29,7 @@ SAME_PLACE = 0.02
 FP16_GRAPH_BOUND = 5e-2
 """GRAPH_BOUND of an FP16 graph: ONNX Runtime does not round between all of its nodes, so the two differ by rounding;
 and where two places match about equally, ``edge``'s search for the better one may take the other."""
-LOOSE_LOOP_BOUNDS = {"fp16": (0.3, 0.05), "int8": (1.0, 0.5), "int8-cpu": (1.0, 0.9)}
+LOOSE_LOOP_BOUNDS = {"fp16": (0.3, 0.05), "int8": (1.0, 0.9)}
 """LOOP_BOUND of maps and of slots in other precisions. They find a wrong wire or a memory that is not written, in INT8
 no more than that; how good the bundle is, the gate tells."""
 

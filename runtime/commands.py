@@ -1,6 +1,5 @@
 """What a board runs."""
 
-import json
 import math
 import sys
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from stm_skeletons.cli.found import command
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
-from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError, one_line
+from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError
 from stm_skeletons.libraries import BOARD
 
 if TYPE_CHECKING:
@@ -252,15 +251,16 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
 
 def _gate_row(bundle: "Bundle") -> dict[str, str]:
     """What export measured of a bundle in FP16 or INT8; FP32 has no gate."""
-    file = bundle.folder / "gate.json"
-    if not file.is_file():
-        return {}
+    from stm_skeletons.gate_file import read_gate
+
     try:
-        gate = json.loads(file.read_text(encoding="utf-8"))
-        found = "no keypoints to compare" if gate["f1"] is None else f"F1 {gate['f1']:.4f}"
-        return {"gate": f"{found} against FP32 over {gate['frames']} frames of {gate['video']}"}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        return {"gate": f"{file} cannot be read ({one_line(error)}); export the bundle again"}
+        gate = read_gate(bundle.folder)
+    except BundleError as error:
+        return {"gate": str(error)}
+    if gate is None:
+        return {}
+    found = "no keypoints to compare" if gate.f1 is None else f"F1 {gate.f1:.4f}"
+    return {"gate": f"{found} against FP32 over {gate.frames} frames of {gate.video}"}
 
 
 def _engine_rows(bundle: "Bundle") -> dict[str, str]:

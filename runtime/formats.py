@@ -11,19 +11,17 @@ outside the frame, people of whom no joint is left, and
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from runtime.sources import ImageSource, Source
+from stm_skeletons.annotation_file import PERSON, name_from, person_category
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 
 POSETRACK18_JOINTS = ("nose", "head_bottom", "head_top", "left_ear", "right_ear", *COCO17.joints[5:])
 """In its own order. It never labels the ears."""
-_PERSON = 1
-"""The category."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def write_coco(lines: Path, out: TextIO, footage: Footage, _place: Path) -> None
             yield _annotation(line, one, keypoints) | {"area": round(one["box"][2] * one["box"][3], 1)} | track
 
     info = {"description": f"people found by STM-skeletons in {footage.name}"}
-    _write(lines, out, info, _category(COCO17.joints, COCO17.edges), image, people)
+    _write(lines, out, info, person_category(COCO17.joints, COCO17.edges), image, people)
 
 
 def write_posetrack18(lines: Path, out: TextIO, footage: Footage, place: Path) -> None:
@@ -81,8 +79,9 @@ def write_posetrack18(lines: Path, out: TextIO, footage: Footage, place: Path) -
     ``stm-skeletons label`` writes. File names are relative to the result's folder where the footage lies near it.
     """
     count = sum(1 for _ in _read(lines))
-    files = [_near(image, place) for image in footage.images]
-    video = None if footage.video is None else _near(footage.video, place)
+    folder = place.resolve().parent  # of a link's target, which is what is written
+    files = [name_from(folder, image) for image in footage.images]
+    video = None if footage.video is None else name_from(folder, footage.video)
 
     def image(line: dict) -> dict:
         frame = line["frame"]
@@ -103,7 +102,7 @@ def write_posetrack18(lines: Path, out: TextIO, footage: Footage, place: Path) -
 
     # Its own list of edges is COCO's unchanged, which does not fit its joints.
     index = [POSETRACK18_JOINTS.index(joint) for joint in POSETRACK15.joints]
-    category = _category(POSETRACK18_JOINTS, [(index[a], index[b]) for a, b in POSETRACK15.edges])
+    category = person_category(POSETRACK18_JOINTS, [(index[a], index[b]) for a, b in POSETRACK15.edges])
     info = {"description": f"people followed by STM-skeletons in {footage.name}", "pseudo": True}
     _write(lines, out, info, category, image, people)
 
@@ -144,16 +143,6 @@ def _read(lines: Path) -> Iterator[dict]:
             yield json.loads(line)
 
 
-def _category(joints: tuple[str, ...], edges: Iterable[tuple[int, int]]) -> dict:
-    return {
-        "supercategory": "person",
-        "id": _PERSON,
-        "name": "person",
-        "keypoints": list(joints),
-        "skeleton": [[a + 1, b + 1] for a, b in edges],  # counted from 1
-    }
-
-
 def _image(line: dict, file_name: str) -> dict:
     width, height = line["size"]
     return {"id": line["frame"], "file_name": file_name, "width": width, "height": height}
@@ -162,7 +151,7 @@ def _image(line: dict, file_name: str) -> dict:
 def _annotation(line: dict, one: dict, keypoints: list[float]) -> dict:
     return {
         "image_id": line["frame"],
-        "category_id": _PERSON,
+        "category_id": PERSON,
         "keypoints": keypoints,
         "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
         "bbox": one["box"],
@@ -187,14 +176,6 @@ def _pose(line: dict, one: dict, joints: tuple[str, ...], found: int, placed: in
         keypoints += (x, y, v)
         scores.append(score)
     return keypoints, scores
-
-
-def _near(file: Path, place: Path) -> str:
-    """The file's name for whoever stands in the folder of ``place``; its whole path where it lies far away."""
-    file, folder = file.resolve(), place.resolve().parent
-    if file.is_relative_to(folder.parent):
-        return Path(os.path.relpath(file, folder)).as_posix()
-    return file.as_posix()
 
 
 def _is_file(text: str) -> bool:

@@ -6,37 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from stm_skeletons.annotation_file import PERSON, VISIBILITIES, Annotation, AnnotationFile, Image, no_visibility
 from stm_skeletons.errors import SeedError, one_line
+from stm_skeletons.files import read_text
 from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import KNOWN_JOINTS, Skeleton
 from stm_skeletons.strict import what_is_wrong
-
-
-class _Category(BaseModel):
-    id: int
-    keypoints: list[str] = []
-    """Empty for categories other than people."""
-
-
-class _Image(BaseModel):
-    id: int
-    file_name: str = "?"
-    width: int | None = None
-    height: int | None = None
-
-
-class _Annotation(BaseModel):
-    image_id: int
-    category_id: int = 1
-    keypoints: list[float] | None = None
-
-
-class _File(BaseModel):
-    categories: list[_Category]
-    images: list[_Image]
-    annotations: list[_Annotation]
 
 
 @dataclass(frozen=True)
@@ -56,7 +33,8 @@ def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
     people without any labelled joint (crowds, boxes) are no poses.
 
     Raises:
-        SeedError: missing file, not such JSON, other joints than COCO's or PoseTrack's, or nobody on the first image.
+        SeedError: missing file, not such JSON, other joints than COCO's or PoseTrack's, scores instead of
+            visibilities, or nobody on the first image.
     """
     content = _read(Path(path))
     if not content.images:
@@ -67,15 +45,13 @@ def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
     for annotation in content.annotations:
         if annotation.image_id != image.id or not annotation.keypoints or not any(annotation.keypoints[2::3]):
             continue
-        if annotation.category_id not in categories:
-            raise SeedError(
-                f"{path}: an annotation has category {annotation.category_id}, which the file does not list"
-            )
-        poses.append(_pose(annotation.keypoints, categories[annotation.category_id], skeleton, path))
+        category = PERSON if annotation.category_id is None else annotation.category_id
+        if category not in categories:
+            raise SeedError(f"{path}: an annotation has category {category}, which the file does not list")
+        poses.append(_pose(annotation.keypoints, categories[category], skeleton, path))
     if not any((pose[:, 2] > 0).any() for pose in poses):
         raise SeedError(f"{path}: nobody with labelled joints on its first image ({image.file_name})")
-    size = (image.width, image.height) if image.width and image.height else None
-    return Seed(np.array(poses, np.float32), size)
+    return Seed(np.array(poses, np.float32), image.size)
 
 
 def _pose(values: list[float], names: list[str], skeleton: Skeleton, path: str | Path) -> NDArray[np.float32]:
@@ -87,18 +63,20 @@ def _pose(values: list[float], names: list[str], skeleton: Skeleton, path: str |
         raise SeedError(f"{path}: a person has {len(values)} numbers for {len(names)} joints; x, y, v each are needed")
     if not (np.abs(values) <= FARTHEST).all():
         raise SeedError(f"{path}: a person has coordinates that are no pixels of any image")
+    if strange := [value for value in values[2::3] if value not in VISIBILITIES]:
+        raise SeedError(f"{path}: a person {no_visibility(strange[0])}")
     labelled = dict(zip(names, np.reshape(np.array(values, np.float32), (-1, 3)), strict=True))
     return np.array([labelled.get(joint, np.zeros(3, np.float32)) for joint in skeleton.joints], np.float32)
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path) -> AnnotationFile[Image, Annotation]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise SeedError(f"cannot read the seed file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise SeedError(f"{path} is not JSON ({one_line(error)})") from error
     try:
-        return _File.model_validate(content)
+        return AnnotationFile[Image, Annotation].model_validate(content)
     except ValidationError as error:
         raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {what_is_wrong(error)}") from error

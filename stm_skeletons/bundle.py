@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from stm_skeletons.errors import BundleError, one_line
-from stm_skeletons.files import sha256
+from stm_skeletons.files import read_text, sha256
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
@@ -27,7 +27,7 @@ MODELS_FOLDER = Path(__file__).parent / "models"
 
 GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
 GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
-Precision = Literal["fp32", "fp16", "int8", "int8-cpu"]
+Precision = Literal["fp32", "fp16", "int8"]
 Grouping = Literal["centres", "edges", "none"]
 
 
@@ -90,8 +90,7 @@ class BundleInfo(Strict):
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
     precision: Precision
-    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" quantises some convolutions for GPUs,
-    "int8-cpu" all of ``edge``'s trunk for CPUs."""
+    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" rounds the trunk of ``edge`` for CPUs."""
     stored_weights: Literal["fp32", "fp16"]
     """Type that the weights are stored in; cast on loading where it differs."""
     opset: int
@@ -221,7 +220,7 @@ def _find(path: str | Path) -> Path:
 
 def _read_info(file: Path) -> BundleInfo:
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read as JSON ({one_line(error)}); export or copy it again") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their hashes."""
+"""Text that users wrote, files written whole or not at all, and their hashes."""
 
 import hashlib
 import os
@@ -8,6 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stm_skeletons.errors import SinkError
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without the byte order mark that some editors begin it with.
+
+    Raises OSError, and ValueError where it is no UTF-8.
+    """
+    return path.read_bytes().decode("utf-8-sig")
 
 
 def sha256(path: Path) -> str:
@@ -34,6 +42,14 @@ def partial_path(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise SinkError(f"cannot write {path}: no permission to write in {path.parent}; choose another folder")
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, where they are not there yet. Raises SinkError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make the folder {folder}: {error.strerror or error}") from error
 
 
 @contextmanager

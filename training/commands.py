@@ -227,15 +227,16 @@ def label(
         )
     with ExitStack() as stack:
         asked = stack.enter_context(stop_signals())
+        opened = _teacher(teacher, refine, threads, stack)
         for source in sources:
             if not asked.is_set():
-                _label(source, out, (teacher, refine, threads), every, (first_frame, max_frames), asked.is_set)
+                _label(source, out, opened, every, (first_frame, max_frames), asked.is_set)
 
 
 def _label(
     source: Path,
     out: Path,
-    teacher: tuple[str, Path | None, int | None],
+    teacher: "Teacher",
     every: int,
     part: tuple[int, int | None],
     asked: Callable[[], bool],
@@ -256,7 +257,7 @@ def _label(
             islice(opened, first, None if most is None else first + most),
             source,
             out,
-            _teacher(*teacher, stack),
+            teacher,
             every,
             opened.files if isinstance(opened, ImageSource) else None,
             asked,

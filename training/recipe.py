@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stm_skeletons.errors import RecipeError, SkeletonError, one_line
+from stm_skeletons.files import read_text
 from stm_skeletons.skeleton import skeleton_named
 from stm_skeletons.strict import Exact, what_is_wrong
 from training.data.samples import SampleOptions
@@ -189,7 +190,7 @@ def _read(name: str | Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in readers:
         raise RecipeError(f"{path} is like itself: {' -> '.join(reader.stem for reader in (*readers, path))}")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except ValueError as error:
@@ -213,7 +214,7 @@ def _is_made_small(name: str | Path) -> bool:
 def _made_small(content: dict[str, Any]) -> dict[str, Any]:
     """A shipped recipe's content with what its network and kind of sequence take at small size."""
     file = SHIPPED / "small" / f"{content['model']['variant']}-{content['sequence']['kind']}.toml"
-    small = _over(content, tomllib.loads(file.read_text(encoding="utf-8")))
+    small = _over(content, tomllib.loads(read_text(file)))
     elsewhere = "" if small["data"]["kind"] == content["data"]["kind"] else f", on {small['data']['kind']}"
     before = content.get("after", [])
     before = [before] if isinstance(before, str) else before

@@ -10,10 +10,11 @@ from benchmarks.compare.ratios import Ratio
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
 from benchmarks.run.report import F1
-from benchmarks.run.tables import F1_HEADER, UNKNOWN, TextTable, environment_table, f1_row
-from benchmarks.run.written import NO_PLOTS, can_plot, make_folder, markdown_table
-from stm_skeletons.files import whole_file
+from benchmarks.run.tables import F1_HEADER, UNKNOWN, environment_table, f1_row
+from benchmarks.run.written import NO_PLOTS, can_plot
+from stm_skeletons.files import make_folder, whole_file
 from stm_skeletons.strict import Strict
+from stm_skeletons.table import Table
 
 FILE_NAME = "compare.json"
 
@@ -53,21 +54,20 @@ class Comparison(Strict):
     arms: list[ArmResult]
 
 
-def tables(comparison: Comparison) -> list[TextTable]:
+def tables(comparison: Comparison) -> list[Table]:
     """The comparison as text: speed with accuracy beside it, what each is, the machine."""
     title = f"{comparison.frames} frames of {comparison.environment.source} in turn; ms; ratios to the first"
     header = ("what", "ratio of times", "mean", "p50", "p90", "p99", "max")
-    speed = TextTable(title, header, [_row(arm) for arm in comparison.arms])
-    what = TextTable("What is timed", ("name", "threads", "what", "SHA-256"), [], left=4)
-    what.rows.extend((arm.name, str(arm.threads), arm.what, arm.sha256[:16]) for arm in comparison.arms)
+    speed = Table(title, header, [_row(arm) for arm in comparison.arms])
+    arms = [(arm.name, str(arm.threads), arm.what, arm.sha256[:16]) for arm in comparison.arms]
+    what = Table("What is timed", ("name", "threads", "what", "SHA-256"), arms, left=4)
     return [speed, _accuracy(comparison), what, environment_table(comparison.environment, comparison.after)]
 
 
 def comparison_markdown(comparison: Comparison, plots: bool) -> str:
     """The comparison as Markdown; ``plots``: shows the pictures that lie beside it."""
     parts = [f"# {' and '.join(arm.name for arm in comparison.arms)}", HOW]
-    for table in tables(comparison):
-        parts += [f"## {table.title}", markdown_table(table)]
+    parts += [table.section() for table in tables(comparison)]
     parts += [f"![{caption}]({name})" for name, caption in PLOTS.items()] if plots else [NO_PLOTS]
     return "\n\n".join(parts) + "\n"
 
@@ -89,7 +89,7 @@ def _row(arm: ArmResult) -> tuple[str, ...]:
     return arm.name, str(arm.ratio), *(UNKNOWN if value is None else f"{value:.1f}" for value in shown)
 
 
-def _accuracy(comparison: Comparison) -> TextTable:
+def _accuracy(comparison: Comparison) -> Table:
     rows = [(arm.name, *row) for arm in comparison.arms for row in map(f1_row, arm.f1)]
     title = "Accuracy" if rows else "Accuracy: not measured, --data does"
-    return TextTable(title, ("what", *F1_HEADER), rows or [(UNKNOWN,) * (1 + len(F1_HEADER))], left=2)
+    return Table(title, ("what", *F1_HEADER), rows or [(UNKNOWN,) * (1 + len(F1_HEADER))], left=2)

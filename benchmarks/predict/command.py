@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from stm_skeletons.libraries import need
 
@@ -25,24 +24,21 @@ def predict(
     need("bench predict", "onnx")
     from benchmarks.predict.predict import predict as predict_bundle
     from benchmarks.predict.predict import tables
-    from benchmarks.run.terminal import print_table
-    from benchmarks.run.written import check_folder, make_folder, markdown_table
+    from benchmarks.run.written import check_folder
     from stm_skeletons.bundle import Bundle
-    from stm_skeletons.files import whole_file
+    from stm_skeletons.files import make_folder, whole_file
+    from stm_skeletons.table import show
 
     if out is not None:
         check_folder(out)
     found = predict_bundle(Bundle.open(bundle), device)
     shown = tables(found)
-    console = Console()
-    for table in shown:  # what is piped is not cut to the width of a terminal that is not there
-        print_table(table, console if console.is_terminal else Console(width=160))
+    show(shown)
     if out is None:
         return
     make_folder(out)
     with whole_file(out / "predict.json") as partial:
         partial.write_text(json.dumps([one.model_dump() for one in found], indent=1) + "\n", encoding="utf-8")
     with whole_file(out / "predict.md") as partial:
-        text = "\n\n".join(f"## {table.title}\n\n{markdown_table(table)}" for table in shown)
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_text("\n\n".join(table.section() for table in shown) + "\n", encoding="utf-8")
     print(f"wrote {out}")

@@ -18,7 +18,7 @@ from stm_skeletons.errors import BenchmarkError, one_line
 Kind = Literal["tensor", "depthwise", "other"]
 """What computes it: tensor cores (convolutions, matrix products), or the CUDA cores."""
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-"""They move nothing; nor does DequantizeLinear, which the convolution behind it takes in."""
+"""They move nothing."""
 _CARRIERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _KEEP_APART = {"MaxPool", "AveragePool", "Resize", "TopK"}
 """Kernels of their own; all else joins what it follows."""
@@ -31,8 +31,8 @@ class Kernel:
     """Nodes that run as one."""
 
     kind: Kind
-    precision: str
-    """float32, float16 or int8."""
+    half: bool
+    """In FP16, not FP32."""
     operations: int
     bytes: int
     """That it reads and writes."""
@@ -67,7 +67,7 @@ class _Graph:
             known = all(name in constants for name in self._inputs(node))
             if known:
                 constants.update(node.output)
-            if node.op_type == "DequantizeLinear" or (node.op_type in _VIEWS and not known):
+            if node.op_type in _VIEWS and not known:
                 self._made_as[node.output[0]] = self._inputs(node)[0]
             elif not known:
                 self._nodes.append(node)
@@ -112,12 +112,9 @@ class _Graph:
                     reads[name] = max(size, reads.get(name, 0))
         written = sum(self._bytes(name) for name in made if self._readers[name] > inside[name])
         first = next((node for node in group if node.op_type in _CARRIERS), group[-1])
-        types = [self._types[name] for name in self._inputs(first)[:2]]
-        quantised = len(types) > 1 and all(dtype in (np.int8, np.uint8) for dtype in types)
-        half = self._types[first.output[0]] == np.float16
         return Kernel(
             self._kind(first),
-            "int8" if quantised else "float16" if half else "float32",
+            bool(self._types[first.output[0]] == np.float16),
             sum(map(self._operations, group)),
             sum(reads.values()) + written,
         )

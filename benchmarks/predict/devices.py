@@ -1,8 +1,7 @@
 """GPUs that speed can be predicted for: published peak rates, read from devices.json.
 
 Rates are dense ones: data sheets often print twice as much, "with sparsity", which these networks do not have. Tensor
-cores compute convolutions and matrix products in FP16, INT8 and, where it is allowed, TF32 (half the FP16 rate on
-Ampere and later); FP32 and everything else is for the CUDA cores.
+cores compute convolutions and matrix products in FP16; FP32 and everything else is for the CUDA cores.
 """
 
 import json
@@ -28,9 +27,7 @@ class Device(Strict):
     clock_mhz: PositiveFloat
     fp32_tflops: PositiveFloat
     """Of the CUDA cores: two operations a core and cycle."""
-    tf32_tensor_tflops: PositiveFloat | None
     fp16_tensor_tflops: PositiveFloat
-    int8_tensor_tops: PositiveFloat | None
     bandwidth_gbs: PositiveFloat
     """Of the memory, in 10^9 bytes a second."""
     launch_us: PositiveFloat

@@ -10,14 +10,14 @@ import onnx
 
 from benchmarks.predict.count import Kernel, kernels
 from benchmarks.predict.devices import Device, find_device
-from benchmarks.run.tables import TextTable
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.strict import Strict
+from stm_skeletons.table import Table
 
-TENSOR = {"float16": 0.35, "int8": 0.25, "float32": 0.35}
-"""Assumed shares of the tensor cores' peaks. Two YOLO networks as a whole reach 0.24 to 0.33 (FP16) and 0.15 to 0.23
-(INT8) of them on an Orin Nano, by trtexec: https://github.com/Idein/aicast_jetson_benchmark (YOLOX-S) and
+TENSOR = 0.35
+"""Assumed share of the tensor cores' peak in FP16. Two YOLO networks as a whole reach 0.24 to 0.33 of it on an Orin
+Nano, by trtexec: https://github.com/Idein/aicast_jetson_benchmark (YOLOX-S) and
 https://github.com/the0807/YOLOv8-ONNX-TensorRT (YOLOv8m)."""
 CUDA, DEPTHWISE, BANDWIDTH = 0.5, 0.25, 0.75
 """Of the CUDA cores' peak, of it in depthwise convolutions, and of the memory's. Assumptions, not measured."""
@@ -44,12 +44,14 @@ class Prediction(Strict):
 
 def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
     """Predict a bundle on devices of devices.json. Raises BenchmarkError."""
+    if bundle.info.precision == "int8":
+        raise BenchmarkError(f"{bundle.folder} is in INT8 for CPUs; predict an fp16 bundle")
     devices = [find_device(name) for name in dict.fromkeys(names)]
     counted = {name: kernels(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
     return [_on(bundle, device, counted) for device in devices]
 
 
-def tables(predictions: Sequence[Prediction]) -> list[TextTable]:
+def tables(predictions: Sequence[Prediction]) -> list[Table]:
     """What is shown and written."""
     one = predictions[0]
     title = f"PREDICTION, not a measurement, good to a factor of about two: {one.bundle} ({one.precision}), ms a frame"
@@ -62,18 +64,17 @@ def tables(predictions: Sequence[Prediction]) -> list[TextTable]:
     ]
     sources = [(found.device, found.source) for found in predictions]
     return [
-        TextTable(title, ("device", "all", *GRAPH_NAMES, "bound by"), rows),
-        TextTable("Published peaks", ("device", "source"), sources, left=2),
+        Table(title, ("device", "all", *GRAPH_NAMES, "bound by"), rows),
+        Table("Published peaks", ("device", "source"), sources, left=2),
     ]
 
 
 def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]]) -> Prediction:
-    tf32 = bundle.info.precision == "int8"  # of its other convolutions, as engines are built
     milliseconds, bound = {}, {"compute": 0.0, "bytes": 0.0, "start": 0.0}
     for name, found in counted.items():
         milliseconds[name] = 0.0
         for kernel in found:
-            compute = kernel.operations / (1e12 * _rate(device, kernel, tf32))
+            compute = kernel.operations / (1e12 * _rate(device, kernel))
             move = kernel.bytes / (1e9 * device.bandwidth_gbs * BANDWIDTH)
             start = device.launch_us * 1e-6
             bound["compute" if compute > move else "bytes"] += max(compute, move)
@@ -91,14 +92,8 @@ def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]]) -> Pre
     )
 
 
-def _rate(device: Device, kernel: Kernel, tf32: bool) -> float:
-    """In 10^12 operations a second."""
-    if kernel.kind == "tensor":
-        peaks = {"float16": device.fp16_tensor_tflops, "int8": device.int8_tensor_tops}
-        peaks["float32"] = device.tf32_tensor_tflops if tf32 else None
-        peak = peaks[kernel.precision]
-        if peak is not None:
-            return peak * TENSOR[kernel.precision]
-        if kernel.precision == "int8":
-            raise BenchmarkError(f"no INT8 rate of {device.name} is known; predict an fp16 bundle for it")
+def _rate(device: Device, kernel: Kernel) -> float:
+    """In 10^12 operations a second. FP32 is for the CUDA cores: engines are built without TF32."""
+    if kernel.kind == "tensor" and kernel.half:
+        return device.fp16_tensor_tflops * TENSOR
     return device.fp32_tflops * (DEPTHWISE if kernel.kind == "depthwise" else CUDA)

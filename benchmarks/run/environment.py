@@ -5,7 +5,6 @@ The boards' part is not yet run on one.
 
 import os
 import platform
-import re
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
-from runtime.doctor.finding import ask, look, read, read_number
-from runtime.doctor.gpu import NoGpu, ask_smi, find_gpu
-from runtime.doctor.jetson import examine_jetson, parse_meminfo
+from runtime.doctor.finding import look
+from runtime.doctor.jetson import examine_jetson
+from runtime.gpu import NoGpu, ask_smi, find_gpu
+from runtime.machine import ask, cpu_mhz, hottest_sensor, processor_name, read, system_memory, usable_cores
 from stm_skeletons import __version__
 from stm_skeletons.bundle import FILE_NAME, Bundle
 from stm_skeletons.files import sha256
@@ -73,15 +73,15 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
         threads: CPU threads of each session; None for all cores, as sessions take it.
         source: path or address of the video; only its name is kept, which holds no password.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores, memory = usable_cores(), system_memory()
     gpu, driver = _gpu()
     return Environment(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        processor=processor_name(),
+        processor=processor_name(ROOT),
         architecture=platform.machine(),
         cores=cores,
         threads=threads or cores,
-        memory_bytes=parse_meminfo(read(ROOT / "proc/meminfo") or "").get("MemTotal"),
+        memory_bytes=None if memory is None else memory.total,
         system=platform.platform(),
         board=_finding("board"),
         python=platform.python_version(),
@@ -104,10 +104,11 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
 
 def look_around() -> State:
     """The machine's state as it is now."""
+    mhz = cpu_mhz(ROOT)
     return State(
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         power_mode=_finding("power mode") or read(ROOT / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        cpu_mhz=_cpu_mhz(),
+        cpu_mhz=None if mhz is None else round(mhz),
         gpu=_gpu_state(),
         temperature=_temperature(),
     )
@@ -117,22 +118,6 @@ def source_name(source: str) -> str:
     """What of a source's path or address names it: no folders, no user and password, no query."""
     path = source.partition("?")[0] if "://" in source else source
     return path.rstrip("/").rpartition("/")[2] or source
-
-
-def processor_name() -> str:
-    """x86 names its processor in /proc/cpuinfo, ARM boards name themselves in the device tree."""
-    named = re.search(r"^model name\s*:\s*(.+)$", read(ROOT / "proc/cpuinfo") or "", re.M)
-    board = read(ROOT / "proc/device-tree/model")
-    return named[1].strip() if named else board or platform.processor() or platform.machine()
-
-
-def _cpu_mhz() -> int | None:
-    files = sorted((ROOT / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    kilohertz = [found for file in files if (found := read_number(file))]
-    if kilohertz:
-        return round(max(kilohertz) / 1000)
-    megahertz = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read(ROOT / "proc/cpuinfo") or "", re.M)
-    return round(max(map(float, megahertz))) if megahertz else None
 
 
 def _finding(subject: str) -> str | None:
@@ -161,13 +146,8 @@ def _gpu_state() -> str | None:
 
 
 def _temperature() -> str | None:
-    zones = {}
-    for zone in sorted((ROOT / "sys/class/thermal").glob("thermal_zone*")):
-        degrees = read_number(zone / "temp")
-        if degrees is not None and degrees > 0:
-            zones[read(zone / "type") or zone.name] = degrees / 1000
-    hottest = max(zones, key=lambda name: zones[name], default=None)
-    texts = [] if hottest is None else [f"{zones[hottest]:.0f} degrees Celsius ({hottest})"]
+    hottest = hottest_sensor(ROOT)
+    texts = [] if hottest is None else [f"{hottest[0]:.0f} degrees Celsius ({hottest[1]})"]
     if told := ask_smi(_SMI_STATE).get("temperature.gpu"):
         texts.append(f"{told} degrees Celsius (GPU)")
     return ", ".join(texts) or None
@@ -182,7 +162,7 @@ def _installed(package: str) -> str | None:
 
 def _commit() -> str | None:
     """Of the checkout that this package runs from; None where it was installed from a wheel."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     told = ask("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")

@@ -1,24 +1,20 @@
 """Memory of this process and of the GPU while something runs, sampled once a second by a thread."""
 
-import ctypes
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime.doctor.gpu import ask_smi
+from runtime.gpu import NoGpu, ask_smi, device_memory
+from runtime.machine import resident_memory
 from stm_skeletons.strict import Strict
 
 SECONDS = 1.0
 """Between samples."""
 DAY = 24 * 3600
 """Samples, unless it is known how long it will take."""
-_STATUS = Path("/proc/self/status")
 _MB = 1e6
 
 
@@ -47,7 +43,7 @@ class MemorySampler:
         self._samples = np.full((capacity, 4), np.nan, np.float32)
         self._count = 0
         self._origin = origin
-        self._device = _device_memory() if device else None
+        self._device = device
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory sampler", daemon=True)
 
@@ -73,18 +69,15 @@ class MemorySampler:
     def _sample(self) -> None:
         if self._count == len(self._samples):
             return
-        device = np.nan if self._device is None else self._device()
+        device = _used_on_device() if self._device else np.nan
         self._samples[self._count] = (perf_counter() - self._origin, *resident_mb(), device)
         self._count += 1
 
 
 def resident_mb() -> tuple[float, float]:
-    """Resident memory of this process now, and the most there ever was, in MB; NaN where /proc has no such file."""
-    try:
-        text = _STATUS.read_bytes()
-    except OSError:
-        return np.nan, np.nan
-    return _kilobytes(text, b"VmRSS:") * 1024 / _MB, _kilobytes(text, b"VmHWM:") * 1024 / _MB
+    """Resident memory of this process now, and the most there ever was, in MB; that is NaN where it is unknown."""
+    now, peak = resident_memory()
+    return now / _MB, np.nan if peak is None else peak / _MB
 
 
 def summarise_memory(samples: NDArray, before: float, device_before: float | None) -> Memory:
@@ -116,30 +109,10 @@ def _known(value: float) -> float | None:
     return round(float(value), 3) if np.isfinite(value) else None
 
 
-def _kilobytes(text: bytes, name: bytes) -> float:
-    _, found, rest = text.partition(name)
-    return float(rest.split(maxsplit=1)[0]) if found else np.nan
-
-
-def _device_memory() -> Callable[[], float]:
-    """Asks the driver through the primary context, which the session on the GPU holds open; NaN where it refuses."""
-    library, device, context = None, ctypes.c_int(), ctypes.c_void_p()
-    with suppress(OSError):
-        library = ctypes.CDLL("libcuda.so.1")
-    if library is None or library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), 0):
-        return lambda: np.nan
-    driver = library
-
-    def used() -> float:
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
-            return np.nan
-        try:
-            driver.cuCtxPushCurrent_v2(context)
-            failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
-            driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-        finally:
-            driver.cuDevicePrimaryCtxRelease_v2(device)
-        return np.nan if failed else (total.value - free.value) / _MB
-
-    return used
+def _used_on_device() -> float:
+    """MB, by the primary context, which the session on the GPU holds open; NaN where the driver refuses."""
+    try:
+        free, total = device_memory()
+    except NoGpu:
+        return np.nan
+    return (total - free) / _MB

@@ -1,26 +1,15 @@
 """A report as tables of text, for the terminal and for Markdown."""
 
-from dataclasses import dataclass
-
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
 from benchmarks.run.report import F1, Report
 from benchmarks.run.tail import Estimate, TailChange
+from stm_skeletons.table import Table
 
 UNKNOWN = "-"
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table; its first ``left`` columns are words, the others numbers."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    left: int = 1
-
-
-def tables(report: Report) -> list[TextTable]:
+def tables(report: Report) -> list[Table]:
     """All tables of a report; those without rows are left out."""
     made = (_latency, _stages, _streams, _start, _memory, _soak, _people, accuracy_table, _run, _environment)
     return [table for make in made if (table := make(report)).rows]
@@ -44,57 +33,57 @@ def _misses(summary: Summary) -> str:
     return UNKNOWN if share is None else f"{100 * share:.1f} %"
 
 
-def _latency(report: Report) -> TextTable:
+def _latency(report: Report) -> Table:
     rows = {"end to end": report.end_to_end, "decode": report.decode, "then to parts": report.frame}
     deadline = report.end_to_end.deadline or 0
-    return TextTable(
+    return Table(
         "Latency, ms",
         ("what", *_FIGURES, f"over {deadline:g}"),
         [(name, *_figures(summary), _misses(summary)) for name, summary in rows.items()],
     )
 
 
-def _stages(report: Report) -> TextTable:
+def _stages(report: Report) -> Table:
     rows = [(name.replace("_", " "), *_figures(summary)) for name, summary in report.stages.items()]
     if rows:
         total = sum(summary.mean for summary in report.stages.values())
         rows.append(("together", rows[0][1], _number(total), *[UNKNOWN] * 6))
-    return TextTable("Stages, ms", ("stage", *_FIGURES), rows)
+    return Table("Stages, ms", ("stage", *_FIGURES), rows)
 
 
-def _streams(report: Report) -> TextTable:
+def _streams(report: Report) -> Table:
     rows = [("1, beside stages", _number(report.fps, 1), _number(report.fps, 1), *_some(report.end_to_end), UNKNOWN)]
     for one in report.streams:
         each = f"{min(one.fps_each):.1f} to {max(one.fps_each):.1f}" if one.streams > 1 else _number(one.fps, 1)
         rows.append((str(one.streams), _number(one.fps, 1), each, *_some(one.latency), _number(one.resident_mb, 0)))
     header = ("streams", "fps", "fps each", "frames", "p50, ms", "p99, ms", "late", "MB")
-    return TextTable("Throughput", header, rows)
+    return Table("Throughput", header, rows)
 
 
 def _some(summary: Summary) -> tuple[str, ...]:
     return str(summary.count), _number(summary.p50), _number(summary.p99), _misses(summary)
 
 
-def _start(report: Report) -> TextTable:
+def _start(report: Report) -> Table:
     start = report.start
     row = tuple(map(_number, (start.load, start.first_frame, start.warm_up.p50, start.warm_up.max)))
     header = ("opening the session", "first frame", f"p50 of {start.warm_up.count} warm-up frames", "their max")
-    return TextTable("Start, ms", header, [row], left=0)
+    return Table("Start, ms", header, [row], left=0)
 
 
-def _memory(report: Report) -> TextTable:
+def _memory(report: Report) -> Table:
     memory = report.memory
     rows = [("process", *(_number(value, 1) for value in (memory.before, memory.steady, memory.peak)))]
     device = (memory.device_before, memory.device_steady, memory.device_peak)
     if any(value is not None for value in device):
         rows.append(("whole GPU", *(_number(value, 1) for value in device)))
-    return TextTable("Memory, MB", ("of", "before", "steady", "peak"), rows)
+    return Table("Memory, MB", ("of", "before", "steady", "peak"), rows)
 
 
-def _soak(report: Report) -> TextTable:
+def _soak(report: Report) -> Table:
     soak = report.soak
     if soak is None:
-        return TextTable("Soak", (), [])
+        return Table("Soak", (), [])
     rows = [
         ("verdict", soak.verdict),
         ("why", soak.why),
@@ -104,7 +93,7 @@ def _soak(report: Report) -> TextTable:
     ]
     if soak.p99 is not None:
         rows += _tail(soak.p99)
-    return TextTable("Soak", ("what", "found"), rows, left=2)
+    return Table("Soak", ("what", "found"), rows, left=2)
 
 
 def _tail(p99: TailChange) -> list[tuple[str, str]]:
@@ -125,16 +114,16 @@ def _estimate(found: Estimate | None) -> str:
     return UNKNOWN if found is None else f"{found.value:+.2f} (95 %: {found.low:+.2f} to {found.high:+.2f})"
 
 
-def _people(report: Report) -> TextTable:
+def _people(report: Report) -> Table:
     rows = [
         (str(one.people), str(one.count), *map(_number, (one.mean, one.p10, one.p50, one.p90))) for one in report.people
     ]
-    return TextTable("Decoded to parts by people, ms", ("people", "frames", "mean", "p10", "p50", "p90"), rows, left=0)
+    return Table("Decoded to parts by people, ms", ("people", "frames", "mean", "p10", "p50", "p90"), rows, left=0)
 
 
-def accuracy_table(report: Report) -> TextTable:
+def accuracy_table(report: Report) -> Table:
     """F1; without rows where it was not measured."""
-    return TextTable("Accuracy", F1_HEADER, [f1_row(one) for one in report.accuracy])
+    return Table("Accuracy", F1_HEADER, [f1_row(one) for one in report.accuracy])
 
 
 def f1_row(one: F1) -> tuple[str, ...]:
@@ -145,7 +134,7 @@ def f1_row(one: F1) -> tuple[str, ...]:
     return data, str(one.sequences), f"{one.threshold:g}", *figures
 
 
-def _run(report: Report) -> TextTable:
+def _run(report: Report) -> Table:
     run = report.run
     how = f"{run.backend}{', CUDA graphs' if run.cuda_graphs else ''}"
     length = f"{run.minutes:g} minutes" if run.minutes is not None else f"{run.frames} undisturbed frames"
@@ -156,17 +145,17 @@ def _run(report: Report) -> TextTable:
         ("asked for", length + (", STOPPED EARLY" if run.stopped_early else "")),
         ("measured", f"{run.seconds:.1f} s, {run.frames_left_out} frames left out at changes between blocks"),
     ]
-    return TextTable("Run", ("what", "found"), rows, left=2)
+    return Table("Run", ("what", "found"), rows, left=2)
 
 
-def _environment(report: Report) -> TextTable:
+def _environment(report: Report) -> Table:
     return environment_table(report.environment, report.after)
 
 
-def environment_table(environment: Environment, after: State) -> TextTable:
+def environment_table(environment: Environment, after: State) -> Table:
     """The machine and the programs; what is unknown is left out."""
     fields = environment.model_dump(exclude={"state"})
     fields |= {f"{name}, before": value for name, value in environment.state.model_dump().items()}
     fields |= {f"{name}, after": value for name, value in after.model_dump().items()}
     rows = [(name.replace("_", " "), str(value)) for name, value in fields.items() if value is not None]
-    return TextTable("Machine", ("what", "found"), rows, left=2)
+    return Table("Machine", ("what", "found"), rows, left=2)

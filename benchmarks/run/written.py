@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.run.report import FILE_NAME, Report, report_text
-from benchmarks.run.tables import TextTable, tables
+from benchmarks.run.tables import tables
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import make_folder, whole_file
 
 PLOTS = {
     "latency.png": "Distribution of the latency",
@@ -31,14 +31,6 @@ def check_folder(folder: Path) -> None:
         raise SinkError(f"cannot write to {folder}: no permission to write in {there}; choose another folder")
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for a report. Raises SinkError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-
-
 def can_plot() -> bool:
     """Whether there is matplotlib."""
     return find_spec("matplotlib") is not None
@@ -57,14 +49,6 @@ def report_markdown(report: Report, plots: bool) -> str:
     """The report as Markdown; ``plots``: shows the pictures that lie beside it."""
     parts = [f"# Speed of {report.environment.bundle} on {report.environment.source}"]
     parts.append("\n".join(f"- {note}" for note in report.notes))
-    for table in tables(report):
-        parts += [f"## {table.title}", markdown_table(table)]
+    parts += [table.section() for table in tables(report)]
     parts += [f"![{caption}]({name})" for name, caption in PLOTS.items()] if plots else [NO_PLOTS]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(table: TextTable) -> str:
-    """A table as Markdown."""
-    rule = ["---" if column < table.left else "---:" for column in range(len(table.header))]
-    rows = (table.header, rule, *table.rows)
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)

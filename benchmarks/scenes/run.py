@@ -19,6 +19,7 @@ from benchmarks.scenes.tracks import Track, load_tracks
 from benchmarks.scenes.ways import WAYS, Way
 from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.errors import StmError
+from stm_skeletons.table import Table
 
 
 @dataclass
@@ -78,27 +79,24 @@ def _likeness(scene: Scene, seen: list[Frame]) -> dict[str, float]:
     }
 
 
-def tables(results: list[Results], seeds: list[int], frames: int) -> list[str]:
-    """In Markdown: mean over the seeds and, after +-, half of what lies between the smallest and the largest."""
-    lines = [f"Seeds {', '.join(map(str, seeds))}; {frames} frames each.", ""]
-    names = list(results[0].scenes[0])
-    lines += [
-        "| | " + " | ".join(f"{result.people} people" for result in results) + " |",
-        "|---|" + "---|" * len(results),
+_HEADER = (
+    *("people", "numbers", "own", "own, of all", "in another", "split", "left", "false taken"),
+    *("people a frame", "followed", "switches / 1,000"),
+)
+
+
+def tables(results: list[Results], seeds: list[int], frames: int) -> list[Table]:
+    """Mean over the seeds and, after +-, half of what lies between the smallest and the largest."""
+    likeness = [
+        (name, *(_spread([scene[name] for scene in result.scenes], "{:.1%}") for result in results))
+        for name in results[0].scenes[0]
     ]
-    for name in names:
-        cells = [_spread([scene[name] for scene in result.scenes], "{:.1%}") for result in results]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    title = f"Seeds {', '.join(map(str, seeds))}; {frames} frames each"
+    found = [Table(title, ("", *(f"{result.people} people" for result in results)), likeness)]
     for result in results:
-        lines += ["", f"{result.people} people:", ""]
-        head = ["people", "numbers", "own", "own, of all", "in another", "split", "left", "false taken"]
-        head += ["people a frame", "followed", "switches / 1,000"]
-        lines += [f"| {' | '.join(head)} |", "|---|---|" + "--:|" * (len(head) - 2)]
-        lines += [
-            f"| {grouping} | {numbering} | {' | '.join(_cells(tallies))} |"
-            for (grouping, numbering), tallies in result.tallies.items()
-        ]
-    return lines
+        rows = [(*way, *_cells(tallies)) for way, tallies in result.tallies.items()]
+        found.append(Table(f"{result.people} people", _HEADER, rows, left=2))
+    return found
 
 
 def _cells(tallies: list[Tally]) -> list[str]:
@@ -148,4 +146,4 @@ def main() -> None:
         measure(tracks, residuals, people, arguments.frames, arguments.seeds, ways)
         for people in arguments.people or (5, 20)
     ]
-    print("\n".join(tables(results, arguments.seeds, arguments.frames)))
+    print("\n\n".join(table.section() for table in tables(results, arguments.seeds, arguments.frames)))

@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.run.report import Report
-from benchmarks.run.written import PLOTS, make_folder
-from stm_skeletons.files import whole_file
+from benchmarks.run.written import PLOTS
+from stm_skeletons.files import make_folder, whole_file
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"

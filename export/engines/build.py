@@ -4,13 +4,15 @@ Runs on boards too: nothing here needs torch or onnx. See docs/tensorrt.md.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.engines.compile import Compiled, Settings, Step, compile_graph
-from export.engines.machine import INTEGRATED_WORKSPACE_MB, FoundGpu, check_memory, find_gpu, is_jetson
+from export.engines.memory_check import INTEGRATED_WORKSPACE_MB, check_memory
+from runtime.gpu import GpuInfo, NoGpu, find_gpu
+from runtime.machine import is_jetson
 from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons import __version__
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
@@ -72,8 +74,11 @@ def build_engines(
             notes.append(text)
             warn(text)
 
-    if gpu is not None and (warning := check_memory(bundle, gpu, settings.workspace_mb)):
-        note(warning)
+    if gpu is not None:
+        with _gpu_needed():
+            warning = check_memory(bundle, gpu, settings.workspace_mb)
+        if warning is not None:
+            note(warning)
     if timing_cache is not None and gpu is None:
         note("--timing-cache is for engines of this machine's GPU: nothing is measured ahead of time")
         timing_cache = None
@@ -105,12 +110,12 @@ def build_engines(
     return Report(Engines(folder, info), {name: built.layers for name, built in compiled.items()}, tuple(notes))
 
 
-def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Settings, FoundGpu | None]:
+def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Settings, GpuInfo | None]:
     """What to build with; the GPU of this machine if it is built for that."""
     if workspace_mb is not None and not 1 <= workspace_mb <= 1 << 20:
         raise ExportError(f"--workspace-mb {workspace_mb} must lie between 1 and {1 << 20}")
     precision = bundle.info.precision
-    if precision == "int8-cpu":
+    if precision == "int8":
         raise ExportError(
             f"{bundle.folder} is in INT8 for CPUs, which TensorRT does not take; export with --precision fp16"
         )
@@ -123,13 +128,22 @@ def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Se
             )
         return Settings("tensorrt_rtx", precision, target, workspace_mb), None
     _check_native(target)
-    gpu = find_gpu()  # first: without a driver TensorRT's own import may fail, too
+    with _gpu_needed():
+        gpu = find_gpu()  # first: without a driver TensorRT's own import may fail, too
     version = import_tensorrt("tensorrt").__version__
     if is_too_old(version):
         raise ExportError(f"tensorrt {version} is too old: 8.6 (JetPack 6.0) is the first that takes uint8 frames")
     if workspace_mb is None and gpu.integrated:
         workspace_mb = INTEGRATED_WORKSPACE_MB
     return Settings("tensorrt", precision, None, workspace_mb), gpu
+
+
+@contextmanager
+def _gpu_needed() -> Iterator[None]:
+    try:
+        yield
+    except NoGpu as problem:
+        raise ExportError(f"engines for this machine's GPU cannot be built: {problem}") from problem
 
 
 def _check_native(target: str) -> None:
@@ -157,7 +171,7 @@ def _read_cache(file: Path | None) -> bytes:
 
 
 def _describe(
-    bundle: Bundle, settings: Settings, gpu: FoundGpu | None, compiled: dict[GraphName, Compiled], folder: Path
+    bundle: Bundle, settings: Settings, gpu: GpuInfo | None, compiled: dict[GraphName, Compiled], folder: Path
 ) -> EngineSet:
     engines: dict[GraphName, EngineSpec] = {}
     for name, built in compiled.items():
@@ -176,7 +190,7 @@ def _describe(
         format=1,
         package=settings.package,
         tensorrt_version=import_tensorrt(settings.package).__version__,
-        cuda_version=None if gpu is None else gpu.driver_cuda,
+        cuda_version=None if gpu is None else gpu.cuda,
         target=settings.compute_capability or NATIVE,
         compute_capability=settings.compute_capability or (gpu.compute_capability if gpu else ""),
         device=None if gpu is None else gpu.name,

@@ -32,7 +32,7 @@ class Settings:
 
     package: Package
     precision: str
-    """Of the bundle: "fp32", "fp16" or "int8"."""
+    """Of the bundle: "fp32" or "fp16"."""
     compute_capability: str | None
     """To build ahead of time for, as "sm86"; None builds for the GPU of this machine."""
     workspace_mb: int | None
@@ -198,11 +198,9 @@ def _configure(
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
     if settings.workspace_mb is not None:
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
-    flags = []
-    # FP32 means FP32, so that a bundle can be held against ONNX Runtime; INT8 has given up more digits than TF32 does.
-    if settings.precision != "int8":
-        config.clear_flag(tensorrt.BuilderFlag.TF32)
-        flags.append("no TF32")
+    # FP32 means FP32, so that a bundle can be compared with ONNX Runtime.
+    config.clear_flag(tensorrt.BuilderFlag.TF32)
+    flags = ["no TF32"]
     if getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None) is None:
         flags += _set_weak_types(config, network, settings)
     if settings.compute_capability is not None:
@@ -224,12 +222,13 @@ def _set_weak_types(
 ) -> tuple[str, ...]:
     """TensorRT 8.6: allow the types that the graph has, and hold what the graph computes in FP32 to it."""
     tensorrt = import_tensorrt(settings.package)
-    allowed = {"fp16": ("FP16", "OBEY_PRECISION_CONSTRAINTS"), "int8": ("INT8",)}.get(settings.precision, ())
+    if settings.precision != "fp16":
+        return ()
+    allowed = "FP16", "OBEY_PRECISION_CONSTRAINTS"
     for name in allowed:
         flag: Any = getattr(tensorrt.BuilderFlag, name, None)
         config.set_flag(flag)
-    if settings.precision == "fp16":
-        _pin_islands(network, tensorrt.DataType.FLOAT)
+    _pin_islands(network, tensorrt.DataType.FLOAT)
     return allowed
 
 

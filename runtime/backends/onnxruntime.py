@@ -39,7 +39,7 @@ class OnnxRuntimeBackend:
     """See Backend."""
 
     def __init__(self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = False) -> None:
-        if bundle.info.precision == "int8-cpu":
+        if bundle.info.precision == "int8":
             _check_integers(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
@@ -157,8 +157,9 @@ def _check_integers(bundle: Bundle, provider: str) -> None:
     """Raise BackendError where integers are not multiplied exactly: without VNNI, x86 saturates at 16 bits."""
     if provider != "cpu":
         raise BackendError(f"{bundle.folder} is in INT8 for CPUs: use --provider cpu, or export with --precision fp16")
-    cpu = Path("/proc/cpuinfo")
-    if platform.machine() == "x86_64" and cpu.is_file() and "vnni" not in cpu.read_text(encoding="utf-8"):
+    from runtime.machine import has_vnni  # only here: most bundles never ask
+
+    if platform.machine() == "x86_64" and has_vnni() is False:
         raise BackendError(
             f"{bundle.folder} is in INT8, but this processor has no VNNI instructions: results would be wrong; export "
             "with --precision fp32"
@@ -216,15 +217,11 @@ def provider_list(bundle: Bundle, provider: str, cuda_graphs: bool = False) -> l
     TensorRT takes what it can of a graph and leaves the rest to CUDA. ``cuda_graphs`` is for CUDA alone, which records
     whole graphs.
     """
-    precision = bundle.info.precision
-    # FP32 means FP32, as in engines: only INT8 has given up more digits than TF32 does.
-    cuda = (PROVIDERS["cuda"], {"use_tf32": int(precision == "int8"), "enable_cuda_graph": int(cuda_graphs)})
+    # FP32 means FP32, as in engines.
+    cuda = (PROVIDERS["cuda"], {"use_tf32": 0, "enable_cuda_graph": int(cuda_graphs)})
     if provider != "tensorrt":
         return [cuda if provider == "cuda" else (PROVIDERS[provider], {})]
-    options: dict[str, Any] = {
-        "trt_fp16_enable": precision == "fp16",
-        "trt_int8_enable": precision == "int8",
-    }
+    options: dict[str, Any] = {"trt_fp16_enable": bundle.info.precision == "fp16"}
     if cache := _engine_cache(bundle):
         options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
     return [(PROVIDERS["tensorrt"], options), cuda]

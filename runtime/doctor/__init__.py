@@ -6,7 +6,7 @@ from runtime.doctor.engines import examine_engines
 from runtime.doctor.finding import Finding, look
 from runtime.doctor.gpu import examine_gpu, examine_tensorrt
 from runtime.doctor.jetson import examine_jetson
-from runtime.doctor.machine import examine_machine, examine_workstation
+from runtime.doctor.main_job import examine_machine, examine_workstation
 from stm_skeletons.bundle import Bundle
 
 __all__ = ["Finding", "examine"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from runtime.backends.engines import check_machine, target_for
 from runtime.doctor.finding import Finding
-from runtime.doctor.gpu import GpuInfo, NoGpu, find_gpu, tensorrt_versions
+from runtime.doctor.gpu import tensorrt_versions
+from runtime.gpu import GpuInfo, NoGpu, find_gpu
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import NATIVE, Package, engine_folders, engines_folder, open_engines, rebuild_command
 from stm_skeletons.errors import EngineError

@@ -1,26 +1,20 @@
 """Driver, CUDA, GPU, TensorRT and pycuda. On a GPU not yet run with TensorRT."""
 
-import ctypes
 import importlib
 import json
-import os
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from runtime.doctor.finding import Finding, ask, read
+from runtime.doctor.finding import Finding
 from runtime.doctor.jetson import Release, read_release
+from runtime.gpu import LIBRARY, NoGpu, ask_smi, find_gpu
+from runtime.machine import read
 from runtime.tensorrt_module import import_tensorrt, is_too_old
-from stm_skeletons.engines import Package, device_name
+from stm_skeletons.engines import Package
 from stm_skeletons.errors import BackendError, one_line
 
-_LIBRARY = "libcuda.so.1" if os.name != "nt" else "nvcuda.dll"
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
-_MULTIPROCESSORS = 16
-"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
-_QUERY = (
+SMI_QUERY = (
     "driver_version",
     "memory.total",
     "memory.free",
@@ -33,51 +27,6 @@ _HOT = 85
 PACKAGES: tuple[Package, Package] = ("tensorrt", "tensorrt_rtx")
 
 
-@dataclass(frozen=True)
-class GpuInfo:
-    """The first GPU, as the driver tells it without making a context."""
-
-    name: str
-    compute_capability: str
-    """As "sm87"."""
-    cuda: str
-    """Newest CUDA that the driver runs, as "12.6"."""
-    memory: int
-    """Bytes."""
-
-
-class NoGpu(Exception):  # noqa: N818 - not an error of a run: what the doctor says of it
-    """Why there is none."""
-
-
-def find_gpu() -> GpuInfo:
-    """Ask the driver; makes no context and takes no memory. Raises NoGpu with what to do."""
-    try:
-        driver = ctypes.CDLL(_LIBRARY)
-    except OSError:
-        raise NoGpu("no driver: frames run on the CPU; install NVIDIA's driver for a GPU") from None
-    count, device, cuda = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if failed or count.value == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
-        raise NoGpu(
-            f"a driver is there but no GPU answers (CUDA error {failed or 100}); look at 'nvidia-smi' and dmesg"
-        )
-    driver.cuDriverGetVersion(ctypes.byref(cuda))
-    name = ctypes.create_string_buffer(100)
-    driver.cuDeviceGetName(name, 100, device)
-    major, minor, count, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
-    driver.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSORS, device)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    return GpuInfo(
-        device_name(name.value.decode(errors="replace"), count.value),
-        f"sm{major.value}{minor.value}",
-        f"{cuda.value // 1000}.{cuda.value % 1000 // 10}",
-        memory.value,
-    )
-
-
 def examine_gpu() -> list[Finding]:
     """The GPU and its driver; for boards with memory of their own, what nvidia-smi adds."""
     try:
@@ -86,27 +35,11 @@ def examine_gpu() -> list[Finding]:
         return [Finding("NVIDIA GPU", False, False, str(problem))]
     size = f"{gpu.memory / (1 << 30):.1f} GiB"
     text = f"{gpu.name}, compute capability {gpu.compute_capability}, {size}; driver runs CUDA up to {gpu.cuda}"
-    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(ask_smi(_QUERY))]
-
-
-def ask_smi(names: tuple[str, ...]) -> dict[str, str]:
-    """What nvidia-smi knows of the first GPU, by the names of its query; nothing where there is no nvidia-smi."""
-    asked = ask("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
-    return parse_smi(asked or "", names)
-
-
-def parse_smi(text: str, names: tuple[str, ...] = _QUERY) -> dict[str, str]:
-    """What nvidia-smi printed of the first GPU, by the names of its query; what it does not know is left out."""
-    for line in text.splitlines():
-        values = [value.strip() for value in line.split(",")]
-        if len(values) == len(names):
-            pairs = zip(names, values, strict=True)
-            return {name: value for name, value in pairs if value != "N/A" and not value.startswith("[")}
-    return {}
+    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(ask_smi(SMI_QUERY))]
 
 
 def smi_findings(values: dict[str, str]) -> list[Finding]:
-    """Findings from ``parse_smi``; none on a Jetson, whose nvidia-smi knows hardly anything."""
+    """Findings from what ``ask_smi`` tells of SMI_QUERY; none on a Jetson, whose nvidia-smi knows hardly anything."""
     findings: list[Finding] = []
     if "driver_version" in values:
         findings.append(Finding("driver", True, False, values["driver_version"]))
@@ -197,8 +130,8 @@ def _pycuda(release: Release | None) -> Finding:
     try:
         importlib.import_module("pycuda.driver")
     except Exception as error:  # its binary part may want another CUDA or NumPy, and say so in many ways
-        if _LIBRARY in str(error):
-            return Finding("pycuda", False, False, f"{number}, waits for the driver: {_LIBRARY} is not there")
+        if LIBRARY in str(error):
+            return Finding("pycuda", False, False, f"{number}, waits for the driver: {LIBRARY} is not there")
         text = f"{number} does not load ({one_line(error)}); build it again: pip install --force-reinstall "
         return Finding("pycuda", False, False, f"{text}--no-cache-dir --no-binary pycuda pycuda")
     return Finding("pycuda", True, False, number)

@@ -4,14 +4,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.doctor.finding import Finding, ask, read, read_number
+from runtime.doctor.finding import Finding
+from runtime.machine import ask, disk_swap, hottest_sensor, is_jetson, read, read_number, system_memory
 
 _SMALL_BOARD = 9 << 30
 """Bytes: a board of 8 GB has less, whatever it keeps for itself."""
 _SWAP = 4 << 30
 """Bytes of swap on a disk that a small board should have before it builds engines."""
-_HOT = 85_000
-"""Thousandths of a degree Celsius; Orin lowers its clocks from 99 degrees on."""
+_HOT = 85
+"""Degrees Celsius; Orin lowers its clocks from 99 degrees on."""
 _TENSORRT = {"6.0": "8.6", "6.1": "10.3", "6.2": "10.3"}
 _GPU_CLOCKS = ("*gpu*", "*.ga10b", "*.gv11b")
 """Names below /sys/class/devfreq: JetPack 6, JetPack 5 on Orin and on Xavier."""
@@ -70,14 +71,17 @@ def read_release(root: Path) -> Release | None:
 
 def examine_jetson(root: Path = Path("/")) -> list[Finding]:
     """Findings of a Jetson; none elsewhere."""
+    if not is_jetson(root):
+        return []
+    return [_release(root), _power(root), _clocks(root), _memory(root), _temperature(root)]
+
+
+def _release(root: Path) -> Finding:
+    board = read(root / "proc/device-tree/model") or "Jetson"
     text = read(root / "etc/nv_tegra_release")
     if text is None:
-        return []
-    return [_release(root, text), _power(root), _clocks(root), _memory(root), _temperature(root)]
-
-
-def _release(root: Path, text: str) -> Finding:
-    board = read(root / "proc/device-tree/model") or "Jetson"
+        missing = "its release is unknown: /etc/nv_tegra_release cannot be read; a container wants it mounted"
+        return Finding("board", False, False, f"{board}; {missing}")
     release = parse_release(text)
     if release is None:
         return Finding("board", False, False, f"{board}: /etc/nv_tegra_release is not as known: '{text[:80]}'")
@@ -125,25 +129,13 @@ def _clocks(root: Path) -> Finding:
     return Finding("clocks", False, False, "the GPU's clock cannot be read; 'sudo jetson_clocks --show' tells it")
 
 
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Bytes by name, from /proc/meminfo."""
-    return {name: int(kilobytes) << 10 for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
-
-
-def parse_disk_swap(text: str) -> int:
-    """Bytes of swap on disks, from /proc/swaps; zram lies in the very memory that is short."""
-    rows = [line.split() for line in text.splitlines()[1:]]
-    return sum(int(row[2]) << 10 for row in rows if len(row) >= 3 and row[2].isdecimal() and "zram" not in row[0])
-
-
 def _memory(root: Path) -> Finding:
-    memory = parse_meminfo(read(root / "proc/meminfo") or "")
-    total, free = memory.get("MemTotal"), memory.get("MemAvailable")
-    if not total or free is None:
+    memory, swap = system_memory(), disk_swap(root).total
+    if memory is None:
         return Finding("memory", False, False, "unknown; 'free -h' tells it")
-    swap = parse_disk_swap(read(root / "proc/swaps") or "")
-    text = f"{_gigabytes(free)} free of {_gigabytes(total)} shared by CPU and GPU, {_gigabytes(swap)} swap on disk"
-    if total < _SMALL_BOARD and swap < _SWAP:
+    free = f"{_gigabytes(memory.available)} free of {_gigabytes(memory.total)} shared by CPU and GPU"
+    text = f"{free}, {_gigabytes(swap)} swap on disk"
+    if memory.total < _SMALL_BOARD and swap < _SWAP:
         return Finding("memory", False, False, f"{text}; add swap before building engines: see docs/jetson.md")
     return Finding("memory", True, False, text)
 
@@ -153,15 +145,11 @@ def _gigabytes(size: int) -> str:
 
 
 def _temperature(root: Path) -> Finding:
-    zones: dict[str, int] = {}
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        degrees = read_number(zone / "temp")  # a zone whose unit is switched off cannot be read
-        if degrees is not None and degrees > 0:
-            zones[read(zone / "type") or zone.name] = degrees
-    if not zones:
+    hottest = hottest_sensor(root)
+    if hottest is None:
         return Finding("temperature", False, False, "no sensor can be read; 'tegrastats' shows them")
-    hottest = max(zones, key=lambda name: zones[name])
-    text = f"{zones[hottest] / 1000:.0f} degrees Celsius ({hottest})"
-    if zones[hottest] >= _HOT:
+    degrees, name = hottest
+    text = f"{degrees:.0f} degrees Celsius ({name})"
+    if degrees >= _HOT:
         return Finding("temperature", False, False, f"{text}: clocks will fall; look at fan, dust and mounting")
     return Finding("temperature", True, False, text)

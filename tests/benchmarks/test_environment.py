@@ -1,6 +1,8 @@
 """What is stamped on every report."""
 
 import hashlib
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,15 @@ def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
     assert found.threads == 1
     assert stamp(Bundle.open(edge_bundle), None, "walk.avi").threads == found.cores >= 1
     assert found.processor
+    assert found.memory_bytes is None or found.memory_bytes > 1 << 28
     assert "secret" not in found.model_dump_json()
+
+
+@pytest.mark.skipif(
+    not (Path(__file__).parents[2] / ".git").exists() or shutil.which("git") is None, reason="needs a checkout and git"
+)
+def test_a_report_knows_the_commit_of_its_checkout():
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", stamp(Bundle.open("edge"), 1, "walk.avi").git_commit or "")
 
 
 @pytest.mark.parametrize(

@@ -43,39 +43,39 @@ def node(op: str, inputs: str, output: str = "out", **attributes: Any) -> onnx.N
             node("Conv", "x w", pads=[1, 1, 1, 1], strides=[2, 2]),
             {"x": (1, 8, 8, 8)},
             {"w": zeros(16, 8, 3, 3)},
-            Kernel("tensor", "float32", 2 * 256 * 72, 4 * (512 + 1152 + 256)),
+            Kernel("tensor", False, 2 * 256 * 72, 4 * (512 + 1152 + 256)),
         ),
         (
             node("Conv", "x w", group=8, pads=[1, 1, 1, 1]),
             {"x": (1, 8, 4, 4)},
             {"w": zeros(8, 1, 3, 3)},
-            Kernel("depthwise", "float32", 2 * 128 * 9, 4 * (128 + 72 + 128)),
+            Kernel("depthwise", False, 2 * 128 * 9, 4 * (128 + 72 + 128)),
         ),
         (
             node("ConvTranspose", "x w", strides=[2, 2]),
             {"x": (1, 8, 4, 4)},
             {"w": zeros(8, 5, 2, 2)},
-            Kernel("tensor", "float32", 2 * 128 * 5 * 4, 4 * (128 + 160 + 5 * 64)),
+            Kernel("tensor", False, 2 * 128 * 5 * 4, 4 * (128 + 160 + 5 * 64)),
         ),
         (
             node("Gemm", "x w", transA=1, transB=1),
             {"x": (7, 3)},
             {"w": zeros(5, 7)},
-            Kernel("tensor", "float32", 2 * 3 * 5 * 7, 4 * (21 + 35 + 15)),
+            Kernel("tensor", False, 2 * 3 * 5 * 7, 4 * (21 + 35 + 15)),
         ),
         (
             node("MatMul", "x y"),
             {"x": (2, 3, 4), "y": (2, 4, 5)},
             {},
-            Kernel("tensor", "float32", 2 * 2 * 3 * 5 * 4, 4 * (24 + 40 + 30)),
+            Kernel("tensor", False, 2 * 2 * 3 * 5 * 4, 4 * (24 + 40 + 30)),
         ),
-        (node("Mul", "x x"), {"x": (6, 5)}, {}, Kernel("other", "float32", 30, 4 * 60)),
+        (node("Mul", "x x"), {"x": (6, 5)}, {}, Kernel("other", False, 30, 4 * 60)),
         # A row of ten is gathered from a thousand: only the row is read.
         (
             node("Gather", "x i", axis=0),
             {"x": (1000, 10)},
             {"i": np.array([3])},
-            Kernel("other", "float32", 10, 4 * (10 + 10) + 8),
+            Kernel("other", False, 10, 4 * (10 + 10) + 8),
         ),
     ],
     ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else "",
@@ -102,14 +102,6 @@ def test_views_and_what_is_known_beforehand_cost_nothing():
     assert conv.bytes == 4 * (128 + 576 + 32), "weights are read as what they become"
 
 
-def test_quantised_convolutions_compute_in_int8():
-    scale = {"one": np.ones((), np.float32), "zero": np.zeros((), np.int8)}
-    nodes = [node("QuantizeLinear", "x one zero", "q"), node("DequantizeLinear", "q one zero", "d")]
-    nodes += [node("DequantizeLinear", "w one zero", "v"), node("Conv", "d v")]
-    made = kernels_of(nodes, WHERE, {"w": zeros(8, 8, 1, 1, dtype=np.int8), **scale})
-    assert [one.precision for one in made] == ["float32", "int8"]
-
-
 def test_shapes_that_are_not_static_are_refused():
     with pytest.raises(BenchmarkError, match="no static shape"):
         kernels_of([node("Relu", "x")], {"x": ("n", 3)}, {})
@@ -122,10 +114,6 @@ def test_published_rates_fit_cores_and_clock(device):
     assert device.fp32_tflops == pytest.approx(per_clock, rel=0.03)
     tensor = {"7.2": 8, "8.6": 4, "8.7": 8, "11.0": 32}[device.compute_capability]
     assert device.fp16_tensor_tflops == pytest.approx(tensor * per_clock, rel=0.03)
-    if device.int8_tensor_tops is not None:
-        assert device.int8_tensor_tops == pytest.approx(2 * device.fp16_tensor_tflops, rel=0.04)
-    if device.tf32_tensor_tflops is not None:
-        assert device.tf32_tensor_tflops == pytest.approx(device.fp16_tensor_tflops / 2, rel=0.02)
 
 
 def test_a_faster_board_is_predicted_faster_and_no_board_beats_its_peaks():

@@ -312,7 +312,7 @@ def test_the_command_prints_tables_with_seeds(
     monkeypatch.setattr("sys.argv", command)
     main()
     printed = capsys.readouterr().out
-    assert "Seeds 0, 4; 12 frames each." in printed
+    assert "## Seeds 0, 4; 12 frames each" in printed
     assert "| ours | ours |" in printed
     monkeypatch.setattr("sys.argv", [*command[:2], "nowhere.npz"])
     with pytest.raises(SystemExit, match=r"nowhere\.npz"):
@@ -323,5 +323,9 @@ def test_tables_give_mean_and_spread(penn: list[Track]):
     results = measure(
         penn, load_residuals(), 2, 10, [0, 1], [("ours", "ours"), ("nearest neighbour", "nearest middle")]
     )
-    lines = tables([results], [0, 1], 10)
-    assert sum("±" in line for line in lines) == len(results.scenes[0]) + 2
+    likeness, found = tables([results], [0, 1], 10)
+    assert [row[0] for row in likeness.rows] == list(results.scenes[0])
+    assert [row[:2] for row in found.rows] == list(results.tallies)
+    for table, words in ((likeness, 1), (found, 2)):
+        assert all("±" in cell for row in table.rows for cell in row[words:])
+        assert all(len(row) == len(table.header) for row in table.rows)

@@ -40,7 +40,7 @@ def test_resnet50_against_eager_pytorch(resnet_weights: Path, resnet_bundle: Pat
 @pytest.mark.slow
 def test_the_host_does_little_beside_the_graphs(clip: Path):
     def share() -> float:
-        options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(80))
+        options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(30))
         stages = bench(options, threading.Event(), lambda _line: None).stages
         host = sum(stages[name].mean for name in ("letterbox", "parts", "people"))
         return host / sum(stage.mean for name, stage in stages.items() if name != "decode")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import pytest
@@ -18,8 +17,10 @@ from benchmarks.predict.count import kernels
 from export.engines.build import build_engines
 from export.engines.compile import Settings, compile_graph
 from export.engines.log import failed_node, layer_name, layer_table, planned_activations
-from export.engines.machine import FoundGpu, check_memory, is_jetson, needed_bytes
+from export.engines.memory_check import check_memory, needed_bytes
 from export.export import Options, export_bundle
+from runtime.gpu import GpuInfo, NoGpu
+from runtime.machine import DiskSwap, SystemMemory, is_jetson
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.engines import AHEAD, open_engines
 from stm_skeletons.errors import BackendError, ExportError
@@ -31,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 API_FILE = ROOT / "tests" / "gpu" / "tensorrt-python-api.json"
 QUICK = 5
 """Seconds that an engine takes to build at most."""
-ORIN = FoundGpu("Orin", "sm87", integrated=True, driver_cuda="12.6", free_bytes=0)
+ORIN = GpuInfo("Orin", "sm87", "12.6", 8 << 30, integrated=True)
+RTX = GpuInfo("RTX", "sm86", "12.6", 8 << 30, integrated=False)
 
 
 def slow(value: str):
@@ -40,22 +42,21 @@ def slow(value: str):
 
 
 @pytest.fixture(scope="module")
-def in_precision(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest.TempPathFactory):
+def in_fp16(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest.TempPathFactory):
     """Makes small bundles, once each. Their weights are random; checks of precision have tests of their own."""
-    made: dict[tuple[str, str], Bundle] = {}
+    made: dict[str, Bundle] = {}
 
-    def make(variant: str, precision: Literal["fp16", "int8"]) -> Bundle:
-        if (variant, precision) not in made:
+    def make(variant: str) -> Bundle:
+        if variant not in made:
             weights = request.getfixturevalue("edge_weights" if variant == "edge" else "resnet_weights")
             width, height = (160, 96) if variant == "edge" else (96, 64)
-            options = Options(width, height, slots=4, every=3, peaks=8, precision=precision, video=str(clip))
+            options = Options(width, height, slots=4, every=3, peaks=8, precision="fp16", video=str(clip))
             with pytest.MonkeyPatch.context() as patch:
                 for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
                     patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-                patch.setattr("export.export.CALIBRATION_FRAMES", 10)
-                folder = tmp_path_factory.mktemp("precisions") / f"{variant}-{precision}"
-                made[variant, precision] = export_bundle(weights, folder, options).bundle
-        return made[variant, precision]
+                folder = tmp_path_factory.mktemp("fp16") / variant
+                made[variant] = export_bundle(weights, folder, options).bundle
+        return made[variant]
 
     return make
 
@@ -117,8 +118,8 @@ def test_every_graph_builds_and_its_sidecar_opens(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm75", "sm86", "sm89", "sm120"])
-def test_the_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(in_precision, target: str, tmp_path: Path):
-    bundle = in_precision("resnet50", "fp16")
+def test_the_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(in_fp16, target: str, tmp_path: Path):
+    bundle = in_fp16("resnet50")
     report = build_engines(bundle, target, tmp_path)
     check_fp16(bundle, tmp_path / target)
     table = report.layers["read_decoder"]
@@ -138,9 +139,9 @@ def test_the_memory_read_in_fp32_is_not_fused(resnet_bundle: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
 def test_the_memory_read_of_edge_in_fp16_is_a_product_a_softmax_a_search_and_two_samplings(
-    in_precision, target: str, tmp_path: Path
+    in_fp16, target: str, tmp_path: Path
 ):
-    bundle = in_precision("edge", "fp16")
+    bundle = in_fp16("edge")
     report = build_engines(bundle, target, tmp_path)
     check_fp16(bundle, tmp_path / target)
     check_memory_read_of_edge(report.layers["read_decoder"])
@@ -175,25 +176,14 @@ def check_memory_read_of_edge(table: list[str]) -> None:
     assert ["LayerType: kgen" in line for line in samplings] == [True, True]
 
 
-def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_precision, tmp_path: Path):
+def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_fp16, tmp_path: Path):
     """Of what GPUs get: FP16. Too many where several small steps are taken on the same numbers, as below a cell."""
-    bundle = in_precision("edge", "fp16")
+    bundle = in_fp16("edge")
     layers = build_engines(bundle, "sm86", tmp_path).layers
     names = [layer_name(line) for name in GRAPH_NAMES for line in layers[name]]
     real = [name for name in names if not name.startswith(("__mye", "exit^", "entry^"))]  # the rest is bookkeeping
     counted = sum(len(kernels(onnx.load(bundle.graph_file(name)))) for name in GRAPH_NAMES)
     assert counted == pytest.approx(len(real), rel=0.4)
-
-
-@pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
-def test_int8_builds_with_the_types_of_the_graph(in_precision, target: str, tmp_path: Path):
-    bundle = in_precision("edge", "int8")
-    report = build_engines(bundle, target, tmp_path)
-    assert report.engines.info.precision == "int8"
-    assert report.engines.info.flags == ("STRONGLY_TYPED",)
-    quick = QUICK * slowdown()
-    assert all(spec.seconds < quick for spec in report.engines.info.engines.values())
-    assert [line for line in report.layers["query_encoder"] if "Datatype: Int8" in line], "convolutions really are INT8"
 
 
 def test_engines_lie_in_the_bundle_unless_asked_otherwise(edge_copy: Path):
@@ -325,14 +315,13 @@ def test_ahead_of_time_there_is_no_timing_cache(edge_bundle: Path, tmp_path: Pat
     assert not (tmp_path / "cache").exists()
 
 
-def test_low_memory_is_said_before_the_build(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_low_memory_is_said_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
-    table = tmp_path / "meminfo"
-    monkeypatch.setattr("export.engines.machine.MEMORY_FILE", table)
     needed = needed_bytes(bundle)
 
     def with_free(available: int, swap: int) -> str | None:
-        table.write_text(f"MemTotal: 99 kB\nMemAvailable: {available >> 10} kB\nSwapFree: {swap >> 10} kB\n")
+        monkeypatch.setattr("export.engines.memory_check.system_memory", lambda: SystemMemory(8 << 30, available))
+        monkeypatch.setattr("export.engines.memory_check.disk_swap", lambda: DiskSwap(8 << 30, swap))
         return check_memory(bundle, ORIN, 512)
 
     assert with_free(needed + (513 << 20), 0) is None
@@ -341,15 +330,33 @@ def test_low_memory_is_said_before_the_build(edge_bundle: Path, tmp_path: Path, 
         assert warning is not None
         assert "sudo swapon" in warning
         assert "\n" not in warning
-    with pytest.raises(ExportError, match=r"wants about 1\.\d GB of memory, 0\.\d GB are free with swap; .*swapon"):
+    with pytest.raises(ExportError, match=r"wants about 1\.\d GB of memory, 0\.\d GB are free with swap on .*swapon"):
         with_free(needed // 2, needed // 4)
-    table.write_text("nonsense")
+    monkeypatch.setattr("export.engines.memory_check.system_memory", lambda: None)
     with pytest.raises(ExportError, match="does not say how much memory is free"):
         check_memory(bundle, ORIN, 512)
-    roomy = FoundGpu("RTX", "sm86", integrated=False, driver_cuda="12.6", free_bytes=8 << 30)
-    assert check_memory(bundle, roomy, None) is None
+
+
+def test_low_memory_of_a_graphics_card_is_said_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle = Bundle.open(edge_bundle)
+
+    def with_free(free: int) -> str | None:
+        monkeypatch.setattr("export.engines.memory_check.device_memory", lambda: (free, 8 << 30))
+        return check_memory(bundle, RTX, None)
+
+    assert with_free(8 << 30) is None
     with pytest.raises(ExportError, match="free on it; end what else uses the GPU"):
-        check_memory(bundle, FoundGpu("RTX", "sm86", False, "12.6", 1 << 20), None)
+        with_free(1 << 20)
+
+
+def test_a_gpu_that_does_not_answer_is_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def nothing() -> GpuInfo:
+        raise NoGpu("no driver")
+
+    monkeypatch.setattr("export.engines.build.find_gpu", nothing)
+    with pytest.raises(ExportError, match=r"^engines for this machine's GPU cannot be built: no driver$"):
+        build_engines(Bundle.open(edge_bundle), "native", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_read_from_the_log():

@@ -233,6 +233,6 @@ def stm(device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from training.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("stm")
-    save_weights(folder / "stm.safetensors", build(ModelConfig(variant="stm")), "random, for tests")
+    save_weights(folder / "stm.safetensors", build(ModelConfig(variant="stm", width=0.25)), "random, for tests")
     options = Options(width=96, height=64, slots=3, every=2)
     return _with_engines(export_bundle(folder / "stm.safetensors", folder / "stm", options).bundle)

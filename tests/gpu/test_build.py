@@ -146,7 +146,7 @@ def test_an_operator_that_is_lacking_is_named_in_every_version(build: Build, edg
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"SIMULATED_DRIVER": ""}, "NVIDIA's driver is not installed"), ({"PYTHONPATH": ""}, "tensorrt is not installed")],
+    [({"SIMULATED_DRIVER": ""}, "GPU cannot be built: no driver: "), ({"PYTHONPATH": ""}, "tensorrt is not installed")],
     ids=["driver", "tensorrt"],
 )
 def test_what_is_missing_is_named(gpu, build: Build, edge_copy: Path, change: dict[str, str], said: str):

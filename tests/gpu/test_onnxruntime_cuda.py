@@ -14,7 +14,7 @@ from backend_contract import BackendContract
 from benchmarks.run.memory import MemorySampler
 from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
-from runtime.doctor.gpu import NoGpu, find_gpu
+from runtime.gpu import NoGpu, find_gpu
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
 

@@ -168,10 +168,11 @@ def test_all_detections_are_those_of_onnx_runtime(
 
 
 @GRAPHS
-def test_a_thousand_frames_give_the_parts_of_onnx_runtime(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_many_frames_give_the_parts_of_onnx_runtime(gpu, fp32_bundle: Bundle, frames, count: int, cuda_graphs: bool):
     if gpu.simulated:
         gpu.schedule("random:3")
-    same_session(gpu, fp32_bundle, frames, 1000, cuda_graphs)
+    same_session(gpu, fp32_bundle, frames, count, cuda_graphs)
 
 
 @GRAPHS
@@ -349,12 +350,13 @@ def test_a_gpu_that_is_lost_while_running_is_an_error_and_is_released(gpu, fp32_
     assert gpu.live() == live
 
 
-def test_two_hundred_sessions_leave_nothing_behind(gpu, fp32_bundle: Bundle, frames):
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_sessions_leave_nothing_behind(gpu, fp32_bundle: Bundle, frames, count: int):
     live = gpu.live() if gpu.simulated else {}
-    for number in range(200):
+    for number in range(count):
         with on_tensorrt(fp32_bundle, cuda_graphs=number % 2 == 0) as session:
             session.step(frames[number % 100])
-        if gpu.simulated and number % 50 == 0:
+        if gpu.simulated and number % 10 == 9:
             assert gpu.live() == live
 
 

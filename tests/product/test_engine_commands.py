@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 from engine_files import add_engines
+from gates import made_gate
 from gpu_build import build_or_skip
 
 from runtime.backends.engines import find_engines
@@ -80,16 +81,21 @@ def test_options_of_the_other_backend_are_refused(clip: Path, bundle: Path, opti
     assert contents(bundle) == before
 
 
-def test_without_pycuda_neither_runs_nor_builds(clip: Path, bundle: Path):
+def test_without_pycuda_nothing_runs_on_tensorrt(clip: Path, bundle: Path):
     before = contents(bundle)
-    for command in (
-        ("run", clip, "--model", bundle, "--backend", "tensorrt", "--parts", bundle / "p.jsonl"),
-        ("build", bundle, "--target", "native"),
-    ):
-        said = refusal(stm(*command, WITHOUT="pycuda"))
-        assert "pycuda is not installed" in said
-        assert "pip install pycuda" in said
+    command = ("run", clip, "--model", bundle, "--backend", "tensorrt", "--parts", bundle / "p.jsonl")
+    said = refusal(stm(*command, WITHOUT="pycuda"))
+    assert "pycuda is not installed" in said
+    assert "pip install pycuda" in said
     assert contents(bundle) == before
+
+
+@pytest.mark.gpu
+def test_building_needs_no_pycuda(simulated: Stm, bundle: Path):
+    result = simulated("build", bundle, "--target", "native", WITHOUT="pycuda")
+    assert result.returncode == 0, result.stderr
+    info = open_engines(Bundle.open(bundle), bundle / "engines" / "native").info
+    assert (info.compute_capability, info.device) == ("sm87", "Orin, 16 multiprocessors")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody can write to")
@@ -113,11 +119,13 @@ def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
     add_engines(Bundle.open(bundle), "native", "tensorrt", "10.3.0", "Orin, 16 multiprocessors")
     damaged = add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
-    (bundle / "gate.json").write_text(json.dumps({"f1": 0.99876, "frames": 300, "video": "street.mp4"}))
+    (bundle / "gate.json").write_text(made_gate(f1=0.99876).model_dump_json())
     told = info()
     assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes are right" in told
     assert "read_decoder.engine is not the engine that was built here" in told
     assert "F1 0.9988 against FP32 over 300 frames of street.mp4" in told
+    (bundle / "gate.json").write_text(made_gate(keypoints=0, f1=None).model_dump_json())
+    assert "no keypoints to compare against FP32 over 300 frames of street.mp4" in info()
     (bundle / "gate.json").write_text("[]")
     assert "gate.json cannot be read" in info()
 
@@ -314,7 +322,8 @@ def test_what_keeps_a_build_from_starting_is_one_line(simulated: Stm, bundle: Pa
         assert contents(tmp_path) == before, "nothing is left"
         return said
 
-    assert "no NVIDIA GPU answers: " in refused(NULLGPU_DEVICE="none")
+    none = "engines for this machine's GPU cannot be built: a driver is there but no GPU answers: "
+    assert refused(NULLGPU_DEVICE="none").startswith(none)
     assert "tensorrt is not installed" in refused(WITHOUT="tensorrt")
     said = refused(NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
     assert "building wants about 0.1 GB of memory, 0.0 GB are free on it; end what else uses the GPU" in said

@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from command import done, refusal, stm
 
+from runtime.session import Session
 from stm_skeletons.bundle import Bundle
 from training.evaluation.evaluation import Evaluation
 
@@ -67,21 +69,31 @@ def test_label_writes_what_training_reads(footage: Path):
 
 @pytest.fixture
 def walk(clip: Path, tmp_path: Path) -> Path:
-    """The sample clip's first three frames as a folder of images, mirrored."""
+    """The sample clip's first three frames as a folder of images, mirrored, and of another size."""
     folder = tmp_path / "walk"
     folder.mkdir()
     capture = cv2.VideoCapture(str(clip))
     for number in range(3):
         image = capture.read()[1]
         assert image is not None
-        cv2.imwrite(str(folder / f"{number}.png"), image[:, ::-1])
+        cv2.imwrite(str(folder / f"{number}.png"), image[:400, ::-1])
     return folder
 
 
-def test_several_sources_are_labelled_in_one_call_each_as_if_alone(clip: Path, walk: Path, tmp_path: Path):
-    """By the shipped model, unless another teacher is named."""
+def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
+    clip: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By the shipped model, unless another teacher is named; it is opened once."""
     together, alone = tmp_path / "together", tmp_path / "alone"
+    opened, open_session = [], Session.open
+
+    def counted(model: str, *arguments: Any) -> Session:
+        opened.append(model)
+        return open_session(model, *arguments)
+
+    monkeypatch.setattr(Session, "open", counted)
     text = done("label", clip, walk, "--out", together, "--max-frames", 3)
+    assert opened == ["edge"]
     assert text.count("look at it before training") == 2
     files = sorted(path.name for path in together.iterdir())
     assert files == ["vtest-10s.jpg", "vtest-10s.json", "walk.jpg", "walk.json"]

@@ -14,17 +14,16 @@ from engine_files import add_engines
 
 from runtime.doctor import Finding, examine
 from runtime.doctor.engines import judge_engines
-from runtime.doctor.finding import look, read_number
-from runtime.doctor.gpu import GpuInfo, judge_tensorrt, parse_smi, smi_findings, tensorrt_versions
+from runtime.doctor.finding import look
+from runtime.doctor.gpu import SMI_QUERY, judge_tensorrt, smi_findings, tensorrt_versions
 from runtime.doctor.jetson import (
     Release,
     examine_jetson,
-    parse_disk_swap,
-    parse_meminfo,
     parse_power_modes,
     parse_power_query,
     parse_release,
 )
+from runtime.gpu import GpuInfo, parse_smi
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BundleError
 
@@ -53,6 +52,11 @@ MemTotal:        7802604 kB
 MemFree:         1203320 kB
 MemAvailable:    5921004 kB
 Buffers:           50168 kB
+Cached:          4302112 kB
+Active:          2100348 kB
+Inactive:        3800120 kB
+Shmem:             40012 kB
+Slab:             390160 kB
 SwapTotal:       3901296 kB
 SwapFree:        3901296 kB
 HugePages_Total:       0
@@ -68,7 +72,7 @@ SMI_JETSON = "540.4.0, [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]\n"
 
 
 @pytest.fixture
-def orin(tmp_path: Path) -> Path:
+def orin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root folder of an Orin Nano with JetPack 6.2, cool, at 25 W, without swap on a disk."""
     gpu = "sys/class/devfreq/17000000.gpu"
     for path, text in {
@@ -88,6 +92,7 @@ def orin(tmp_path: Path) -> Path:
         "sys/class/thermal/thermal_zone2/type": "cv0-thermal\n",
     }.items():
         write(tmp_path / path, text)
+    monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path / "proc"))
     return tmp_path
 
 
@@ -128,12 +133,6 @@ def test_power_modes_are_read_from_the_file_and_from_the_tool():
     assert parse_power_query("NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN\n0\n") == (0, "MAXN")
     assert parse_power_query("NVPM VERB: Current mode: NV Power Mode: 15W\n") == (None, "15W")
     assert parse_power_query("NVPM ERROR: failed to read PARAM GPU") is None
-
-
-def test_memory_and_swap_are_read_in_bytes():
-    assert parse_meminfo(MEMINFO)["MemTotal"] == 7802604 * 1024
-    assert parse_disk_swap(SWAPS) == 0
-    assert parse_disk_swap(SWAPS + SWAPFILE) == 8388604 * 1024
 
 
 def test_an_orin_is_told_what_to_do(orin: Path):
@@ -182,11 +181,24 @@ def test_no_jetson_has_no_findings_of_a_board(tmp_path: Path):
     assert examine_jetson(tmp_path) == []
 
 
-def test_a_bare_or_broken_board_is_told_the_tools_that_tell(tmp_path: Path):
+def test_a_board_without_its_release_file_is_still_one(orin: Path):
+    """As in a container that does not have it mounted."""
+    (orin / "etc/nv_tegra_release").unlink()
+    assert examine_jetson(orin) == []
+    write(orin / "proc/device-tree/compatible", "nvidia,p3768-0000+p3767-0005-super\0nvidia,tegra234\0")
+    told = found(orin)
+    assert not told["board"].fine
+    assert "Orin Nano" in told["board"].text
+    assert "/etc/nv_tegra_release cannot be read" in told["board"].text
+    assert told["temperature"].fine
+
+
+def test_a_bare_or_broken_board_is_told_the_tools_that_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nv_tegra_release").write_bytes(b"\xff\xfe\x00 nonsense")
     (tmp_path / "etc/nvpmodel.conf").mkdir()  # a folder where a file should be cannot be read
     write(tmp_path / "proc/meminfo", "MemTotal: lots\n")
+    monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path / "proc"))
     write(tmp_path / "sys/class/devfreq/17000000.gpu/cur_freq", "<unknown>")
     told = found(tmp_path)
     assert not any(finding.fine or finding.needed for finding in told.values())
@@ -200,13 +212,8 @@ def test_a_bare_or_broken_board_is_told_the_tools_that_tell(tmp_path: Path):
         assert words in told[subject].text
 
 
-def test_a_sensor_that_cannot_be_read_is_no_number(tmp_path: Path):
-    assert read_number(tmp_path / "missing") is None
-    assert read_number(tmp_path) is None
-
-
 def test_nvidia_smi_of_a_graphics_card():
-    findings = {finding.subject: finding for finding in smi_findings(parse_smi(SMI))}
+    findings = {finding.subject: finding for finding in smi_findings(parse_smi(SMI, SMI_QUERY))}
     assert all(finding.fine for finding in findings.values())
     assert findings["driver"].text == "570.124.06"
     assert findings["GPU memory"].text == "15210 MiB free of 16376"
@@ -215,7 +222,8 @@ def test_nvidia_smi_of_a_graphics_card():
 
 
 def test_nvidia_smi_of_a_full_hot_card():
-    findings = {finding.subject: finding for finding in smi_findings(parse_smi(SMI.replace("15210, 41", "120, 92")))}
+    told = parse_smi(SMI.replace("15210, 41", "120, 92"), SMI_QUERY)
+    findings = {finding.subject: finding for finding in smi_findings(told)}
     assert not findings["GPU memory"].fine
     assert not findings["temperature"].fine
 
@@ -224,11 +232,11 @@ def test_nvidia_smi_of_a_full_hot_card():
     "text", ["", "No devices were found\n", "Failed to initialize NVML: Driver/library mismatch\n"]
 )
 def test_nvidia_smi_that_knows_nothing(text: str):
-    assert smi_findings(parse_smi(text)) == []
+    assert smi_findings(parse_smi(text, SMI_QUERY)) == []
 
 
 def test_nvidia_smi_of_a_jetson_knows_its_driver_only():
-    assert [finding.subject for finding in smi_findings(parse_smi(SMI_JETSON))] == ["driver"]
+    assert [finding.subject for finding in smi_findings(parse_smi(SMI_JETSON, SMI_QUERY))] == ["driver"]
 
 
 JETPACK_6_2, JETPACK_6_0 = Release("36.4.3", "6.2"), Release("36.3.0", "6.0")
@@ -263,8 +271,8 @@ def test_a_package_of_type_stubs_alone_is_not_tensorrt(monkeypatch: pytest.Monke
     assert "tensorrt is not installed" in finding.text
 
 
-ORIN = GpuInfo("Orin", "sm87", "12.6", 8 << 30)
-RTX = GpuInfo("NVIDIA GeForce RTX 4080", "sm89", "12.8", 16 << 30)
+ORIN = GpuInfo("Orin", "sm87", "12.6", 8 << 30, integrated=True)
+RTX = GpuInfo("NVIDIA GeForce RTX 4080", "sm89", "12.8", 16 << 30, integrated=False)
 
 
 @pytest.fixture

@@ -46,21 +46,18 @@ def with_precision(bundle: Bundle, precision: str) -> Bundle:
     return Bundle(bundle.folder, bundle.info.model_copy(update={"precision": precision}))
 
 
-@pytest.mark.parametrize(
-    ("precision", "fp16", "int8"), [("fp32", False, False), ("fp16", True, False), ("int8", False, True)]
-)
+@pytest.mark.parametrize(("precision", "fp16"), [("fp32", False), ("fp16", True)])
 def test_the_tensorrt_provider_may_round_only_what_the_bundle_rounds(
-    edge_bundle: Path, tmp_path: Path, precision: str, fp16: bool, int8: bool
+    edge_bundle: Path, tmp_path: Path, precision: str, fp16: bool
 ):
     copy = Path(shutil.copytree(edge_bundle, tmp_path / "bundle"))
     providers = provider_list(with_precision(Bundle.open(copy), precision), "tensorrt")
     assert [name for name, _ in providers] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     options = providers[0][1]
     assert options["trt_fp16_enable"] is fp16
-    assert options["trt_int8_enable"] is int8
-    # TF32 drops digits too; what TensorRT leaves to CUDA, and CUDA alone, have it for INT8 only.
+    # TF32 drops digits too, in what TensorRT leaves to CUDA and in CUDA alone.
     for _, cuda in (providers[1], *provider_list(with_precision(Bundle.open(copy), precision), "cuda")):
-        assert cuda == {"use_tf32": int(int8), "enable_cuda_graph": 0}
+        assert cuda == {"use_tf32": 0, "enable_cuda_graph": 0}
 
 
 def test_the_tensorrt_providers_cache_is_of_one_bundle_only(edge_bundle: Path, tmp_path: Path):
@@ -110,12 +107,13 @@ def test_half_precision_tensors_are_bound_as_such(tmp_path: Path):
 
 def test_integers_want_a_processor_that_multiplies_them_exactly(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     opened = Bundle.open(edge_bundle)
-    rounded = Bundle(opened.folder, opened.info.model_copy(update={"precision": "int8-cpu"}))
+    rounded = Bundle(opened.folder, opened.info.model_copy(update={"precision": "int8"}))
     with pytest.raises(BackendError, match="--provider cpu"):
         OnnxRuntimeBackend(rounded, "cuda", 1)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("pathlib.Path.read_text", lambda _path, **_options: "flags : avx avx2")
+    monkeypatch.setattr("runtime.machine.has_vnni", lambda: False)
     with pytest.raises(BackendError, match="no VNNI"):
         OnnxRuntimeBackend(rounded, "cpu", 1)
-    monkeypatch.setattr("pathlib.Path.read_text", lambda _path, **_options: "flags : avx2 avx512_vnni")
-    OnnxRuntimeBackend(rounded, "cpu", 1).close()
+    for told in (True, None):
+        monkeypatch.setattr("runtime.machine.has_vnni", lambda told=told: told)
+        OnnxRuntimeBackend(rounded, "cpu", 1).close()

@@ -79,6 +79,11 @@ def change(path: str, value: object):
         (change("annotations.0.category_id", 5), "category 5"),
         (change("annotations.0.keypoints.4", 1e400), "no pixels"),
         (change("annotations.0.keypoints.4", 1e30), "no pixels"),
+        (
+            change("annotations.0.keypoints.5", 0.05),
+            "has 0.05 .* visibility.* detections with scores, not labels; give",
+        ),
+        (change("annotations.0.keypoints.5", 3), "has 3 for a joint's visibility"),
         (change("categories.0.keypoints.3", "nose"), "twice"),
         (lambda _: "[" * 200_000, "is not JSON"),
         (lambda content: content["annotations"], "should be a valid dictionary"),
@@ -96,3 +101,28 @@ def test_files_that_do_not_fit_are_one_clear_line(tmp_path: Path, edit, message:
 def test_a_missing_file(tmp_path: Path):
     with pytest.raises(SeedError, match="cannot read"):
         load_seed(tmp_path / "none.json", COCO17)
+
+
+def test_ids_and_sizes_may_be_written_as_text_or_with_a_point(tmp_path: Path):
+    content = annotations(list(COCO17.joints))
+    plain = load_seed(write(tmp_path, content), COCO17)
+    content["images"][0].update(id="7", width=640.0, height="480")
+    content["annotations"][0].update(image_id=7.0, category_id="1")
+    odd = load_seed(write(tmp_path, content), COCO17)
+    assert odd.size == plain.size == (640, 480)
+    np.testing.assert_array_equal(odd.poses, plain.poses)
+
+
+def test_nulls_and_missing_fields_of_real_files_are_taken(tmp_path: Path):
+    content = annotations(list(COCO17.joints))
+    content["categories"].append({"id": 2, "name": "dog", "keypoints": None})
+    content["annotations"] += [{"image_id": 7, "category_id": 2, "keypoints": None}, {"image_id": 7}]
+    content["images"][0].update(width=0)
+    seed = load_seed(write(tmp_path, content), COCO17)
+    assert (len(seed.poses), seed.size) == (2, None)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+    path = tmp_path / "seed.json"
+    path.write_text(json.dumps(annotations(list(COCO17.joints))), encoding="utf-8-sig")
+    assert len(load_seed(path, COCO17).poses) == 2

@@ -40,7 +40,7 @@ def test_the_shipped_model_finds_people_on_a_real_frame(clip: Path):
     assert (parts.keypoints <= (768, 576)).all()
 
 
-@pytest.mark.parametrize(("model", "length"), [("small", 600), pytest.param("edge", 2500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("model", "length"), [("small", 600), pytest.param("edge", 2500, marks=pytest.mark.soak)])
 def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(
     model: str, length: int, edge_bundle: Path, clip: Path
 ):

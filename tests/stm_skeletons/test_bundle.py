@@ -93,6 +93,13 @@ def test_a_damaged_description_is_one_line(copy: Path, content: str):
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_description(copy: Path):
+    file = copy / "bundle.json"
+    info = Bundle.open(copy).info
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert Bundle.open(copy).info == info
+
+
 def test_an_unknown_name_tells_the_shipped_ones(tmp_path: Path):
     with pytest.raises(BundleError, match="edge"):
         Bundle.open("yolo")

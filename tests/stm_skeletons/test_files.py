@@ -1,7 +1,7 @@
 import pytest
 
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import sha256, whole_file, whole_folder
+from stm_skeletons.files import make_folder, sha256, whole_file, whole_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -53,3 +53,13 @@ def test_impossible_places_are_one_clear_error(tmp_path):
 def test_sha256_of_known_bytes(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_made_with_those_around_it_or_refused_in_one_line(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="cannot make the folder") as caught:
+        make_folder(tmp_path / "file" / "out")
+    assert "\n" not in str(caught.value)

@@ -106,6 +106,12 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
     assert "changed.toml" in str(error.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text(BASE, encoding="utf-8-sig")
+    assert load_recipe(path).title == "t"
+
+
 def test_a_memory_is_as_the_recipe_says_and_keeps_all_frames_without(tmp_path: Path):
     path = tmp_path / "memory.toml"
     path.write_text(f"{BASE}\n[memory]\nslots = 6\nevery = 2\ntruncate = 4\n")

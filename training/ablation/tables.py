@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stm_skeletons.files import whole_file
 from stm_skeletons.maps import SKELETON_CHANNEL
+from stm_skeletons.table import Table
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import Score
@@ -22,6 +23,7 @@ _CAPTIONS = {
     "3": "Keypoints and edges; keypoints within 10 pixels of the closest prediction.",
     None: "Keypoints within 10 pixels of the closest prediction.",
 }
+_HEADER = ("", *(f"{whose} {figure}" for whose in ("paper", "measured") for figure in ("precision", "recall", "F1")))
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,10 @@ class Row:
     seeds: tuple[Figures, ...]
     """Precision, recall and F1 of each seed."""
 
-    def text(self) -> str:
-        """The row in Markdown."""
-        paper = " | ".join("-" if self.paper is None else f"{figure:.1f}" for figure in self.paper or (0, 0, 0))
-        ours = " | ".join(_spread([figures[i] for figures in self.seeds]) for i in range(3))
-        return f"| {self.label} | {paper} | {ours} |"
+    def cells(self) -> list[str]:
+        """As a row under _HEADER."""
+        paper = ["-"] * 3 if self.paper is None else [f"{figure:.1f}" for figure in self.paper]
+        return [self.label, *paper, *map(_spread, zip(*self.seeds, strict=True))]
 
 
 def write_tables(measured: Sequence[Measured], seeds: Sequence[int], conditions: Conditions, out: Path) -> Path:
@@ -64,7 +65,8 @@ def write_tables(measured: Sequence[Measured], seeds: Sequence[int], conditions:
         for kind in entries[0].reports:
             found = [_row(entry, kind) for entry in entries]
             rows += found
-            lines += [f"Measured on {entries[0].reports[kind][0].data}:", "", *_table(found), ""]
+            shown = Table("", _HEADER, [row.cells() for row in found]).markdown()
+            lines += [f"Measured on {entries[0].reports[kind][0].data}:", "", shown, ""]
     with whole_file(out / "tables.json") as partial:
         partial.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     with whole_file(out / "tables.md") as partial:
@@ -108,11 +110,6 @@ def _score(evaluation: Evaluation, recipe: Recipe) -> Score:
     if recipe.table == "2":
         return evaluation.pixel_scores()["edges"]
     return evaluation.best("closest")
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    header = "| | paper: precision | recall | F1 | measured: precision | recall | F1 |"
-    return [header, "|---|---|---|---|---|---|---|", *(row.text() for row in rows)]
 
 
 def _spread(figures: Sequence[float]) -> str:

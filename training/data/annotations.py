@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_skeletons.errors import DataError, one_line
+from stm_skeletons.files import read_text
 from stm_skeletons.geometry import FARTHEST
 from training.data.labels import LABELLED
 
@@ -24,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def json_content(path: Path, what: str, remedy: str) -> Any:
     """What a JSON file holds. Raises DataError, which calls the file ``what`` and says what to do if it is damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -73,17 +74,6 @@ def tally_missing(missing: list[Path], total: int, folder: Path, tally: Tally) -
         )
     if missing:
         tally.add(f"of {total} labelled pictures are missing and left out", missing[0], len(missing))
-
-
-def box_corners(bbox: Any) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom of a box given as x, y, width, height; None when it is missing or no box."""
-    try:
-        x, y, width, height = map(float, bbox)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if not (abs(x) <= FARTHEST and abs(y) <= FARTHEST and 0 < width <= FARTHEST and 0 < height <= FARTHEST):
-        return None
-    return x, y, x + width, y + height
 
 
 def likely_box(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask
 from pycocotools.coco import COCO
 
+from stm_skeletons.annotation_file import VISIBILITIES, box_corners, no_visibility, whole_number
 from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import Skeleton
@@ -20,7 +21,6 @@ from training.data.annotations import (
     OUTSIDE,
     Files,
     Tally,
-    box_corners,
     box_polygon,
     count_outside,
     likely_box,
@@ -45,7 +45,8 @@ def read_coco(annotations: Path, images: Path, skeleton: Skeleton, part: Part | 
         part: which images to read; None: all.
 
     Raises:
-        DataError: the file is missing, cut short or contradicts itself, or most of its pictures are missing.
+        DataError: the file is missing, cut short or contradicts itself, has scores instead of visibilities, or most of
+            its pictures are missing.
     """
     content = read_json(annotations)
     names, person = _check(content, annotations)
@@ -196,7 +197,12 @@ def _poses(
     except (TypeError, ValueError, OverflowError) as error:
         culprit = next(note["id"] for note in people if not _all_numbers(note.get("keypoints") or []))
         raise DataError(f"{path}: the keypoints of annotation {culprit} are not all numbers") from error
-    poses, bad = select_joints(values.reshape(len(people), len(names), 3), index)
+    values = values.reshape(len(people), len(names), 3)
+    strange = np.argwhere(~np.isin(values[..., 2], VISIBILITIES))
+    if len(strange):
+        i, joint = strange[0]
+        raise DataError(f"{path}: annotation {people[i]['id']} {no_visibility(values[i, joint, 2])}")
+    poses, bad = select_joints(values, index)
     for i in np.flatnonzero(bad):
         tally.add(BAD_JOINTS, f"annotation {people[i]['id']}", bad[i])
     return {note["id"]: pose for note, pose in zip(people, poses, strict=True)}
@@ -218,7 +224,11 @@ def _indexed(content: dict[str, Any]) -> Any:
 
 
 def _check(content: dict[str, Any], path: Path) -> tuple[list[str], int]:
-    """Names of the joints and id of the category that has them. By hand: pydantic takes a minute over all of COCO."""
+    """Names of the joints and id of the category that has them; ids and sizes become whole numbers.
+
+    By hand, not by the models of stm_skeletons.annotation_file: pydantic takes a minute over all of COCO, and would
+    refuse the whole file for a box or an outline that costs one person.
+    """
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list) or not all(isinstance(entry, dict) for entry in content[key]):
             raise DataError(f"{path} is not in COCO's format: it has no list '{key}' of objects")
@@ -228,13 +238,16 @@ def _check(content: dict[str, Any], path: Path) -> tuple[list[str], int]:
     for image in content["images"]:
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise DataError(f"{path}: image {image['id']} has no file_name")
-        if not all(isinstance(image.get(side), int) and image[side] > 0 for side in ("width", "height")):
-            raise DataError(f"{path}: image {image['id']} has no width and height in pixels")
+        for side in ("width", "height"):
+            image[side] = whole_number(image.get(side)) or 0
+            if image[side] <= 0:
+                raise DataError(f"{path}: image {image['id']} has no width and height in pixels")
     for note in content["annotations"]:
         image, category = note.get("image_id"), note.get("category_id")
-        if not isinstance(image, int) or image not in images:
+        note["image_id"], note["category_id"] = whole_number(image), whole_number(category)
+        if note["image_id"] not in images:
             raise DataError(f"{path}: annotation {note['id']} is of image {image}, which the file does not list")
-        if not isinstance(category, int) or category not in categories:
+        if note["category_id"] not in categories:
             raise DataError(f"{path}: annotation {note['id']} has category {category}, which the file does not list")
     with_joints = [category for category in content["categories"] if category.get("keypoints")]
     if len(with_joints) != 1:
@@ -251,8 +264,8 @@ def _check(content: dict[str, Any], path: Path) -> tuple[list[str], int]:
 def _ids(entries: list[dict], what: str, path: Path) -> set[int]:
     ids: set[int] = set()
     for position, entry in enumerate(entries):
-        number = entry.get("id")
-        if not isinstance(number, int):
+        number = entry["id"] = whole_number(entry.get("id"))
+        if number is None:
             raise DataError(f"{path}: {what} number {position} of the list has no whole number as id")
         if number in ids:
             raise DataError(f"{path} has two entries of {what} {number}")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
+from stm_skeletons.annotation_file import Annotation, AnnotationFile, Category, Image, box_corners
 from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import FARTHEST
 from stm_skeletons.skeleton import Skeleton
@@ -25,7 +26,6 @@ from training.data.annotations import (
     OUTSIDE,
     Files,
     Tally,
-    box_corners,
     box_polygon,
     count_outside,
     likely_box,
@@ -39,27 +39,16 @@ from training.data.pictures import read_picture
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
 
 
-class _Category(BaseModel):
-    id: int
-    keypoints: list[str] = []
-
-
-class _Image(BaseModel):
-    id: int
+class _Image(Image):
     file_name: str = Field(min_length=1)
     is_labeled: bool = True
     frame_id: int | None = None
-    width: int | None = Field(None, ge=1)
-    height: int | None = Field(None, ge=1)
     ignore_regions_x: list[list[float] | float] | None = None
     ignore_regions_y: list[list[float] | float] | None = None
 
 
-class _Annotation(BaseModel):
+class _Annotation(Annotation):
     id: int | None = None
-    image_id: int
-    category_id: int | None = None
-    keypoints: list[float] | None = None
     bbox: list[float] | None = None
     bbox_head: list[float] | None = None
     track_id: int | None = None
@@ -70,10 +59,7 @@ class _Info(BaseModel):
     pseudo: bool = False
 
 
-class _File(BaseModel):
-    categories: list[_Category]
-    images: list[_Image]
-    annotations: list[_Annotation]
+class _File(AnnotationFile[_Image, _Annotation]):
     pseudo: bool = False
     info: _Info = _Info()
 
@@ -167,14 +153,14 @@ def _no_duplicate(ids: list, what: str, path: Path) -> None:
         seen.add(number)
 
 
-def _person(content: _File, path: Path) -> _Category:
+def _person(content: _File, path: Path) -> Category:
     with_joints = [category for category in content.categories if category.keypoints]
     if len(with_joints) != 1:
         raise DataError(f"{path} has {len(with_joints)} categories with keypoints, 1 is needed")
     return with_joints[0]
 
 
-def _people(content: _File, person: _Category, path: Path) -> dict[int, list[_Annotation]]:
+def _people(content: _File, person: Category, path: Path) -> dict[int, list[_Annotation]]:
     """The annotations of people by image."""
     categories = {None, *(category.id for category in content.categories)}
     length = 3 * len(person.keypoints)
@@ -239,8 +225,8 @@ def _head(person: _Annotation) -> float:
 
 def _size(image: _Image, picture: Picture, sizes: dict[Path, tuple[int, int]]) -> tuple[int, int] | None:
     """(width, height); ``sizes`` keeps those of videos, and of folders of pictures, that had to be read."""
-    if image.width and image.height:
-        return image.width, image.height
+    if image.size:
+        return image.size
     video = _video_of(picture)
     if video not in sizes:
         try:

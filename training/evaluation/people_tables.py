@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stm_skeletons.table import Table
 from training.evaluation.average_precision import FIGURES
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.head_sizes import HEAD_OF_BOX, REACH
@@ -11,8 +12,6 @@ from training.evaluation.people import PeopleEvaluation
 from training.evaluation.texts import interval_text, number_text
 from training.evaluation.tracking import TrackingEvaluation
 
-TextTable = tuple[str, tuple[str, ...], int, list[list[str]]]
-"""Caption, header, number of columns that are texts, and rows, which there may be none of."""
 _HEADER = ("name", "labelled", "frames", "AP", "95 %", "AR", "95 %", "people a frame", "labelled ones")
 _LEVEL_HEADER = ("name", "labelled", "AP50", "95 %", "AP75", "95 %")
 _TRACKING_HEADER = ("name", "AP", "MOTA", "95 %", "labels", "misses", "false positives", "switches")
@@ -20,8 +19,8 @@ _IDENTITY_HEADER = ("name", "people", "found", "without id", "switches", "for 1,
 _JOINT_HEADER = ("joint", "labels", "AP", "MOTA")
 
 
-def people_tables(evaluations: Mapping[str, Evaluation]) -> list[TextTable]:
-    """The tables of all evaluations together."""
+def people_tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
+    """The tables of all evaluations together; there may be some without rows."""
     people = [
         (name, labelled, group)
         for name, evaluation in evaluations.items()
@@ -32,22 +31,22 @@ def people_tables(evaluations: Mapping[str, Evaluation]) -> list[TextTable]:
         (name, evaluation.tracking) for name, evaluation in evaluations.items() if evaluation.tracking is not None
     ]
     return [
-        ("People", _HEADER, 2, [_people_row(*one) for one in people]),
-        ("People at one similarity", _LEVEL_HEADER, 2, [_level_row(*one) for one in people]),
-        ("Tracking", _TRACKING_HEADER, 1, [_tracking_row(*one) for one in tracking]),
-        ("Identity", _IDENTITY_HEADER, 1, [_identity_row(*one) for one in tracking]),
+        Table("People", _HEADER, [_people_row(*one) for one in people], left=2),
+        Table("People at one similarity", _LEVEL_HEADER, [_level_row(*one) for one in people], left=2),
+        Table("Tracking", _TRACKING_HEADER, [_tracking_row(*one) for one in tracking]),
+        Table("Identity", _IDENTITY_HEADER, [_identity_row(*one) for one in tracking]),
     ]
 
 
-def joint_table(evaluation: Evaluation) -> TextTable:
-    """PoseTrack's figures of every joint that the data label."""
+def tracking_joint_table(name: str, evaluation: Evaluation) -> Table:
+    """PoseTrack's figures of every joint that the data label; without rows where nobody was tracked."""
     rows, tracking = [], evaluation.tracking
     if tracking is not None:
         ap, mota = tracking.joint_ap(), tracking.joint_mota()
         for i, joint in enumerate(evaluation.skeleton.joints):
             if joint in evaluation.sourced:
                 rows.append([joint, str(tracking.labels[i]), number_text(ap[i]), number_text(mota[i])])
-    return "tracking, joint by joint", _JOINT_HEADER, 1, rows
+    return Table(f"{name}: tracking, joint by joint", _JOINT_HEADER, rows)
 
 
 def people_texts(evaluations: Mapping[str, Evaluation]) -> list[str]:
@@ -96,7 +95,7 @@ def people_figures(evaluation: Evaluation) -> dict[str, Any]:
             "person_threshold": tracking.person_threshold,
             "ap": tracking.ap(),
             "mota": tracking.mota(),
-            "mota_interval": tracking.mota_interval(),
+            "mota_interval": tracking.mota_interval,
             **tracking.joint_counts(),
             "people": tracking.person_counts(),
             "joints": joints,
@@ -131,7 +130,7 @@ def _with_interval(people: PeopleEvaluation, *wanted: str) -> list[str]:
 
 
 def _tracking_row(name: str, tracking: TrackingEvaluation) -> list[str]:
-    row = [name, number_text(tracking.ap()), number_text(tracking.mota()), interval_text(tracking.mota_interval())]
+    row = [name, number_text(tracking.ap()), number_text(tracking.mota()), interval_text(tracking.mota_interval)]
     return row + [str(count) for count in tracking.joint_counts().values()]
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from training.evaluation.against import Against, against
 from training.evaluation.evaluation import Evaluation
-from training.evaluation.keypoints import RADIUS, Matching, Score
+from training.evaluation.keypoints import MATCHINGS, RADIUS, Matching, Score
 from training.evaluation.people_tables import people_texts
 from training.evaluation.pixels import LEVEL
 from training.evaluation.steadiness import (
@@ -18,12 +20,12 @@ START_TEXTS = {
     "which no camera does; that frame is not counted, and where nobody is labelled in it, the sequence starts cold.",
     "cold": "Start: with an empty memory (cold), and every frame counts.",
 }
-# Okabe and Ito's colours, which the colour-blind tell apart, and three more; then the same with other lines.
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is about."""
+    """What a report is about. What takes long is worked out when it is first asked for, and kept."""
 
     title: str
     data: str
@@ -59,6 +61,45 @@ class Report:
     def with_keypoints(self) -> list[str]:
         """Names of those that have keypoint maps."""
         return [name for name, evaluation in self.evaluations.items() if evaluation.keypoints is not None]
+
+    @cached_property
+    def against(self) -> dict[tuple[str, str], Against]:
+        """By pair, what the network has more than its control, one to one."""
+        evaluations = self.evaluations
+        thresholds = {name: self.score(name, "one_to_one").threshold for pair in self.pairs for name in pair}
+        return {
+            (name, control): against(
+                *(evaluations[name], thresholds[name], evaluations[control], thresholds[control]), "one_to_one"
+            )
+            for name, control in self.pairs
+        }
+
+    @cached_property
+    def f1_intervals(self) -> dict[tuple[str, Matching], Interval]:
+        """By name and matching, of the keypoint score that is reported."""
+        return {
+            (name, matching): self.evaluations[name].interval(self.score(name, matching).threshold, matching)
+            for name in self.with_keypoints
+            for matching in MATCHINGS
+        }
+
+    @cached_property
+    def pixel_intervals(self) -> dict[tuple[str, str], Interval]:
+        """By name and group, of the pixels' F1."""
+        return {
+            (name, group): evaluation.pixel_interval(group)
+            for name, evaluation in self.evaluations.items()
+            for group in evaluation.pixel_scores()
+        }
+
+    @cached_property
+    def right_pairs(self) -> dict[str, tuple[int, float, Interval]]:
+        """By the name of those that have edge maps."""
+        return {
+            name: evaluation.right_pairs()
+            for name, evaluation in self.evaluations.items()
+            if evaluation.pairs is not None
+        }
 
 
 def measured(report: Report) -> list[str]:

@@ -4,9 +4,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from training.evaluation.against import EARLY, LATE, Against, against, recall_in
+from stm_skeletons.table import Table
+from training.evaluation.against import EARLY, LATE, recall_in
 from training.evaluation.keypoints import MATCHINGS, Score
-from training.evaluation.people_tables import TextTable, people_tables
+from training.evaluation.people_tables import people_tables
 from training.evaluation.report import MATCHING_NAMES, Report
 from training.evaluation.steadiness import (
     compare_walk_ins,
@@ -15,11 +16,28 @@ from training.evaluation.steadiness import (
 )
 from training.evaluation.texts import interval_text, number_text
 
-RUN_HEADER = ("name", "start", "joints", "distances in", "sequences", "of them seeded", "frames counted")
+_RUN_HEADER = ("name", "start", "joints", "distances in", "sequences", "of them seeded", "frames counted")
+_KEYPOINT_HEADER = ("name", "matching", "threshold", "precision", "recall", "F1", "95 %", "recall of hidden")
+_AGAINST_HEADER = (
+    *("name", "against", "F1 more by", "95 %", "recall of hidden more by"),
+    *("at its recall precision more by", "95 %"),
+)
+_TIME_HEADER = ("name", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
+_PAIR_HEADER = ("name", "pairs", "right", "95 %")
+_FLICKER_HEADER = ("name", "threshold", "recall", "parts", "flicker", "flicker at memory off's recall", "its flicker")
+_WALK_IN_HEADER = (
+    *("name", "walk-ins", "never found", "median delay", "found by either", "of these: median less memory off's"),
+    *("no later", "never", "memory off never"),
+)
+_PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
+_SCORE_HEADER = tuple(f"{part}, {MATCHING_NAMES[m]}" for m in MATCHINGS for part in ("precision", "recall", "F1"))
+_STEP = 5
+"""Of the thresholds in the table, in hundredths."""
 
 
-def run_rows(report: Report) -> list[list[str]]:
-    return [
+def run_table(report: Report) -> Table:
+    """What was measured on."""
+    rows = [
         [
             name,
             evaluation.start,
@@ -31,38 +49,31 @@ def run_rows(report: Report) -> list[list[str]]:
         ]
         for name, evaluation in report.evaluations.items()
     ]
+    return Table("Run", _RUN_HEADER, rows, left=4)
 
 
-KEYPOINT_HEADER = ("name", "matching", "threshold", "precision", "recall", "F1", "95 %", "recall of hidden")
-
-
-def keypoint_rows(report: Report) -> list[list[str]]:
+def keypoint_table(report: Report) -> Table:
+    """The overall keypoint figures; without rows where no network has keypoint maps."""
     rows = []
     for name in report.with_keypoints:
         for matching in MATCHINGS:
             evaluation, score = report.evaluations[name], report.score(name, matching)
-            interval = interval_text(evaluation.interval(score.threshold, matching))
+            interval = interval_text(report.f1_intervals[name, matching])
             hidden = number_text(evaluation.hidden_recall(score.threshold, matching))
             rows.append([name, MATCHING_NAMES[matching], f"{score.threshold:g}", *_numbers(score), interval, hidden])
-    return rows
+    return Table("Keypoints", _KEYPOINT_HEADER, rows, left=2)
 
 
-def further_tables(report: Report) -> list[TextTable]:
-    """As people_tables."""
+def further_tables(report: Report) -> list[Table]:
+    """All that is told in some reports only; there may be some without rows."""
     return [
-        ("Against controls", _AGAINST_HEADER, 2, _against_rows(report)),
-        ("Recall as time goes on", _TIME_HEADER, 1, _time_rows(report)),
+        Table("Against controls", _AGAINST_HEADER, _against_rows(report), left=2),
+        Table("Recall as time goes on", _TIME_HEADER, _time_rows(report)),
         *people_tables(report.evaluations),
-        ("Right pairs of edges", _PAIR_HEADER, 1, _pair_rows(report)),
-        ("Flicker", _FLICKER_HEADER, 1, _flicker_rows(report)),
-        ("Walk-ins", _WALK_IN_HEADER, 1, _walk_in_rows(report)),
+        Table("Right pairs of edges", _PAIR_HEADER, _pair_rows(report)),
+        Table("Flicker", _FLICKER_HEADER, _flicker_rows(report)),
+        Table("Walk-ins", _WALK_IN_HEADER, _walk_in_rows(report)),
     ]
-
-
-_AGAINST_HEADER = (
-    *("name", "against", "F1 more by", "95 %", "recall of hidden more by"),
-    *("at its recall precision more by", "95 %"),
-)
 
 
 def _against_rows(report: Report) -> list[list[str]]:
@@ -72,18 +83,8 @@ def _against_rows(report: Report) -> list[list[str]]:
             *(number_text(found.hidden_recall), number_text(found.precision)),
             interval_text(found.precision_interval),
         ]
-        for name, control in report.pairs
-        for found in [held_against(report, name, control)]
+        for (name, control), found in report.against.items()
     ]
-
-
-def held_against(report: Report, name: str, control: str) -> Against:
-    ours, theirs = (report.evaluations[row] for row in (name, control))
-    threshold, other = (report.score(row, "one_to_one").threshold for row in (name, control))
-    return against(ours, threshold, theirs, other, "one_to_one")
-
-
-_TIME_HEADER = ("name", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
 
 
 def _time_rows(report: Report) -> list[list[str]]:
@@ -95,19 +96,11 @@ def recalls_in_time(report: Report, name: str) -> list[float]:
     return [recall_in(report.evaluations[name], part, threshold, "one_to_one") for part in (EARLY, LATE)]
 
 
-_PAIR_HEADER = ("name", "pairs", "right", "95 %")
-
-
 def _pair_rows(report: Report) -> list[list[str]]:
-    rows = []
-    for name, evaluation in report.evaluations.items():
-        if evaluation.pairs is not None:
-            pairs, share, interval = evaluation.right_pairs()
-            rows.append([name, str(pairs), number_text(share), interval_text(interval)])
-    return rows
-
-
-_FLICKER_HEADER = ("name", "threshold", "recall", "parts", "flicker", "flicker at memory off's recall", "its flicker")
+    return [
+        [name, str(pairs), number_text(share), interval_text(interval)]
+        for name, (pairs, share, interval) in report.right_pairs.items()
+    ]
 
 
 def _flicker_rows(report: Report) -> list[list[str]]:
@@ -124,12 +117,6 @@ def _flicker_rows(report: Report) -> list[list[str]]:
         for name in report.evaluations
         if (figures := steadiness_figures(report, name))
     ]
-
-
-_WALK_IN_HEADER = (
-    *("name", "walk-ins", "never found", "median delay", "found by either", "of these: median less memory off's"),
-    *("no later", "never", "memory off never"),
-)
 
 
 def _walk_in_rows(report: Report) -> list[list[str]]:
@@ -149,41 +136,36 @@ def _frames(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:g}"
 
 
-PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
-
-
-def pixel_rows(report: Report) -> list[list[str]]:
-    return [
-        [name, group, *_numbers(score), interval_text(evaluation.pixel_interval(group))]
+def pixel_table(report: Report) -> Table:
+    """The maps' own figures."""
+    rows = [
+        [name, group, *_numbers(score), interval_text(report.pixel_intervals[name, group])]
         for name, evaluation in report.evaluations.items()
         for group, score in evaluation.pixel_scores().items()
     ]
+    return Table("Pixels", _PIXEL_HEADER, rows, left=2)
 
 
-_SCORE_HEADER = tuple(f"{part}, {MATCHING_NAMES[m]}" for m in MATCHINGS for part in ("precision", "recall", "F1"))
-JOINT_HEADER = ("joint", "labels", *_SCORE_HEADER)
-SWEEP_HEADER = ("threshold", *_SCORE_HEADER)
-_STEP = 5
-"""Of the thresholds in the table, in hundredths."""
-
-
-def joint_rows(report: Report, name: str) -> list[list[str]]:
+def joint_table(report: Report, name: str) -> Table:
+    """Keypoint figures of every joint that the data label."""
     evaluation = report.evaluations[name]
     scores = [evaluation.joint_scores(report.score(name, matching).threshold, matching) for matching in MATCHINGS]
-    return [
+    rows = [
         [joint, str(labels), *(number for of_joint in scores for number in _numbers(of_joint[joint]))]
         for joint, labels in evaluation.joint_labels().items()
     ]
+    return Table(f"{name}: joint by joint", ("joint", "labels", *_SCORE_HEADER), rows)
 
 
-def sweep_rows(report: Report, name: str) -> list[list[str]]:
+def sweep_table(report: Report, name: str) -> Table:
     """Of the thresholds those that are told: report.json has them all."""
     sweeps = [report.evaluations[name].scores(matching) for matching in MATCHINGS]
-    return [
+    rows = [
         [f"{scores[0].threshold:g}", *(number for score in scores for number in _numbers(score))]
         for scores in zip(*sweeps, strict=True)
         if round(100 * scores[0].threshold, 6) % _STEP == 0
     ]
+    return Table(f"{name}: threshold sweep", ("threshold", *_SCORE_HEADER), rows, left=0)
 
 
 def _numbers(score: Score) -> list[str]:

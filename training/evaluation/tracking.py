@@ -5,6 +5,7 @@ which nobody is labelled, or found, counts as it is; AP goes by scores in steps 
 """
 
 from collections.abc import Sequence as Several
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ class TrackingEvaluation(Strict):
         """Mean over the joints that are labelled; NaN without any."""
         return _mean(self.joint_mota())
 
+    @cached_property
     def mota_interval(self) -> tuple[float, float] | None:
         """95 % of it over another choice of as many such sequences (bootstrap, always the same); None with fewer than
         two."""

@@ -3,36 +3,29 @@
 import csv
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from stm_skeletons.errors import SinkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.table import show
 from training.evaluation.keypoints import MATCHINGS, Matching
-from training.evaluation.people_tables import joint_table, people_figures
+from training.evaluation.people_tables import people_figures, tracking_joint_table
 from training.evaluation.plots import recall_figure, threshold_figure
 from training.evaluation.report import Report, measured
 from training.evaluation.tables import (
-    JOINT_HEADER,
-    KEYPOINT_HEADER,
-    PIXEL_HEADER,
-    RUN_HEADER,
-    SWEEP_HEADER,
     further_tables,
-    held_against,
-    joint_rows,
-    keypoint_rows,
-    pixel_rows,
+    joint_table,
+    keypoint_table,
+    pixel_table,
     recalls_in_time,
-    run_rows,
+    run_table,
     steadiness_figures,
-    sweep_rows,
+    sweep_table,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -43,10 +36,7 @@ def write_report(report: Report, folder: Path) -> None:
         SinkError: the folder or a file cannot be written.
         DataError: nothing was counted at the report's threshold.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    make_folder(folder)
     with whole_file(folder / "report.json") as partial:
         partial.write_text(json.dumps(_without_nan(_as_json(report)), allow_nan=False), encoding="utf-8")
     with whole_file(folder / "report.md") as partial:
@@ -63,43 +53,25 @@ def write_report(report: Report, folder: Path) -> None:
             figure.savefig(partial, dpi=150)
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
+def print_report(report: Report, console: "Console | None" = None) -> None:
     """Print the overall figures as tables."""
-    console = console or Console()
-    for caption, header, left, rows in (
-        ("Keypoints", KEYPOINT_HEADER, 2, keypoint_rows(report)),
-        *further_tables(report),
-        ("Pixels", PIXEL_HEADER, 2, pixel_rows(report)),
-    ):
-        if rows:
-            table = Table(title=Text(f"{report.title}: {caption}"))
-            for column, heading in enumerate(header):
-                table.add_column(heading, justify="left" if column < left else "right")
-            for row in rows:
-                table.add_row(*map(Text, row))
-            console.print(table)
-    for line in measured(report):
-        console.print(Text(line))
+    tables = (keypoint_table(report), *further_tables(report), pixel_table(report))
+    titled = (replace(table, title=f"{report.title}: {table.title}") for table in tables)
+    show(titled, console, measured(report))
 
 
 def report_markdown(report: Report) -> str:
     """The report as Markdown; it shows the figures that lie beside it."""
     parts = [f"# {report.title}", "\n".join(f"- {line}" for line in measured(report))]
-    parts.append(_markdown_table(RUN_HEADER, run_rows(report), left=4))
+    parts.append(run_table(report).markdown())
     if report.with_keypoints:
-        parts += ["## Keypoints", _markdown_table(KEYPOINT_HEADER, keypoint_rows(report))]
+        parts.append(keypoint_table(report).section())
         parts += ["![Recall by frame number](recall_over_time.png)", "![Threshold sweep](thresholds.png)"]
-    for caption, header, left, rows in further_tables(report):
-        if rows:
-            parts += [f"## {caption}", _markdown_table(header, rows, left)]
-    parts += ["## Pixels", _markdown_table(PIXEL_HEADER, pixel_rows(report))]
-    for name, evaluation in report.evaluations.items():
-        caption, header, left, rows = joint_table(evaluation)
-        if rows:
-            parts += [f"## {name}: {caption}", _markdown_table(header, rows, left)]
+    tables = [*further_tables(report), pixel_table(report)]
+    tables += [tracking_joint_table(*one) for one in report.evaluations.items()]
     for name in report.with_keypoints:
-        parts += [f"## {name}: joint by joint", _markdown_table(JOINT_HEADER, joint_rows(report, name), left=1)]
-        parts += [f"## {name}: threshold sweep", _markdown_table(SWEEP_HEADER, sweep_rows(report, name), left=0)]
+        tables += [joint_table(report, name), sweep_table(report, name)]
+    parts += [table.section() for table in tables if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,12 +83,6 @@ def _recall_rows(report: Report) -> list[list[object]]:
             for number, labels, hits in report.evaluations[name].hits_over_time(threshold, matching):
                 rows.append([name, matching, threshold, number, labels, hits, round(hits / labels, 6)])
     return rows
-
-
-def _markdown_table(header: tuple[str, ...], rows: list[list[str]], left: int = 2) -> str:
-    """The first ``left`` columns are texts, the others numbers."""
-    lines = [list(header), ["---" if column < left else "---:" for column in range(len(header))], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _as_json(report: Report) -> dict[str, Any]:
@@ -142,7 +108,7 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
         "start": evaluation.start,
         "unit": evaluation.unit,
         "pixels": {
-            group: {**asdict(score), "f1_interval": evaluation.pixel_interval(group)}
+            group: {**asdict(score), "f1_interval": report.pixel_intervals[name, group]}
             for group, score in evaluation.pixel_scores().items()
         },
         "channels": {channel: asdict(score) for channel, score in evaluation.channel_scores().items()},
@@ -151,10 +117,10 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
         figures["keypoints"] = {matching: _keypoint_figures(report, name, matching) for matching in MATCHINGS}
         figures["recall_in_time"] = dict(zip(("early", "late"), recalls_in_time(report, name), strict=True))
         figures["against"] = {
-            control: asdict(held_against(report, name, control)) for ours, control in report.pairs if ours == name
+            control: asdict(found) for (ours, control), found in report.against.items() if ours == name
         }
     if evaluation.pairs is not None:
-        pairs, share, interval = evaluation.right_pairs()
+        pairs, share, interval = report.right_pairs[name]
         figures["right_pairs"] = {"pairs": pairs, "share": share, "interval": interval}
     if steadiness := steadiness_figures(report, name):
         figures["steadiness"] = steadiness
@@ -166,7 +132,7 @@ def _keypoint_figures(report: Report, name: str, matching: Matching) -> dict[str
     joints = evaluation.joint_scores(score.threshold, matching)
     return {
         **asdict(score),
-        "f1_interval": evaluation.interval(score.threshold, matching),
+        "f1_interval": report.f1_intervals[name, matching],
         "hidden_recall": evaluation.hidden_recall(score.threshold, matching),
         "joints": {joint: asdict(of_joint) for joint, of_joint in joints.items()},
         "sweep": [asdict(of_threshold) for of_threshold in evaluation.scores(matching)],

@@ -4,24 +4,21 @@ What the teacher is unsure of is never written as absent. A joint under JOINT_SC
 leaves it out in the person's box; a person under PERSON_SCORE becomes an ignore region.
 """
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import linear_sum_assignment
 
 from runtime.sources import Frame
-from stm_skeletons.errors import DataError, SinkError, one_line
-from stm_skeletons.files import partial_path, whole_file
-from stm_skeletons.strict import what_is_wrong
+from stm_skeletons.annotation_file import PERSON, name_from
+from stm_skeletons.errors import DataError
+from stm_skeletons.files import make_folder, partial_path, whole_file
 from training.label.contact_sheet import ContactSheet, Drawing
+from training.label.labels_file import Footage, LabelledImage, LabelledPerson, Labels, begin, drop_unfinished, save
 from training.label.people import Person, Teacher, overlap
 
 JOINT_SCORE = 0.3
@@ -33,78 +30,6 @@ _SAME_PERSON = 0.3
 _LOST_AFTER = 10
 """Frames of the source after which somebody who was not seen is somebody new."""
 _SAVE_SECONDS = 30.0
-
-
-class _Image(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    is_labeled: bool = True
-    file_name: str
-    nframes: int = 0
-    frame_id: int
-    vid_id: str
-    ignore_regions_x: list[list[float]]
-    ignore_regions_y: list[list[float]]
-    id: int
-    width: int
-    height: int
-
-
-class _Annotation(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    bbox: tuple[float, float, float, float]
-    keypoints: list[float]
-    scores: list[float]
-    num_keypoints: int
-    track_id: int
-    image_id: int
-    category_id: int
-    id: int
-
-
-class _Category(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    supercategory: str = "person"
-    id: int = 1
-    name: str = "person"
-    keypoints: list[str]
-    skeleton: list[list[int]]
-    """Pairs of joints, counted from 1 as COCO does."""
-
-
-class _Labels(BaseModel):
-    """The file; all that the next run needs to continue is in it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    pseudo: bool
-    teacher: dict[str, Any]
-    every: int
-    first: int = 0
-    """Frames before this one are left out."""
-    complete: bool = False
-    """Whether the source was labelled to its end."""
-    next_frame: int = 0
-    """Frames before this one are done."""
-    next_track: int = 0
-    categories: list[_Category]
-    images: list[_Image] = []
-    annotations: list[_Annotation] = []
-
-
-@dataclass(frozen=True)
-class _Footage:
-    name: str
-    files: list[str]
-    """As the labels name them: one for each frame of a folder, or the video."""
-    images: bool
-
-    def file(self, number: int) -> str | None:
-        """The file of a frame; None where there is none."""
-        number = number if self.images else 0
-        return self.files[number] if number < len(self.files) else None
 
 
 @dataclass(frozen=True)
@@ -143,7 +68,7 @@ def label(
         frames: of the source, from frame ``first`` on, each with its number; also when continuing.
         source: the video file, folder of images or image that the frames come from.
         out: folder to write to; made where it is missing.
-        teacher: MoveNetTeacher or BundleTeacher.
+        teacher: MoveNetTeacher, RtmTeacher or BundleTeacher. What it has seen before is forgotten.
         every: label every n-th frame. A teacher with a memory sees only these.
         pictures: the file of each frame, for images; None for a video.
         stop: asked after each frame; True ends early, and the file says that it is not complete.
@@ -163,11 +88,11 @@ def label(
     files = [source] if pictures is None else list(pictures)
     if out.resolve() == source.resolve() or sheet_path.resolve() in {file.resolve() for file in files}:
         raise DataError(f"the contact sheet in {out} would be among the footage; choose another folder")
-    labels = _begin(path, teacher, every, first)
-    footage = _Footage(name, [_named(file, out) for file in files], pictures is not None)
-    _check_footage(path, labels, footage)
-    _make_folder(out)
+    footage = Footage(name, [name_from(out, file) for file in files], pictures is not None)
+    labels = begin(path, teacher, every, first, footage)
+    make_folder(out)
     partial_path(path)  # that it cannot be written is better said now than after the first half minute
+    teacher.forget()
     sheet = ContactSheet()
     saved = time.monotonic()
     stopped, done = False, labels.next_frame
@@ -179,16 +104,16 @@ def label(
                 sheet.add(frame.number, frame.image)
             labels.next_frame = max(done, frame.number + 1)
             if time.monotonic() - saved >= _SAVE_SECONDS:
-                _save(path, labels)
+                save(path, labels)
                 saved = time.monotonic()
             if stopped := stop():
                 break
         labels.complete = not stopped
     finally:
         # Also when the source breaks or the user interrupts: what was labelled until then is kept.
-        _drop_unfinished(labels)
+        drop_unfinished(labels)
         if labels.images:
-            _save(path, labels)
+            save(path, labels)
     if not labels.images:
         raise DataError(f"{source} has no frames to label")
     with whole_file(sheet_path) as partial:
@@ -203,14 +128,7 @@ def label(
     )
 
 
-def _drop_unfinished(labels: _Labels) -> None:
-    """Leave out the frame in the middle of which something went wrong."""
-    labels.images = [image for image in labels.images if image.id < labels.next_frame]
-    labels.annotations = [person for person in labels.annotations if person.image_id < labels.next_frame]
-    labels.next_track = 1 + max((person.track_id for person in labels.annotations), default=-1)
-
-
-def _label_frame(labels: _Labels, frame: Frame, teacher: Teacher, footage: _Footage, again: bool) -> None:
+def _label_frame(labels: Labels, frame: Frame, teacher: Teacher, footage: Footage, again: bool) -> None:
     """``again``: the frame is labelled already; only a teacher with a memory needs to see it."""
     if not again:
         _add(labels, frame, teacher.people(frame.image), footage)
@@ -218,10 +136,10 @@ def _label_frame(labels: _Labels, frame: Frame, teacher: Teacher, footage: _Foot
         teacher.people(frame.image)
 
 
-def _drawings(labels: _Labels, numbers: list[int]) -> dict[int, Drawing]:
+def _drawings(labels: Labels, numbers: list[int]) -> dict[int, Drawing]:
     """What is known of these frames, by number."""
     wanted = set(numbers)
-    people: dict[int, list[_Annotation]] = {number: [] for number in numbers}
+    people: dict[int, list[LabelledPerson]] = {number: [] for number in numbers}
     for annotation in labels.annotations:
         if annotation.image_id in wanted:
             people[annotation.image_id].append(annotation)
@@ -244,67 +162,7 @@ def labels_name(source: Path) -> str:
     return source.resolve().name if source.is_dir() else source.stem
 
 
-def _begin(path: Path, teacher: Teacher, every: int, first: int) -> _Labels:
-    """What was labelled before, or an empty file's contents. Raises DataError."""
-    skeleton = teacher.skeleton
-    category = _Category(keypoints=list(skeleton.joints), skeleton=[[a + 1, b + 1] for a, b in skeleton.edges])
-    if not path.exists():
-        return _Labels(pseudo=True, teacher=teacher.description, every=every, first=first, categories=[category])
-    try:
-        labels = _Labels.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = what_is_wrong(error) if isinstance(error, ValidationError) else error
-        raise DataError(
-            f"{path} is there and not a file of pseudo labels to continue ({one_line(reason)}); "
-            "move it away, or choose another folder"
-        ) from error
-    if labels.teacher != teacher.description or labels.categories != [category]:
-        raise DataError(f"{path} was labelled by another teacher; use that one, delete it, or choose another folder")
-    if labels.every != every:
-        raise DataError(
-            f"{path} has every {labels.every}-th frame, not every {every}-th; "
-            f"go on with {labels.every}, delete it, or choose another folder"
-        )
-    if labels.first != first:
-        raise DataError(
-            f"{path} begins with frame {labels.first}, not {first}; go on with {labels.first}, delete it, or choose "
-            "another folder"
-        )
-    return labels
-
-
-def _check_footage(path: Path, labels: _Labels, footage: _Footage) -> None:
-    for image in labels.images:
-        if footage.file(image.frame_id) != image.file_name:
-            raise DataError(
-                f"{path} labels other footage ({image.file_name}), or images have come or gone since; "
-                "delete it, or choose another folder"
-            )
-
-
-def _named(file: Path, out: Path) -> str:
-    file, folder = file.resolve(), out.resolve()
-    if file.is_relative_to(folder.parent):
-        return Path(os.path.relpath(file, folder)).as_posix()
-    return file.as_posix()
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make the folder {out}: {error.strerror or error}") from error
-
-
-def _save(path: Path, labels: _Labels) -> None:
-    for image in labels.images:
-        image.nframes = labels.next_frame
-    text = json.dumps(labels.model_dump(), separators=(",", ":"))
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _add(labels: _Labels, frame: Frame, people: list[Person], footage: _Footage) -> None:
+def _add(labels: Labels, frame: Frame, people: list[Person], footage: Footage) -> None:
     file = footage.file(frame.number)
     if file is None:
         raise DataError(f"frame {frame.number} of {footage.name} has no file; the folder has changed, start again")
@@ -314,7 +172,7 @@ def _add(labels: _Labels, frame: Frame, people: list[Person], footage: _Footage)
     tracks = _tracks(labels, boxes, frame.number)
     regions = [_box(person, (width, height)) for person in people if not _is_sure(person)]
     labels.images.append(
-        _Image(
+        LabelledImage(
             file_name=file,
             frame_id=frame.number,
             vid_id=footage.name,
@@ -328,14 +186,14 @@ def _add(labels: _Labels, frame: Frame, people: list[Person], footage: _Footage)
     for person, (left, top, right, bottom), track in zip(sure, boxes, tracks, strict=True):
         keypoints = _keypoints(person, (width, height))
         labels.annotations.append(
-            _Annotation(
+            LabelledPerson(
                 bbox=(left, top, round(right - left, 1), round(bottom - top, 1)),
                 keypoints=keypoints,
                 scores=[round(score, 3) for score in person.pose[:, 2].astype(float).tolist()],
                 num_keypoints=int(sum(keypoints[2::3])),
                 track_id=track,
                 image_id=frame.number,
-                category_id=1,
+                category_id=PERSON,
                 id=len(labels.annotations) + 1,  # pycocotools takes 0 for nobody
             )
         )
@@ -363,7 +221,7 @@ def _box(person: Person, size: tuple[int, int]) -> list[float]:
     return np.clip([points.min(0), points.max(0)], 0, size).round(1).ravel().tolist()
 
 
-def _tracks(labels: _Labels, boxes: list[list[float]], frame: int) -> list[int]:
+def _tracks(labels: Labels, boxes: list[list[float]], frame: int) -> list[int]:
     """Each person's track: the one of the latest frames whose last box overlaps most, or a new one.
 
     It is told from the file alone, so a continued run goes on as if it had not been interrupted.

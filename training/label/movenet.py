@@ -65,6 +65,9 @@ class MoveNetTeacher:
         found = self._find(image)
         return found if self._thunder is None else [self._refine(self._thunder, image, person) for person in found]
 
+    def forget(self) -> None:
+        """Nothing: it looks at each picture alone."""
+
     def _find(self, image: NDArray[np.uint8]) -> list[Person]:
         height, width = image.shape[:2]
         sightings = self._look(image)

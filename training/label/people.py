@@ -40,6 +40,10 @@ class Teacher(Protocol):
         """Everybody in a picture (BGR [h, w, 3]), also those it is unsure of."""
         ...
 
+    def forget(self) -> None:
+        """Begin as if no picture had been seen."""
+        ...
+
 
 class Info(Protocol):
     """What ``BundleTeacher`` needs to know of a bundle; see stm_skeletons.bundle.BundleInfo."""
@@ -62,10 +66,11 @@ class BundleSession(Protocol):
     @property
     def info(self) -> Info: ...
     def step(self, frame: NDArray[np.uint8], /) -> Parts: ...
+    def reset(self) -> None: ...
 
 
 class BundleTeacher:
-    """A model of this project, which has seen no frame yet.
+    """A model of this project.
 
     Of the people it reports, joints that were found are labelled, not those that were only placed. A keypoint of nobody
     is a person of its own: too little to be labelled, it becomes an ignore region.
@@ -95,6 +100,9 @@ class BundleTeacher:
         joints = np.arange(len(nobodys)), parts.keypoint_types[nobodys]
         alone[joints] = np.column_stack([parts.keypoints, parts.keypoint_scores])[nobodys]
         return [person_around(pose, parts.size) for pose in (*of_people, *alone) if pose[:, 2].any()]
+
+    def forget(self) -> None:
+        self._session.reset()
 
 
 def person_around(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:

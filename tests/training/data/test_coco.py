@@ -13,7 +13,8 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 from training.data.coco import read_coco
 from training.data.joints import joint_columns
-from training.data.labels import LABELLED
+from training.data.labels import LABELLED, DataSet
+from training.data.splits import read_part
 
 POSETRACK_NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
 BODY = [*POSETRACK15.joints[:1], *POSETRACK15.joints[3:]]
@@ -234,6 +235,18 @@ def change(edit: Callable[[dict], object]) -> dict:
         (change(lambda c: c["annotations"][2].update(keypoints=["x"] * 51)), "annotation 3 are not all numbers"),
         (change(lambda c: c["annotations"][2].update(keypoints=[[1]] * 51)), "annotation 3 are not all numbers"),
         (change(lambda c: c["annotations"][2].update(keypoints=[10**400] * 51)), "annotation 3 are not all numbers"),
+        (
+            change(lambda c: c["annotations"][0].update(keypoints=[0, 0, 0.05] * 17)),
+            "detections with scores, not labels",
+        ),
+        (change(lambda c: c["annotations"][5]["keypoints"].__setitem__(2, 3)), "annotation 6 has 3 for .* visibility"),
+        (
+            change(lambda c: c["annotations"][5]["keypoints"].__setitem__(2, -1)),
+            "annotation 6 has -1 for .* visibility",
+        ),
+        (change(lambda c: c["images"][1].update(id="1")), "two entries of image 1"),
+        (change(lambda c: c["images"][1].update(id="two")), "image number 1 of the list has no whole number as id"),
+        (change(lambda c: c["images"][1].update(width=99.5)), "image 2 has no width and height"),
         (change(lambda c: c["images"][1].pop("width")), "image 2 has no width"),
         (change(lambda c: c["images"][1].update(height=0)), "image 2 has no width and height"),
         (change(lambda c: c["images"][1].pop("file_name")), "image 2 has no file_name"),
@@ -256,3 +269,43 @@ def test_a_missing_file(tmp_path: Path):
 
 def test_a_file_of_nobody_is_read(tmp_path: Path):
     assert read(tmp_path, {**content(), "annotations": []}).pictures == ()
+
+
+def same_pictures(some: DataSet, others: DataSet) -> bool:
+    """Of the whole data set; each picture's sizes, people and ignored regions, as text."""
+    return some.problems == others.problems and list(map(repr, some.pictures)) == list(map(repr, others.pictures))
+
+
+@pytest.mark.parametrize("write_id", [str, float])
+@pytest.mark.parametrize("where", [("images", "id"), ("annotations", "image_id"), ("annotations", "category_id")])
+def test_ids_may_be_written_as_text_or_with_a_point(tmp_path: Path, write_id: type, where: tuple[str, str]):
+    plain, changed = read(tmp_path, content()), content()
+    entries, key = where
+    for entry in changed[entries]:
+        entry[key] = write_id(entry[key])
+    assert same_pictures(read(tmp_path, changed), plain)
+
+
+def test_sizes_may_be_written_with_a_point(tmp_path: Path):
+    changed = content()
+    for image in changed["images"]:
+        image.update(width=100.0, height=80.0)
+    data = read(tmp_path, changed)
+    assert same_pictures(data, read(tmp_path, content()))
+    assert all(type(side) is int for picture in data.pictures for side in picture.size)
+
+
+def test_ids_written_as_text_are_those_of_a_split(tmp_path: Path):
+    changed = content()
+    for image in changed["images"]:
+        image["id"] = str(image["id"])
+    (tmp_path / "splits.json").write_text('{"train": [1], "validation": [2, 3, 4, 5]}', encoding="utf-8-sig")
+    part = read_part(tmp_path / "splits.json", "train")
+    data = read_coco(write(tmp_path, changed), tmp_path, COCO17, part)
+    assert [picture.picture.path.name for picture in data.pictures] == ["1.jpg"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+    path = write(tmp_path, content())
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert len(read_coco(path, tmp_path, COCO17).pictures) == 3

@@ -240,3 +240,24 @@ def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message
 def test_an_empty_folder(tmp_path: Path):
     with pytest.raises(DataError, match="no JSON files"):
         read_posetrack(tmp_path, tmp_path, POSETRACK15)
+
+
+def test_numbers_may_be_written_as_text_or_with_a_point(tmp_path: Path):
+    plain, changed = read(tmp_path, content()), content()
+    for image, annotation in zip(changed["images"], changed["annotations"], strict=False):
+        image.update(id=str(image["id"]), width=80.0, height=60.0)
+        annotation.update(image_id=float(annotation["image_id"]), category_id="1")
+    assert list(map(repr, read(tmp_path, changed).pictures)) == list(map(repr, plain.pictures))
+
+
+def test_a_size_of_nothing_is_read_from_the_pictures(tmp_path: Path):
+    changed = content()
+    for image in changed["images"]:
+        image.update(width=0, height=-1)
+    assert {picture.size for picture in read(tmp_path, changed).pictures} == {(80, 60)}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+    path = write(tmp_path, content()) / "v.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert len(read_posetrack(path.parent, tmp_path, POSETRACK15).pictures) == 4

@@ -6,11 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
+import training.evaluation.against as against_module
+import training.evaluation.evaluation as evaluation_module
+import training.evaluation.tracking as tracking_module
 from stm_skeletons.errors import DataError, SinkError
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17
+from training.evaluation.against import against
+from training.evaluation.bootstrap import resamples
 from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation
 from training.evaluation.keypoints import (
     MATCHINGS,
@@ -211,6 +217,37 @@ def test_networks_are_set_against_their_controls_at_the_thresholds_that_are_repo
     assert "Held-out: Against controls" in out.getvalue()
     assert "0.217 to 0.217" in out.getvalue()
     assert "Against controls" not in report_markdown(Report("Held-out", "COCO", NAMES))
+
+
+def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[int] = []
+
+    def counted(count: int) -> NDArray[np.int64]:
+        drawn.append(count)
+        return resamples(count)
+
+    for module in (against_module, evaluation_module, tracking_module):
+        monkeypatch.setattr(module, "resamples", counted)
+    names = {"edge": with_people(), "edge, memory off": evaluation([5, 7]), "edge, mean": evaluation([6, 6])}
+    report = Report("Held-out", "COCO", names, alone=dict.fromkeys(names, "edge, memory off"))
+    out = io.StringIO()
+    print_report(report, Console(file=out))
+    once = len(drawn)
+    # Of each name the two F1s of keypoints, four of pixels, and pairs of edges; two controls; one MOTA.
+    assert once == 3 * (2 + 4 + 1) + 2 + 1
+    write_report(report, tmp_path)
+    assert len(drawn) == once
+    content, text = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.md").read_text()
+    for control, found in content["figures"]["edge"]["against"].items():
+        low, high = found["f1_interval"]
+        shown = f"{found['f1']:.3f}", f"{low:.3f} to {high:.3f}"
+        assert f"| edge | {control} | {shown[0]} | {shown[1]} |" in text
+        assert all(figure in out.getvalue() for figure in shown)
+        alone = (report.score(name, "one_to_one").threshold for name in ("edge", control))
+        again = against(names["edge"], next(alone), names[control], next(alone), "one_to_one")
+        assert (found["f1"], found["f1_interval"]) == (again.f1, list(again.f1_interval or ()))
 
 
 def test_recall_when_memory_begins_and_when_it_has_lived_on_itself():

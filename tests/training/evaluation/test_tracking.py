@@ -197,8 +197,8 @@ def test_evaluations_go_through_json_and_merge():
     for same in (parts[0].merged(parts[1]), TrackingEvaluation.model_validate_json(together.model_dump_json())):
         assert same.model_dump_json() == together.model_dump_json()
         assert same.mota() == together.mota() == pytest.approx(1 - 2 / 6)
-    assert together.mota_interval() == (0.5, 1), "either video may be drawn twice"
-    assert parts[0].mota_interval() is None
+    assert together.mota_interval == (0.5, 1), "either video may be drawn twice"
+    assert parts[0].mota_interval is None
     with pytest.raises(DataError, match="different person_threshold"):
         together.merged(count(swapped, threshold=0.5))
     for damage in ({"joints": together.joints[:1]}, {"right": together.right[:, :5]}):

@@ -38,6 +38,9 @@ class WalkingTeacher:
         people[0].pose[9, 2] = 0.29
         return people + ([standing(100, 0.19)] if number >= 3 else [])
 
+    def forget(self) -> None:
+        self.asked.clear()
+
 
 class RememberingTeacher(WalkingTeacher):
     """What it says depends on how many frames it has seen."""
@@ -137,6 +140,22 @@ def test_a_continued_run_gives_the_same_files(video: Path, tmp_path: Path, teach
     assert parts.contact_sheet.read_bytes() == whole.contact_sheet.read_bytes()
     labelled = list(range(0, 8, every))
     assert second.asked == (labelled if second.remembers else [number for number in labelled if number >= 5])
+
+
+def test_a_teacher_begins_each_source_as_if_it_had_seen_nothing(video: Path, tmp_path: Path):
+    teacher = RememberingTeacher()
+    other = tmp_path / "other.avi"
+    other.write_bytes(video.read_bytes())
+    label(frames(5), other, tmp_path / "labels", teacher)
+    second = label(frames(8), video, tmp_path / "labels", teacher)
+    alone = label(frames(8), video, tmp_path / "alone", RememberingTeacher())
+    assert second.labels.read_bytes() == alone.labels.read_bytes()
+
+
+def test_labels_that_an_editor_saved_with_a_byte_order_mark_are_continued(video: Path, tmp_path: Path):
+    path = label(frames(4), video, tmp_path / "labels", WalkingTeacher()).labels
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert label(frames(8), video, tmp_path / "labels", WalkingTeacher()).frames == 8
 
 
 def test_a_stopped_run_is_finished_but_not_complete(video: Path, tmp_path: Path):

@@ -55,6 +55,8 @@ class FixedSession:
     def step(self, _frame: NDArray[np.uint8]) -> Parts:
         return self._parts
 
+    def reset(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class FixedInfo:

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from runtime.doctor.finding import Finding
+from runtime.machine import usable_cores
 from runtime.session import Session
 from stm_skeletons.bundle import MODELS_FOLDER, Bundle, shipped_models
 from stm_skeletons.errors import StmError
@@ -25,12 +26,8 @@ def examine_machine(bundle: Bundle | None) -> list[Finding]:
 
 def _machine() -> Finding:
     fine = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {_cores()} CPU cores"
+    text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {usable_cores()} CPU cores"
     return Finding("machine", fine, True, text if fine else f"{text}; Python 3.10 to 3.13 is supported")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _onnxruntime() -> Finding:

@@ -1,0 +1,69 @@
+"""Tables of text, for the terminal and for Markdown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its first ``left`` columns are words, the others numbers. Without any heading it has no head."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+    def markdown(self) -> str:
+        """The table in Markdown, without its title."""
+        rule = ["---" if column < self.left else "---:" for column in range(len(self.header))]
+        lines = ([cell.replace("|", r"\|") for cell in line] for line in (self.header, rule, *self.rows))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def section(self) -> str:
+        """The table in Markdown, under its title."""
+        return f"## {self.title}\n\n{self.markdown()}"
+
+
+def show(tables: Iterable[Table], console: "Console | None" = None, notes: Iterable[str] = ()) -> None:
+    """Print tables, but for those without rows, and then sentences."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    for table in tables:
+        if table.rows:
+            print_table(table, console)
+    for note in notes:
+        console.print(Text(note), soft_wrap=not console.is_terminal)
+
+
+def print_table(table: Table, console: "Console | None" = None) -> None:
+    """Print one table: words are wrapped at the edge of a terminal, numbers never, and nothing where it is piped."""
+    from rich import box
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = console or Console()
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=any(table.header))
+    for column, heading in enumerate(table.header):
+        if column < table.left:
+            shown.add_column(Text(heading), overflow="fold")
+        else:
+            widest = max((cell_len(row[column]) for row in table.rows), default=0)
+            fits = cell_len(heading) <= widest
+            shown.add_column(Text(heading), justify="right", overflow="fold", min_width=widest, no_wrap=fits)
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    if not console.is_terminal:
+        shown.width = console.measure(shown, options=console.options.update(max_width=_NO_LIMIT)).maximum
+    if table.title:  # not rich's own, which is wrapped at the edge of a narrow table
+        console.print(Text(table.title, style="table.title"), soft_wrap=not console.is_terminal)
+    console.print(shown, crop=False)
