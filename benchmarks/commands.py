@@ -18,8 +18,8 @@ from stm_skeletons.libraries import BOARD
 from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
+    from benchmarks.run.bench_report import Report
     from benchmarks.run.one_stream import Options
-    from benchmarks.run.report import Report
 
 _MOST_STREAMS = 64
 _FRAMES = 1000
@@ -60,8 +60,8 @@ def schema(
     what: Annotated[What, typer.Argument(help="Lines of run, report.json of bench or compare.json of bench compare.")],
 ) -> None:
     """Print the JSON schema of an output."""
-    from benchmarks.compare.report import Comparison
-    from benchmarks.run.report import Report
+    from benchmarks.compare.comparison import Comparison
+    from benchmarks.run.bench_report import Report
     from stm_skeletons.parts import PartsLine
 
     of = {What.parts: PartsLine, What.bench: Report, What.compare: Comparison}
@@ -97,10 +97,10 @@ def run(
 ) -> None:
     """Measure latency end to end and by stage, throughput and memory, on real frames. Ctrl-C ends it with a report."""
     from benchmarks.run.bench import bench
+    from benchmarks.run.bench_files import check_folder, write_report
+    from benchmarks.run.bench_tables import tables
     from benchmarks.run.measure import Length
     from benchmarks.run.one_stream import Options
-    from benchmarks.run.tables import tables
-    from benchmarks.run.written import check_folder, write_report
     from stm_skeletons.table import show
 
     how = backend_options(backend, provider, threads, engines, cuda_graphs)
@@ -143,8 +143,8 @@ def compare(
     """Time several bundles, networks or settings in turn, frame by frame, and give ratios."""
     from benchmarks.compare.compare import Options
     from benchmarks.compare.compare import compare as measure
-    from benchmarks.compare.report import tables, write_comparison
-    from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
+    from benchmarks.compare.comparison import tables, write_comparison
+    from benchmarks.run.bench_files import NO_PLOTS, can_plot, check_folder
     from stm_skeletons.table import show
 
     options = Options(source, tuple(what), frames, threads, data_folders(data or []))
@@ -159,7 +159,7 @@ def compare(
             return
         write_comparison(found, out)
         if can_plot():
-            from benchmarks.compare.plots import write_plots
+            from benchmarks.compare.ratio_plots import write_plots
 
             write_plots(found, out)
         else:
@@ -173,14 +173,14 @@ def plots(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
 ) -> None:
     """Draw the plots of a report, for instance of one that a board wrote."""
-    from benchmarks.run.report import load_report
-    from benchmarks.run.written import NO_PLOTS, can_plot, check_folder
+    from benchmarks.run.bench_files import NO_PLOTS, can_plot, check_folder
+    from benchmarks.run.bench_report import load_report
 
     loaded = load_report(report)
     check_folder(out)
     if not can_plot():
         raise BenchmarkError(NO_PLOTS)
-    from benchmarks.workstation.plots import write_plots
+    from benchmarks.workstation.bench_plots import write_plots
 
     for file in write_plots(loaded, out):
         print(f"wrote {file}")
@@ -188,8 +188,8 @@ def plots(
 
 def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report":
     """Last: the measured speed has been written and printed, whatever fails here, and torch takes memory."""
-    from benchmarks.run.tables import accuracy_table
-    from benchmarks.run.written import write_report
+    from benchmarks.run.bench_files import write_report
+    from benchmarks.run.bench_tables import accuracy_table
     from benchmarks.workstation.f1 import add_f1
     from stm_skeletons.table import print_table
 
@@ -205,12 +205,12 @@ def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report"
 
 
 def _plot(report: "Report", out: Path) -> None:
-    from benchmarks.run.written import NO_PLOTS, can_plot
+    from benchmarks.run.bench_files import NO_PLOTS, can_plot
 
     if not can_plot():
         say(NO_PLOTS)
         return
-    from benchmarks.workstation.plots import write_plots
+    from benchmarks.workstation.bench_plots import write_plots
 
     write_plots(report, out)
 

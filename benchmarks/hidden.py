@@ -12,9 +12,9 @@ from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.open import open_data
 from training.data.sequence import Sequence
+from training.evaluation.candidates import candidate_from_weights
 from training.evaluation.controls import MemoryOff
 from training.evaluation.evaluate import evaluate
-from training.evaluation.run import candidate_from_weights
 from training.evaluation.thresholds import best_thresholds
 
 

@@ -21,7 +21,7 @@ from stm_skeletons.skeleton import COCO17
 from stm_skeletons.table import Table
 from training.data.held_out import held_out_sequences
 from training.data.open import open_data
-from training.evaluation.people import PeopleEvaluation, PeopleTally, compare_people
+from training.evaluation.people_scores import PeopleEvaluation, PeopleTally, compare_people
 
 FRAMES = 2
 """Of a sequence; only the first, the picture as it is, is looked at."""

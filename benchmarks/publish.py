@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.compare import report as comparison
+from benchmarks.compare import comparison
 from benchmarks.predict import predict as prediction
-from benchmarks.run.report import load_report
-from benchmarks.run.tables import tables
+from benchmarks.run.bench_report import load_report
+from benchmarks.run.bench_tables import tables
 from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.files import make_folder, whole_file
 from stm_skeletons.table import Table

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from stm_skeletons.cli.found import command
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
 from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError
 from stm_skeletons.libraries import BOARD
+from stm_skeletons.table import Table, print_table
 
 if TYPE_CHECKING:
     from runtime.backends import BackendOptions
@@ -243,10 +241,7 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
         file = opened.graph_file(name)
         rows[name] = f"{file.stat().st_size / 1e6:.1f} MB, hash is right"
     rows |= _gate_row(opened) | _engine_rows(opened)
-    table = Table(title=Text(str(opened.folder)), show_header=False)
-    for name, text in rows.items():
-        table.add_row(name, Text(text))
-    Console().print(table)
+    print_table(Table(str(opened.folder), ("", ""), list(rows.items()), left=2))
 
 
 def _gate_row(bundle: "Bundle") -> dict[str, str]:
@@ -292,11 +287,9 @@ def doctor(
     from runtime.doctor import examine
 
     findings = examine(bundle, engines)
-    table = Table(show_header=False)
-    for finding in findings:
-        mark = "ok" if finding.fine else "MISSING" if finding.needed else "-"
-        table.add_row(mark, finding.subject, Text(finding.text))
-    Console().print(table)
+    marks = ["ok" if finding.fine else "MISSING" if finding.needed else "-" for finding in findings]
+    rows = [(mark, finding.subject, finding.text) for mark, finding in zip(marks, findings, strict=True)]
+    print_table(Table("", ("", "", ""), rows, left=3))
     if not all(finding.fine for finding in findings if finding.needed):
         raise BackendError("this machine cannot run the main job; see the lines marked MISSING")
     print("This machine can run: stm-skeletons run VIDEO --overlay OUT.mp4")

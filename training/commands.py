@@ -16,8 +16,8 @@ from stm_skeletons.libraries import need, panel
 from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
-    from training.evaluation.run import Candidate
-    from training.label.people import Teacher
+    from training.evaluation.candidates import Candidate
+    from training.label.people_labels import Teacher
 
 app = typer.Typer()
 _PANEL = panel("Training", "torch", "safetensors", "scipy", "lightning_fabric", "pycocotools", "matplotlib")
@@ -79,7 +79,7 @@ def train(
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
     from training.hardware import Hardware
     from training.recipe import load_recipe
-    from training.run import run_recipe
+    from training.recipe_run import run_recipe
     from training.train import Habits
 
     # A folder alone is for the kind that the recipe needs.
@@ -135,8 +135,8 @@ def evaluate(
     need("train", "torch", "safetensors", "pycocotools", "matplotlib")
     from runtime.backends import BackendOptions
     from runtime.session import Session
-    from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
-    from training.evaluation.written import print_report, write_report
+    from training.evaluation.candidates import Candidate, Conditions, candidate_from_weights, evaluate_candidates
+    from training.evaluation.report_files import print_report, write_report
 
     folders = data_folders(data)
     pixels = None if size is None else parse_size(size)
@@ -183,7 +183,7 @@ def ablate(
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
     from training.ablation.ablate import Plan
     from training.ablation.ablate import ablate as run_ablation
-    from training.evaluation.run import Conditions
+    from training.evaluation.candidates import Conditions
     from training.hardware import Hardware
 
     weights = {
@@ -294,7 +294,7 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
     from runtime.backends import BackendOptions
     from runtime.session import Session
     from training.label.movenet import MoveNetTeacher
-    from training.label.people import BundleTeacher
+    from training.label.people_labels import BundleTeacher
     from training.label.rtm import RTM_TEACHERS, RtmTeacher
 
     if name.endswith(".onnx"):

@@ -12,9 +12,9 @@ from stm_skeletons.files import whole_file
 from stm_skeletons.maps import render_maps
 from training.data.memory_maps import memory_maps
 from training.data.samples import Samples
-from training.pictures import caption, grid, paint
+from training.map_pictures import caption, grid, paint
 from training.recipe import load_recipe
-from training.run import open_split
+from training.recipe_run import open_split
 
 
 def show(

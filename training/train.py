@@ -28,8 +28,8 @@ from training.data.labels import DataSet
 from training.data.samples import Sample, SampleOrder, Samples, Turns, prepare_worker
 from training.hardware import Hardware, keep_freed_memory, open_fabric
 from training.logs import RunLog
+from training.map_pictures import caption, grid, paint
 from training.model.weights import save_weights
-from training.pictures import caption, grid, paint
 from training.recipe import OptimiserSection, Recipe
 from training.starting import starting_model
 from training.unroll import Unroll, Unrolled

@@ -8,9 +8,9 @@ from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.targets import make_targets
 from training.evaluation.evaluate import evaluate
+from training.map_pictures import caption, grid, paint
 from training.model import SpaceTimeMemory
 from training.model.session import TorchSession
-from training.pictures import caption, grid, paint
 from training.recipe import Recipe
 
 _PICTURED = 4  # sequences

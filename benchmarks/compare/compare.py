@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.compare.arms import Arm, open_arm, parse_arm
+from benchmarks.compare.comparison import ArmResult, Comparison
 from benchmarks.compare.interleave import WARM_UP, time_in_turn
 from benchmarks.compare.ratios import ratio
-from benchmarks.compare.report import ArmResult, Comparison
 from benchmarks.data import check_data
+from benchmarks.run.bench_report import F1
 from benchmarks.run.environment import look_around, stamp
 from benchmarks.run.footage import Footage
 from benchmarks.run.latency import summarise
-from benchmarks.run.report import F1
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BenchmarkError
 

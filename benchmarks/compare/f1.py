@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import MoveNetHeatMaps
 from benchmarks.compare.arms import Arm
-from benchmarks.run.report import F1
+from benchmarks.run.bench_report import F1
 from benchmarks.workstation.f1 import measure_candidate
 from runtime.session import Session
 from stm_skeletons.skeleton import COCO17
-from training.evaluation.run import Candidate
+from training.evaluation.candidates import Candidate
 from training.model.session import TorchSession
 
 

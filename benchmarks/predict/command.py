@@ -24,7 +24,7 @@ def predict(
     need("bench predict", "onnx")
     from benchmarks.predict.predict import predict as predict_bundle
     from benchmarks.predict.predict import tables
-    from benchmarks.run.written import check_folder
+    from benchmarks.run.bench_files import check_folder
     from stm_skeletons.bundle import Bundle
     from stm_skeletons.files import make_folder, whole_file
     from stm_skeletons.table import show

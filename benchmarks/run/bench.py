@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 from benchmarks.data import check_data
+from benchmarks.run.bench_report import MemorySamples, Raw, Report, Run
+from benchmarks.run.by_people import by_people
 from benchmarks.run.environment import look_around
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
 from benchmarks.run.memory import summarise_memory
 from benchmarks.run.notes import notes
 from benchmarks.run.one_stream import Measured, Options, measure_one
-from benchmarks.run.people import by_people
-from benchmarks.run.report import MemorySamples, Raw, Report, Run
 from benchmarks.run.soak import judge
 from benchmarks.run.streams import Streams, run_streams
 from benchmarks.run.tail import ENOUGH_FRAMES

@@ -1,9 +1,9 @@
 """How to read a report, in sentences: what the figures are, and what is missing."""
 
+from benchmarks.run.bench_report import Run
 from benchmarks.run.environment import Environment
 from benchmarks.run.latency import JITTER, PERCENTILES, samples_needed
 from benchmarks.run.measure import WARM_UP
-from benchmarks.run.report import Run
 
 F1_MISSING = "F1 not measured here: --data"
 _BUSY = 0.5

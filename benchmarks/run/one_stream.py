@@ -8,12 +8,12 @@ from time import perf_counter
 
 import numpy as np
 
+from benchmarks.run.bench_report import Start
 from benchmarks.run.environment import Environment, stamp
 from benchmarks.run.footage import Footage
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import Length, Samples, measure, room_for, warm_up
 from benchmarks.run.memory import DAY, MemorySampler, device_before_mb, resident_mb
-from benchmarks.run.report import Start
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle

@@ -1,6 +1,6 @@
 """``python -m benchmarks.scenes``: see run."""
 
-from benchmarks.scenes.run import main
+from benchmarks.scenes.scene_run import main
 
 if __name__ == "__main__":
     main()

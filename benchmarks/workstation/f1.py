@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.run.bench_report import F1, Report
 from benchmarks.run.notes import F1_MISSING
 from benchmarks.run.one_stream import Options
-from benchmarks.run.report import F1, Report
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
-from training.evaluation.run import Candidate, Conditions, evaluate_candidates
+from training.evaluation.candidates import Candidate, Conditions, evaluate_candidates
 
 SEQUENCES = 20
 """Of 12 frames, clean and again with a moving occluder: a minute on two cores."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.arena import plan_arena, view_results
 from runtime.backends.cuda import Gpu, Graph, Stream
-from runtime.backends.engines import LoadedEngines, load_engines
+from runtime.backends.engine_runner import LoadedEngines, load_engines
 from runtime.bank import MemoryBank
 from runtime.stages import Stages
 from stm_skeletons.bundle import Bundle

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime.doctor.engines import examine_engines
+from runtime.doctor.bundle_engines import examine_engines
 from runtime.doctor.finding import Finding, look
 from runtime.doctor.gpu import examine_gpu, examine_tensorrt
 from runtime.doctor.jetson import examine_jetson

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from benchmarks.compare.arms import Arm, open_arm, parse_arm
 from benchmarks.compare.compare import Options, compare
+from benchmarks.compare.comparison import Comparison, comparison_markdown, write_comparison
 from benchmarks.compare.growing import GrowingSession
 from benchmarks.compare.interleave import WARM_UP, time_in_turn
 from benchmarks.compare.ratios import FEWEST, ratio
-from benchmarks.compare.report import Comparison, comparison_markdown, write_comparison
 from benchmarks.run.footage import Footage
 from stm_skeletons.errors import BenchmarkError
 from training.model import ModelConfig, build

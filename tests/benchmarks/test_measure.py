@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.run import footage as footage_module
+from benchmarks.run.by_people import by_people
 from benchmarks.run.footage import Footage
 from benchmarks.run.measure import ALL_STAGES, BLOCK, Length, Table, _blocks, count_people, measure, room_for, warm_up
 from benchmarks.run.memory import MemorySampler, resident_mb, summarise_memory
-from benchmarks.run.people import by_people
 from benchmarks.run.streams import run_streams
 from runtime.backends import BackendOptions
 from runtime.session import Session

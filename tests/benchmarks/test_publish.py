@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare.compare import Options, compare
-from benchmarks.compare.report import write_comparison
+from benchmarks.compare.comparison import write_comparison
 from benchmarks.publish import PAGE, blocks, fill, steps
 
 TEXT = "Words.\n\n<!-- edge-movenet -->\nold\n<!-- end -->\n\nMore words.\n<!-- unknown-thing -->\nkept\n<!-- end -->\n"

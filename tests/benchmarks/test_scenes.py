@@ -13,7 +13,7 @@ from benchmarks.scenes.errors import LOWEST_PEAK, SURE_PEAK, load_residuals, sav
 from benchmarks.scenes.geometry import box_overlaps, stray
 from benchmarks.scenes.network import Frame, Network
 from benchmarks.scenes.residuals import summary
-from benchmarks.scenes.run import main, measure, tables
+from benchmarks.scenes.scene_run import main, measure, tables
 from benchmarks.scenes.score import Tally, found_joints
 from benchmarks.scenes.tracks import JOINTS, Track, load_tracks, played
 from benchmarks.scenes.ways import WAYS, Ours, nearest

@@ -13,7 +13,7 @@ import pytest
 from engine_files import add_engines
 
 from runtime.doctor import Finding, examine
-from runtime.doctor.engines import judge_engines
+from runtime.doctor.bundle_engines import judge_engines
 from runtime.doctor.finding import look
 from runtime.doctor.gpu import SMI_QUERY, judge_tensorrt, smi_findings, tensorrt_versions
 from runtime.doctor.jetson import (

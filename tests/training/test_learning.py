@@ -17,7 +17,7 @@ from training.model.from_movenet import load_movenet
 from training.model.init import init_weights
 from training.model.session import TorchSession
 from training.recipe import Recipe, load_recipe
-from training.run import open_split
+from training.recipe_run import open_split
 from training.train import train
 from training.unroll import Unroll
 

@@ -7,7 +7,7 @@ import pytest
 from stm_skeletons.errors import RecipeError
 from training.ablation.paper import TABLES
 from training.recipe import MemorySection, Recipe, load_recipe, shipped_recipes
-from training.run import run_folder
+from training.recipe_run import run_folder
 
 TABLE_3 = {1: set(), 2: {"rand", "baits", "jitter"}, 3: {"cyclic"}, 4: {"cyclic", "dull_clouds"}}
 TABLE_3 |= {5: TABLE_3[2] | {"cyclic"}, 6: TABLE_3[2] | {"cyclic", "dull_clouds"}}

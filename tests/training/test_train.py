@@ -22,7 +22,7 @@ from training.hardware import Hardware
 from training.model import ModelConfig, build
 from training.model.weights import load_weights, save_weights
 from training.recipe import Recipe, load_recipe
-from training.run import open_split, run_folder, run_recipe
+from training.recipe_run import open_split, run_folder, run_recipe
 from training.train import Habits, Result, train
 
 CPU = Hardware(accelerator="cpu", workers=0)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stm_skeletons.errors import RecipeError
-from training.ablation.tables import Measured, write_tables
+from training.ablation.paper_tables import Measured, write_tables
+from training.evaluation.candidates import Conditions, candidate_from_weights, evaluate_candidates
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.report import Report
-from training.evaluation.run import Conditions, candidate_from_weights, evaluate_candidates
-from training.evaluation.written import write_report
+from training.evaluation.report_files import write_report
 from training.hardware import Hardware
 from training.recipe import Recipe, load_recipe
-from training.run import run_folder, run_recipe
+from training.recipe_run import run_folder, run_recipe
 from training.train import Habits
 
 

@@ -23,7 +23,7 @@ from training.evaluation.keypoints import (
     zeros,
 )
 from training.evaluation.pairs import count_pairs
-from training.evaluation.people import PeopleTally
+from training.evaluation.people_scores import PeopleTally
 from training.evaluation.pixels import count_pixels
 from training.evaluation.steadiness import SteadinessTally
 from training.evaluation.tracking import TrackingTally, has_tracks

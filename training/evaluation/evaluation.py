@@ -27,7 +27,7 @@ from training.evaluation.keypoints import (
     sweep_scores,
     zeros,
 )
-from training.evaluation.people import PeopleEvaluation
+from training.evaluation.people_scores import PeopleEvaluation
 from training.evaluation.pixels import channel_groups, pixel_ratios, pixel_score
 from training.evaluation.steadiness import Steadiness
 from training.evaluation.tracking import TrackingEvaluation

@@ -8,7 +8,7 @@ from training.evaluation.average_precision import FIGURES
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.head_sizes import HEAD_OF_BOX, REACH
 from training.evaluation.oks import AREA_OF_BOX, LOWEST, MOST
-from training.evaluation.people import PeopleEvaluation
+from training.evaluation.people_scores import PeopleEvaluation
 from training.evaluation.texts import interval_text, number_text
 from training.evaluation.tracking import TrackingEvaluation
 

@@ -19,7 +19,7 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.files import make_folder, partial_path, whole_file
 from training.label.contact_sheet import ContactSheet, Drawing
 from training.label.labels_file import Footage, LabelledImage, LabelledPerson, Labels, begin, drop_unfinished, save
-from training.label.people import Person, Teacher, overlap
+from training.label.people_labels import Person, Teacher, overlap
 
 JOINT_SCORE = 0.3
 """Joints under this score are unlabelled."""

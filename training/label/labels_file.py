@@ -11,7 +11,7 @@ from stm_skeletons.annotation_file import Annotation, Image, person_category
 from stm_skeletons.errors import DataError, one_line
 from stm_skeletons.files import read_text, whole_file
 from stm_skeletons.strict import what_is_wrong
-from training.label.people import Teacher
+from training.label.people_labels import Teacher
 
 
 class LabelledImage(Image, extra="forbid"):

@@ -10,7 +10,7 @@ from stm_skeletons.errors import WeightsError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
-from training.label.people import Person, overlap, similarity
+from training.label.people_labels import Person, overlap, similarity
 
 _LONGER_SIDE = 384
 """Of MultiPose's input in pixels; on COCO's images people are found best at this size."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stm_skeletons.errors import LibraryError, WeightsError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.skeleton import COCO17
-from training.label.people import Person, person_around
+from training.label.people_labels import Person, person_around
 
 
 @dataclass(frozen=True)

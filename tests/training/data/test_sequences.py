@@ -24,7 +24,7 @@ from training.data.samples import Augmentation, SampleOptions, SampleOrder, Samp
 from training.data.sequence import SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
 from training.recipe import load_recipe, shipped_recipes
-from training.run import open_split
+from training.recipe_run import open_split
 
 SIZE = (256, 160)
 

@@ -27,11 +27,11 @@ from training.evaluation.keypoints import (
     stack,
     zeros,
 )
-from training.evaluation.people import PeopleEvaluation
+from training.evaluation.people_scores import PeopleEvaluation
 from training.evaluation.report import Report
+from training.evaluation.report_files import print_report, report_markdown, write_report
 from training.evaluation.steadiness import Steadiness, WalkIn
 from training.evaluation.tracking import STEPS, TrackingEvaluation
-from training.evaluation.written import print_report, report_markdown, write_report
 
 
 def joint_counts(found: int) -> KeypointCounts:

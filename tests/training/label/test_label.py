@@ -14,7 +14,7 @@ from stm_skeletons.skeleton import COCO17
 from training.data.posetrack import read_posetrack
 from training.label import label as module
 from training.label.label import label
-from training.label.people import Person
+from training.label.people_labels import Person
 
 WIDTH, HEIGHT = 160, 120
 

@@ -12,7 +12,7 @@ from stm_skeletons.parts import Parts
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17, Skeleton
 from training.label.movenet import MoveNetTeacher
-from training.label.people import BundleTeacher, Person, overlap, similarity
+from training.label.people_labels import BundleTeacher, Person, overlap, similarity
 
 SIZE = (200, 100)
 JOINT = {name: i for i, name in enumerate(COCO17.joints)}

@@ -4,8 +4,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.run.report import FILE_NAME, Report, report_text
-from benchmarks.run.tables import tables
+from benchmarks.run.bench_report import FILE_NAME, Report, report_text
+from benchmarks.run.bench_tables import tables
 from stm_skeletons.errors import SinkError
 from stm_skeletons.files import make_folder, whole_file
 

@@ -19,12 +19,12 @@ from stm_skeletons.skeleton import COCO17
 from stm_skeletons.tracker import Tracker
 from training.data.held_out import held_out_sequences
 from training.data.open import open_data
+from training.evaluation.candidates import Candidate, Conditions, candidate_from_weights, evaluate_candidates
 from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
 from training.evaluation.evaluate import evaluate
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
 from training.evaluation.report import Report
-from training.evaluation.run import Candidate, Conditions, candidate_from_weights, evaluate_candidates
-from training.evaluation.written import report_markdown, write_report
+from training.evaluation.report_files import report_markdown, write_report
 from training.model import Edge, ModelConfig, build
 from training.model.session import TorchSession
 from training.model.weights import load_weights, save_weights

@@ -11,10 +11,10 @@ from stm_skeletons.files import whole_file
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.table import Table
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
+from training.evaluation.candidates import Conditions
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import Score
 from training.evaluation.report import Report
-from training.evaluation.run import Conditions
 from training.recipe import Recipe
 
 _CAPTIONS = {

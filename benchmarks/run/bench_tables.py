@@ -1,8 +1,8 @@
 """A report as tables of text, for the terminal and for Markdown."""
 
+from benchmarks.run.bench_report import F1, Report
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
-from benchmarks.run.report import F1, Report
 from benchmarks.run.tail import Estimate, TailChange
 from stm_skeletons.table import Table
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.run.report import Report
-from benchmarks.run.written import PLOTS
+from benchmarks.run.bench_files import PLOTS
+from benchmarks.run.bench_report import Report
 from stm_skeletons.files import make_folder, whole_file
 
 # Okabe and Ito's colours, which the colour-blind tell apart.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.compare.report import Comparison
+from benchmarks.compare.comparison import Comparison
 from stm_skeletons.files import whole_file
 
 WINDOW = 20

@@ -1,10 +1,10 @@
 """Frames of a video with what a bundle sees in them: mask, keypoint maps, edge maps and parts, side by side.
 
-python -m benchmarks.pictures edge VIDEO --frames 20 100 --out edge.jpg
+python -m benchmarks.stills edge VIDEO --frames 20 100 --out edge.jpg
 
 With ``--people`` the frames as ``stm-skeletons run --overlay`` draws them; the one in the README is
 
-python -m benchmarks.pictures edge examples/vtest-10s.avi --people --frames 75 --out docs/images/overlay.jpg
+python -m benchmarks.stills edge examples/vtest-10s.avi --people --frames 75 --out docs/images/overlay.jpg
 """
 
 import argparse
@@ -22,7 +22,7 @@ from runtime.sources import open_source
 from stm_skeletons.files import whole_file
 from stm_skeletons.geometry import PADDING_GREY, Letterbox
 from stm_skeletons.skeleton import Skeleton
-from training.pictures import caption, grid, paint
+from training.map_pictures import caption, grid, paint
 
 Image = NDArray[np.uint8]
 

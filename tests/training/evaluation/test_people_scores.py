@@ -16,7 +16,7 @@ from stm_skeletons.people import People, nobody
 from stm_skeletons.skeleton import COCO17, Skeleton
 from training.data.sequence import SequenceFrame
 from training.evaluation.oks import AREA_OF_BOX, LEVELS, MOST, match_people
-from training.evaluation.people import PeopleEvaluation, PeopleTally, compare_people
+from training.evaluation.people_scores import PeopleEvaluation, PeopleTally, compare_people
 
 WIDTH, HEIGHT = 448, 256
 # Sigmas such that a joint off by d pixels of a person of 1,000 square pixels is similar by exp(-d^2 / 20).

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pictures import look, look_at_people
+from benchmarks.stills import look, look_at_people
 
 
 def test_each_frame_has_its_mask_maps_and_parts(edge_bundle: Path, clip: Path):

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from benchmarks.run.by_people import PeopleBin
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
 from benchmarks.run.memory import Memory
-from benchmarks.run.people import PeopleBin
 from benchmarks.run.soak import Soak
 from benchmarks.run.streams import Streams
 from stm_skeletons.errors import BenchmarkError

@@ -8,14 +8,14 @@ import jsonschema
 import numpy as np
 import pytest
 
-from benchmarks.run import written
+from benchmarks.run import bench_files
 from benchmarks.run.bench import bench
+from benchmarks.run.bench_files import PLOTS, check_folder, report_markdown, write_report
+from benchmarks.run.bench_report import Report, load_report, report_text
+from benchmarks.run.bench_tables import tables
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES, Length
 from benchmarks.run.one_stream import Options
-from benchmarks.run.report import Report, load_report, report_text
-from benchmarks.run.tables import tables
-from benchmarks.run.written import PLOTS, check_folder, report_markdown, write_report
 from runtime.backends import BackendOptions
 from stm_skeletons.errors import BenchmarkError, SinkError
 
@@ -93,7 +93,7 @@ def test_markdown_shows_every_table_and_the_plots(report: Report):
 
 
 def test_every_plot_is_drawn_also_of_runs_without_stages_or_memory(report: Report, tmp_path: Path):
-    from benchmarks.workstation.plots import write_plots
+    from benchmarks.workstation.bench_plots import write_plots
 
     assert {path.name for path in write_plots(report, tmp_path / "whole")} == set(PLOTS)
     memory = report.raw.memory.model_copy(update={"resident_mb": [None] * len(report.raw.memory.seconds)})
@@ -146,6 +146,6 @@ def test_stopped_before_the_first_frame_is_no_report(options: Options):
 def test_without_matplotlib_the_report_says_how_to_get_the_plots(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(written, "find_spec", lambda _name: None)
+    monkeypatch.setattr(bench_files, "find_spec", lambda _name: None)
     write_report(report, tmp_path)
     assert "bench plots report.json" in (tmp_path / "report.md").read_text()

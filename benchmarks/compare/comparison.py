@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from benchmarks.compare.ratios import Ratio
+from benchmarks.run.bench_files import NO_PLOTS, can_plot
+from benchmarks.run.bench_report import F1
+from benchmarks.run.bench_tables import F1_HEADER, UNKNOWN, environment_table, f1_row
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
-from benchmarks.run.report import F1
-from benchmarks.run.tables import F1_HEADER, UNKNOWN, environment_table, f1_row
-from benchmarks.run.written import NO_PLOTS, can_plot
 from stm_skeletons.files import make_folder, whole_file
 from stm_skeletons.strict import Strict
 from stm_skeletons.table import Table

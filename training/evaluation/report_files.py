@@ -13,7 +13,7 @@ from training.evaluation.keypoints import MATCHINGS, Matching
 from training.evaluation.people_tables import people_figures, tracking_joint_table
 from training.evaluation.plots import recall_figure, threshold_figure
 from training.evaluation.report import Report, measured
-from training.evaluation.tables import (
+from training.evaluation.report_tables import (
     further_tables,
     joint_table,
     keypoint_table,
