@@ -52,7 +52,10 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=any(table.header))
+    headed = any(table.header)
+    shown = RichTable(
+        box=box.SIMPLE_HEAD if headed else None, padding=(0, 1 if headed else 2, 0, 0), show_header=headed
+    )
     for column, heading in enumerate(table.header):
         if column < table.left:
             shown.add_column(Text(heading), overflow="fold")
@@ -62,8 +65,13 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
             shown.add_column(Text(heading), justify="right", overflow="fold", min_width=widest, no_wrap=fits)
     for row in table.rows:
         shown.add_row(*map(Text, row))
-    if not console.is_terminal:
-        shown.width = console.measure(shown, options=console.options.update(max_width=_NO_LIMIT)).maximum
     if table.title:  # not rich's own, which is wrapped at the edge of a narrow table
         console.print(Text(table.title, style="table.title"), soft_wrap=not console.is_terminal)
-    console.print(shown, crop=False)
+    if console.is_terminal:
+        console.print(shown, crop=False)
+        return
+    shown.width = console.measure(shown, options=console.options.update(max_width=_NO_LIMIT)).maximum
+    with console.capture() as captured:
+        console.print(shown, crop=False)
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())  # rich fills every line up
+    console.print(Text(text), soft_wrap=True)

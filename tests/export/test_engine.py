@@ -436,7 +436,7 @@ def test_no_tensorrt_name_is_used_that_a_supported_version_lacks(file: Path):
 
 def test_the_check_of_names_would_notice():
     names = {file.name for file in users_of_tensorrt()}
-    assert {"build.py", "compile.py", "tensorrt_module.py", "engines.py"} <= names
+    assert {"build.py", "compile.py", "tensorrt_module.py", "engine_runner.py"} <= names
     assert unguarded_names("config.max_workspace_size = 1") == {"max_workspace_size"}
     assert unguarded_names("flags.set_flag(tensorrt.BuilderFlag.FP16)") == {"FP16"}
     assert unguarded_names("class M(tensorrt.IProgressMonitor): pass") == {"IProgressMonitor"}
