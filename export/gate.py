@@ -15,7 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from runtime.sources import ImageSource, Source, open_source
+from runtime.frames import Source
+from runtime.images import ImageSource
+from runtime.sources import open_source
 from stm_skeletons.bundle import BundleInfo
 from stm_skeletons.errors import ExportError
 from stm_skeletons.files import whole_file
@@ -65,7 +67,7 @@ def _open_footage(video: str) -> Source:
     folder = Path(video)
     if folder.is_dir() and (folder.parent / splits.FILE).is_file():
         labelled = open_data("coco", folder.parent, "train", COCO17).pictures
-        return ImageSource([picture.picture.path for picture in labelled], video)
+        return ImageSource([picture.picture.path for picture in labelled])
     return open_source(video)
 
 

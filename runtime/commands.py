@@ -1,29 +1,34 @@
 """What a board runs."""
 
 import math
-import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stm_skeletons.cli.found import command
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
-from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError
+from stm_skeletons.cli.say import say
+from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError, StmError
 from stm_skeletons.libraries import BOARD
 from stm_skeletons.table import Table, print_table
 
 if TYPE_CHECKING:
     from runtime.backends import BackendOptions
+    from runtime.frames import Source
+    from runtime.overlay import Painter
     from runtime.run import Summary
     from runtime.session import Session
     from runtime.sinks import Sink
-    from runtime.sources import Source
     from stm_skeletons.bundle import Bundle
 
 app = typer.Typer()
+
+LEFT_OUT = 3
+"""Exit code of a run that left out what it could not decode."""
+Rotate = Literal["0", "90", "180", "270"]
 
 _PEOPLE = {"centres": "by their centres, and by edges", "edges": "by edges", "none": "none, parts only"}
 """How a bundle tells people apart."""
@@ -62,7 +67,10 @@ def run(
         Format,
         typer.Option("--format", help="Of --parts FILE: JSON lines, or the people in COCO's or PoseTrack18's JSON."),
     ] = Format.jsonl,
-    overlay: Annotated[str | None, typer.Option(help="Write a video with what was seen drawn on it here.")] = None,
+    overlay: Annotated[
+        str | None,
+        typer.Option(help="Write what was seen, drawn on the frames: a video; of images also an image, or a folder."),
+    ] = None,
     window: Annotated[bool, typer.Option("--window", help="Show that video in a window.")] = False,
     draw: Annotated[
         Draw, typer.Option(help="People in colours of their own, parts whosever they are, or the maps behind them.")
@@ -78,6 +86,19 @@ def run(
         Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    rotate: Annotated[Rotate, typer.Option(help="Turn frames clockwise, for cameras that hang on their side.")] = "0",
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Of a camera all frames in turn, however late, not the newest.")
+    ] = False,
+    give_up_after: Annotated[
+        float, typer.Option(min=1, help="Seconds that a camera may stay away before the run ends.")
+    ] = 60.0,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Of a folder the images in its folders too.")] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out images that cannot be decoded; exit code 3 if there are.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
     threads: Threads = None,
     backend: Backend = "onnxruntime",
     provider: Provider = "cpu",
@@ -90,26 +111,29 @@ def run(
     """Find the people in a video, an image folder or a camera, and their body parts."""
     import cv2
 
+    from runtime.live import LiveOptions
     from runtime.overlay import Painter
     from runtime.run import run as run_source
     from runtime.session import Session
-    from runtime.sinks import OverlaySink, WindowSink
-    from runtime.sources import open_source
+    from runtime.sinks import WindowSink
+    from runtime.sources import SourceOptions, open_source
 
     _keep_apart([source, seed], [parts, overlay])
     _check_outputs(parts, form, draw, overlay is not None or window)
     options = backend_options(backend, provider, threads, engines, cuda_graphs, rebuild)
+    broken: list[StmError] = []
+    live = LiveOptions(every_frame, give_up_after, say=_ignore if quiet else say)
     with ExitStack() as stack:
-        opened = open_source(source)
+        opened = open_source(source, SourceOptions(live, recursive, broken.append if skip_broken else None))
         stack.callback(opened.close)
         painter = Painter(draw.value)
         sinks: list[Sink] = []
         if window:
             sinks.append(WindowSink(painter))
         if parts is not None:
-            sinks.append(_parts_sink(parts, form, opened, source))
+            sinks.append(_parts_sink(parts, form, opened, source, force))
         if overlay is not None:
-            sinks.append(OverlaySink(overlay, opened.frames_per_second, painter))
+            sinks.append(_overlay_sink(overlay, opened, painter, force))
         if rebuild:
             command("build")(model, engines=engines, unless_fitting=True)
         session = stack.enter_context(Session.open(model, options, min_score, min_joints))
@@ -118,12 +142,16 @@ def run(
         if threads is not None:
             cv2.setNumThreads(threads)
         if seed is not None:
-            _seed(session, seed, opened)
-        progress = stack.enter_context(_progress(opened, max_frames))
-        summary = run_source(opened, session, sinks, max_frames, progress)
-    _report(summary, source, parts, overlay)
+            _seed(session, seed, opened, int(rotate))
+        talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
+        summary = run_source(opened, session, sinks, max_frames, talk, int(rotate))
+    if not quiet:
+        say(_told(summary, source, [name for name in (parts, overlay) if name not in (None, "-")]))
     if summary.broken is not None:
         raise summary.broken
+    if broken:
+        say(f"{len(broken)} images were left out; the first: {broken[0]}")
+        raise typer.Exit(LEFT_OUT)
 
 
 def backend_options(
@@ -163,13 +191,27 @@ def _check_people(session: "Session", form: Format, min_score: float | None, min
             raise BundleError(f"{option} is about people, of which this bundle ('{session.info.variant}') gives none")
 
 
-def _parts_sink(parts: str, form: Format, opened: "Source", source: str) -> "Sink":
+def _parts_sink(parts: str, form: Format, opened: "Source", source: str, force: bool) -> "Sink":
     from runtime.formats import WRITERS, Footage
     from runtime.sinks import DataSetSink, JsonLinesSink, StandardOutputSink
 
     if form is not Format.jsonl:
-        return DataSetSink(parts, WRITERS[form.value], Footage.of(opened, source))
-    return StandardOutputSink() if parts == "-" else JsonLinesSink(parts)
+        return DataSetSink(parts, WRITERS[form.value], Footage.of(opened, source), force)
+    return StandardOutputSink() if parts == "-" else JsonLinesSink(parts, force)
+
+
+def _overlay_sink(overlay: str, opened: "Source", painter: "Painter", force: bool) -> "Sink":
+    """A video; of images an image or, under a name that is none of a video, a folder of them."""
+    from runtime.images import ImageSource, is_image
+    from runtime.sinks import CODECS, OverlayImageSink, OverlaySink
+
+    suffix = Path(overlay).suffix.lower()
+    if isinstance(opened, ImageSource) and suffix not in CODECS:
+        single = is_image(Path(overlay))
+        if single and len(opened.files) > 1:
+            raise SinkError(f"{overlay} is one image, but there are {opened.total}; name a folder, or a video (.mp4)")
+        return OverlayImageSink(overlay, painter, not single, force)
+    return OverlaySink(overlay, opened.frames_per_second, painter, force)
 
 
 def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
@@ -184,38 +226,43 @@ def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> N
         taken.add(path)
 
 
-def _seed(session: "Session", path: Path, source: "Source") -> None:
+def _seed(session: "Session", path: Path, source: "Source", rotate: int) -> None:
     from runtime.seed_file import load_seed
 
-    found = load_seed(path, session.info.skeleton)
-    if found.size is not None and source.frame_size is not None and found.size != source.frame_size:
-        wanted, given = ("x".join(map(str, size)) for size in (found.size, source.frame_size))
+    found, size = load_seed(path, session.info.skeleton), source.frame_size
+    size = size[::-1] if size is not None and rotate in (90, 270) else size
+    if found.size is not None and size is not None and found.size != size:
+        wanted, given = ("x".join(map(str, each)) for each in (found.size, size))
         raise SeedError(f"{path} annotates an image of {wanted} pixels, but the first frame has {given}")
     session.seed(found.poses)
 
 
-def _progress(source: "Source", max_frames: int | None):
-    from runtime.progress import frame_progress
+def _progress(source: "Source", max_frames: int | None, quiet: bool, print_people: bool):
+    from runtime.progress import frame_progress, print_everybody
 
     known = [count for count in (source.total, max_frames) if count is not None]
-    return frame_progress(min(known) if known else None)
+    if print_people and not quiet:
+        return nullcontext(print_everybody)
+    return frame_progress(min(known) if known else None, quiet)
 
 
-def _report(summary: "Summary", source: str, parts: str | None, overlay: str | None) -> None:
-    """Say what was done, to a person: a pipe gets the results only, and a word if they are not whole."""
-    if not sys.stderr.isatty():
-        if summary.signalled:
-            print(f"stm-skeletons: stopped after {summary.frames} frames; the outputs are finished", file=sys.stderr)
-        return
-    rate = summary.frames / max(summary.seconds, 1e-9)
-    people, keypoints = (number / max(summary.frames, 1) for number in (summary.people, summary.keypoints))
-    text = (
-        f"{source}: {summary.frames} frames at {rate:.1f} fps, each with {people:.1f} people, {keypoints:.1f} keypoints"
-    )
-    written = [name for name in (parts, overlay) if name not in (None, "-")]
-    text += f"; wrote {' and '.join(map(str, written))}" if written else ""
-    text += " (stopped early)" if summary.stopped else ""
-    print(text, file=sys.stderr)
+def _told(summary: "Summary", source: str, written: list[str | None]) -> str:
+    """What was done, in a line."""
+    rate, frames = summary.frames / max(summary.seconds, 1e-9), max(summary.frames, 1)
+    parts = [
+        f"{source}: {summary.frames} frames at {rate:.1f} fps",
+        f"{summary.people / frames:.1f} people and {summary.keypoints / frames:.1f} keypoints a frame",
+    ]
+    if summary.ages.count:
+        half, late = (summary.ages.percentile(percent) * 1000 for percent in (50, 99))
+        parts.append(f"{summary.skipped} frames skipped, results {half:.0f} ms old (p99 {late:.0f} ms)")
+    if written:
+        parts.append(f"wrote {' and '.join(map(str, written))}")
+    return "; ".join(parts) + (" (stopped early)" if summary.stopped else "")
+
+
+def _ignore(_line: str) -> None:
+    """Of a run that shall be quiet."""
 
 
 @app.command(rich_help_panel=BOARD)

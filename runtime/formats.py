@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from runtime.sources import ImageSource, Source
+from runtime.frames import Source
+from runtime.images import ImageSource
 from stm_skeletons.annotation_file import PERSON, name_from, person_category
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 

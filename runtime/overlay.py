@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.frames import Frame
 from runtime.overlay_people import PeoplePainter
-from runtime.sources import Frame
 from stm_skeletons.bundle import BundleInfo
 from stm_skeletons.geometry import STRIDE, Letterbox
 from stm_skeletons.parts import Parts

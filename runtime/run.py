@@ -3,33 +3,51 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import cv2
+import numpy as np
+
+from runtime.ages import Ages
+from runtime.frames import Frame, Source
 from runtime.session import Session
 from runtime.sinks import Sink
-from runtime.sources import Frame, Source
 from stm_skeletons.errors import SourceError
 from stm_skeletons.parts import Parts
 from stm_skeletons.signals import stop_signals
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
     """What a run did."""
 
-    frames: int
-    people: int
+    frames: int = 0
+    people: int = 0
     """Over all frames, as are keypoints and edges."""
-    keypoints: int
-    edges: int
-    seconds: float
+    keypoints: int = 0
+    edges: int = 0
+    skipped: int = 0
+    """Frames of a camera for which there was no time."""
+    seconds: float = 0.0
     """Wall time from the first frame to the last, decoding and writing included."""
-    stopped: bool
+    ages: Ages = field(default_factory=Ages)
+    """Of a camera's frames once their results are written."""
+    stopped: bool = False
     """Whether a signal or a sink ended it early."""
-    signalled: bool
+    signalled: bool = False
     """Whether it was a signal."""
-    broken: SourceError | None
-    """Why a live source ended; its outputs were finished all the same."""
+    broken: SourceError | None = None
+    """Why the source ended before its end; the outputs were finished all the same."""
+
+    def count(self, frame: Frame, parts: Parts) -> None:
+        """One more frame, whose results are written."""
+        self.frames += 1
+        self.people += len(parts.people)
+        self.keypoints += len(parts.keypoints)
+        self.edges += len(parts.edge_ends)
+        self.skipped += frame.skipped
+        if frame.arrived is not None:
+            self.ages.add(time.monotonic() - frame.arrived)
 
 
 def run(
@@ -38,42 +56,53 @@ def run(
     sinks: list[Sink],
     max_frames: int | None = None,
     on_frame: Callable[[Frame, Parts], None] | None = None,
+    rotate: int = 0,
 ) -> Summary:
-    """Process frames until the source ends, ``max_frames`` are done, a sink asks to stop, or Ctrl-C or SIGTERM.
+    """Process frames until the source ends, ``max_frames`` are done, a sink asks to stop, or a signal comes: Ctrl-C,
+    SIGTERM or SIGHUP.
 
-    Outputs are finished in all these cases, and also when a camera or stream breaks. Any other error leaves none.
+    Outputs are finished in all these cases, and also when the source breaks after its first frame. Any other error
+    leaves none but the lines that were written. Where a source says that it begins anew, so does the memory.
+    ``rotate``: turn frames clockwise by 90, 180 or 270 degrees, for cameras that hang on their side.
 
     Raises:
-        SourceError: the source cannot be read to its end and is not live.
+        SourceError: not one frame can be read.
         SinkError, BackendError: as they occur.
     """
-    frames = people = keypoints = edges = 0
-    broken: SourceError | None = None
-    stopped = False
+    summary = Summary()
     started = time.perf_counter()
     with ExitStack() as stack:
         # First in, last out: a signal while the files are being finished must not cut them off.
         asked_to_stop = stack.enter_context(stop_signals())
+        source.stop_when(asked_to_stop)
         for sink in sinks:
             stack.enter_context(sink)
         try:
-            for frame in source:
+            for given in source:
+                frame = turned(given, rotate)
+                if frame.anew:
+                    session.reset()
                 parts = session.step(frame.image)
                 answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
-                frames += 1
-                people += len(parts.people)
-                keypoints += len(parts.keypoints)
-                edges += len(parts.edge_ends)
+                summary.count(frame, parts)
                 if on_frame is not None:
                     on_frame(frame, parts)
-                stopped = not all(answers) or asked_to_stop.is_set()
-                if stopped or frames == max_frames:
+                summary.stopped = not all(answers) or asked_to_stop.is_set()
+                if summary.stopped or summary.frames == max_frames:
                     break
         except SourceError as error:
-            if not source.live or not frames:
+            if not summary.frames:
                 raise
             # The signal that stops us may also end the pipeline that feeds us: that is no fault.
-            stopped = asked_to_stop.is_set()
-            broken = None if stopped else error
-        signalled = asked_to_stop.is_set()
-    return Summary(frames, people, keypoints, edges, time.perf_counter() - started, stopped, signalled, broken)
+            summary.stopped = asked_to_stop.is_set()
+            summary.broken = None if summary.stopped else error
+        summary.signalled = asked_to_stop.is_set()
+        summary.stopped |= summary.signalled
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def turned(frame: Frame, degrees: int) -> Frame:
+    """A frame turned clockwise by 0, 90, 180 or 270 degrees."""
+    turns = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    return replace(frame, image=np.asarray(cv2.rotate(frame.image, turns[degrees]), np.uint8)) if degrees else frame

@@ -1,26 +1,28 @@
-"""Where results go: JSON lines, files of data sets, an overlay video, a window. Used as context managers.
+"""Where results go: JSON lines, files of data sets, an overlay, a window. Used as context managers.
 
-A file appears under its name only when the block ends without an error; with one, nothing is left behind.
+Lines go to their own name as they come. Every other file appears under its name only when the block ends without an
+error; with one, nothing is left behind.
 """
 
 import os
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import BinaryIO, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.formats import Footage, Writer
+from runtime.frames import Frame
 from runtime.overlay import Painter
-from runtime.sources import Frame
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import partial_path
+from stm_skeletons.files import check_new, lock, make_folder, partial_path, whole_file
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.parts import Parts
 
@@ -43,11 +45,27 @@ class Sink(Protocol):
 
 
 class _FileSink(ABC):
-    """A file that gets its name when the block ends without an error."""
+    """A file that gets its name when the block ends without an error. While it is written nobody else can."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, force: bool = False) -> None:
+        """Raises SinkError: there is a file already, which ``force`` replaces, or none can be made."""
         self._path = Path(path)
-        self._partial = partial_path(self._path)
+        self._partial = partial_path(self._path, shared=True)
+        check_new(self._path, force)
+        self._lock: BinaryIO | None = None
+
+    def _take(self) -> None:
+        """Make the partial file and lock it; one that was left behind by a killed process is no obstacle."""
+        try:
+            self._lock = self._partial.open("ab")
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        try:
+            lock(self._lock.fileno(), self._path)
+        except SinkError:
+            self._lock.close()
+            self._lock = None
+            raise
 
     @abstractmethod
     def _close(self, keep: bool) -> bool:
@@ -62,52 +80,106 @@ class _FileSink(ABC):
         except OSError as problem:
             raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
         finally:
-            self._partial.unlink(missing_ok=True)
+            if self._lock is not None:  # it is ours
+                self._partial.unlink(missing_ok=True)
+                self._lock.close()
 
 
-class JsonLinesSink(_FileSink):
-    """One JSON object a line and frame, to a file."""
+class JsonLinesSink:
+    """One JSON object a line and frame, to a file that has its name from the first frame on.
 
-    _file: TextIO
+    Only whole lines are written, each at once: what there is can be read after any end of the process. While it is
+    written it is locked.
+    """
+
+    def __init__(self, path: str, force: bool = False) -> None:
+        """
+        Args:
+            path: the file.
+            force: replace a file that is there.
+
+        Raises:
+            SinkError: there is one, or none can be made.
+        """
+        self._path, self._force = Path(path), force
+        partial_path(self._path)  # for what it checks
+        check_new(self._path, force)
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> "JsonLinesSink":
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
         try:
-            self._file = self._partial.open("w", encoding="utf-8")
+            file = self._file = self._file or self._open()
+            file.write((line_of(frame, parts) + "\n").encode())
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> BinaryIO:
+        flags = os.O_WRONLY | os.O_CREAT | (0 if self._force else os.O_EXCL)
+        try:
+            file = os.fdopen(os.open(self._path, flags, 0o666), "wb", buffering=0)
+        except FileExistsError:
+            check_new(self._path, force=False)
+            raise
+        try:
+            lock(file.fileno(), self._path)
+        except SinkError:
+            file.close()
+            raise
+        file.truncate()
+        return file
+
+
+class DataSetSink(_FileSink):
+    """One JSON file in a data set's format, made of lines that are kept beside it until the block ends."""
+
+    def __init__(self, path: str, writer: Writer, footage: Footage, force: bool = False) -> None:
+        super().__init__(path, force)
+        self._writer = writer
+        self._footage = footage
+        self._lines = self._partial.with_name(f"{self._partial.name}.lines")
+
+    def __enter__(self) -> "DataSetSink":
+        self._take()
+        try:
+            self._file = self._lines.open("w", encoding="utf-8")
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
         try:
-            self._file.write(parts.to_json_line(frame.number, frame.time) + "\n")
+            self._file.write(line_of(frame, parts) + "\n")
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
         return True
 
     def _close(self, keep: bool) -> bool:
-        self._file.close()
-        return keep
-
-
-class DataSetSink(JsonLinesSink):
-    """One JSON file in a data set's format, made of lines that are kept beside it until the block ends."""
-
-    def __init__(self, path: str, writer: Writer, footage: Footage) -> None:
-        super().__init__(path)
-        self._writer = writer
-        self._footage = footage
-
-    def _close(self, keep: bool) -> bool:
-        super()._close(keep)
-        if keep:
-            lines = self._partial.with_name(f"{self._partial.name}.lines")
-            os.replace(self._partial, lines)
-            try:
+        try:
+            self._file.close()
+            if keep:
                 with self._partial.open("w", encoding="utf-8") as file:
-                    self._writer(lines, file, self._footage, self._path)
-            finally:
-                lines.unlink(missing_ok=True)
+                    self._writer(self._lines, file, self._footage, self._path)
+        finally:
+            self._lines.unlink(missing_ok=True)
         return keep
+
+
+def line_of(frame: Frame, parts: Parts) -> str:
+    """A frame's line of JSON, without the line break."""
+    about: dict[str, object] = {} if frame.file is None else {"file": frame.file}
+    if frame.arrived is not None:
+        about |= {"age": round(time.monotonic() - frame.arrived, 3), "skipped": frame.skipped}
+    return parts.to_json_line(frame.number, frame.time, about)
 
 
 class StandardOutputSink:
@@ -118,7 +190,7 @@ class StandardOutputSink:
 
     def write(self, frame: Frame, parts: Parts) -> bool:
         try:
-            print(parts.to_json_line(frame.number, frame.time), flush=True)
+            print(line_of(frame, parts), flush=True)
         except BrokenPipeError:
             # Whoever read our output has gone. Python would complain once more at exit, so the pipe is put aside.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -139,10 +211,10 @@ class OverlaySink(_FileSink):
     The codecs take even sizes only: of an odd one the last row or column is cut off.
     """
 
-    def __init__(self, path: str, frames_per_second: float, painter: Painter) -> None:
+    def __init__(self, path: str, frames_per_second: float, painter: Painter, force: bool = False) -> None:
         if Path(path).suffix.lower() not in CODECS:
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
-        super().__init__(path)
+        super().__init__(path, force)
         self._frames_per_second = frames_per_second
         self._painter = painter
         self._writer: cv2.VideoWriter | None = None
@@ -150,6 +222,7 @@ class OverlaySink(_FileSink):
         self._written = 0
 
     def __enter__(self) -> "OverlaySink":
+        self._take()
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
@@ -188,6 +261,38 @@ class OverlaySink(_FileSink):
             raise SinkError(
                 f"{self._path} was not written whole ({found} of {self._written} frames): is the disk full?"
             )
+
+
+class OverlayImageSink:
+    """The frames with what was seen drawn on them as images: one, or a folder of them under their own names."""
+
+    def __init__(self, path: str, painter: Painter, folder: bool, force: bool = False) -> None:
+        """Raises SinkError: what is to be written is there already, or cannot be made."""
+        self._path, self._painter, self._folder, self._force = Path(path), painter, folder, force
+        if folder:
+            make_folder(self._path)
+        else:
+            check_new(self._path, force)
+
+    def __enter__(self) -> "OverlayImageSink":
+        return self
+
+    def write(self, frame: Frame, parts: Parts) -> bool:
+        path = self._path / (frame.file or f"{frame.number:06}.jpg") if self._folder else self._path
+        check_new(path, self._force)
+        if self._folder:
+            make_folder(path.parent)
+        with whole_file(path) as partial:
+            written, data = cv2.imencode(path.suffix, self._painter.paint(frame, parts))
+            if not written:
+                raise SinkError(f"cannot write {path}: OpenCV cannot encode {path.suffix}")
+            partial.write_bytes(data.tobytes())
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
 
 
 class WindowSink:

@@ -1,23 +1,25 @@
 """Where frames come from: a video file, a folder of images, one image, a camera, a stream, a GStreamer pipeline."""
 
 import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.containers import is_cut_short
+from runtime.frames import Frame, Source
+from runtime.images import ImageSource, images_in, is_image
+from runtime.live import LiveOptions, LiveSource
 from stm_skeletons.errors import SourceError
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-IMAGES_PER_SECOND = 25.0
-"""Frame rate that a folder of images is taken to have."""
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+_UNKNOWN_RATE = 25.0
+_OPENING = 15_000
+"""Milliseconds that a stream may take to connect and to show what is in it."""
+_CODECS = {"av01": "AV1", "hvc1": "HEVC", "hev1": "HEVC", "avc1": "H.264", "vp09": "VP9", "vp90": "VP9"}
 _TEXT_ART = {".txt", ".ans", ".art", ".asc", ".diz", ".ice", ".nfo", ".vt"}
 """Text that FFmpeg would draw on a terminal and film."""
 _SHORTFALL = 0.02
@@ -25,67 +27,62 @@ _SHORTFALL = 0.02
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame of a source."""
+class SourceOptions:
+    """How sources are read."""
 
-    number: int
-    """From 0."""
-    time: float
-    """Seconds since the first frame; for cameras and streams by this machine's clock."""
-    image: NDArray[np.uint8]
-    """BGR uint8 [h, w, 3]."""
-
-
-class Source(Protocol):
-    """Frames in order. Iterate once, then close."""
-
-    frames_per_second: float
-    total: int | None
-    """Number of frames as far as it is known beforehand."""
-    frame_size: tuple[int, int] | None
-    """(width, height) of the first frame in pixels as far as it is known beforehand."""
-    live: bool
-    """Whether this is a camera or stream: it has no end, and what it gave is worth keeping when it breaks."""
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yields frames; raises SourceError when the source breaks."""
-        ...
-
-    def close(self) -> None:
-        """Release the device or file."""
+    live: LiveOptions = field(default_factory=LiveOptions)
+    """Cameras and streams."""
+    recursive: bool = False
+    """Of a folder the images in its folders too."""
+    skip: Callable[[SourceError], None] | None = None
+    """Told of each image that cannot be decoded, which is left out then."""
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str, options: SourceOptions | None = None) -> Source:
     """Open whatever the text names.
 
     Args:
         source: a camera's number ("0") or device ("/dev/video0"), a stream's address ("rtsp://..."), a GStreamer
             pipeline (anything with " ! "), a folder of images, an image or a video file.
+        options: how it is read.
 
     Raises:
         SourceError: it does not exist, is empty, is cut short or cannot be decoded.
     """
+    options = options or SourceOptions()
     if not source.strip():
         raise SourceError("the source's name is empty; give a video, a folder of images or a camera")
-    if source.isdecimal() and len(source) < 5:
-        return CaptureSource(cv2.VideoCapture(int(source)), f"camera {source}")
-    if " ! " in source:
-        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_GSTREAMER), "the GStreamer pipeline")
-    if source.lower().startswith(_STREAMS):
-        return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), _without_password(source))
     path = Path(source)
+    if source.isdecimal() and len(source) < 5:
+        return _capture(lambda: cv2.VideoCapture(int(source)), f"camera {source}", options.live)
+    if " ! " in source:
+        return _capture(lambda: cv2.VideoCapture(source, cv2.CAP_GSTREAMER), "the GStreamer pipeline", options.live)
+    if source.lower().startswith(_STREAMS):
+        milliseconds = int(1000 * options.live.stall)
+        opening = max(milliseconds, _OPENING)
+        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, opening, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+        name = _without_password(source)
+        return _capture(lambda: cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience), name, options.live)
     if path.is_char_device():
-        return CaptureSource(cv2.VideoCapture(source), source)
+        return _capture(lambda: cv2.VideoCapture(source), source, options.live)
     if path.is_dir():
-        return ImageSource(sorted(file for file in path.iterdir() if _is_image(file)), source)
+        return ImageSource(images_in(path, options.recursive), path, options.skip)
     _check_file(path)
-    if _is_image(path):
-        return ImageSource([path], source)
-    return CaptureSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), source, is_file=True)
+    if is_image(path):
+        return ImageSource([path])
+    return VideoSource(cv2.VideoCapture(source, cv2.CAP_FFMPEG), source)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def _capture(opens: Callable[[], cv2.VideoCapture], name: str, options: LiveOptions) -> Source:
+    """A camera or stream; a video that is fetched over the network knows its length, and is none."""
+    capture = opens()
+    if not capture.isOpened():
+        raise SourceError(
+            f"cannot open {name}: check that it is connected and free, and what 'stm-skeletons doctor' says"
+        )
+    if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+        return VideoSource(capture, name)
+    return LiveSource(capture, opens, name, options)
 
 
 def _without_password(address: str) -> str:
@@ -112,27 +109,22 @@ def _check_file(path: Path) -> None:
         )
 
 
-class CaptureSource:
-    """Anything that OpenCV's VideoCapture opens."""
+class VideoSource:
+    """A video file."""
 
-    def __init__(self, capture: cv2.VideoCapture, name: str, is_file: bool = False) -> None:
+    live = False
+
+    def __init__(self, capture: cv2.VideoCapture, name: str) -> None:
         self._capture = capture
         self._name = name
         if not capture.isOpened():
-            hint = (
-                "it is no video, or in a format this OpenCV does not know"
-                if is_file
-                else "check that it is connected and free, and what 'stm-skeletons doctor' says"
-            )
-            raise SourceError(f"cannot open {name}: {hint}")
+            raise SourceError(f"cannot open {name}: it is no video, or in a format this OpenCV does not know")
         declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.total = int(declared) if declared > 0 else None
-        # A video that is fetched over the network knows its length; a camera never does.
-        self.live = not is_file and self.total is None
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_size = size if min(size) > 0 else None
         rate = capture.get(cv2.CAP_PROP_FPS)
-        self.frames_per_second = rate if 0 < rate <= 1000 else IMAGES_PER_SECOND
+        self.frames_per_second = rate if 0 < rate <= 1000 else _UNKNOWN_RATE
 
     def __iter__(self) -> Iterator[Frame]:
         number, started, last = 0, 0.0, -1.0
@@ -140,7 +132,7 @@ class CaptureSource:
             read, image = self._capture.read()
             if not read or image is None:
                 break
-            now = time.monotonic() if self.live else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            now = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if number == 0:
                 started = now
             # Some containers have no times, or repeat one: then count on at the declared rate.
@@ -150,11 +142,18 @@ class CaptureSource:
             number += 1
         self._check_end(number, last)
 
+    def stop_when(self, asked: threading.Event) -> None:
+        """A file need not be waited for."""
+
+    def close(self) -> None:
+        self._capture.release()
+
     def _check_end(self, frames: int, last: float) -> None:
-        if self.live:
-            raise SourceError(f"{self._name} stopped giving frames after {frames}; check the camera and its cable")
         if frames == 0:
-            raise SourceError(f"{self._name} opens as a video but not one frame of it can be decoded")
+            raise SourceError(
+                f"not one frame of {self._name} can be decoded: it is in {self._codec()}, which this OpenCV cannot "
+                "decode, or it is damaged; convert it with 'ffmpeg -i IN -c:v libx264 OUT.mp4'"
+            )
         if self.total is None:
             return
         enough = (1 - _SHORTFALL) * self.total - 1
@@ -165,37 +164,8 @@ class CaptureSource:
                 f"copy it again, or take what is there with --max-frames {frames}"
             )
 
-    def close(self) -> None:
-        self._capture.release()
-
-
-class ImageSource:
-    """Images in the order of their names."""
-
-    live = False
-    frames_per_second = IMAGES_PER_SECOND
-
-    def __init__(self, files: list[Path], name: str) -> None:
-        if not files:
-            raise SourceError(f"the folder {name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self.files = files
-        first = _read_image(files[0])
-        self.frame_size: tuple[int, int] | None = (first.shape[1], first.shape[0])
-        self.total: int | None = len(files)
-
-    def __iter__(self) -> Iterator[Frame]:
-        for number, file in enumerate(self.files):
-            yield Frame(number, number / self.frames_per_second, _read_image(file))
-
-    def close(self) -> None:
-        pass
-
-
-def _read_image(file: Path) -> NDArray[np.uint8]:
-    try:
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
-    if image is None:
-        raise SourceError(f"{file} cannot be decoded as an image; remove or replace it")
-    return np.asarray(image, np.uint8)
+    def _codec(self) -> str:
+        """By its four letters, with the field's name where they are cryptic."""
+        letters = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+        code = letters.decode("ascii", "replace").strip("\0 ")
+        return _CODECS.get(code.lower(), f"the codec '{code}'" if code.isprintable() and code else "an unknown codec")

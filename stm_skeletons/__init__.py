@@ -3,6 +3,7 @@
 Imports NumPy, OpenCV and pydantic only; never torch, onnx or a GPU library.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "__version__"]
 __version__ = "0.1.0"
+
+# Nothing of ours goes to the network unasked. ONNX Runtime from 1.29 on would; it looks at this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

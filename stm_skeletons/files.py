@@ -1,5 +1,6 @@
 """Text that users wrote, files written whole or not at all, and their hashes."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stm_skeletons.errors import SinkError
+
+_LONGEST_STEM = 200
+"""Bytes of a name that a temporary name keeps: file systems take 255."""
 
 
 def read_text(path: Path) -> str:
@@ -27,8 +31,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def partial_path(path: Path) -> Path:
+def partial_path(path: Path, shared: bool = False) -> Path:
     """The temporary name beside ``path`` (a link's target); keeps the suffix, which tells video writers the format.
+
+    ``shared``: the same for every process, which then lock it.
 
     Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder, device or pipe.
     """
@@ -41,7 +47,25 @@ def partial_path(path: Path) -> Path:
         raise SinkError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
         raise SinkError(f"cannot write {path}: no permission to write in {path.parent}; choose another folder")
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    short = path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    whose = "" if shared else f".{os.getpid()}"
+    return path.with_name(f".{short}{whose}.partial{path.suffix}")
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Lock an open file until it is closed, by whatever end of the process. Raises SinkError where another has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SinkError(f"cannot write {path}: another program is writing it; choose another name") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def check_new(path: Path, force: bool) -> None:
+    """Raise SinkError where a file is there already that nobody said may be replaced."""
+    if not force and os.path.lexists(path):
+        raise SinkError(f"{path} exists already; choose another name, or replace it with --force")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What a frame is turned into: keypoints and edges of all people, in pixels of the source frame."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -50,15 +51,22 @@ class Parts:
         """The JSON lines object of this frame: see PartsLine."""
         return json.loads(self.to_json_line(frame, time))
 
-    def to_json_line(self, frame: int, time: float) -> str:
-        """One line of JSON, without the line break."""
+    def to_json_line(self, frame: int, time: float, about: Mapping[str, Any] | None = None) -> str:
+        """One line of JSON, without the line break.
+
+        Args:
+            frame: its number.
+            time: its seconds.
+            about: what else is known of the frame: "file", "age", "skipped"; see ``PartsLine``.
+        """
+        rest = "".join(f",{json.dumps(key)}:{json.dumps(value)}" for key, value in (about or {}).items())
         # Put together by hand: the json module takes twice as long, most of it to find each number's digits.
         xy = _texts("%.1f,%.1f", self.keypoints)
         keypoints = [f"[{at},{score}]" for at, score in zip(xy, _texts("%.3f", self.keypoint_scores), strict=True)]
         scores = _texts("%.3f", self.edge_scores)
         edges = [f"[{xy[a]},{xy[b]},{score}]" for (a, b), score in zip(self.edge_ends.tolist(), scores, strict=True)]
         return (
-            f'{{"version":{LINE_VERSION},"frame":{frame},"time":{time:.3f},"size":[{self.size[0]},{self.size[1]}],'
+            f'{{"version":{LINE_VERSION},"frame":{frame},"time":{time:.3f}{rest},"size":[{self.size[0]},{self.size[1]}],'
             f'"keypoints":{_by_name(self.skeleton.joints, self.keypoint_types, keypoints)},'
             f'"edges":{_by_name(self.skeleton.edge_names, self.edge_types, edges)},'
             f'"people":[{",".join(_people_texts(self.people))}]}}'
@@ -159,8 +167,17 @@ class PartsLine(BaseModel):
     model_config = ConfigDict(extra="forbid", title="STM-skeletons parts of one frame")
 
     version: Literal[2] = Field(description="Of this format.")
-    frame: int = Field(ge=0, description="Number of the frame in the source, from 0.")
-    time: float = Field(ge=0, description="Seconds since the first frame.")
+    frame: int = Field(
+        ge=0, description="Number of the frame in the source, from 0; of a camera those that were skipped count."
+    )
+    time: float = Field(ge=0, description="Seconds since the first frame; of a camera when the frame arrived.")
+    file: str | None = Field(default=None, description="Name of the image in its folder. Of images only.")
+    age: float | None = Field(
+        default=None, ge=0, description="Seconds from the frame's arrival to this line. Of cameras and streams only."
+    )
+    skipped: int | None = Field(
+        default=None, ge=0, description="Frames since the line before for which there was no time. Cameras only."
+    )
     size: tuple[int, int] = Field(description="Width and height of the source frame in pixels.")
     keypoints: dict[str, list[tuple[float, float, float]]] = Field(
         description="For every joint, always present: x, y in source pixels (top-left corner is 0, 0) and score."

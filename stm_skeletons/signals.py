@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
+    """Yields an event that the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal) sets; a second interrupts at once.
 
     In another thread than the main one signals cannot be caught, and the event is never set.
     """
@@ -23,7 +23,7 @@ def stop_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield event
     finally:

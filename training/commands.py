@@ -242,7 +242,8 @@ def _label(
     asked: Callable[[], bool],
 ) -> None:
     """Label one video or folder: ``part`` is its first frame and how many of them."""
-    from runtime.sources import ImageSource, open_source
+    from runtime.images import ImageSource
+    from runtime.sources import open_source
     from training.label.label import label as label_frames
 
     first, most = part

@@ -6,7 +6,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sources import Frame, open_source
+from runtime.frames import Frame
+from runtime.sources import open_source
 from stm_skeletons.errors import BenchmarkError
 
 

@@ -27,7 +27,10 @@ from training.model.weights import load_weights, save_weights
 def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
     parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.mp4"
     result = stm("run", clip, "--parts", parts, "--overlay", overlay)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), "quiet when piped"
+    assert (result.returncode, result.stdout) == (0, "")
+    assert re.fullmatch(
+        r"stm-skeletons: .*: 100 frames at .* fps; .* people and .* keypoints a frame; wrote .*\n", result.stderr
+    ), "the closing line"
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
     schema = json.loads(stm("schema", "parts").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -43,6 +46,54 @@ def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
     capture = cv2.VideoCapture(str(overlay))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.mp4", "parts.jsonl"]
+
+
+def test_without_outputs_people_are_printed_and_quiet_is_quiet(clip: Path, edge_bundle: Path):
+    result = stm("run", clip, "--model", edge_bundle, "--min-score", "0", "--max-frames", "3")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"frame \d, \d\.\d\d s: \d+ people(: [-\d ]+)?", line) for line in lines)
+    result = stm("run", clip, "--model", edge_bundle, "--max-frames", "3", "--quiet")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_images_in_images_out(clip: Path, edge_bundle: Path, tmp_path: Path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "b").mkdir(parents=True)
+    capture = cv2.VideoCapture(str(clip))
+    for name in ("img2.png", "img10.jpg", "b/1.png"):
+        cv2.imwrite(str(folder / name), np.asarray(capture.read()[1]))
+    run = ("--model", edge_bundle)
+    assert stm("run", folder / "img2.png", *run, "--overlay", tmp_path / "one.png").returncode == 0
+    assert np.asarray(cv2.imread(str(tmp_path / "one.png"))).shape == (576, 768, 3)
+    lines = tmp_path / "p.jsonl"
+    result = stm("run", folder, *run, "--recursive", "--overlay", out, "--parts", lines)
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["file"] for line in lines.read_text().splitlines()] == ["b/1.png", "img2.png", "img10.jpg"]
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == ["b/1.png", "img10.jpg", "img2.png"]
+    assert "name a folder" in refused("run", folder, *run, "--overlay", tmp_path / "two.png")
+    assert "exists already" in refused("run", folder, *run, "--recursive", "--overlay", out)
+    (folder / "img3.png").write_bytes(b"")
+    result = stm("run", folder, *run, "--skip-broken", "--quiet")
+    assert result.returncode == 3
+    assert "1 images were left out" in result.stderr
+
+
+def test_kill_9_leaves_whole_lines_and_no_lock(clip: Path, edge_bundle: Path, tmp_path: Path):
+    parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.avi"
+    arguments = ["run", str(clip), "--model", str(edge_bundle), "--parts", str(parts), "--overlay", str(overlay)]
+    with subprocess.Popen([*COMMAND, *arguments, "--threads", "1"], stderr=subprocess.DEVNULL) as process:
+        while not parts.exists() or len(parts.read_bytes().splitlines()) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert [json.loads(line)["frame"] for line in parts.read_text().splitlines()[:3]] == [0, 1, 2]
+    assert parts.read_text().endswith("\n")
+    result = stm(*arguments, "--force", "--max-frames", "2")
+    assert result.returncode == 0, result.stderr
+    assert len(parts.read_text().splitlines()) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.avi", "parts.jsonl"]
 
 
 @pytest.mark.slow
@@ -77,7 +128,8 @@ def test_people_in_the_formats_of_data_sets(clip: Path, tmp_path: Path):
     few = ("--max-frames", "6", "--min-score", "0.2", "--min-joints", "5")
     for name in ("jsonl", "coco", "posetrack18"):
         result = stm("run", clip, "--format", name, "--parts", tmp_path / name, *few)
-        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        assert (result.returncode, result.stdout) == (0, "")
+        assert len(result.stderr.splitlines()) == 1, "the closing line"
     lines = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
     coco, posetrack = (json.loads((tmp_path / name).read_text()) for name in ("coco", "posetrack18"))
     people = [person for line in lines for person in line["people"]]
@@ -146,10 +198,10 @@ def test_a_reader_that_leaves_ends_the_run_quietly(clip: Path, edge_bundle: Path
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 0
-        assert process.stderr.read() == ""
+        assert re.fullmatch(r"stm-skeletons: .*: \d+ frames at .* \(stopped early\)\n", process.stderr.read())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Signals):
     parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.mp4"
     folder = tmp_path / "frames"
@@ -173,7 +225,8 @@ def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Sig
         told = process.stderr.read()
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
     assert 0 < len(lines) < 2000
-    assert told == f"stm-skeletons: stopped after {len(lines)} frames; the outputs are finished\n"
+    assert f": {len(lines)} frames at" in told
+    assert told.endswith(f"wrote {parts} and {overlay} (stopped early)\n")
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == len(lines)
     assert not list(tmp_path.glob(".*"))
 

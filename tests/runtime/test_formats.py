@@ -264,6 +264,6 @@ def test_what_goes_wrong_in_the_writing_leaves_nothing(edge_bundle: Path, clip: 
         Session.open(edge_bundle, BackendOptions(threads=1)) as session,
         pytest.raises(SinkError, match=r"coco\.json: No space left"),
     ):
-        run(open_source(str(clip)), session, [DataSetSink(str(old), break_down, footage)], 2)
+        run(open_source(str(clip)), session, [DataSetSink(str(old), break_down, footage, force=True)], 2)
     assert old.read_text() == "yesterday's\n"
     assert [path.name for path in tmp_path.iterdir()] == ["coco.json"]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from runtime.backends import BackendOptions
+from runtime.frames import Frame
 from runtime.overlay import Painter, draw_maps, draw_parts
 from runtime.overlay_people import PALETTE, TRAIL
 from runtime.session import Session
-from runtime.sources import Frame
 from stm_skeletons.maps import render_maps
 from stm_skeletons.parts import Parts, assemble_parts
 from stm_skeletons.people import People, nobody

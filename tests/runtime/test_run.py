@@ -2,7 +2,9 @@
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -10,11 +12,12 @@ import numpy as np
 import pytest
 
 from runtime.backends import BackendOptions
+from runtime.frames import Frame
 from runtime.overlay import Painter
 from runtime.run import run
 from runtime.session import Session
-from runtime.sinks import JsonLinesSink, OverlaySink, WindowSink
-from runtime.sources import Frame, open_source
+from runtime.sinks import JsonLinesSink, OverlayImageSink, OverlaySink, WindowSink
+from runtime.sources import open_source
 from stm_skeletons.errors import SinkError, SourceError
 from stm_skeletons.parts import Parts
 
@@ -33,6 +36,9 @@ class FakeSource:
         for number in range(self.count):
             yield Frame(number, number / 10, np.full((60 + 20 * (number % 3), 100, 3), 90, np.uint8))
         raise SourceError("the cable is out")
+
+    def stop_when(self, asked: threading.Event) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -84,26 +90,98 @@ def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: 
     assert [frame.shape for frame in frames_of(overlay)] == [(60, 100, 3)] * 5, "one size, that of the first frame"
 
 
-def test_a_file_that_breaks_leaves_nothing(session: Session, tmp_path: Path):
+def test_a_source_that_fails_before_its_first_frame_leaves_nothing(session: Session, tmp_path: Path):
     sinks = [JsonLinesSink(str(tmp_path / "p.jsonl")), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
     with pytest.raises(SourceError, match="cable"):
-        run(FakeSource(5, live=False), session, sinks)
+        run(FakeSource(0, live=False), session, sinks)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_sink_leaves_nothing(session: Session, clip: Path, tmp_path: Path):
+def test_a_file_that_breaks_keeps_its_lines_and_says_why(session: Session, tmp_path: Path):
+    summary = run(FakeSource(5, live=False), session, [JsonLinesSink(str(tmp_path / "p.jsonl"))])
+    assert str(summary.broken) == "the cable is out"
+    assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_memory_starts_afresh_where_the_source_does(session: Session, clip: Path):
+    frames = [frame.image for frame in islice(open_source(str(clip)), 4)]
+
+    class Cut(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for number, image in enumerate(frames * 2):
+                yield Frame(number, number / 10, image, anew=number == 4)
+
+    seen: list[Parts] = []
+    run(Cut(8, live=True), session, [], on_frame=lambda _frame, parts: seen.append(parts))
+    for before, after in zip(seen[:4], seen[4:], strict=True):
+        np.testing.assert_array_equal(before.keypoints, after.keypoints)
+        np.testing.assert_array_equal(before.keypoint_scores, after.keypoint_scores)
+
+
+def test_turned_frames_are_what_is_seen(session: Session, clip: Path, tmp_path: Path):
+    path = tmp_path / "p.jsonl"
+    run(open_source(str(clip)), session, [JsonLinesSink(str(path))], max_frames=2, rotate=90)
+    assert [json.loads(line)["size"] for line in path.read_text().splitlines()] == [[576, 768]] * 2
+
+
+def test_what_is_there_is_replaced_only_if_told(session: Session, clip: Path, tmp_path: Path):
+    for name, make in (
+        ("p.jsonl", JsonLinesSink),
+        ("o.avi", lambda path, force=False: OverlaySink(path, 10, Painter(), force)),
+        ("o.png", lambda path, force=False: OverlayImageSink(path, Painter(), False, force)),
+    ):
+        path = tmp_path / name
+        path.write_text("yesterday's")
+        with pytest.raises(SinkError, match=r"exists already.*--force"):
+            make(str(path))
+        assert path.read_text() == "yesterday's"
+        run(open_source(str(clip)), session, [make(str(path), force=True)], max_frames=1)
+        assert path.read_bytes()[:11] != b"yesterday's"
+
+
+def test_a_second_writer_is_refused(session: Session, clip: Path, tmp_path: Path):
+    """Even one that may replace what is there."""
+
+    def overlay(path: str, force: bool) -> OverlaySink:
+        return OverlaySink(path, 10, Painter(), force)
+
+    for name, make in (("p.jsonl", JsonLinesSink), ("o.avi", overlay)):
+        with make(str(tmp_path / name), force=True) as first:
+            parts = session.step(np.zeros((64, 96, 3), np.uint8))
+            frame = Frame(0, 0.0, np.zeros((64, 96, 3), np.uint8))
+            first.write(frame, parts)
+            with pytest.raises(SinkError, match="another program"), make(str(tmp_path / name), force=True) as second:
+                second.write(frame, parts)
+    run(open_source(str(clip)), session, [JsonLinesSink(str(tmp_path / "p.jsonl"), force=True)], max_frames=2)
+    assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 2
+
+
+def test_lines_can_be_read_while_they_are_written(session: Session, clip: Path, tmp_path: Path):
+    path, counts = tmp_path / ("long" * 60 + ".jsonl"), []
+    run(
+        open_source(str(clip)),
+        session,
+        [JsonLinesSink(str(path))],
+        max_frames=4,
+        on_frame=lambda _frame, _parts: counts.append(
+            [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+        ),
+    )
+    assert counts == [list(range(number + 1)) for number in range(4)]
+
+
+def test_a_failing_sink_leaves_no_overlay(session: Session, clip: Path, tmp_path: Path):
     class Full(JsonLinesSink):
         def write(self, frame: Frame, parts: Parts) -> bool:
             if frame.number == 3:
                 raise SinkError("the disk is full")
             return super().write(frame, parts)
 
-    old = tmp_path / "p.jsonl"
-    old.write_text("yesterday's\n")
-    sinks = [Full(str(old)), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
+    lines = tmp_path / "p.jsonl"
+    sinks = [Full(str(lines)), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
     with pytest.raises(SinkError, match="full"):
         run(open_source(str(clip)), session, sinks)
-    assert old.read_text() == "yesterday's\n"
+    assert [json.loads(line)["frame"] for line in lines.read_text().splitlines()] == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
@@ -124,7 +202,7 @@ def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path)
     target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
     target.write_text("old")
     link.symlink_to(target)
-    run(open_source(str(clip)), session, [JsonLinesSink(str(link))], max_frames=2)
+    run(open_source(str(clip)), session, [JsonLinesSink(str(link), force=True)], max_frames=2)
     assert link.is_symlink()
     assert len(target.read_text().splitlines()) == 2
 

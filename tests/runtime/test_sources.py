@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from runtime.containers import is_cut_short
-from runtime.sources import Frame, open_source
-from stm_skeletons.errors import SourceError
+from runtime.frames import Frame
+from runtime.sources import SourceOptions, open_source
+from stm_skeletons.errors import SourceError, StmError
 
 
 @pytest.fixture(autouse=True)
@@ -129,15 +130,40 @@ def test_a_camera_or_stream_that_is_not_there(source: str):
     assert "secret" not in str(caught.value)
 
 
-def test_a_stream_that_breaks_says_after_how_many_frames(tmp_path: Path):
-    from runtime.sources import CaptureSource
+def test_a_folder_is_read_as_people_number_it(tmp_path: Path):
+    for name in ("img10.png", "img2.png", "img1.png", "b/img3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    assert [frame.file for frame in read_all(str(tmp_path))] == ["img1.png", "img2.png", "img10.png"]
+    everything = open_source(str(tmp_path), SourceOptions(recursive=True))
+    assert [frame.file for frame in everything] == ["b/img3.png", "img1.png", "img2.png", "img10.png"]
+    (tmp_path / "b" / "c").mkdir()
+    (tmp_path / "b" / "img3.png").rename(tmp_path / "b" / "c" / "img3.png")
+    with pytest.raises(SourceError, match="use --recursive"):
+        open_source(str(tmp_path / "b"))
 
-    path = tmp_path / "x.avi"
-    write_video(path, "MJPG", count=5)
-    live = CaptureSource(cv2.VideoCapture(str(path)), "camera 7")
-    live.live, live.total = True, None
-    frames = []
-    with pytest.raises(SourceError, match="camera 7 stopped giving frames after 5"):
-        frames.extend(frame for frame in live)
-    assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
-    assert frames[-1].time >= frames[0].time == 0
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path):
+    name = os.fsdecode(b"\xff.png")
+    (tmp_path / name).write_bytes(cv2.imencode(".png", np.full((8, 8, 3), 7, np.uint8))[1].tobytes())
+    for source in (tmp_path, tmp_path / name):
+        (frame,) = read_all(str(source))
+        assert frame.image[0, 0, 0] == 7
+        assert frame.file == "\ufffd.png"
+
+
+def test_broken_images_are_left_out_if_told(tmp_path: Path):
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
+    for number, content in ((0, b""), (3, b"\x89PNG\r\n\x1a\n")):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    with pytest.raises(SourceError, match=r"0\.png cannot be decoded.*--skip-broken"):
+        read_all(str(tmp_path))
+    left_out: list[StmError] = []
+    frames = list(open_source(str(tmp_path), SourceOptions(skip=left_out.append)))
+    assert [(frame.number, int(frame.image[0, 0, 0])) for frame in frames] == [(1, 1), (2, 2), (4, 4)]
+    assert ["3.png" in str(error) for error in left_out] == [False, True]
+    for number in (1, 2, 4):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(SourceError, match="not one of 5 images"):
+        open_source(str(tmp_path), SourceOptions(skip=left_out.append))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from runtime.sources import Frame
+from runtime.frames import Frame
 from stm_skeletons.annotation_file import PERSON, name_from
 from stm_skeletons.errors import DataError
 from stm_skeletons.files import make_folder, partial_path, whole_file

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.sources import Frame
+from runtime.frames import Frame
 from stm_skeletons.errors import DataError, SourceError
 from stm_skeletons.skeleton import COCO17
 from training.data.posetrack import read_posetrack

@@ -1,0 +1,111 @@
+"""Images as a source: one, or a folder of them in the order in which people number them."""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.frames import Frame
+from stm_skeletons.errors import SourceError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGES_PER_SECOND = 25.0
+"""Frame rate that a folder of images is taken to have."""
+
+
+def is_image(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def images_in(folder: Path, recursive: bool) -> list[Path]:
+    """Images of a folder, with 2 before 10; those in its folders too if asked. Raises SourceError if there is none."""
+    try:
+        found = [path for path in (folder.rglob("*") if recursive else folder.iterdir()) if is_image(path)]
+        nested = not recursive and not found and any(is_image(path) for path in folder.rglob("*"))
+    except OSError as error:
+        raise SourceError(f"the folder {folder} cannot be read: {error.strerror or error}") from error
+    if not found:
+        hint = "; its folders do: use --recursive" if nested else ""
+        raise SourceError(f"the folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}")
+    return sorted(found, key=lambda path: natural(path.relative_to(folder)))
+
+
+def natural(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
+    """Sorts paths as people do: folder by folder, numbers in names by their value."""
+    return [
+        ([(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name)
+        for name in path.parts
+    ]
+
+
+class ImageSource:
+    """Images in a given order."""
+
+    live = False
+    frames_per_second = IMAGES_PER_SECOND
+
+    def __init__(
+        self, files: list[Path], folder: Path | None = None, skip: Callable[[SourceError], None] | None = None
+    ) -> None:
+        """
+        Args:
+            files: the images, at least one.
+            folder: that they are called relative to in results; their own without.
+            skip: told of each image that cannot be decoded, which is left out then; without it the source breaks there.
+        """
+        self.files = files
+        self._folder, self._skip = folder, skip
+        self.frame_size = self._first_size()
+        self.total: int | None = len(files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number, file in enumerate(self.files):
+            try:
+                image = read_image(file)
+            except SourceError as error:
+                if self._skip is None:
+                    raise
+                self._skip(error)
+                continue
+            yield Frame(number, number / self.frames_per_second, image, self._called(file))
+
+    def stop_when(self, asked: threading.Event) -> None:
+        """Nothing is waited for."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _called(self, file: Path) -> str:
+        name = file.name if self._folder is None else file.relative_to(self._folder).as_posix()
+        return os.fsencode(name).decode("utf-8", "replace")  # JSON cannot hold what is no text
+
+    def _first_size(self) -> tuple[int, int] | None:
+        """Of the first image that can be decoded."""
+        for file in self.files:
+            try:
+                height, width = read_image(file).shape[:2]
+                return width, height
+            except SourceError:
+                if self._skip is None:
+                    raise
+        raise SourceError(f"not one of {len(self.files)} images can be decoded, the first is {self.files[0]}")
+
+
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """An image as BGR uint8 [h, w, 3], turned as its EXIF says. Raises SourceError."""
+    try:
+        # Not imread: OpenCV crashes on names that are no UTF-8.
+        image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
+    except cv2.error:  # an empty file, or more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise SourceError(f"{file} cannot be decoded as an image; remove or replace it, or leave it out: --skip-broken")
+    return np.asarray(image, np.uint8)

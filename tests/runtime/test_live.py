@@ -1,0 +1,262 @@
+"""Cameras, against a real RTSP server on loopback (tests/runtime/rtsp_camera.py)."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.frames import Frame
+from runtime.live import LiveOptions
+from runtime.run import run
+from runtime.session import Session
+from runtime.sources import SourceOptions, open_source
+from stm_skeletons.errors import SourceError
+from stm_skeletons.parts import Parts
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+CAMERA = Path(__file__).with_name("rtsp_camera.py")
+RATE = 60
+
+
+class Camera:
+    """The server as a process, which can be killed and started again under the same address."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"rtsp://127.0.0.1:{self.port}/camera"
+        self.start()
+
+    def start(self) -> None:
+        command = [SYSTEM_PYTHON, str(CAMERA), str(self.port), str(RATE)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def tell(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    needs = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    tried = subprocess.run([SYSTEM_PYTHON, "-c", needs], capture_output=True, check=False)
+    if tried.returncode != 0:
+        reason = "needs Debian's gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-good"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    camera = Camera()
+    yield camera
+    camera.kill()
+
+
+def clock(image: np.ndarray) -> int:
+    """Milliseconds of CLOCK_MONOTONIC that are drawn into a picture."""
+    bits = image[4:12, 4:256:8].mean(axis=(0, 2)) > 128
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def age(frame: Frame) -> float:
+    """Seconds since a frame was drawn."""
+    return ((int(time.monotonic() * 1000) - clock(frame.image)) & 0xFFFFFFFF) / 1000
+
+
+@pytest.fixture
+def session(edge_bundle: Path) -> Iterator[Session]:
+    with Session.open(edge_bundle) as opened:
+        yield opened
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_results_of_a_camera_that_is_faster_are_never_late(camera: Camera, session: Session):
+    """60 frames a second against 8: the picture's own clock tells how old a result is."""
+    pace, ages, numbers = 1 / 8, [], []
+
+    def slowly(frame: Frame, _parts: Parts) -> None:
+        time.sleep(pace)
+        ages.append(age(frame))
+        numbers.append(frame.number)
+
+    source = open_source(camera.address)
+    summary = run(source, session, [], max_frames=40, on_frame=slowly)
+    source.close()
+    frame_time = summary.seconds / summary.frames
+    assert np.percentile(ages[5:], 99) < 2 * frame_time + 0.1
+    assert summary.skipped + summary.frames == numbers[-1] + 1
+    assert summary.skipped / summary.frames == pytest.approx(RATE * frame_time - 1, rel=0.25)
+    assert summary.ages.count == 40
+
+
+def test_every_frame_can_be_asked_for(camera: Camera):
+    source = open_source(camera.address, SourceOptions(LiveOptions(every_frame=True)))
+    numbers, clocks = [], []
+    for frame in source:
+        numbers.append(frame.number)
+        clocks.append(clock(frame.image))
+        time.sleep(0.03)
+        if len(numbers) == 30:
+            break
+    source.close()
+    assert numbers == list(range(30))
+    assert np.diff(clocks).max() < 100, "none is left out"
+
+
+def test_what_happens_to_a_camera_is_said_and_survived(camera: Camera):
+    said: list[str] = []
+    stop, frames = threading.Event(), []
+    source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, say=said.append)))
+    source.stop_when(stop)
+    reading = threading.Thread(target=lambda: frames.extend((f.number, f.anew, f.image.shape) for f in source))
+    reading.start()
+
+    def heard(text: str) -> bool:
+        return any(text in line for line in said)
+
+    until(lambda: len(frames) > 5)
+    for state in ("black", "freeze"):
+        camera.tell(state)
+        word = "frozen" if state == "freeze" else state
+        until(lambda word=word: heard(f"the picture has been {word}"))
+        camera.tell("go")
+        until(lambda word=word: heard(f"no longer {word}"))
+    assert not any(anew for _, anew, _ in frames)
+    camera.tell("size 320x192")
+    until(lambda: heard("pictures are now 320x192, before 256x160"))
+    until(lambda: frames[-1][2] == (192, 320, 3))
+    assert sum(anew for _, anew, _ in frames) == 1
+    camera.kill()
+    until(lambda: heard("no more frames"))
+    time.sleep(1.2)
+    camera.start()
+    until(lambda: heard("back after"))
+    until(lambda: sum(anew for _, anew, _ in frames) == 2)
+    stop.set()
+    reading.join(1)
+    assert not reading.is_alive()
+    source.close()
+    assert [number for number, _, _ in frames] == sorted({number for number, _, _ in frames})
+
+
+def test_a_camera_that_stays_away_is_given_up(camera: Camera):
+    source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, give_up_after=2.0)))
+    frames = iter(source)
+    next(frames)
+    camera.kill()
+    gone = time.monotonic()
+    with pytest.raises(SourceError, match=r"stopped giving frames after \d+ .*--give-up-after"):
+        for _ in frames:
+            pass
+    assert time.monotonic() - gone < 4
+    source.close()
+
+
+def test_nobody_waits_for_a_camera_that_hangs(camera: Camera):
+    """Ctrl-C works at once, though the decoder may hang for longer."""
+    source = open_source(camera.address)
+    stop = threading.Event()
+    source.stop_when(stop)
+    frames = iter(source)
+    next(frames)
+    camera.tell("stall")
+    threading.Timer(0.5, stop.set).start()
+    started = time.monotonic()
+    assert len(list(frames)) < 60
+    assert time.monotonic() - started < 1
+    source.close()
+    assert time.monotonic() - started < 2.5
+
+
+def faults(camera: Camera, count: int, seed: int) -> None:
+    """Cuts, stalls, freezes and changes of size at random times; each time it comes back, and nothing is left."""
+    dice, said = random.Random(seed), []
+    source = open_source(camera.address, SourceOptions(LiveOptions(stall=0.5, give_up_after=60, say=said.append)))
+    stop, latest = threading.Event(), [0, 0.0]
+    source.stop_when(stop)
+
+    def read() -> None:
+        for frame in source:
+            assert frame.number >= latest[0]
+            latest[:] = frame.number + 1, time.monotonic()
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    until(lambda: latest[0] > 10)
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(count):
+        fault = dice.choice(["kill", "kill", "stall", "freeze", "black", "size"])
+        if fault == "kill":
+            camera.kill()
+            time.sleep(dice.uniform(0, 1))
+            camera.start()
+        elif fault == "size":
+            camera.tell(dice.choice(["size 256x160", "size 320x192"]))
+        else:
+            camera.tell(fault)
+            time.sleep(dice.uniform(0, 1.5))
+            camera.tell("go")
+        ended = time.monotonic()
+        until(lambda ended=ended: latest[1] > ended, 40)
+    assert abs(threading.active_count() - threads) <= 1
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2  # noqa: PTH208
+    stop.set()
+    reading.join(2)
+    source.close()
+    assert not reading.is_alive()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.soak)])
+def test_it_is_back_after_every_fault(camera: Camera, count: int):
+    faults(camera, count, seed=21)
+
+
+@pytest.mark.soak
+def test_an_hour_of_a_camera_that_is_faster(camera: Camera, session: Session):
+    """Age and memory stay flat. STM_SKELETONS_SOAK_SECONDS shortens it."""
+    from runtime.machine import resident_memory
+
+    seconds = float(os.environ.get("STM_SKELETONS_SOAK_SECONDS", "3600"))
+    ages: list[float] = []
+    memory: list[int] = []
+
+    def slowly(frame: Frame, _parts: Parts) -> None:
+        time.sleep(1 / 8)
+        ages.append(age(frame))
+        memory.append(resident_memory()[0])
+
+    source, stop = open_source(camera.address), threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM])
+    stop.start()
+    summary = run(source, session, [], on_frame=slowly)
+    source.close()
+    frame_time, tenth = summary.seconds / summary.frames, len(ages) // 10
+    early, late = (float(np.percentile(part, 99)) for part in (ages[tenth : 2 * tenth], ages[-tenth:]))
+    print(
+        f"{summary.frames} frames in {summary.seconds:.0f} s, {summary.skipped} skipped; p99 of the age {early:.3f} s "
+        f"in the second tenth, {late:.3f} s in the last; resident {memory[tenth] / 1e6:.1f} and "
+        f"{memory[-1] / 1e6:.1f} MB"
+    )
+    assert np.percentile(ages[5:], 99) < 2 * frame_time + 0.1
+    assert memory[-1] == pytest.approx(memory[tenth], rel=0.02)
