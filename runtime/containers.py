@@ -16,7 +16,8 @@ _BOX_TO_END = 0
 def is_cut_short(path: Path) -> bool:
     """True for an AVI (RIFF) or MP4/MOV (ISO base media) file with fewer bytes than its chunks declare.
 
-    False for whole files, for other containers, and where the header leaves the size open.
+    False for whole files, for other containers, where the header leaves the size open, and for MP4 files in fragments,
+    which play up to where they were cut off.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -34,9 +35,11 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
     position = 0
     while position + _BOX_HEADER <= size:
         file.seek(position)
-        length = int.from_bytes(file.read(4), "big")
-        if file.read(4) not in _TOP_LEVEL_BOXES or length == _BOX_TO_END:
+        length, name = int.from_bytes(file.read(4), "big"), file.read(4)
+        if name not in _TOP_LEVEL_BOXES or length == _BOX_TO_END:
             return size  # what follows the last box is not part of the video
+        if name == b"moof":
+            return size
         if length == _BOX_WITH_LONG_SIZE:
             length = int.from_bytes(file.read(8), "big")
         if length < _BOX_HEADER:

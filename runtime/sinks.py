@@ -10,23 +10,32 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
+import av
+import av.error
 import cv2
 import numpy as np
+from av.codec import codecs_available
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from runtime.formats import Footage, Writer
 from runtime.frames import Frame
 from runtime.overlay import Painter
-from stm_skeletons.errors import SinkError
+from stm_skeletons.errors import SinkError, one_line
 from stm_skeletons.files import check_new, lock, make_folder, partial_path, whole_file
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.parts import Parts
 
-CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+_H264 = ("libx264", "yuv420p", {"preset": "superfast", "crf": "23", "g": "50"})
+_VP9 = ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b:v": "0"})
+CODECS = {".mp4": _H264, ".mov": _H264, ".mkv": _H264, ".webm": _VP9, ".avi": ("mjpeg", "yuvj420p", {"q": "3"})}
+"""Encoder, its pixels and options, by the kind of file."""
 _WINDOW = "STM-skeletons (q closes)"
 
 
@@ -206,20 +215,24 @@ class StandardOutputSink:
 
 
 class OverlaySink(_FileSink):
-    """A video of the frames with what was seen drawn on them, of the first frame's size.
+    """A video of the frames with what was seen drawn on them, of the first frame's size and with the frames' own times.
 
-    The codecs take even sizes only: of an odd one the last row or column is cut off.
+    H.264 in pieces that play even where a recording was cut off, or VP9 (.webm); .avi is MJPEG at a constant rate. The
+    codecs take even sizes only: of an odd one the last row or column is cut off.
     """
 
     def __init__(self, path: str, frames_per_second: float, painter: Painter, force: bool = False) -> None:
-        if Path(path).suffix.lower() not in CODECS:
+        """Raises SinkError: no such kind of video, there is a file already, or none can be made."""
+        suffix = Path(path).suffix.lower()
+        if suffix not in CODECS:
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
         super().__init__(path, force)
-        self._frames_per_second = frames_per_second
+        self._rate = Fraction(frames_per_second).limit_denominator(1001)
+        self._tick = 1 / self._rate if suffix == ".avi" else Fraction(1, 1000)
         self._painter = painter
-        self._writer: cv2.VideoWriter | None = None
+        self._container: OutputContainer | None = None
         self._size = (0, 0)
-        self._written = 0
+        self._written, self._last = 0, -1
 
     def __enter__(self) -> "OverlaySink":
         self._take()
@@ -227,40 +240,47 @@ class OverlaySink(_FileSink):
 
     def write(self, frame: Frame, parts: Parts) -> bool:
         image = self._painter.paint(frame, parts)
-        if self._writer is None:
-            self._size = (image.shape[1], image.shape[0])
-            self._writer = self._open()
-        self._writer.write(_fit(image, self._size))
+        try:
+            if self._container is None:
+                self._size = (image.shape[1], image.shape[0])
+                self._container = self._open()
+            width, height = self._stream.width, self._stream.height
+            picture = av.VideoFrame.from_ndarray(_fit(image, self._size)[:height, :width], format="bgr24")
+            at = self._written if self._path.suffix.lower() == ".avi" else round(frame.time * 1000)
+            picture.pts = self._last = max(at, self._last + 1)
+            picture.time_base = self._tick
+            self._container.mux(self._stream.encode(picture))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SinkError(f"cannot write {self._path}: {one_line(error)}") from error
         self._written += 1
         return True
 
     def _close(self, keep: bool) -> bool:
-        if self._writer is None:
+        if self._container is None:
             return False
-        self._writer.release()
-        if keep:
-            self._check_whole()
+        try:
+            if keep:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+        except av.error.FFmpegError as error:
+            if keep:
+                raise SinkError(f"cannot write {self._path}: {one_line(error)}; is the disk full?") from error
         return keep
 
-    def _open(self) -> cv2.VideoWriter:
-        codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._partial), codec, self._frames_per_second, self._size)
-        if not writer.isOpened():
-            raise SinkError(
-                f"cannot write {self._path}: this OpenCV cannot encode {self._path.suffix} video of "
-                f"{self._size[0]}x{self._size[1]} at {self._frames_per_second:g} fps; try .avi"
-            )
-        return writer
-
-    def _check_whole(self) -> None:
-        """OpenCV's writer reports no error, not even a full disk: so read back what it wrote."""
-        capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
-        found = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
-        capture.release()
-        if found < self._written - 1:  # MKV's count is estimated from its duration
-            raise SinkError(
-                f"{self._path} was not written whole ({found} of {self._written} frames): is the disk full?"
-            )
+    def _open(self) -> OutputContainer:
+        codec, pixels, options = CODECS[self._path.suffix.lower()]
+        if codec not in codecs_available:
+            raise SinkError(f"cannot write {self._path}: this FFmpeg has no encoder {codec}; name it .webm or .avi")
+        pieces = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        fragmented = self._path.suffix.lower() in (".mp4", ".mov")
+        container = av.open(str(self._partial), "w", options=pieces if fragmented else {})
+        stream = container.add_stream(codec, rate=self._rate, options=options)
+        if not isinstance(stream, VideoStream):
+            raise SinkError(f"cannot write {self._path}: {codec} is no video codec")
+        self._stream = stream
+        stream.width, stream.height, stream.pix_fmt = self._size[0] & ~1, self._size[1] & ~1, pixels
+        stream.codec_context.time_base = self._tick
+        return container
 
 
 class OverlayImageSink:

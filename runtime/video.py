@@ -1,0 +1,122 @@
+"""Video files, decoded by PyAV: times of the file, turned as it says, damaged packets left out."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+
+import av
+import av.error
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.frames import Frame
+from stm_skeletons.errors import SourceError, one_line
+
+_UNKNOWN_RATE = 25.0
+_PATIENCE = 30.0
+"""Seconds that a network may take."""
+_SHORTFALL = 0.02
+"""Share of the declared frames that may be missing: containers often declare an estimate."""
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+"""What a file says, in degrees against the clock, and what makes it upright."""
+
+
+class VideoSource:
+    """A video file, or one that is fetched over the network."""
+
+    live = False
+
+    def __init__(self, source: str, name: str | None = None) -> None:
+        """
+        Args:
+            source: path or address.
+            name: what it is called in messages, without a password.
+
+        Raises:
+            SourceError: it cannot be opened, or there is no video in it.
+        """
+        self._name = name = source if name is None else name
+        try:
+            self._container = av.open(source, timeout=_PATIENCE)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(
+                f"cannot open {name}: it is no video, or in a format that FFmpeg does not know ({one_line(error)})"
+            ) from error
+        if not self._container.streams.video:
+            self.close()
+            raise SourceError(f"there is no video in {name}; only sound or text")
+        stream = self._stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.frames_per_second = rate if 0 < rate <= 1000 else _UNKNOWN_RATE
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        seconds = seconds or (self._container.duration or 0) / av.time_base
+        declared = stream.frames or round(seconds * self.frames_per_second)
+        self.total = declared if declared > 0 else None
+        self._frames = self._decoded()
+        self._first = next(self._frames, None)  # only a decoded frame says whether it is turned
+        self.frame_size = None if self._first is None else _shown_size(self._first)
+
+    def __iter__(self) -> Iterator[Frame]:
+        number, started, last = 0, 0.0, -1.0
+        for frame in chain(() if self._first is None else (self._first,), self._frames):
+            now = frame.time
+            if number == 0:
+                started = now or 0.0
+            # Some containers have no times, or repeat one: then count on at the declared rate.
+            counted = last + 1 / self.frames_per_second if number else 0.0
+            last = counted if now is None or now - started <= last else now - started
+            yield Frame(number, last, _upright(frame))
+            number += 1
+        self._check_end(number, last)
+
+    def stop_when(self, asked: threading.Event) -> None:
+        """A file need not be waited for."""
+
+    def close(self) -> None:
+        """Release the file."""
+        self._container.close()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """What can be decoded, in order."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:  # the file ends in the middle of something
+                return
+            if packet is None:
+                return
+            with suppress(av.error.FFmpegError):  # a damaged packet; the next one may be whole
+                yield from (frame for frame in packet.decode() if isinstance(frame, av.VideoFrame))
+
+    def _check_end(self, frames: int, last: float) -> None:
+        if frames == 0:
+            codec = self._stream.codec_context.name if self._stream.codec_context else "unknown"
+            raise SourceError(
+                f"not one frame of {self._name} can be decoded: it is damaged, or its codec ('{codec}') is not in this "
+                "FFmpeg; convert it with 'ffmpeg -i IN -c:v libx264 OUT.mp4'"
+            )
+        if self.total is None:
+            return
+        enough = (1 - _SHORTFALL) * self.total - 1
+        # Where the rate varies the number is an estimate, but the time of the last frame then is right.
+        if frames < enough and last * self.frames_per_second < enough:
+            raise SourceError(
+                f"{self._name} is damaged: only {frames} of its {self.total} frames can be decoded; "
+                f"copy it again, or take what is there with --max-frames {frames}"
+            )
+
+
+def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(width, height) once it is upright."""
+    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+
+
+def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """BGR [h, w, 3], turned as the file says."""
+    image = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    turn = _TURNS.get(frame.rotation % 360)
+    return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)
