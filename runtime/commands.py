@@ -94,6 +94,13 @@ def run(
         float, typer.Option(min=1, help="Seconds that a camera may stay away before the run ends.")
     ] = 60.0,
     recursive: Annotated[bool, typer.Option("--recursive", help="Of a folder the images in its folders too.")] = False,
+    sequence: Annotated[
+        bool | None,
+        typer.Option(
+            "--sequence/--independent",
+            help="Whether a folder's images follow one another in time; guessed from names and sizes unless told.",
+        ),
+    ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out images that cannot be decoded; exit code 3 if there are.")
     ] = False,
@@ -122,9 +129,11 @@ def run(
     _check_outputs(parts, form, draw, overlay is not None or window)
     options = backend_options(backend, provider, threads, engines, cuda_graphs, rebuild)
     broken: list[StmError] = []
-    live = LiveOptions(every_frame, give_up_after, say=_ignore if quiet else say)
+    tell = _ignore if quiet else say
+    skip = broken.append if skip_broken else None
+    asked = SourceOptions(LiveOptions(every_frame, give_up_after, say=tell), recursive, skip, sequence, tell)
     with ExitStack() as stack:
-        opened = open_source(source, SourceOptions(live, recursive, broken.append if skip_broken else None))
+        opened = open_source(source, asked)
         stack.callback(opened.close)
         painter = Painter(draw.value)
         sinks: list[Sink] = []

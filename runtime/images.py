@@ -4,6 +4,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,8 @@ from stm_skeletons.errors import SourceError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 IMAGES_PER_SECOND = 25.0
 """Frame rate that a folder of images is taken to have."""
+_KINDS_OF_STEPS = 2
+"""In the numbers of a sequence: some frames of it may be missing."""
 
 
 def is_image(path: Path) -> bool:
@@ -44,6 +48,22 @@ def natural(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
     ]
 
 
+def look_like_a_sequence(files: list[Path]) -> bool:
+    """Whether images seem to follow one another in time: names that differ in a number only, which rises by one or two
+    kinds of steps, and one size."""
+    if len({re.sub(r"\d+", "#", file.name) for file in files}) > 1 or len(files) < 2:
+        return len(files) < 2
+    numbers = [[int(part) for part in re.findall(r"\d+", file.name)] for file in files]
+    changing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+    if len(changing) != 1 or len({after - before for before, after in pairwise(changing[0])}) > _KINDS_OF_STEPS:
+        return False
+    sizes = set()
+    for file in (files[0], files[len(files) // 2], files[-1]):
+        with suppress(SourceError):
+            sizes.add(read_image(file).shape)
+    return len(sizes) < 2
+
+
 class ImageSource:
     """Images in a given order."""
 
@@ -51,16 +71,21 @@ class ImageSource:
     frames_per_second = IMAGES_PER_SECOND
 
     def __init__(
-        self, files: list[Path], folder: Path | None = None, skip: Callable[[SourceError], None] | None = None
+        self,
+        files: list[Path],
+        folder: Path | None = None,
+        skip: Callable[[SourceError], None] | None = None,
+        independent: bool = False,
     ) -> None:
         """
         Args:
             files: the images, at least one.
             folder: that they are called relative to in results; their own without.
             skip: told of each image that cannot be decoded, which is left out then; without it the source breaks there.
+            independent: whether each image begins anew, since it has nothing to do with the one before.
         """
         self.files = files
-        self._folder, self._skip = folder, skip
+        self._folder, self._skip, self._independent = folder, skip, independent
         self.frame_size = self._first_size()
         self.total: int | None = len(files)
 
@@ -73,7 +98,8 @@ class ImageSource:
                     raise
                 self._skip(error)
                 continue
-            yield Frame(number, number / self.frames_per_second, image, self._called(file))
+            anew = self._independent and number > 0
+            yield Frame(number, number / self.frames_per_second, image, self._called(file), anew=anew)
 
     def stop_when(self, asked: threading.Event) -> None:
         """Nothing is waited for."""

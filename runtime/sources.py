@@ -9,7 +9,7 @@ import cv2
 
 from runtime.containers import is_cut_short
 from runtime.frames import Source
-from runtime.images import ImageSource, images_in, is_image
+from runtime.images import ImageSource, images_in, is_image, look_like_a_sequence
 from runtime.live import LiveOptions, LiveSource
 from runtime.video import VideoSource
 from stm_skeletons.errors import SourceError
@@ -33,6 +33,10 @@ class SourceOptions:
     """Of a folder the images in its folders too."""
     skip: Callable[[SourceError], None] | None = None
     """Told of each image that cannot be decoded, which is left out then."""
+    sequence: bool | None = None
+    """Whether the images of a folder follow one another; None: it is guessed from names and sizes, and said."""
+    say: Callable[[str], None] = lambda _line: None
+    """Told what was guessed."""
 
 
 def open_source(source: str, options: SourceOptions | None = None) -> Source:
@@ -65,11 +69,22 @@ def open_source(source: str, options: SourceOptions | None = None) -> Source:
     if path.is_char_device():
         return _capture(lambda: cv2.VideoCapture(source), source, options.live)
     if path.is_dir():
-        return ImageSource(images_in(path, options.recursive), path, options.skip)
+        files = images_in(path, options.recursive)
+        return ImageSource(files, path, options.skip, independent=not _follow(files, source, options))
     _check_file(path)
     if is_image(path):
         return ImageSource([path])
     return VideoSource(source)
+
+
+def _follow(files: list[Path], folder: str, options: SourceOptions) -> bool:
+    """Whether the images of a folder follow one another."""
+    if options.sequence is not None or len(files) < 2:
+        return options.sequence is not False
+    guessed = look_like_a_sequence(files)
+    what = "follow one another" if guessed else "have nothing to do with each other, so nothing is remembered"
+    options.say(f"{folder}: its images seem to {what}; --{'independent' if guessed else 'sequence'} if that is wrong")
+    return guessed
 
 
 def _capture(opens: Callable[[], cv2.VideoCapture], name: str, options: LiveOptions) -> LiveSource:

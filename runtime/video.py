@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.frames import Frame
+from runtime.scene_cut import CutDetector
 from stm_skeletons.errors import SourceError, one_line
 
 _UNKNOWN_RATE = 25.0
@@ -61,6 +62,7 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         number, started, last = 0, 0.0, -1.0
+        cuts = CutDetector()
         for frame in chain(() if self._first is None else (self._first,), self._frames):
             now = frame.time
             if number == 0:
@@ -68,7 +70,8 @@ class VideoSource:
             # Some containers have no times, or repeat one: then count on at the declared rate.
             counted = last + 1 / self.frames_per_second if number else 0.0
             last = counted if now is None or now - started <= last else now - started
-            yield Frame(number, last, _upright(frame))
+            image = _upright(frame)
+            yield Frame(number, last, image, anew=cuts.is_cut(image))
             number += 1
         self._check_end(number, last)
 

@@ -64,7 +64,7 @@ def test_images_in_images_out(clip: Path, edge_bundle: Path, tmp_path: Path):
     capture = cv2.VideoCapture(str(clip))
     for name in ("img2.png", "img10.jpg", "b/1.png"):
         cv2.imwrite(str(folder / name), np.asarray(capture.read()[1]))
-    run = ("--model", edge_bundle)
+    run = ("--model", edge_bundle, "--sequence")
     assert stm("run", folder / "img2.png", *run, "--overlay", tmp_path / "one.png").returncode == 0
     assert np.asarray(cv2.imread(str(tmp_path / "one.png"))).shape == (576, 768, 3)
     lines = tmp_path / "p.jsonl"

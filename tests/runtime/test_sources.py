@@ -1,4 +1,5 @@
 import os
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -167,3 +168,45 @@ def test_broken_images_are_left_out_if_told(tmp_path: Path):
         (tmp_path / f"{number}.png").write_bytes(b"")
     with pytest.raises(SourceError, match="not one of 5 images"):
         open_source(str(tmp_path), SourceOptions(skip=left_out.append))
+
+
+@pytest.mark.parametrize(
+    ("names", "follow"),
+    [
+        (["a_01.png", "a_02.png", "a_03.png"], True),
+        (["0.png", "5.png", "10.png", "20.png"], True),
+        (["000000000139.png", "000000000285.png", "000000000632.png", "000000000724.png"], False),
+        (["door.png", "hall.png"], False),
+        (["cam1_1.png", "cam2_2.png"], False),
+    ],
+)
+def test_whether_images_follow_one_another_is_guessed_and_said(tmp_path: Path, names: list[str], follow: bool):
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    said: list[str] = []
+    frames = list(open_source(str(tmp_path), SourceOptions(say=said.append)))
+    assert [frame.anew for frame in frames] == [False] + [not follow] * (len(names) - 1)
+    assert len(said) == 1
+    assert ("--independent" in said[0]) == follow
+    for told in (True, False):
+        frames = list(open_source(str(tmp_path), SourceOptions(sequence=told, say=said.append)))
+        assert [frame.anew for frame in frames][1:] == [not told] * (len(names) - 1)
+    assert len(said) == 1
+    cv2.imwrite(str(tmp_path / names[-1]), np.zeros((8, 9, 3), np.uint8))
+    assert [frame.anew for frame in open_source(str(tmp_path))][1:] == [True] * (len(names) - 1), "another size"
+
+
+def test_a_cut_in_a_video_begins_anew(shared: Path, tmp_path: Path):
+    """A video glued from three, and none where a camera films on."""
+    glued, scenes = tmp_path / "glued.avi", []
+    for name in ("vtest.avi", "05_default_juggle.mp4", "test_video_structuralize.mp4"):
+        source = open_source(str(shared / "video" / name))
+        scenes.append([cv2.resize(frame.image, (320, 192)) for frame in islice(source, 25)])
+        source.close()
+    writer = cv2.VideoWriter(str(glued), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 192))
+    for image in chain(*scenes):
+        writer.write(image)
+    writer.release()
+    assert [frame.number for frame in open_source(str(glued)) if frame.anew] == [25, 50]
+    for video in sorted((shared / "video").iterdir()):
+        assert not [frame.number for frame in islice(open_source(str(video)), 60) if frame.anew]
