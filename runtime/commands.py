@@ -4,7 +4,7 @@ import math
 from contextlib import ExitStack, nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,6 @@ app = typer.Typer()
 
 LEFT_OUT = 3
 """Exit code of a run that left out what it could not decode."""
-Rotate = Literal["0", "90", "180", "270"]
 
 _PEOPLE = {"centres": "by their centres, and by edges", "edges": "by edges", "none": "none, parts only"}
 """How a bundle tells people apart."""
@@ -40,6 +39,15 @@ class Format(str, Enum):
     jsonl = "jsonl"
     coco = "coco"
     posetrack18 = "posetrack18"
+
+
+class Rotate(str, Enum):
+    """Degrees."""
+
+    none = "0"
+    clockwise = "90"
+    upside_down = "180"
+    against_the_clock = "270"
 
 
 class Draw(str, Enum):
@@ -86,7 +94,9 @@ def run(
         Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    rotate: Annotated[Rotate, typer.Option(help="Turn frames clockwise, for cameras that hang on their side.")] = "0",
+    rotate: Annotated[
+        Rotate, typer.Option(help="Turn frames clockwise, for cameras that hang on their side.")
+    ] = Rotate.none,
     every_frame: Annotated[
         bool, typer.Option("--every-frame", help="Of a camera all frames in turn, however late, not the newest.")
     ] = False,
@@ -151,9 +161,9 @@ def run(
         if threads is not None:
             cv2.setNumThreads(threads)
         if seed is not None:
-            _seed(session, seed, opened, int(rotate))
+            _seed(session, seed, opened, int(rotate.value))
         talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
-        summary = run_source(opened, session, sinks, max_frames, talk, int(rotate))
+        summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
     if not quiet:
         say(_told(summary, source, [name for name in (parts, overlay) if name not in (None, "-")]))
     if summary.broken is not None:
@@ -340,6 +350,11 @@ def doctor(
     engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
 ) -> None:
     """Say what this machine can run, and what is missing. It changes nothing."""
+    from stm_skeletons.library_check import library_problems
+
+    if problems := library_problems():
+        print_table(Table("", ("", ""), [("MISSING", problem) for problem in problems], left=2))
+        raise BackendError("this machine cannot run the main job; see the lines marked MISSING")
     from runtime.doctor import examine
 
     findings = examine(bundle, engines)

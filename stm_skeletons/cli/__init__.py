@@ -9,10 +9,10 @@ import typer
 
 from stm_skeletons.cli.found import make_app
 from stm_skeletons.errors import StmError
+from stm_skeletons.library_check import library_problems, mismatch
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-_LIBRARIES = "on Debian and Ubuntu OpenCV needs: apt-get install libgl1 libglib2.0-0"
 
 
 def main() -> NoReturn:
@@ -24,6 +24,8 @@ def main() -> NoReturn:
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     # A service manager's stop leaves nothing half-written either; ``run`` finishes its files instead.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if problem := mismatch():
+        _fail(problem, BAD_INPUT)
     try:
         code = make_app()(standalone_mode=False)
     except StmError as error:
@@ -31,8 +33,11 @@ def main() -> NoReturn:
     except usage_error as error:
         message = getattr(error, "format_message", error.__str__)()
         _fail(f"{message} ('stm-skeletons --help' lists what there is)" if message else "", BAD_INPUT)
-    except ImportError as error:
-        _fail(f"a library is missing ({error}); {_LIBRARIES}", BAD_INPUT)
+    except (ImportError, AttributeError):  # a library that is missing or not whole, or a mistake of ours
+        problems = library_problems()
+        if not problems:
+            raise
+        _fail(problems[0], BAD_INPUT)
     except (OSError, MemoryError) as error:
         _fail(f"the system refused: {error or type(error).__name__}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):

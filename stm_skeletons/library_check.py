@@ -1,0 +1,65 @@
+"""Whether the libraries that everything stands on load, and what to do where they do not."""
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+_FIRST_FOR_NUMPY_2 = {"opencv-python": (4, 10), "opencv-python-headless": (4, 10), "onnxruntime": (1, 19)}
+_TRIES = {
+    "numpy": "import numpy; numpy.zeros(1)",
+    "cv2": "import cv2; cv2.VideoCapture, cv2.resize",
+    "av": "import av; av.open",
+    "onnxruntime": "import onnxruntime; onnxruntime.InferenceSession",
+    "pydantic": "import pydantic; pydantic.BaseModel",
+}
+_REMEDIES = {
+    "cv2": "opencv-python and opencv-python-headless share one folder, and removing one breaks the other: pip "
+    "uninstall -y opencv-python opencv-python-headless && pip install opencv-python; and on a bare Debian or Ubuntu: "
+    "apt-get install libgl1 libglib2.0-0",
+}
+_SECONDS = 60
+
+
+def mismatch() -> str | None:
+    """Libraries built for NumPy 1 beside NumPy 2, by their versions alone: loading them would print a page first."""
+    numpy = _version("numpy")
+    if numpy is None or numpy[0] < 2:
+        return None
+    for name, first in _FIRST_FOR_NUMPY_2.items():
+        found = _version(name)
+        if found is not None and found < first:
+            wanted = ".".join(map(str, first))
+            return (
+                f"{name} {'.'.join(map(str, found))} was built for NumPy 1 and does not load beside NumPy 2: "
+                f"pip install '{name}>={wanted}' (or 'numpy<2')"
+            )
+    return None
+
+
+def library_problems() -> list[str]:
+    """What does not load, each in a line with what to do. Every library is tried in a process of its own."""
+    if found := mismatch():
+        return [found]
+    problems = []
+    for name, code in _TRIES.items():
+        tried = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+        if tried.returncode != 0:
+            last = (tried.stderr.strip().splitlines() or [f"it ended with code {tried.returncode}"])[-1]
+            remedy = _REMEDIES.get(name, f"pip install --force-reinstall {name}")
+            problems.append(f"the library {name} does not load ({last}); {remedy}")
+    return problems
+
+
+def _version(name: str) -> tuple[int, ...] | None:
+    """The first two numbers of an installed package's version."""
+    try:
+        return tuple(int(part) for part in version(name).split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return None
