@@ -162,8 +162,8 @@ class _Run:
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                "a process that makes samples died, mostly for want of memory or of room in /dev/shm (64 kB to 64 MB in "
-                f"a container); take fewer --workers, or 0, and go on with --resume ({one_line(error)})"
+                "a process that makes samples died, mostly for want of memory or of room in /dev/shm (a container has "
+                f"64 MB or less); take fewer --workers, or 0, and go on with --resume ({one_line(error)})"
             ) from error
 
     def _train(self) -> Result:
