@@ -2,12 +2,13 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from stm_skeletons.cli.say import say_once
 from stm_skeletons.libraries import need, panel
+from stm_skeletons.variants import Variant
 from training.commands import parse_size
 
 app = typer.Typer()
@@ -20,14 +21,6 @@ class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
-
-
-class Variant(str, Enum):
-    """The networks there are."""
-
-    edge = "edge"
-    resnet50 = "resnet50"
-    stm = "stm"
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -88,7 +81,7 @@ def export(
 
 @app.command(rich_help_panel=_PANEL)
 def init(
-    variant: Annotated[Variant, typer.Argument(help="The network.")],
+    variant: Annotated[str, typer.Argument(help=f"The network: {', '.join(get_args(Variant))}.")],
     out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
     source: Annotated[
         Path | None,
@@ -103,11 +96,11 @@ def init(
     random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
 ) -> None:
     """Make the starting weights of a network, from a bundle, from other projects' weights or fresh."""
-    need("train", "torch", "safetensors", *(["onnx"] if variant is Variant.edge and source else []))
+    need("train", "torch", "safetensors", *(["onnx"] if variant == "edge" and source else []))
     from stm_skeletons.bundle import shipped_models
     from training.model.init import init_weights, network
 
-    config = network(variant.value, skeleton, edges_only)
+    config = network(variant, skeleton, edges_only)
     if source is not None and (source.is_dir() or str(source) in shipped_models()):
         need("init --from BUNDLE", "onnx", "onnxslim")
         from export.recover import recover_weights
@@ -115,4 +108,4 @@ def init(
         origin = recover_weights(config, out, source)
     else:
         origin = init_weights(config, out, source, random_seed)
-    print(f"wrote {out}: {variant.value}, {origin}")
+    print(f"wrote {out}: {variant}, {origin}")

@@ -19,6 +19,7 @@ from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
 from stm_skeletons.strict import Strict, what_is_wrong
+from stm_skeletons.variants import Variant
 
 FORMAT = 2
 FILE_NAME = "bundle.json"
@@ -68,7 +69,7 @@ class BundleInfo(Strict):
     """The contents of bundle.json."""
 
     format: Literal[2]
-    variant: Literal["resnet50", "stm", "edge"]
+    variant: Variant
     skeleton: Skeleton
     channels: tuple[str, ...]
     """Name of every channel of the maps: 'mask', joints, edges; fewer for the networks without keypoints."""

@@ -15,6 +15,8 @@ from stm_skeletons.errors import RecipeError, SkeletonError, one_line
 from stm_skeletons.files import read_text
 from stm_skeletons.skeleton import skeleton_named
 from stm_skeletons.strict import Exact, what_is_wrong
+from stm_skeletons.variants import Variant
+from training.data.open import Kind
 from training.data.samples import SampleOptions
 from training.data.sequences import SequenceOptions
 from training.losses import LossName
@@ -33,7 +35,7 @@ SMALL = "-small"
 class ModelSection(Exact):
     """The network."""
 
-    variant: Literal["resnet50", "stm", "edge"]
+    variant: Variant
     skeleton: Literal["coco17", "posetrack15"] = "coco17"
     edges_only: bool = False
     width: float = 1.0
@@ -52,7 +54,7 @@ class ModelSection(Exact):
 class DataSection(Exact):
     """What is trained on."""
 
-    kind: Literal["coco", "posetrack18", "posetrack21", "footage"]
+    kind: Kind
     holdout: float = Field(default=0.25, gt=0, lt=1)
     """Share of the pictures or videos kept for validation where the data set has no validation split of its own."""
     holdout_seed: int = 0

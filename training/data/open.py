@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
@@ -12,7 +13,8 @@ from training.data.labels import DataSet
 from training.data.posetrack import json_files, read_posetrack
 from training.data.splits import FILE, read_part
 
-KINDS = ("coco", "posetrack18", "posetrack21", "footage")
+Kind = Literal["coco", "posetrack18", "posetrack21", "footage"]
+KINDS = get_args(Kind)
 SPLITS = ("train", "val", "test")
 _PARTS = ("train", "val")
 """What data can come in, or be divided into, without a splits.json."""

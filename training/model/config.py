@@ -1,19 +1,19 @@
 """What decides a network's shape, saved with its weights."""
 
 from functools import cached_property
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17, Skeleton
 from stm_skeletons.strict import Strict
+from stm_skeletons.variants import Variant
 
 
 class ModelConfig(Strict):
     """A variant and what its maps mean."""
 
-    variant: Literal["resnet50", "stm", "edge"]
+    variant: Variant
     skeleton: Skeleton = COCO17
     edges_only: bool = False
     """Drop the keypoint maps (paper section 3.2); ``resnet50`` only."""
