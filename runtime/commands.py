@@ -133,7 +133,7 @@ def run(
     from runtime.run import run as run_source
     from runtime.session import Session
     from runtime.sinks import WindowSink
-    from runtime.sources import SourceOptions, open_source
+    from runtime.sources import SourceOptions, open_source, without_password
 
     _keep_apart([source, seed], [parts, overlay])
     _check_outputs(parts, form, draw, overlay is not None or window)
@@ -165,7 +165,7 @@ def run(
         talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
         summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
     if not quiet:
-        say(_told(summary, source, [name for name in (parts, overlay) if name not in (None, "-")]))
+        say(_told(summary, without_password(source), [name for name in (parts, overlay) if name not in (None, "-")]))
     if summary.broken is not None:
         raise summary.broken
     if broken:

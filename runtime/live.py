@@ -88,6 +88,8 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[Frame]:
         first: float | None = None
+        with self._news:  # what came before anybody looked is not skipped
+            self._newest, self._taken, self._read = None, 0, 0
         while (arrival := self._next()) is not None:
             first = arrival.time if first is None else first
             skipped, self._taken = arrival.number - self._taken, arrival.number + 1

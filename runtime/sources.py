@@ -59,12 +59,12 @@ def open_source(source: str, options: SourceOptions | None = None) -> Source:
     if " ! " in source:
         return _capture(lambda: cv2.VideoCapture(source, cv2.CAP_GSTREAMER), "the GStreamer pipeline", options.live)
     if source.lower().startswith(_FETCHED) and Path(source.partition("?")[0]).suffix.lower() in _VIDEOS:
-        return VideoSource(source, _without_password(source))
+        return VideoSource(source, without_password(source))
     if source.lower().startswith(_STREAMS):
         milliseconds = int(1000 * options.live.stall)
         opening = max(milliseconds, _OPENING)
         patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, opening, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-        name = _without_password(source)
+        name = without_password(source)
         return _capture(lambda: cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience), name, options.live)
     if path.is_char_device():
         return _capture(lambda: cv2.VideoCapture(source), source, options.live)
@@ -97,10 +97,10 @@ def _capture(opens: Callable[[], cv2.VideoCapture], name: str, options: LiveOpti
     return LiveSource(capture, opens, name, options)
 
 
-def _without_password(address: str) -> str:
-    """What may be shown of a stream's address."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def without_password(address: str) -> str:
+    """What may be shown of a source: a stream's address without user and password."""
+    scheme, found, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if found else address
 
 
 def _check_file(path: Path) -> None:

@@ -1,7 +1,9 @@
 """Cameras, against a real RTSP server on loopback (tests/runtime/rtsp_camera.py)."""
 
+import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import stm
 
 from runtime.frames import Frame
 from runtime.live import LiveOptions
@@ -109,6 +112,20 @@ def test_results_of_a_camera_that_is_faster_are_never_late(camera: Camera, sessi
     assert summary.skipped + summary.frames == numbers[-1] + 1
     assert summary.skipped / summary.frames == pytest.approx(RATE * frame_time - 1, rel=0.25)
     assert summary.ages.count == 40
+
+
+def test_the_command_counts_from_its_first_frame_and_keeps_passwords(camera: Camera, edge_bundle: Path, tmp_path: Path):
+    address, lines = camera.address.replace("://", "://user:secret@"), tmp_path / "p.jsonl"
+    result = stm("run", address, "--model", edge_bundle, "--parts", lines, "--max-frames", "20")
+    assert result.returncode == 0, result.stderr
+    assert "secret" not in result.stderr
+    assert re.search(r"\d+ frames skipped, results \d+ ms old \(p99 \d+ ms\)", result.stderr)
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert (found[0]["frame"], found[0]["skipped"], found[0]["time"]) == (0, 0, 0)
+    assert all(0 < line["age"] < 5 for line in found)
+    assert [line["frame"] for line in found] == list(
+        np.cumsum([line["skipped"] + (i > 0) for i, line in enumerate(found)])
+    )
 
 
 def test_every_frame_can_be_asked_for(camera: Camera):
