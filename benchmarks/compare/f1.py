@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import MoveNetHeatMaps
 from benchmarks.compare.arms import Arm
+from benchmarks.movenet_maps import MoveNetHeatMaps
 from benchmarks.run.bench_report import F1
 from benchmarks.workstation.f1 import measure_candidate
 from runtime.session import Session

@@ -200,3 +200,4 @@ def test_f1_of_all_stands_beside_a_comparison(few_images: str, clip: Path, moven
     edge, theirs = (arm["f1"] for arm in json.loads((tmp_path / "compare.json").read_text())["arms"])
     assert [one["occluded"] for one in edge] == [False, True]
     assert edge[1]["f1"] > theirs[1]["f1"] > 0.4, "memory helps behind an occluder"
+    assert edge[0]["f1"] > theirs[0]["f1"] - 0.02, "and does no harm without one"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy import MoveNetHeatMaps
+from benchmarks.movenet_maps import MoveNetHeatMaps
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 from training.model import Edge, ModelConfig, build
