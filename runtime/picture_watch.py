@@ -26,7 +26,7 @@ class PictureWatch:
         self._sample = np.zeros((0, 0, 3), np.uint8)
         self._since: dict[str, float] = {}
         self._said: set[str] = set()
-        self._window, self._count, self._rate = 0.0, 0, 0.0
+        self._window, self._count, self._rate, self._doubted = 0.0, 0, 0.0, False
 
     def look(self, image: NDArray[np.uint8], now: float) -> bool:
         """Look at the next picture, BGR [h, w, 3]; whether its size is another one than that of those before."""
@@ -67,6 +67,11 @@ class PictureWatch:
         if passed < self._patience or self._count < 3:
             return
         rate = (self._count - 1) / passed
-        if self._rate and not 1 / _RATES_DIFFER < rate / self._rate < _RATES_DIFFER:
+        self._count = 0
+        other = self._rate > 0 and not 1 / _RATES_DIFFER < rate / self._rate < _RATES_DIFFER
+        if other and not self._doubted:  # the change may lie in the middle of what was counted
+            self._doubted = True
+            return
+        if other:
             self._say(f"it now sends {rate:.1f} frames a second, before {self._rate:.1f}")
-        self._rate, self._count = rate, 0
+        self._rate, self._doubted = rate, False

@@ -157,7 +157,7 @@ def test_a_second_writer_is_refused(session: Session, clip: Path, tmp_path: Path
 
 
 def test_lines_can_be_read_while_they_are_written(session: Session, clip: Path, tmp_path: Path):
-    path, counts = tmp_path / ("long" * 60 + ".jsonl"), []
+    path, counts = tmp_path / ("long" * 61 + "x.jsonl"), []
     run(
         open_source(str(clip)),
         session,
