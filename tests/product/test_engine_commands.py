@@ -186,7 +186,7 @@ def with_engines(built_bundle: Path, tmp_path: Path) -> Path:
 def run_on(model: Path, clip: Path, *options: str | Path) -> list[str | Path]:
     """A short run on TensorRT that writes into the model's own folder."""
     arguments: list[str | Path] = ["run", clip, "--model", model, "--backend", "tensorrt", "--max-frames", "2"]
-    return [*arguments, "--parts", model / "parts.jsonl", *options]
+    return [*arguments, "--parts", model / "parts.jsonl", "--force", "--quiet", *options]
 
 
 def change_sidecar(engines: Path, change: Callable[[dict], None]) -> None:
