@@ -210,3 +210,31 @@ def test_a_cut_in_a_video_begins_anew(shared: Path, tmp_path: Path):
     assert [frame.number for frame in open_source(str(glued)) if frame.anew] == [25, 50]
     for video in sorted((shared / "video").iterdir()):
         assert not [frame.number for frame in islice(open_source(str(video)), 60) if frame.anew]
+
+
+def test_images_that_cameras_and_scanners_make(tmp_path: Path):
+    """Turned by EXIF, 16 bit, grey, transparent, 8K, of a single pixel."""
+    picture = np.full((40, 60, 3), 90, np.uint8)
+    picture[:10, :10] = 255
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    # One entry of an IFD: tag 0x0112 (orientation), a short, 6: to be turned clockwise by 90 degrees.
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    (tmp_path / "exif.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    cv2.imwrite(str(tmp_path / "deep.png"), picture.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "grey.png"), picture[..., 0])
+    cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([picture, picture[..., 0]]))
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((4320, 7680, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "one.png"), picture[:1, :1])
+    frames = {frame.file: frame.image for frame in open_source(str(tmp_path))}
+    assert {name: image.shape for name, image in frames.items()} == {
+        "clear.png": (40, 60, 3),
+        "deep.png": (40, 60, 3),
+        "exif.jpg": (60, 40, 3),
+        "grey.png": (40, 60, 3),
+        "large.png": (4320, 7680, 3),
+        "one.png": (1, 1, 3),
+    }
+    np.testing.assert_array_equal(frames["deep.png"], picture)
+    assert frames["exif.jpg"][5, -5].mean() > 240
+    assert frames["exif.jpg"][5, 5].mean() < 110
