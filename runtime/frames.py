@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_UNKNOWN_RATE = 25.0
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release the device or file."""
+
+
+def usable_rate(declared: float) -> float:
+    """Frames a second as a source declares them, or a common rate where that cannot be."""
+    return declared if 0 < declared <= 1000 else _UNKNOWN_RATE
+
+
+def rotated(image: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
+    """A picture turned clockwise by a multiple of 90 degrees; by 0 the picture itself."""
+    turn = _TURNS.get(degrees % 360)
+    return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)

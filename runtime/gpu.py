@@ -69,7 +69,7 @@ def device_memory() -> tuple[int, int]:
     driver, device = _first_device()
     context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
     if failed := driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
-        raise NoGpu(f"the GPU takes no more work: {_in_words(driver, failed)}; end what else uses it")
+        raise NoGpu(f"the GPU takes no more work: {in_words(driver, failed)}; end what else uses it")
     try:
         driver.cuCtxPushCurrent_v2(context)
         failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
@@ -77,7 +77,7 @@ def device_memory() -> tuple[int, int]:
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(device)
     if failed:
-        raise NoGpu(f"the GPU does not tell its memory: {_in_words(driver, failed)}; look at 'nvidia-smi' and dmesg")
+        raise NoGpu(f"the GPU does not tell its memory: {in_words(driver, failed)}; look at 'nvidia-smi' and dmesg")
     return free.value, total.value
 
 
@@ -86,7 +86,7 @@ def _first_device() -> tuple[ctypes.CDLL, ctypes.c_int]:
     count, device = ctypes.c_int(), ctypes.c_int()
     failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if failed or count.value == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
-        why = _in_words(driver, failed or _NO_DEVICE)
+        why = in_words(driver, failed or _NO_DEVICE)
         raise NoGpu(f"a driver is there but no GPU answers: {why}; look at 'nvidia-smi' and dmesg")
     return driver, device
 
@@ -99,7 +99,8 @@ def _driver() -> ctypes.CDLL:
         raise NoGpu("no driver: frames run on the CPU; install NVIDIA's driver for a GPU") from None
 
 
-def _in_words(driver: ctypes.CDLL, code: int) -> str:
+def in_words(driver: ctypes.CDLL, code: int) -> str:
+    """An error of the driver, with its number."""
     text = ctypes.c_char_p()
     driver.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
     return f"{(text.value or b'unknown error').decode(errors='replace')} (CUDA error {code})"

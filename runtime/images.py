@@ -49,10 +49,10 @@ def natural(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
 
 
 def look_like_a_sequence(files: list[Path]) -> bool:
-    """Whether images seem to follow one another in time: names that differ in a number only, which rises by one or two
-    kinds of steps, and one size."""
-    if len({re.sub(r"\d+", "#", file.name) for file in files}) > 1 or len(files) < 2:
-        return len(files) < 2
+    """Whether several images seem to follow one another in time: names that differ in a number only, which rises by
+    one or two kinds of steps, and one size."""
+    if len({re.sub(r"\d+", "#", file.name) for file in files}) > 1:
+        return False
     numbers = [[int(part) for part in re.findall(r"\d+", file.name)] for file in files]
     changing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
     if len(changing) != 1 or len({after - before for before, after in pairwise(changing[0])}) > _KINDS_OF_STEPS:

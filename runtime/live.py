@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.frames import Frame
+from runtime.frames import Frame, usable_rate
 from runtime.picture_watch import PictureWatch
 from stm_skeletons.errors import SourceError
 
@@ -21,7 +21,6 @@ _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts to connect again; the last is kept to."""
 _LOOK_UP = 0.05
 """Seconds after which who waits for a frame looks whether it shall stop."""
-_UNKNOWN_RATE = 25.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class LiveSource:
         self._again, self._name, self._options = again, name, options
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_size: tuple[int, int] | None = size if min(size) > 0 else None
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        self.frames_per_second: float = rate if 0 < rate <= 1000 else _UNKNOWN_RATE
+        self.frames_per_second = usable_rate(capture.get(cv2.CAP_PROP_FPS))
         self._watch = PictureWatch(options.stall, lambda line: options.say(f"{name}: {line}"))
         self._asked = threading.Event()
         self._closed = threading.Event()

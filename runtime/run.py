@@ -5,11 +5,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-import cv2
-import numpy as np
-
 from runtime.ages import Ages
-from runtime.frames import Frame, Source
+from runtime.frames import Frame, Source, rotated
 from runtime.session import Session
 from runtime.sinks import Sink
 from stm_skeletons.errors import SourceError
@@ -79,7 +76,7 @@ def run(
             stack.enter_context(sink)
         try:
             for given in source:
-                frame = turned(given, rotate)
+                frame = replace(given, image=rotated(given.image, rotate))
                 if frame.anew:
                     session.reset()
                 parts = session.step(frame.image)
@@ -100,9 +97,3 @@ def run(
         summary.stopped |= summary.signalled
     summary.seconds = time.perf_counter() - started
     return summary
-
-
-def turned(frame: Frame, degrees: int) -> Frame:
-    """A frame turned clockwise by 0, 90, 180 or 270 degrees."""
-    turns = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-    return replace(frame, image=np.asarray(cv2.rotate(frame.image, turns[degrees]), np.uint8)) if degrees else frame

@@ -228,11 +228,13 @@ class OverlaySink(_FileSink):
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
         super().__init__(path, force)
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
-        self._tick = 1 / self._rate if suffix == ".avi" else Fraction(1, 1000)
+        self._constant = suffix == ".avi"
+        self._tick = 1 / self._rate if self._constant else Fraction(1, 1000)
         self._painter = painter
         self._container: OutputContainer | None = None
         self._size = (0, 0)
-        self._written, self._last = 0, -1
+        self._last = -1
+        """Ticks of the latest frame."""
 
     def __enter__(self) -> "OverlaySink":
         self._take()
@@ -246,13 +248,11 @@ class OverlaySink(_FileSink):
                 self._container = self._open()
             width, height = self._stream.width, self._stream.height
             picture = av.VideoFrame.from_ndarray(_fit(image, self._size)[:height, :width], format="bgr24")
-            at = self._written if self._path.suffix.lower() == ".avi" else round(frame.time * 1000)
-            picture.pts = self._last = max(at, self._last + 1)
+            picture.pts = self._last = max(self._last + 1, 0 if self._constant else round(frame.time * 1000))
             picture.time_base = self._tick
             self._container.mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SinkError(f"cannot write {self._path}: {one_line(error)}") from error
-        self._written += 1
         return True
 
     def _close(self, keep: bool) -> bool:

@@ -7,21 +7,17 @@ from itertools import chain
 
 import av
 import av.error
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.frames import Frame
+from runtime.frames import Frame, rotated, usable_rate
 from runtime.scene_cut import CutDetector
 from stm_skeletons.errors import SourceError, one_line
 
-_UNKNOWN_RATE = 25.0
 _PATIENCE = 30.0
 """Seconds that a network may take."""
 _SHORTFALL = 0.02
 """Share of the declared frames that may be missing: containers often declare an estimate."""
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-"""What a file says, in degrees against the clock, and what makes it upright."""
 
 
 class VideoSource:
@@ -50,8 +46,7 @@ class VideoSource:
             raise SourceError(f"there is no video in {name}; only sound or text")
         stream = self._stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        self.frames_per_second = rate if 0 < rate <= 1000 else _UNKNOWN_RATE
+        self.frames_per_second = usable_rate(float(stream.average_rate or stream.guessed_rate or 0))
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         seconds = seconds or (self._container.duration or 0) / av.time_base
         declared = stream.frames or round(seconds * self.frames_per_second)
@@ -119,7 +114,5 @@ def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """BGR [h, w, 3], turned as the file says."""
-    image = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-    turn = _TURNS.get(frame.rotation % 360)
-    return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)
+    """BGR [h, w, 3], turned as the file says, in degrees against the clock."""
+    return rotated(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), -frame.rotation)

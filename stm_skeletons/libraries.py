@@ -1,6 +1,7 @@
 """Libraries that a workstation has and a board does not."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,14 @@ def need(what: str, *modules: str) -> None:
             f"'{what}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
             "pip install 'stm-skeletons[train,export]'"
         )
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, by its name on PyPI and without loading it; None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _missing(modules: tuple[str, ...]) -> list[str]:

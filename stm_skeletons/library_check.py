@@ -1,8 +1,10 @@
 """Whether the libraries that everything stands on load, and what to do where they do not."""
 
+import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+
+from stm_skeletons.libraries import installed_version
 
 _FIRST_FOR_NUMPY_2 = {"opencv-python": (4, 10), "opencv-python-headless": (4, 10), "onnxruntime": (1, 19)}
 _TRIES = {
@@ -59,7 +61,5 @@ def library_problems() -> list[str]:
 
 def _version(name: str) -> tuple[int, ...] | None:
     """The first two numbers of an installed package's version."""
-    try:
-        return tuple(int(part) for part in version(name).split(".")[:2])
-    except (PackageNotFoundError, ValueError):
-        return None
+    found = re.match(r"(\d+)\.(\d+)", installed_version(name) or "")
+    return None if found is None else (int(found[1]), int(found[2]))

@@ -6,7 +6,6 @@ The boards' part is not yet run on one.
 import os
 import platform
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -21,6 +20,7 @@ from runtime.machine import ask, cpu_mhz, hottest_sensor, processor_name, read, 
 from stm_skeletons import __version__
 from stm_skeletons.bundle import FILE_NAME, Bundle
 from stm_skeletons.files import sha256
+from stm_skeletons.libraries import installed_version
 from stm_skeletons.strict import Strict
 
 ROOT = Path("/")
@@ -154,10 +154,8 @@ def _temperature() -> str | None:
 
 
 def _installed(package: str) -> str | None:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return None
+    found = installed_version(package)
+    return found and f"{package} {found}"
 
 
 def _commit() -> str | None:

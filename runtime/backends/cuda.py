@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.gpu import in_words
 from stm_skeletons.engines import device_name
 from stm_skeletons.errors import BackendError, one_line
 
@@ -53,9 +54,7 @@ def _started_driver() -> ctypes.CDLL | None:
 
 def _check(driver: ctypes.CDLL, name: str, code: int) -> None:
     if code != 0:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
-        raise BackendError(f"{name} failed: {(text.value or b'unknown error').decode()} (CUDA error {code})")
+        raise BackendError(f"{name} failed: {in_words(driver, code)}")
 
 
 class Gpu:

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,7 @@ from runtime.machine import usable_cores
 from runtime.session import Session
 from stm_skeletons.bundle import MODELS_FOLDER, Bundle, shipped_models
 from stm_skeletons.errors import StmError
+from stm_skeletons.libraries import installed_version
 
 
 def examine_machine(bundle: Bundle | None) -> list[Finding]:
@@ -33,7 +33,7 @@ def _machine() -> Finding:
 def _onnxruntime() -> Finding:
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     text = f"ONNX Runtime {onnxruntime.__version__}: {', '.join(providers)}"
-    both = _version("onnxruntime") and _version("onnxruntime-gpu")
+    both = installed_version("onnxruntime") and installed_version("onnxruntime-gpu")
     if both and "CUDA" not in providers:
         text += "; onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, install onnxruntime-gpu"
         return Finding("ONNX Runtime", False, False, text)
@@ -91,11 +91,11 @@ def examine_workstation() -> list[Finding]:
             f"{', '.join(missing)} not installed; needed on a workstation only: pip install stm-skeletons[train,export]"
         )
         return [Finding("training and export", False, False, text)]
-    return [Finding("training and export", True, False, f"PyTorch {_version('torch')}, ONNX {_version('onnx')}")]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    return [
+        Finding(
+            "training and export",
+            True,
+            False,
+            f"PyTorch {installed_version('torch')}, ONNX {installed_version('onnx')}",
+        )
+    ]
