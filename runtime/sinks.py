@@ -121,7 +121,10 @@ class JsonLinesSink:
     def write(self, frame: Frame, parts: Parts) -> bool:
         try:
             file = self._file = self._file or self._open()
-            file.write((line_of(frame, parts) + "\n").encode())
+            line, start = (line_of(frame, parts) + "\n").encode(), file.tell()
+            if file.write(line) != len(line):  # the disk took a part of it and no more
+                file.truncate(start)
+                raise SinkError(f"cannot write {self._path}: no room for another line; is the disk full?")
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
         return True

@@ -1,6 +1,7 @@
 """Runs of the main job inside this process: what ends them, and what is then left behind."""
 
 import json
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -168,6 +169,23 @@ def test_lines_can_be_read_while_they_are_written(session: Session, clip: Path, 
         ),
     )
     assert counts == [list(range(number + 1)) for number in range(4)]
+
+
+def test_a_disk_that_fills_up_leaves_whole_lines(session: Session, clip: Path, tmp_path: Path):
+    """It takes a part of a line before it refuses the next."""
+    path = tmp_path / "p.jsonl"
+    with JsonLinesSink(str(path)) as sink:
+        frames = list(islice(open_source(str(clip)), 3))
+        found = [session.step(frame.image) for frame in frames]
+        sink.write(frames[0], found[0])
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, before[1]))
+        try:
+            with pytest.raises(SinkError, match="is the disk full"):
+                sink.write(frames[1], found[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0]
 
 
 def test_a_failing_sink_leaves_no_overlay(session: Session, clip: Path, tmp_path: Path):
