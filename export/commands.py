@@ -33,6 +33,9 @@ def export(
     ] = None,
     every: Annotated[int | None, typer.Option(help="The ring takes every n-th frame; as trained, else 5.")] = None,
     peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
+    batch: Annotated[
+        int, typer.Option(help="Cameras whose frames the encoders take in one run; for many cameras on one GPU.")
+    ] = 1,
     compact: Annotated[
         bool | None,
         typer.Option(
@@ -65,6 +68,7 @@ def export(
         trained_slots if slots is None else slots,
         trained_every if every is None else every,
         peaks,
+        batch,
         precision is Precision.fp32 and provenance.config.variant == "edge" if compact is None else compact,
         precision=precision.value,
         video=video,

@@ -8,11 +8,13 @@ from pathlib import Path
 from export.cpu import for_cpu
 from export.gate import FRAMES, GATE_FILES, Gate, check_video, letterboxed, run_gate, write_gate
 from export.onnx_graphs import OPSET, Traced, export_graph, tensor_specs, trace
-from export.precision import HalfPrecision, check_types, torch_session
+from export.precision import HalfPrecision, HalfSumsSession, check_types, torch_session
 from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, quantise
 from export.storage import round_to_fp16, store_as_fp16
 from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
+from runtime.backends.arena import plan_arena
 from runtime.session import Session
+from runtime.session_group import MOST_CAMERAS, SessionGroup
 from stm_skeletons import __version__
 from stm_skeletons.association import PERSON_THRESHOLD
 from stm_skeletons.bundle import (
@@ -52,6 +54,8 @@ class Options:
     """Every n-th frame enters the ring (STM: 5)."""
     peaks: int = 30
     """Peaks reported for each joint: the largest number of people."""
+    batch: int = 1
+    """Cameras whose frames the encoders take in one run."""
     compact: bool = False
     """Round the weights to FP16 and store them so; the graphs still compute in FP32, which ``precision`` must be."""
     precision: Precision = "fp32"
@@ -89,6 +93,7 @@ def export_bundle(
     Raises:
         WeightsError: the weights cannot be read.
         SourceError: the video cannot be read.
+        BackendError: a batch whose rows a GPU could not tell apart.
         ExportError: impossible options, ``out`` holds something else, or a check did not pass; nothing is written.
             Where it was the gate, gate.json and gate.png are left in OUT.rejected; a later success removes them.
         SinkError: ``out`` cannot be written.
@@ -102,7 +107,7 @@ def export_bundle(
     if options.compact:
         round_to_fp16(model)
     network = _network(model, options)
-    traced = trace(network, options.height, options.width, options.slots, options.peaks)
+    traced = trace(network, options.height, options.width, options.slots, options.peaks, options.batch)
     with whole_folder(out) as folder:
         differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
         calibration = _quantise(folder, options) if options.precision == "int8" else None
@@ -114,6 +119,7 @@ def export_bundle(
             channels=recipe.config.channels,
             height=options.height,
             width=options.width,
+            batch=options.batch,
             slots=options.slots,
             every=options.every,
             peaks=options.peaks,
@@ -130,6 +136,7 @@ def export_bundle(
             created_by=f"stm-skeletons {__version__}",
             graphs=graphs,
         )
+        plan_arena(info, 0, options.batch)  # raises where rows of a batch cannot be told apart on a GPU
         (folder / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         bundle = Bundle.open(folder)
         # FP32 is held against what was trained, not against its equal.
@@ -206,19 +213,21 @@ def _pass_gate(
     video, info = str(options.video), bundle.info
     name = info.precision.upper()
     fp32 = torch_session(model, info.slots, info.every)
-    with Session.open(bundle) as session:
+    with Session(SessionGroup.open(bundle, 1)) as session:
         check_finite(session, info.height, info.width, f"the {name} bundle in ONNX Runtime")
         session.reset()
         if info.precision == "fp16":
             # ONNX Runtime has hardly any FP16 kernels for CPUs: it computes in FP32 and leaves roundings out.
             other = torch_session(network, info.slots, info.every)
-            check_finite(other, info.height, info.width, f"the {name} network")
-            other.reset()
+            sums = HalfSumsSession(network, info.slots, info.every)
+            for each, what in ((other, "network"), (sums, "network with sums in FP16")):
+                check_finite(each, info.height, info.width, f"the {name} {what}")
+                each.reset()
             ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
         else:
-            other, ran = session, "the bundle in ONNX Runtime on a CPU"
+            other, sums, ran = session, None, "the bundle in ONNX Runtime on a CPU"
         frames = letterboxed(video, info.size, 0, FRAMES)
-        gate = run_gate(fp32, other, frames, info, ran, video, calibration, say)
+        gate = run_gate(fp32, other, frames, info, ran, video, calibration, say, sums)
     if gate.problem is not None:
         rejected = _rejected(out)
         try:
@@ -278,6 +287,8 @@ def _check(options: Options) -> None:
         raise ExportError(f"{options.slots} slots are too many; {MOST_SLOTS} are the most")
     if options.slots < 2:
         raise ExportError(f"{options.slots} slots are too few: the first and the previous frame need one each")
+    if not 1 <= options.batch <= MOST_CAMERAS:
+        raise ExportError(f"--batch {options.batch} must lie between 1 and {MOST_CAMERAS}")
     if options.every < 1:
         raise ExportError(f"every {options.every} must be at least 1")
     cells = options.width // STRIDE * (options.height // STRIDE)

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from export.precision import SUMMED_AT_ONCE
 from runtime.frames import Source
 from runtime.images import ImageSource
 from runtime.sources import open_source
@@ -31,8 +32,12 @@ from training.evaluation.keypoints import MATCHINGS, RADIUS, count_keypoints
 from training.model.parts import find_peaks
 
 FRAMES = 500
+FP16_SUMS_FRAMES = 100
+"""Of these, FP16 is also run with sums in FP16: that takes five to ten times as long."""
 F1_LOSS = 0.005
 """Largest loss of F1 against FP32 that is let through."""
+FP16_SUMS_F1_LOSS = 0.01
+"""The same with sums in FP16 everywhere, which is more than a GPU does, and over fewer frames."""
 INT8_F1_LOSS = 0.05
 """The same for "int8": with all of the trunk rounded, points near the threshold come and go, as many rightly as
 wrongly (docs/benchmarks.md has its F1 on labelled data)."""
@@ -92,6 +97,7 @@ def run_gate(
     video: str,
     calibration: str | None = None,
     say: Callable[[str], None] | None = None,
+    fp16_sums: Stepper | None = None,
 ) -> Gate:
     """Run both through the frames, each on its own predictions, and compare.
 
@@ -101,50 +107,77 @@ def run_gate(
         info: of the bundle; its threshold and number of peaks are used.
         ran, video, calibration: for the record, see Gate.
         say: told now and then how far it is.
+        fp16_sums: a third, run through the first FP16_SUMS_FRAMES frames and held to FP16_SUMS_F1_LOSS.
 
     Raises:
         ExportError: fewer than FRAMES frames.
     """
-    differences, counts, not_finite = [], [], 0
+    record, sums_record = _Record(info), _Record(info)
     for number, frame in enumerate(frames):
         fp32.step(frame)
         other.step(frame)
-        truth, maps = fp32.maps(), other.maps()
-        bad = int((~np.isfinite(maps)).sum())
-        not_finite += bad
-        differences.append(1.0 if bad else float(np.abs(truth - maps).max()))
-        counts.append(_count(truth, np.nan_to_num(maps), info))
+        record.add(fp32.maps(), other.maps())
+        if fp16_sums is not None and number < FP16_SUMS_FRAMES:
+            fp16_sums.step(frame)
+            sums_record.add(fp32.maps(), fp16_sums.maps())
         if say and (number + 1) % _SAY_EVERY == 0:
             say(f"gate: frame {number + 1} of {FRAMES}")
-    if len(differences) < FRAMES:
-        raise ExportError(f"{video} has {len(differences)} frames; the gate needs {FRAMES}: give a longer --video")
-    by_frame = np.array(counts)
-    keypoints, found, matched, near, near_found = (int(count) for count in by_frame.sum(axis=0))
-    return Gate(
-        precision=info.precision,
-        ran=ran,
-        video=Path(video).name,
-        frames=len(differences),
-        calibration=calibration,
-        keypoint_threshold=info.keypoint_threshold,
-        radius=RADIUS,
-        keypoints=keypoints,
-        found=found,
-        matched=matched,
-        f1=_f1(keypoints, found, 2 * matched),
-        f1_near=_f1(keypoints, found, near + near_found),
-        f1_loss_bound=INT8_F1_LOSS if info.precision == "int8" else F1_LOSS,
-        largest_map_difference=max(differences),
-        map_difference_bound=MAP_DIFFERENCE,
-        not_finite=not_finite,
-        windows=tuple(
-            Window(first_frame=start, frames=len(window), f1=_f1(total[0], total[1], 2 * total[2]))
-            for start in range(0, len(by_frame), WINDOW)
-            for window in [by_frame[start : start + WINDOW]]
-            for total in [window.sum(axis=0)]
-        ),
-        map_differences=tuple(differences),
-    )
+    if len(record.differences) < FRAMES:
+        raise ExportError(
+            f"{video} has {len(record.differences)} frames; the gate needs {FRAMES}: give a longer --video"
+        )
+    bound = INT8_F1_LOSS if info.precision == "int8" else F1_LOSS
+    gate = record.gate(ran, video, calibration, bound)
+    if fp16_sums is None:
+        return gate
+    ran_sums = f"the same with sums in FP16, rounded after every {SUMMED_AT_ONCE} products"
+    return gate.model_copy(update={"fp16_sums": sums_record.gate(ran_sums, video, calibration, FP16_SUMS_F1_LOSS)})
+
+
+class _Record:
+    """What one side makes of the frames, held against FP32."""
+
+    def __init__(self, info: BundleInfo) -> None:
+        self.differences: list[float] = []
+        self._info, self._not_finite = info, 0
+        self._counts: list[tuple[int, int, int, int, int]] = []
+
+    def add(self, truth: NDArray[np.float32], maps: NDArray[np.float32]) -> None:
+        """The maps of the next frame, FP32's first."""
+        bad = int((~np.isfinite(maps)).sum())
+        self._not_finite += bad
+        self.differences.append(1.0 if bad else float(np.abs(truth - maps).max()))
+        self._counts.append(_count(truth, np.nan_to_num(maps), self._info))
+
+    def gate(self, ran: str, video: str, calibration: str | None, bound: float) -> Gate:
+        """What was measured of all frames so far."""
+        info, by_frame = self._info, np.array(self._counts)
+        keypoints, found, matched, near, near_found = (int(count) for count in by_frame.sum(axis=0))
+        return Gate(
+            precision=info.precision,
+            ran=ran,
+            video=Path(video).name,
+            frames=len(self.differences),
+            calibration=calibration,
+            keypoint_threshold=info.keypoint_threshold,
+            radius=RADIUS,
+            keypoints=keypoints,
+            found=found,
+            matched=matched,
+            f1=_f1(keypoints, found, 2 * matched),
+            f1_near=_f1(keypoints, found, near + near_found),
+            f1_loss_bound=bound,
+            largest_map_difference=max(self.differences),
+            map_difference_bound=MAP_DIFFERENCE,
+            not_finite=self._not_finite,
+            windows=tuple(
+                Window(first_frame=start, frames=len(window), f1=_f1(total[0], total[1], 2 * total[2]))
+                for start in range(0, len(by_frame), WINDOW)
+                for window in [by_frame[start : start + WINDOW]]
+                for total in [window.sum(axis=0)]
+            ),
+            map_differences=tuple(self.differences),
+        )
 
 
 def _f1(keypoints: int, found: int, right: int) -> float | None:
@@ -174,15 +207,18 @@ def write_gate(gate: Gate, folder: Path) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     scores, maps = figure.subplots(2, 1, sharex=True)
-    middles = [window.first_frame + window.frames / 2 for window in gate.windows]
-    scores.plot(middles, [np.nan if window.f1 is None else window.f1 for window in gate.windows], marker="o")
+    for each, label in ((gate, None), (gate.fp16_sums, "sums in FP16")):
+        if each is not None:
+            middles = [window.first_frame + window.frames / 2 for window in each.windows]
+            f1 = [np.nan if window.f1 is None else window.f1 for window in each.windows]
+            scores.plot(middles, f1, marker="o", label=label)
+            maps.plot(each.map_differences)
     scores.axhline(
         1 - gate.f1_loss_bound, linestyle="--", color="grey", label=f"bound on the mean, {1 - gate.f1_loss_bound}"
     )
     scores.set_ylabel(f"F1 of {WINDOW} frames")
     scores.set_title(f"{gate.precision.upper()} against FP32, each on its own predictions: {gate.video}")
     scores.legend(loc="lower left")
-    maps.plot(gate.map_differences)
     maps.set_xlabel("frame")
     maps.set_ylabel("largest difference of a map")
     with whole_file(folder / "gate.png") as partial:

@@ -1,6 +1,9 @@
-"""The three graphs as modules without a batch axis, with the peaks and edge scores that belong into the graph.
+"""The three graphs as modules, with the peaks and edge scores that belong into the graph.
 
 T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks a joint, P centres; NK joints and NE edges.
+
+The encoders take one frame without a batch axis, or, of a bundle for batches, B of them: then what follows has B in
+front. The decoder reads for one camera.
 """
 
 from torch import Tensor, nn
@@ -11,24 +14,29 @@ from training.model import QueryEncoding, SpaceTimeMemory
 class QueryEncoder(nn.Module):
     """``frame`` uint8 [H, W, 3] BGR to ``query_key`` [Q, Ck], ``query_value`` [Q, Cv] and ``features_*`` [c, h, w]."""
 
-    def __init__(self, model: SpaceTimeMemory) -> None:
+    def __init__(self, model: SpaceTimeMemory, batched: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.batched = model, batched
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
-        query = self.model.encode_query(_as_floats(frame, self.model)[None])
-        return tuple(tensor.squeeze(0) for tensor in (query.key, query.value, *query.features.values()))
+        frames = _as_floats(frame, self.model)
+        query = self.model.encode_query(frames if self.batched else frames[None])
+        tensors = query.key, query.value, *query.features.values()
+        return tensors if self.batched else tuple(tensor.squeeze(0) for tensor in tensors)
 
 
 class MemoryEncoder(nn.Module):
     """``frame`` or ``features_16``, and ``maps`` [C, H/4, W/4], to ``memory_key`` [Q, Ck], ``memory_value`` [Q, Cv]."""
 
-    def __init__(self, model: SpaceTimeMemory) -> None:
+    def __init__(self, model: SpaceTimeMemory, batched: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.batched = model, batched
 
     def forward(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = self.model.encode_memory(_as_floats(source, self.model)[None], maps[None])
+        sources = _as_floats(source, self.model)
+        if self.batched:
+            return self.model.encode_memory(sources, maps)
+        key, value = self.model.encode_memory(sources[None], maps[None])
         return key.squeeze(0), value.squeeze(0)
 
 

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxslim
 import torch
@@ -30,31 +31,36 @@ class Traced:
 
 
 @torch.no_grad()
-def trace(model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: int) -> dict[GraphName, Traced]:
-    """The three graphs of a network at fixed sizes.
+def trace(
+    model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: int, batch: int = 1
+) -> dict[GraphName, Traced]:
+    """The three graphs of a network at fixed sizes, the encoders for a batch of so many frames.
 
-    Inputs are a picture with random maps, as a check on the result wants them: in noise every place would match every
+    Inputs are pictures with random maps, as a check on the result wants them: in noise every place would match every
     other, and rounding choose between them.
     """
     random = torch.Generator().manual_seed(0)
-    frame = torch.from_numpy(moving_picture(height, width, 1)[0])
-    maps = torch.rand(len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
+    batched = batch > 1
+    pictures = torch.from_numpy(np.stack(list(moving_picture(height, width, batch))))
+    rows = torch.rand(batch, len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
+    frame, maps = (pictures, rows) if batched else (pictures[0], rows[0])
 
     # PyTorch's exporter puts a module and all that is in it back into the mode that the outermost was in.
-    query_encoder = QueryEncoder(model).eval()
-    features = list(model.encode_query(frame[None]).features)
+    query_encoder = QueryEncoder(model, batched).eval()
+    features = list(model.encode_query(pictures[:1]).features)
     query = dict(zip(("query_key", "query_value", *features), query_encoder(frame), strict=True))
 
-    memory_encoder = MemoryEncoder(model).eval()
+    memory_encoder = MemoryEncoder(model, batched).eval()
     source = {"frame": frame, **query}[model.memory_source]
     memory: dict[str, Tensor] = dict(zip(("memory_key", "memory_value"), memory_encoder(source, maps), strict=True))
 
     read_decoder = ReadDecoder(model, peaks).eval()
+    one = {name: tensor[0] if batched else tensor for name, tensor in {**query, **memory}.items()}
     read_inputs = {
-        "memory_keys": _noisy(memory["memory_key"], slots, random),
-        "memory_values": _noisy(memory["memory_value"], slots, random),
+        "memory_keys": _noisy(one["memory_key"], slots, random),
+        "memory_values": _noisy(one["memory_value"], slots, random),
         "memory_valid": torch.arange(slots).remainder(3).ne(1).float(),
-        **{name: query[name] for name in ("query_key", "query_value", *model.decoder_features)},
+        **{name: one[name] for name in ("query_key", "query_value", *model.decoder_features)},
     }
     return {
         "query_encoder": Traced(query_encoder, {"frame": frame}, query),

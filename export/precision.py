@@ -27,6 +27,9 @@ from training.model.session import TorchSession
 _BATCH_NORM_EPS = 1e-5
 """PyTorch's, which FrozenBatchNorm2d uses."""
 _PRODUCTS = (torch.conv2d, torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__)
+SUMMED_AT_ONCE = 8
+"""Products that a tensor core of Ampere (A100) adds before it rounds; Volta and Turing: 4, Hopper 16 (Fasi et al.,
+Numerical behavior of NVIDIA tensor cores, 2021; Khattak and Mikaitis, Accurate models of NVIDIA tensor cores, 2025)."""
 _FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
 
 
@@ -68,8 +71,9 @@ class HalfPrecision(SpaceTimeMemory):
 class AccumulateInFp32(TorchFunctionMode):
     """Within it, sums of products of FP16 tensors (convolutions, matrix products) are taken in FP32 and rounded once.
 
-    That is what a GPU does: FP16 from kernel to kernel, FP32 inside one. PyTorch's own FP16 kernels on CPUs differ from
-    one processor to the next, and take seconds a frame where there are no FP16 instructions.
+    That is what a GPU does with FP32 accumulators: FP16 from kernel to kernel, FP32 inside one. PyTorch's own FP16
+    kernels on CPUs differ from one processor to the next, and take seconds a frame where there are no FP16
+    instructions.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -79,12 +83,62 @@ class AccumulateInFp32(TorchFunctionMode):
         return func(*wide, **(kwargs or {})).half()
 
 
+class AccumulateInFp16(TorchFunctionMode):
+    """Within it, the same sums are rounded to FP16 after every SUMMED_AT_ONCE products.
+
+    That is what a GPU does with FP16 accumulators, which TensorRT takes where they are faster; nothing in a graph can
+    forbid it. Products come in PyTorch's order, the bias last.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func not in _PRODUCTS or args[0].dtype != torch.float16:
+            return func(*args, **(kwargs or {}))
+        return _rounding_sums(func, *args, **(kwargs or {}))
+
+
+def _rounding_sums(func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+    """A convolution, a linear layer or a product of matrices (x, weight: FP16) with such sums."""
+    if func is torch.conv2d:
+        total = _convolution(x, weight, *geometry)
+        bias = None if bias is None else bias[:, None, None]
+    else:
+        total = _product(x.float(), (weight.T if func is torch.nn.functional.linear else weight).float())
+    return (total if bias is None else total + bias.float()).half()
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """x [N, C, H, W], weight [O, C / groups, kh, kw] in FP16 -> [N, O, H', W'] in FP32."""
+    meta = torch.nn.functional.conv2d(x.to("meta"), weight.to("meta"), None, stride, padding, dilation, groups)
+    columns = torch.nn.functional.unfold(x.float(), weight.shape[2:], dilation, padding, stride)
+    kernels = weight.float().reshape(groups, weight.shape[0] // groups, -1)
+    return _product(kernels, columns.reshape(len(x), groups, kernels.shape[2], -1)).reshape(meta.shape)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """[..., M, K] and [..., K, N], FP16 numbers in FP32 -> [..., M, N]."""
+    total = torch.zeros(()).half()
+    for start in range(0, a.shape[-1], SUMMED_AT_ONCE):
+        end = start + SUMMED_AT_ONCE
+        total = (total + a[..., start:end] @ b[..., start:end, :]).half()
+    return total.float()
+
+
 class HalfSession(TorchSession):
     """A ``TorchSession`` of a HalfPrecision network that rounds as a GPU does, see AccumulateInFp32."""
 
+    sums: type[TorchFunctionMode] = AccumulateInFp32
+
     def step(self, frame: NDArray[np.uint8]) -> None:
-        with AccumulateInFp32():
+        with self.sums():
             super().step(frame)
+
+
+class HalfSumsSession(HalfSession):
+    """The same as a GPU rounds that also sums in FP16, see AccumulateInFp16."""
+
+    sums = AccumulateInFp16
 
 
 def torch_session(model: SpaceTimeMemory, slots: int, every: int) -> TorchSession:

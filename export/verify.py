@@ -12,7 +12,8 @@ from export.moving_picture import moving_picture
 from export.onnx_graphs import Traced
 from export.precision import torch_session
 from runtime.session import Session
-from stm_skeletons.bundle import Bundle
+from runtime.session_group import SessionGroup
+from stm_skeletons.bundle import Bundle, Precision
 from stm_skeletons.errors import ExportError
 from stm_skeletons.memory_policy import write_slot
 from training.model import SpaceTimeMemory
@@ -115,29 +116,39 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
     """Run PyTorch and the bundle side by side, each on its own predictions; the largest difference of any map.
 
     The slot that each frame is memorised in is compared too (relative to its largest value): a network that has not
-    learnt to use its memory yet would otherwise hide a memory that does not work. Raises ExportError past LOOP_BOUND,
+    learnt to use its memory yet would otherwise hide a memory that does not work. A bundle for batches is given as many
+    cameras, each with frames of its own, and the first and the last are compared. Raises ExportError past LOOP_BOUND,
     for other precisions than FP32 past LOOSE_LOOP_BOUNDS.
     """
     worst = 0.0
-    slots, every = bundle.info.slots, bundle.info.every
-    maps_bound, slot_bound = LOOSE_LOOP_BOUNDS.get(bundle.info.precision, (LOOP_BOUND, LOOP_BOUND))
-    loop = torch_session(model, slots, every)
-    with Session.open(bundle) as session:
-        for number, frame in enumerate(moving_picture(bundle.info.height, bundle.info.width, LOOP_FRAMES)):
-            session.step(frame)
-            loop.step(frame)
-            slot = write_slot(number, slots, every)
-            ours, theirs = (session.maps(), *session.slot(slot)), (loop.maps(), *loop.slot(slot))
-            for name, found, wanted in zip(("maps", "key", "value"), ours, theirs, strict=True):
-                is_maps = name == "maps"
-                difference = float(np.abs(found - wanted).max()) if is_maps else _relative(found, wanted)
-                bound = maps_bound if is_maps else slot_bound
-                worst = max(worst, difference)
-                if not difference <= bound:
-                    raise ExportError(
-                        f"{name} of frame {number} of the closed loop differs by {difference:.1e} from PyTorch "
-                        f"(bound {bound:.0e})"
-                    )
+    info = bundle.info
+    loops = {camera: torch_session(model, info.slots, info.every) for camera in sorted({0, info.batch - 1})}
+    pictures = moving_picture(info.height, info.width, LOOP_FRAMES + info.batch - 1)
+    with SessionGroup.open(bundle, info.batch) as group:
+        for number in range(LOOP_FRAMES):
+            group.step({camera: pictures[number + camera] for camera in range(info.batch)})
+            slot = write_slot(number, info.slots, info.every)
+            for camera, loop in loops.items():
+                loop.step(pictures[number + camera])
+                ours, theirs = (group.maps(camera), *group.slot(camera, slot)), (loop.maps(), *loop.slot(slot))
+                worst = max(worst, _compare_step(ours, theirs, info.precision, number))
+    return worst
+
+
+def _compare_step(ours: tuple[NDArray, ...], theirs: tuple[NDArray, ...], precision: Precision, number: int) -> float:
+    """The largest difference of maps, key and value after frame ``number``. Raises ExportError past the bounds."""
+    maps_bound, slot_bound = LOOSE_LOOP_BOUNDS.get(precision, (LOOP_BOUND, LOOP_BOUND))
+    worst = 0.0
+    for name, found, wanted in zip(("maps", "key", "value"), ours, theirs, strict=True):
+        is_maps = name == "maps"
+        difference = float(np.abs(found - wanted).max()) if is_maps else _relative(found, wanted)
+        bound = maps_bound if is_maps else slot_bound
+        worst = max(worst, difference)
+        if not difference <= bound:
+            raise ExportError(
+                f"{name} of frame {number} of the closed loop differs by {difference:.1e} from PyTorch "
+                f"(bound {bound:.0e})"
+            )
     return worst
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime.backends import BackendOptions
     from runtime.session import Session
+    from runtime.session_group import SessionGroup
 
-__all__ = ["BackendOptions", "Session"]
+__all__ = ["BackendOptions", "Session", "SessionGroup"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from runtime.session import Session
 
         return Session
+    if name == "SessionGroup":
+        from runtime.session_group import SessionGroup
+
+        return SessionGroup
     if name == "BackendOptions":
         from runtime.backends import BackendOptions
 

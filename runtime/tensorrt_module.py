@@ -1,5 +1,9 @@
 """TensorRT's Python package: ``tensorrt`` on boards and servers, ``tensorrt_rtx`` for engines built ahead of time."""
 
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stm_skeletons.bundle import TensorSpec
@@ -9,10 +13,11 @@ from stm_skeletons.errors import BackendError, one_line
 if TYPE_CHECKING:
     import tensorrt as trt
 
+Listener = Callable[[int, str], None]
 OLDEST = (8, 6)
 """The first TensorRT with uint8 inputs and the cast that they need."""
-_ERROR = 1
-"""Severity.ERROR; internal errors are 0. As numbers, since the enumeration's home differs between versions."""
+_ERROR, _WARNING = 1, 2
+"""Severities, internal errors being 0. As numbers, since the enumeration's home differs between versions."""
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT32": "int32", "INT64": "int64"}
 """TensorRT's names of the types that a bundle's tensors have."""
 _HOW = {
@@ -29,8 +34,13 @@ def import_tensorrt(package: Package):  # the module's type is inferred, and so 
             import tensorrt
         else:
             import tensorrt_rtx as tensorrt
-    except (ImportError, OSError) as error:
+    except ModuleNotFoundError as error:
         raise BackendError(f"{package} is not installed ({one_line(error)}); {_HOW[package]}") from error
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"{package} does not load ({one_line(error)}); install what is missing, of the CUDA version that it was "
+            "built for"
+        ) from error
     if not hasattr(tensorrt, "Runtime"):  # a package of type stubs alone
         raise BackendError(f"{package} is not installed; {_HOW[package]}")
     return tensorrt
@@ -64,20 +74,52 @@ def activation_bytes(engine: "trt.ICudaEngine") -> int | None:
     return newer if newer is not None else getattr(engine, "device_memory_size", None)
 
 
-def make_logger(package: Package):
-    """A logger which keeps TensorRT's errors. ``last_error()`` is the latest, on one line. Raises BackendError."""
+@functools.cache
+def shared_logger(package: Package):
+    """The one logger of a package, for as long as the process lives. Raises BackendError.
+
+    TensorRT keeps the first logger that it is given and sends everything there, whoever else brings another: that one
+    must never go, and must tell whose error was whose.
+    """
     tensorrt = import_tensorrt(package)
 
     class Log(tensorrt.ILogger):
+        """Keeps the latest error of each thread, and passes everything on to whoever listens."""
+
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self._errors: dict[int, str] = {}
+            self._warnings: dict[int, str] = {}
+            self._listeners: list[Listener] = []
 
         def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
-            if int(severity) <= _ERROR:
-                self.errors.append(one_line(msg))
+            level = int(severity)
+            if level <= _WARNING:
+                said = self._errors if level <= _ERROR else self._warnings
+                said[threading.get_ident()] = one_line(msg)
+            for listener in tuple(self._listeners):
+                listener(level, msg)
+
+        def forget(self) -> None:
+            """What this thread was told so far is no longer of interest."""
+            for said in (self._errors, self._warnings):
+                said.pop(threading.get_ident(), None)
+
+        def error(self) -> str | None:
+            """What this thread's latest call went wrong with, on one line; None where nothing did since ``forget``."""
+            return self._errors.get(threading.get_ident())
 
         def last_error(self) -> str:
-            return self.errors[-1] if self.errors else "it gave no reason"
+            """The same in words for a message. TensorRT 8.6 says why it cannot start as a warning."""
+            return self.error() or self._warnings.get(threading.get_ident()) or "it gave no reason"
+
+        @contextmanager
+        def heard_by(self, listener: Listener) -> Iterator[None]:
+            """Within the block a listener is told of every message: its severity (0 and 1 are errors), its text."""
+            self._listeners.append(listener)
+            try:
+                yield
+            finally:
+                self._listeners.remove(listener)
 
     return Log()

@@ -23,14 +23,16 @@ def best_assignment(values: NDArray) -> NDArray[np.int64]:
     if not values.size:
         return np.full((problems, rows), -1, np.int64)
     wanted = values.argmax(axis=2)
-    wants = np.take_along_axis(values, wanted[..., None], axis=2)[..., 0] > 0
+    most = values[np.arange(problems)[:, None], np.arange(rows), wanted]
+    wants = most > 0
     chosen = np.where(wants, wanted, -1)
     # Everybody's first wish, where these are all different, cannot be beaten.
     places = (wanted + columns * np.arange(problems)[:, None])[wants]
     taken = np.bincount(places, minlength=problems * columns).reshape(problems, columns)
     for problem in np.flatnonzero((taken > 1).any(axis=1)).tolist():
         alone = taken[problem][wanted[problem]] == 1
-        matching = _Matching(values[problem], np.where(alone, chosen[problem], -1).tolist())
+        undisputed = np.where(alone, chosen[problem], -1).tolist()
+        matching = _Matching(values[problem].tolist(), most[problem].tolist(), undisputed)
         for row in np.flatnonzero(~alone & wants[problem]).tolist():
             matching.add(row)
         chosen[problem] = matching.column_of
@@ -44,13 +46,14 @@ class _Matching:
     have no profit, unmatched columns no price.
     """
 
-    def __init__(self, values: NDArray, undisputed: list[int]) -> None:
-        """Of values [R, C], with the rows that are alone in wanting a column most: ``undisputed`` [R], else -1."""
+    def __init__(self, values: list[list[float]], most: list[float], undisputed: list[int]) -> None:
+        """Of values [R, C] whose rows have at most ``most`` [R], with the rows that are alone in wanting a column most:
+        ``undisputed`` [R], else -1."""
         self.column_of = undisputed
         self._row_of = {column: row for row, column in enumerate(undisputed) if column >= 0}
         self._values = values
-        self._profit: list[float] = values.max(axis=1).tolist()
-        self._price = [0.0] * values.shape[1]
+        self._profit = most
+        self._price = [0.0] * len(values[0])
         self._likes: dict[int, list[tuple[int, float]]] = {}
 
     def add(self, row: int) -> None:
@@ -77,8 +80,7 @@ class _Matching:
     def _liked(self, row: int) -> list[tuple[int, float]]:
         """Columns that have a value for a row, with it."""
         if row not in self._likes:
-            columns = np.flatnonzero(self._values[row] > 0)
-            self._likes[row] = list(zip(columns.tolist(), self._values[row, columns].tolist(), strict=True))
+            self._likes[row] = [(column, value) for column, value in enumerate(self._values[row]) if value > 0]
         return self._likes[row]
 
     def _search(self, row: int) -> tuple[dict, dict, dict, int, int, float]:

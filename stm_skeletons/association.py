@@ -12,7 +12,7 @@ Shape legend: M people, NK joints, K peaks of each.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,12 +85,31 @@ class Guess:
     tags: NDArray[np.int64]
     """[M] whatever the caller knows them by; becomes ``People.ids``."""
 
+    @cached_property
+    def sizes(self) -> NDArray[np.float32]:
+        """[M]: of the people, see ``sizes``."""
+        return sizes(self.places)
+
 
 def find_people(found: Detections, skeleton: Skeleton) -> People:
     """Everybody that a frame's detections tell of, the surest first, network pixels, without ids (all 0)."""
+    found = without_blanks(found)
     guess = guess_by_centres(found)
     first = glance(found.peaks, guess)
     return complete(found, look_again(found, skeleton, guess, first), skeleton)
+
+
+def without_blanks(found: Detections) -> Detections:
+    """The same without the last peaks where they are no parts in any joint: most frames have far fewer than there is
+    room for, and all that follows takes longer the more there are."""
+    parts = np.flatnonzero((found.peaks[..., 2] >= LOWEST_PEAK).any(axis=0))
+    count = int(parts.max(initial=0)) + 1
+    return replace(
+        found,
+        peaks=found.peaks[:, :count],
+        edge_scores=found.edge_scores[:, :count, :count],
+        previous=found.previous[:, :, :count],
+    )
 
 
 def guess_by_centres(found: Detections) -> Guess:
@@ -112,13 +131,16 @@ def look_again(
         hints: [NK, M, K] from 0 to 1, what else speaks for a peak to be somebody's.
     """
     people = first
+    hinted = None if hints is None else (1 + HINTED * hints) / (1 + HINTED)
     for _ in range(LOOKS):
         seen = np.where(people.found, people.keypoints[..., 2], 0)[..., None]
-        offset = ((people.keypoints[..., :2] - guess.places) * seen).sum(axis=1) / (seen.sum(axis=1) + HESITANT)
+        off = along(np.add, (people.keypoints[..., :2] - guess.places) * seen, 1)
+        offset = off / (seen.sum(axis=1) + HESITANT)
         likely = (1 + JOINED * _edge_support(found, skeleton, people)) / (1 + JOINED)
-        if hints is not None:
-            likely *= (1 + HINTED * hints) / (1 + HINTED)
-        people = share_out(found.peaks, replace(guess, places=guess.places + offset[:, None]), CLOSER_REACH, likely)
+        if hinted is not None:
+            likely *= hinted
+        moved = replace(guess, places=guess.places + offset[:, None])
+        people = share_out(found.peaks, moved, CLOSER_REACH, likely)
     return people
 
 
@@ -160,7 +182,7 @@ def glance(peaks: NDArray, guess: Guess) -> People:
         best = np.asarray(worth.argmax(axis=2))
         own = worth[joints, people, best]
         wanted = own > 0
-        agreed = wanted & (own >= worth.max(axis=1)[joints, best])
+        agreed = wanted & (own >= along(np.maximum, worth, 1)[joints, best])
         taken[agreed] = best[agreed]
         if agreed.sum() == wanted.sum():
             break
@@ -181,13 +203,13 @@ def share_out(peaks: NDArray, guess: Guess, reach: float, likely: NDArray) -> Pe
         likely: [NK, M, K] a factor of what each peak is worth to each of them.
     """
     worth = _worth(peaks, guess, reach, likely)
-    likeliest = worth.max(axis=2, initial=0)[..., None]
+    likeliest = along(np.maximum, worth, 2)[..., None]
     return _people(peaks, guess, best_assignment(np.where(worth >= PLAUSIBLE * likeliest, worth, 0)).T)
 
 
 def _worth(peaks: NDArray, guess: Guess, reach: float, likely: NDArray | None = None) -> NDArray[np.float32]:
     """[NK, M, K]: what each peak is worth to each of those who are expected, 0 where they do not go together."""
-    near = nearness(peaks[..., :2], guess.places, reach * sizes(guess.places))
+    near = nearness(peaks[..., :2], guess.places, reach * guess.sizes)
     worth = near * np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None] * guess.centres[:, None]
     if likely is not None:
         worth = worth * likely
@@ -229,24 +251,45 @@ def nearness(points: NDArray, places: NDArray, reach: NDArray) -> NDArray[np.flo
         points[:, None, :, axis] * scale - (places[..., axis] * scale).T[:, :, None].astype(np.float32)
         for axis in (0, 1)
     )
-    return np.exp(-(x * x + y * y))
+    # In place: a new array each time takes as long as what is worked out.
+    x *= x
+    y *= y
+    x += y
+    return np.exp(np.negative(x, out=x), out=x)
+
+
+def along(function: np.ufunc, values: NDArray, axis: int) -> NDArray:
+    """``function.reduce`` of an array with three axes: NumPy goes along a short axis one by one, but with that in front
+    it takes all the others at once, up to seven times as fast. (Sums are the same to the last bit.)"""
+    others = [one for one in range(3) if one != axis]
+    return function.reduce(values.transpose(axis, *others).copy(), axis=0)
+
+
+def spans(places: NDArray) -> NDArray:
+    """[M, 2]: width and height of people with joints at places [M, NK, 2]."""
+    return along(np.maximum, places, 1) - along(np.minimum, places, 1)
 
 
 def sizes(places: NDArray) -> NDArray[np.float32]:
     """[M]: the size of people with joints at places [M, NK, 2]: the side of a square as large as their extent."""
-    if not len(places):
-        return np.zeros(0, np.float32)
-    width, height = (places.max(axis=1) - places.min(axis=1)).T
+    width, height = spans(places).T
     return np.sqrt(np.maximum(width, height / 4) * np.maximum(height, width / 4))
+
+
+def middles(places: NDArray) -> NDArray:
+    """[M, 2]: of the joints at places [M, NK, 2]."""
+    return along(np.add, places, 1) / places.shape[1]
 
 
 def close_pairs(places: NDArray, reach: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of different people with joints at places [M, NK, 2] whose mean distance is less than ``reach`` [M, M]."""
-    x, y = places.mean(axis=1).T
+    x, y = middles(places).T
     # The mean of the distances is at least the distance of the means: few pairs are left to be looked at.
     one, other = np.nonzero((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2 < reach**2)
     different = one != other
     one, other = one[different], other[different]
+    if not len(one):
+        return one, other
     apart = np.linalg.norm(places[one] - places[other], axis=-1).mean(axis=-1)
     close = apart < reach[one, other]
     return one[close], other[close]
@@ -289,7 +332,8 @@ def centres_of(people: People) -> NDArray[np.float32]:
 def _surest(keypoints: NDArray, found: NDArray[np.bool_]) -> NDArray[np.float32]:
     """[M]: mean score of the surest joints; those that were not found count as 0."""
     scores = np.where(found, keypoints[..., 2], 0)
-    return np.sort(scores, axis=1)[:, -TELLING_JOINTS:].mean(axis=1, dtype=np.float32)
+    surest = np.sort(scores, axis=1)[:, -TELLING_JOINTS:]
+    return surest.sum(axis=1, dtype=np.float32) / surest.shape[1]
 
 
 def _along_edges(found: Detections, usable: NDArray[np.bool_], skeleton: Skeleton) -> People:
@@ -298,7 +342,7 @@ def _along_edges(found: Detections, usable: NDArray[np.bool_], skeleton: Skeleto
     joints = len(usable)
     if usable.sum() < FEWEST_JOINTS:
         return nobody(joints)
-    first, second = np.array(skeleton.edges).T
+    (_, first), (_, second) = _ends(skeleton.edges, joints)
     scores = np.where(usable[first][:, :, None] & usable[second][:, None, :], found.edge_scores, 0)
     edges = np.nonzero(scores >= SURE_EDGE)
     order = np.argsort(-scores[edges], kind="stable")
@@ -327,6 +371,8 @@ def _without_scraps(people: People) -> People:
     places = _whole_places(people)
     reach = np.broadcast_to(SAME_PLACE * sizes(places), (len(places), len(places)))
     one, surer = close_pairs(places, reach)
+    if not len(one):
+        return people
     few = people.found[one].sum(axis=1) < SCRAP_JOINTS
     scraps = one[few & (people.scores[one] < SCRAP * people.scores[surer])]
     kept = np.ones(len(places), bool)

@@ -77,6 +77,8 @@ class BundleInfo(Strict):
     """Network input height in pixels."""
     width: int = Field(ge=32, multiple_of=32)
     """Network input width in pixels."""
+    batch: int = Field(default=1, ge=1)
+    """B: cameras whose frames the two encoders take in one run. Their tensors have an axis for it where it is not 1."""
     slots: int = Field(ge=2)
     every: int = Field(ge=1)
     """Every n-th frame enters the ring of slots."""
@@ -115,7 +117,7 @@ class BundleInfo(Strict):
         grid = (self.height // STRIDE, self.width // STRIDE)
         tokens = self.height // 16 * (self.width // 16)
         expected: dict[tuple[GraphName, str], tuple[int, ...]] = {
-            ("query_encoder", "frame"): (self.height, self.width, 3),
+            ("query_encoder", "frame"): (*self.rows, self.height, self.width, 3),
             ("read_decoder", "maps"): (len(self.channels), *grid),
             ("read_decoder", "memory_valid"): (self.slots,),
         }
@@ -131,8 +133,8 @@ class BundleInfo(Strict):
         for memory, query in (("memory_keys", "query_key"), ("memory_values", "query_value")):
             width = self.graphs["query_encoder"].tensor(query).shape[-1]
             slot = "memory_key" if query == "query_key" else "memory_value"
-            _expect(self.graphs["query_encoder"], query, (tokens, width))
-            _expect(self.graphs["memory_encoder"], slot, (tokens, width))
+            _expect(self.graphs["query_encoder"], query, (*self.rows, tokens, width))
+            _expect(self.graphs["memory_encoder"], slot, (*self.rows, tokens, width))
             _expect(self.graphs["read_decoder"], memory, (self.slots, tokens, width))
             if self.graphs["memory_encoder"].tensor(slot).dtype != self.graphs["read_decoder"].tensor(memory).dtype:
                 raise ValueError(f"{slot} and {memory} have different types")
@@ -140,13 +142,32 @@ class BundleInfo(Strict):
         return self
 
     def _check_that_inputs_are_made(self) -> None:
-        """Graphs share buffers by name, so what one reads must be exactly what another writes."""
+        """Graphs share buffers by name, so what one reads must be exactly what another writes: the decoder a row of the
+        query encoder's batch, the memory encoder a batch."""
         query, decoder, memory = (self.graphs[name] for name in GRAPH_NAMES)
         bank = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
-        made = {spec.name: spec for spec in (*query.inputs, *query.outputs, *decoder.outputs, *bank)}
-        for spec in (*decoder.inputs, *memory.inputs):
-            if made.get(spec.name) != spec:
-                raise ValueError(f"input {spec} is not what another graph gives ({made.get(spec.name)})")
+        frames, maps = (*query.inputs, *query.outputs), decoder.outputs
+        for inputs, given in (
+            (decoder.inputs, (*(self.row_of(spec) for spec in frames), *bank)),
+            (memory.inputs, (*frames, *(self.batch_of(spec) for spec in maps))),
+        ):
+            made = {spec.name: spec for spec in given}
+            for spec in inputs:
+                if made.get(spec.name) != spec:
+                    raise ValueError(f"input {spec} is not what another graph gives ({made.get(spec.name)})")
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """What the shapes of a batch begin with: nothing for a batch of one."""
+        return () if self.batch == 1 else (self.batch,)
+
+    def row_of(self, spec: TensorSpec) -> TensorSpec:
+        """One camera's part of a tensor of the encoders."""
+        return spec.model_copy(update={"shape": spec.shape[len(self.rows) :]})
+
+    def batch_of(self, spec: TensorSpec) -> TensorSpec:
+        """A tensor of the decoder for all cameras of a batch, as the encoders have it."""
+        return spec.model_copy(update={"shape": (*self.rows, *spec.shape)})
 
     @property
     def has_keypoints(self) -> bool:

@@ -52,10 +52,21 @@ class Gate(Strict):
     windows: tuple[Window, ...]
     map_differences: tuple[float, ...]
     """Largest of every frame; where the maps are not finite, 1."""
+    fp16_sums: "Gate | None" = None
+    """Of FP16: the first of these frames once more, with sums that are rounded to FP16 on the way, as a GPU may take
+    them. None of INT8."""
 
     @property
     def problem(self) -> str | None:
         """Why it does not pass, None if it does."""
+        if (own := self._problem) is not None or self.fp16_sums is None:
+            return own
+        other = self.fp16_sums.problem
+        return None if other is None else f"summing in FP16, as GPUs do where that is faster, {other}"
+
+    @property
+    def _problem(self) -> str | None:
+        """The same of these frames alone."""
         if self.not_finite:
             return f"its maps hold {self.not_finite} NaN or infinite numbers"
         if not self.keypoints:
@@ -70,10 +81,12 @@ class Gate(Strict):
         """One line for the user."""
         maps = f"maps within {self.largest_map_difference:.3f}"
         if not self.keypoints:
-            return (
+            said = (
                 f"{maps} of FP32 over {self.frames} frames; only maps were compared, FP32 reports no keypoint in them"
             )
-        return f"F1 {self.f1:.4f} against FP32 over {self.frames} frames ({self.keypoints} keypoints), {maps}"
+        else:
+            said = f"F1 {self.f1:.4f} against FP32 over {self.frames} frames ({self.keypoints} keypoints), {maps}"
+        return said if self.fp16_sums is None else f"{said}; with sums in FP16: {self.fp16_sums.summary}"
 
 
 def read_gate(folder: Path) -> Gate | None:

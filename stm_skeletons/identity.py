@@ -16,13 +16,17 @@ from stm_skeletons.association import (
     CLOSER_REACH,
     LOWEST_PEAK,
     Guess,
+    along,
     centres_of,
     complete,
     glance,
     guess_by_centres,
     look_again,
+    middles,
     nearness,
     sizes,
+    spans,
+    without_blanks,
 )
 from stm_skeletons.detections import Detections
 from stm_skeletons.people import People, joined
@@ -81,6 +85,8 @@ class Identities:
         """[T], 0: seen once."""
         self._places = np.zeros((0, joints, 2), np.float32)
         """[T, NK, 2]: when last seen, moved on since."""
+        self._sizes = np.zeros(0, np.float32)
+        """[T]: of the people at these places."""
         self._known = np.zeros((0, joints), bool)
         self._speed = np.zeros((0, 2), np.float32)
         """[T, 2]: network pixels a frame."""
@@ -96,11 +102,12 @@ class Identities:
             found: in this frame.
             newest: the slot of the frame before, whose ``Detections.previous`` counts.
         """
+        found = without_blanks(found)
         previous = found.previous[newest]
         near = self._nearness(found.peaks, previous)
         guess = guess_by_centres(found)
         first = glance(found.peaks, guess)
-        pairs = self._near(guess.places)
+        pairs = self._near(guess.places, guess.sizes)
         alike, agreement = self._alike(first, previous, *pairs), self._agreement(found.peaks, guess, near, *pairs)
         followed = self._match(first, alike, agreement)
         guess, first, followed = self._with_lost(guess, first, followed)
@@ -133,7 +140,7 @@ class Identities:
             by_speed = (here[one] - self._places[other]) - self._speed[other][:, None]
             by_memory = _before(people, previous)[one] - self._places[other]
             # The longer side, whoever lies or stands; of who is followed it is known whole.
-            theirs = (self._places.max(axis=1) - self._places.min(axis=1)).max(axis=1)
+            theirs = spans(self._places).max(axis=1)
             extents = np.sqrt(_extents(here, people.keypoints[..., 2] > 0)[one] * theirs[other])
             scale = (np.sqrt(0.5) / (extents * (SPREAD + SPREAD_GROWS * self._unseen[other]))).astype(np.float32)
             weights = self._common(people, one, other)
@@ -147,10 +154,11 @@ class Identities:
         few = both.sum(axis=1, keepdims=True) < FEW_JOINTS
         return np.where(few, np.float32(0.5) * (people.keypoints[one, :, 2] > 0), both)
 
-    def _near(self, places: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs of people with joints at places [M, NK, 2] and of those followed who are near enough to be the same."""
-        (x, y), (their_x, their_y) = places.mean(axis=1).T, self._places.mean(axis=1).T
-        reach = (sizes(places)[:, None] + sizes(self._places)) * (NEAR / 2) * np.sqrt(1 + self._unseen)
+    def _near(self, places: NDArray, extents: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of people of sizes [M] with joints at places [M, NK, 2] and of those followed who are near enough to be
+        the same."""
+        (x, y), (their_x, their_y) = middles(places).T, middles(self._places).T
+        reach = (extents[:, None] + self._sizes) * (NEAR / 2) * np.sqrt(1 + self._unseen)
         one, other = np.nonzero((x[:, None] - their_x) ** 2 + (y[:, None] - their_y) ** 2 < reach**2)
         return one, other
 
@@ -163,9 +171,9 @@ class Identities:
         if not len(one):
             return agreement
         scores = np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None]
-        theirs = scores * nearness(peaks[..., :2], guess.places, CLOSER_REACH * sizes(guess.places))
-        whole = theirs.max(axis=2).sum(axis=0)
-        shared = (theirs[:, one] * near[:, other]).max(axis=2)
+        theirs = scores * nearness(peaks[..., :2], guess.places, CLOSER_REACH * guess.sizes)
+        whole = along(np.maximum, theirs, 2).sum(axis=0)
+        shared = along(np.maximum, theirs[:, one] * near[:, other], 2)
         agreement[one, other] = shared.sum(axis=0) / np.maximum(whole[one], 1e-6)
         return agreement
 
@@ -177,7 +185,7 @@ class Identities:
         free[followed[followed >= 0]] = False
         if len(new) and free.any():
             rest = people.chosen(new)
-            pairs = self._near(rest.keypoints[..., :2])
+            pairs = self._near(rest.keypoints[..., :2], sizes(rest.keypoints[..., :2]))
             followed[new] = self._match(rest, self._alike(rest, previous, *pairs) * free)
         return followed
 
@@ -188,6 +196,8 @@ class Identities:
         missing = (self._ids > 0) & (self._unseen < LOOKED_FOR)
         missing[followed[followed >= 0]] = False
         lost = np.flatnonzero(missing)
+        if not len(lost):
+            return guess, first, followed
         places = self._places[lost] + self._speed[lost][:, None]
         trust = self._trust[lost] * np.float32(LOOK_TRUST)
         tags = np.zeros(len(lost), np.int64)
@@ -210,7 +220,7 @@ class Identities:
     def _nearness(self, peaks: NDArray, previous: NDArray[np.float32]) -> NDArray[np.float32]:
         """[NK, T, K] in [0, 1]: how near peaks are to where the joints of those who are followed should be, by the
         memory or by their speed; less for joints that they have not shown yet."""
-        reach = HINT_REACH * sizes(self._places) * np.sqrt(1 + self._unseen)
+        reach = HINT_REACH * self._sizes * np.sqrt(1 + self._unseen)
         by_speed = nearness(peaks[..., :2], self._places + self._speed[:, None], reach)
         by_memory = nearness(previous, self._places, reach)
         return np.maximum(by_speed, by_memory) * np.where(self._known.T[..., None], np.float32(1), np.float32(UNSHOWN))
@@ -247,6 +257,7 @@ class Identities:
         lost = np.flatnonzero(~fresh & (self._ids > 0) & (self._unseen < LOST_FRAMES))
         lost = lost[np.argsort(self._unseen[lost], kind="stable")][: max(0, MOST_FOLLOWED - len(kept))]
         self._places = np.concatenate([places, self._places[lost] + self._speed[lost][:, None]])
+        self._sizes = sizes(self._places)
         self._speed = np.concatenate([speed, self._speed[lost] * np.float32(SLOWS)])
         self._ids = np.concatenate([ids[kept], self._ids[lost]])
         self._known = np.concatenate([known, self._known[lost]])
@@ -286,11 +297,11 @@ def _before(people: People, previous: NDArray[np.float32]) -> NDArray[np.float32
 def _mean_over(vectors: NDArray, which: NDArray[np.bool_]) -> NDArray:
     """[M, 2]: mean of vectors [M, NK, 2] over the joints [M, NK] that count; 0 where none does."""
     count = np.maximum(which.sum(axis=1), 1)
-    return (vectors * which[..., None]).sum(axis=1) / count[:, None]
+    return along(np.add, vectors * which[..., None], 1) / count[:, None]
 
 
 def _extents(places: NDArray, known: NDArray[np.bool_]) -> NDArray:
     """[M]: the longer side of the extent of the joints [M, NK, 2] that are known."""
-    low = np.where(known[..., None], places, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(known[..., None], places, -np.inf).max(axis=1, initial=-np.inf)
+    low = along(np.minimum, np.where(known[..., None], places, np.inf), 1)
+    high = along(np.maximum, np.where(known[..., None], places, -np.inf), 1)
     return np.where(known.any(axis=1), np.maximum((high - low).max(axis=1, initial=0), 1e-3), 1)

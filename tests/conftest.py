@@ -89,6 +89,16 @@ def edge_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def edge_batch_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for batches of four cameras."""
+    from export.export import Options, export_bundle
+
+    out = tmp_path_factory.mktemp("bundles") / "edge-batch"
+    export_bundle(edge_weights, out, Options(width=160, height=96, slots=4, every=3, peaks=8, batch=4))
+    return out
+
+
+@pytest.fixture(scope="session")
 def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 UNIT = ROOT / "deploy" / "systemd" / "stm-skeletons@.service"
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+COMPARISON = ROOT / "tests" / "gpu" / "compare_parts.py"
 DOCS = (ROOT / "docs" / "jetson.md", ROOT / "docs" / "gpu-checklist.md")
 
 
@@ -184,26 +185,16 @@ def test_the_messages_of_the_night_are_the_programs_own():
             assert words in literals, f"'{words}' of '{message}'"
 
 
-@pytest.fixture
-def comparison(tmp_path: Path) -> Path:
-    """The script that the checklist prints."""
-    script = re.search(r"```python\n(.*?)```", DOCS[1].read_text(), re.S)
-    assert script is not None
-    file = tmp_path / "compare.py"
-    file.write_text(script[1])
-    return file
-
-
 @pytest.mark.parametrize(
     ("x", "score", "code", "words"),
     [(10.2, 0.501, 0, "largest distance 0.200 px"), (12.0, 0.5, 1, "2.000 px"), (90.0, 0.5, 1, "2 not")],
 )
-def test_the_checklists_comparison(comparison: Path, tmp_path: Path, x: float, score: float, code: int, words: str):
+def test_the_checklists_comparison(tmp_path: Path, x: float, score: float, code: int, words: str):
     files = []
     for name, point in (("cpu", [10.0, 20.0, 0.5]), ("gpu", [x, 20.0, score])):
         files.append(tmp_path / f"{name}.jsonl")
         line = {"keypoints": {"nose": [point, [5.0, 5.0, 0.1]], "left_eye": []}, "people": [{"id": 1}]}
         files[-1].write_text(json.dumps(line) + "\n")
-    result = subprocess.run([sys.executable, comparison, *files], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, COMPARISON, *files], capture_output=True, text=True)
     assert result.returncode == code, result.stderr
     assert words in result.stdout

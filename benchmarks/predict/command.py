@@ -20,7 +20,10 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for predict.json and predict.md; none without.")] = None,
 ) -> None:
-    """Predict a bundle's speed from its graphs and published peak rates. A prediction, not a measurement."""
+    """Predict a bundle's speed from its graphs and published peak rates. A prediction, not a measurement.
+
+    What the host does besides is timed here, on one core, and carried over to the device's processor.
+    """
     need("bench predict", "onnx")
     from benchmarks.predict.predict import predict as predict_bundle
     from benchmarks.predict.predict import tables

@@ -1,4 +1,4 @@
-"""GPUs that speed can be predicted for: published peak rates, read from devices.json.
+"""GPUs that speed can be predicted for: published peak rates, and what their host is, read from devices.json.
 
 Rates are dense ones: data sheets often print twice as much, "with sparsity", which these networks do not have. Tensor
 cores compute convolutions and matrix products in FP16; FP32 and everything else is for the CUDA cores.
@@ -13,6 +13,15 @@ from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.strict import Strict
 
 FILE = Path(__file__).with_name("devices.json")
+
+
+class Core(Strict):
+    """One core of a board's processor."""
+
+    seven_zip_mips: PositiveFloat
+    """7-zip's own benchmark on a single thread, as published."""
+    source: str
+    url: str
 
 
 class Device(Strict):
@@ -32,6 +41,8 @@ class Device(Strict):
     """Of the memory, in 10^9 bytes a second."""
     launch_us: PositiveFloat
     """Assumed time between two kernels of a CUDA graph, in microseconds: start, end and idle units."""
+    core: Core | None
+    """None where nothing was found, and for cards, which are in any computer."""
     source: str
     url: str
 

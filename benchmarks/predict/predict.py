@@ -1,7 +1,7 @@
-"""Milliseconds of a bundle's graphs on GPUs that are not at hand, from published peaks. Good to a factor of about two.
+"""Milliseconds of a bundle's frame on GPUs that are not at hand, from published peaks. Good to a factor of about two.
 
 Each kernel takes the longer of computing and of moving its bytes, and the time to start it (S. Williams et al.,
-"Roofline", CACM 52(4), 2009, kernel by kernel).
+"Roofline", CACM 52(4), 2009, kernel by kernel). What the host does comes beside it (see host_share).
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ import onnx
 
 from benchmarks.predict.count import Kernel, kernels
 from benchmarks.predict.devices import Device, find_device
+from benchmarks.predict.host import HostWork, measure
+from benchmarks.predict.host_share import HostShare, host_shares, host_table
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.strict import Strict
@@ -31,9 +33,11 @@ class Prediction(Strict):
     precision: str
     size: tuple[int, int]
     milliseconds: dict[str, float]
-    """By graph; without host work and copies."""
+    """By graph."""
     bound: dict[str, float]
     """Shares of the time that go by "compute", "bytes" and "start"."""
+    host: tuple[HostShare, ...]
+    """Of frames of several sizes with few people and many; none where nothing is known of the device's processor."""
     source: str
 
     @property
@@ -43,12 +47,13 @@ class Prediction(Strict):
 
 
 def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
-    """Predict a bundle on devices of devices.json. Raises BenchmarkError."""
+    """Predict a bundle on devices of devices.json. The host is timed on this machine. Raises BenchmarkError."""
     if bundle.info.precision == "int8":
         raise BenchmarkError(f"{bundle.folder} is in INT8 for CPUs; predict an fp16 bundle")
     devices = [find_device(name) for name in dict.fromkeys(names)]
     counted = {name: kernels(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
-    return [_on(bundle, device, counted) for device in devices]
+    work = measure(bundle.info)
+    return [_on(bundle, device, counted, work) for device in devices]
 
 
 def tables(predictions: Sequence[Prediction]) -> list[Table]:
@@ -65,11 +70,12 @@ def tables(predictions: Sequence[Prediction]) -> list[Table]:
     sources = [(found.device, found.source) for found in predictions]
     return [
         Table(title, ("device", "all", *GRAPH_NAMES, "bound by"), rows),
+        host_table([(found.device, share) for found in predictions for share in found.host]),
         Table("Published peaks", ("device", "source"), sources, left=2),
     ]
 
 
-def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]]) -> Prediction:
+def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]], work: HostWork) -> Prediction:
     milliseconds, bound = {}, {"compute": 0.0, "bytes": 0.0, "start": 0.0}
     for name, found in counted.items():
         milliseconds[name] = 0.0
@@ -88,8 +94,16 @@ def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]]) -> Pre
         size=bundle.info.size,
         milliseconds=milliseconds,
         bound={what: seconds / total for what, seconds in bound.items()},
-        source=f"{device.power_mode}; {device.source}; {device.url}",
+        host=host_shares(bundle.info, device, work, milliseconds),
+        source=_sources(device),
     )
+
+
+def _sources(device: Device) -> str:
+    """Of the GPU's figures and of its host's."""
+    gpu = f"{device.power_mode}; {device.source}; {device.url}"
+    core = device.core
+    return gpu if core is None else f"{gpu}; core: {core.seven_zip_mips:g} MIPS of 7-zip, {core.source}; {core.url}"
 
 
 def _rate(device: Device, kernel: Kernel) -> float:

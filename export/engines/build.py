@@ -32,7 +32,7 @@ class Report:
     layers: dict[GraphName, list[str]]
     """Layer table of each engine after fusion; empty where TensorRT gave none."""
     notes: tuple[str, ...]
-    """Warnings, one line each."""
+    """What a user should hear, one line each."""
 
 
 def build_engines(
@@ -89,12 +89,9 @@ def build_engines(
         with whole_folder(folder) as partial:
             compiled: dict[GraphName, Compiled] = {}
             for name in GRAPH_NAMES:
-                graph = bundle.info.graphs[name]
-                built = compile_graph(bundle.graph_file(name), graph, settings, cache, step, stop)
-                cache = built.timing_cache
-                (partial / f"{name}.engine").write_bytes(built.plan)
-                compiled[name] = replace(built, plan=b"", timing_cache=b"")
-                for text in built.notes:
+                compiled[name] = _write_engine(bundle, name, partial, settings, cache, step, stop)
+                cache = compiled[name].timing_cache
+                for text in compiled[name].notes:
                     note(text)
             info = _describe(bundle, settings, gpu, compiled, partial)
             (partial / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -108,6 +105,21 @@ def build_engines(
         with whole_file(timing_cache) as partial:
             partial.write_bytes(cache)
     return Report(Engines(folder, info), {name: built.layers for name, built in compiled.items()}, tuple(notes))
+
+
+def _write_engine(
+    bundle: Bundle,
+    name: GraphName,
+    folder: Path,
+    settings: Settings,
+    cache: bytes,
+    step: Step,
+    stop: threading.Event,
+) -> Compiled:
+    """Build one engine into a folder. Its bytes go with this function: the next build needs the memory."""
+    built = compile_graph(bundle.graph_file(name), bundle.info.graphs[name], settings, cache, step, stop)
+    (folder / f"{name}.engine").write_bytes(built.plan)
+    return replace(built, plan=memoryview(b""))
 
 
 def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Settings, GpuInfo | None]:

@@ -40,7 +40,7 @@ def build(
 ) -> None:
     """Build a bundle's TensorRT engines."""
     from export.engines.build import build_engines
-    from runtime.backends.engine_runner import unfit_engines
+    from runtime.backends.fitting_engines import unfit_engines
     from stm_skeletons.bundle import Bundle
     from stm_skeletons.signals import stop_signals
 

@@ -6,21 +6,20 @@ Names that not every one of them has are asked for with ``getattr(x, "name", Non
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.engines.log import failed_node, in_one_line, layer_table, planned_activations
-from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt
+from export.engines.graph_bytes import float_types, with_plain_weights
+from export.engines.islands import has_types, hold_types
+from export.engines.log import BuildLog, failed_node, in_one_line, layer_table, planned_activations
+from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt, shared_logger
 from stm_skeletons.bundle import GraphSpec
 from stm_skeletons.engines import Package
-from stm_skeletons.errors import ExportError
+from stm_skeletons.errors import ExportError, one_line
 
 if TYPE_CHECKING:
     import tensorrt as trt
-
-_ERROR, _WARNING, _VERBOSE = 1, 2, 4
-"""Severities as numbers, since the enumeration's home differs between versions."""
 
 Step = Callable[[str, int, int], None]
 """Called as the build goes on: phase, steps done, steps in all."""
@@ -43,7 +42,8 @@ class Settings:
 class Compiled:
     """An engine in memory, and what TensorRT said of it."""
 
-    plan: bytes
+    plan: memoryview
+    """Of TensorRT's own memory: an engine is large, and a board has little."""
     layers_before: int
     layers_after: int | None
     layers: list[str]
@@ -75,14 +75,40 @@ def compile_graph(
         BackendError: the package is not installed.
         KeyboardInterrupt: ``stop`` was set.
     """
-    log = _make_log(settings.package)
+    log = BuildLog()
+    with shared_logger(settings.package).heard_by(log.hear):
+        compiled = _build(file, graph, settings, timing_cache, step, stop, log)
+        # Builder, network, parser and configuration are gone here: the engine may need their memory.
+        about = _read_log(log) if settings.compute_capability else _inspect(settings, compiled.plan, log)
+    count, layers, activations = about
+    return replace(compiled, layers_after=count, layers=layers, activation_bytes=activations)
+
+
+def _build(
+    file: Path,
+    graph: GraphSpec,
+    settings: Settings,
+    timing_cache: bytes,
+    step: Step,
+    stop: threading.Event,
+    log: BuildLog,
+) -> Compiled:
+    """Everything that needs the builder; of the engine itself nothing is known yet."""
     builder, network, flags = _make_network(settings, log)
+    model = with_plain_weights(_read(file))
     # The parser owns the weights' memory: it must outlive the build.
-    parser = _parse(file, settings, network, log)
+    parser = _parse(file, model, settings, network, log)
     _compare(file, graph, network)
-    config, more_flags = _configure(builder, network, settings)
+    config, more_flags = _configure(builder, settings)
+    if settings.precision == "fp16" and not has_types(settings.package):
+        held, notes = hold_types(settings.package, config, network, float_types(model), file.stem)
+        more_flags += held
+    else:
+        notes = ()
+    del model
+    if settings.compute_capability is None:
+        notes += _use_timing_cache(config, timing_cache)
     monitor = _watch(settings.package, config, step, stop)
-    notes = _use_timing_cache(config, timing_cache) if settings.compute_capability is None else ()
     started = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - started
@@ -90,14 +116,12 @@ def compile_graph(
         raise KeyboardInterrupt
     if plan is None:
         raise ExportError(f"{file}: TensorRT cannot build it: {log.last_error()}{_advice(settings, log.last_error())}")
-    built = bytes(plan)
-    count, layers, activations = _read_log(log) if settings.compute_capability else _inspect(settings, built, log)
     compiled = Compiled(
-        plan=built,
+        plan=memoryview(plan),
         layers_before=network.num_layers,
-        layers_after=count,
-        layers=layers,
-        activation_bytes=activations,
+        layers_after=None,
+        layers=[],
+        activation_bytes=None,
         seconds=seconds,
         flags=(*flags, *more_flags),
         timing_cache=_read_timing_cache(config) if settings.compute_capability is None else b"",
@@ -107,50 +131,36 @@ def compile_graph(
     return compiled
 
 
-def _make_log(package: Package):
-    """A logger that keeps errors, warnings and what is read from a build; the rest of VERBOSE is a flood."""
-    tensorrt = import_tensorrt(package)
-
-    class Log(tensorrt.ILogger):
-        def __init__(self) -> None:
-            tensorrt.ILogger.__init__(self)
-            self.messages: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
-            level = int(severity)
-            if level < _VERBOSE or msg.startswith("Layers:"):
-                self.messages.append(msg)
-            if level <= _ERROR and "cudaError 35" not in msg.partition("\n")[0]:
-                self.errors.append(msg)
-
-        def last_error(self) -> str:
-            return in_one_line(self.errors[-1]) if self.errors else "it gave no reason"
-
-    return Log()
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ExportError(f"{file} cannot be read ({one_line(error)}); export the bundle again") from error
 
 
-def _make_network(settings: Settings, log: Any) -> "tuple[trt.Builder, trt.INetworkDefinition, tuple[str, ...]]":
+def _make_network(settings: Settings, log: BuildLog) -> "tuple[trt.Builder, trt.INetworkDefinition, tuple[str, ...]]":
     """A builder, an empty network whose types come from the graph, and the flags that were set.
 
-    TensorRT 8.6 cannot do the latter: there the types of the graph are hints (see ``_pin_islands``).
+    TensorRT 8.6 cannot do the latter: there the types of the graph are hints (see ``islands``).
     """
     tensorrt = import_tensorrt(settings.package)
     kinds = tensorrt.NetworkDefinitionCreationFlag
     wanted = {name: getattr(kinds, name, None) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED")}
     there = {name: flag for name, flag in wanted.items() if flag is not None}
     try:
-        builder = tensorrt.Builder(log)
+        builder = tensorrt.Builder(shared_logger(settings.package))
         network = builder.create_network(sum(1 << int(flag) for flag in there.values()))
     except (TypeError, RuntimeError) as error:  # what pybind11 raises when the library gives no object
         raise ExportError(f"{settings.package} cannot start here: {log.last_error()} ({error})") from error
     return builder, network, tuple(there)
 
 
-def _parse(file: Path, settings: Settings, network: "trt.INetworkDefinition", log: Any) -> "trt.OnnxParser":
+def _parse(
+    file: Path, model: bytes, settings: Settings, network: "trt.INetworkDefinition", log: BuildLog
+) -> "trt.OnnxParser":
     tensorrt = import_tensorrt(settings.package)
-    parser = tensorrt.OnnxParser(network, log)
-    if parser.parse_from_file(str(file)):
+    parser = tensorrt.OnnxParser(network, shared_logger(settings.package))
+    if parser.parse(model):
         return parser
     if parser.num_errors == 0:
         raise ExportError(f"{file}: TensorRT cannot read it: {log.last_error()}")
@@ -190,9 +200,7 @@ def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") ->
                 )
 
 
-def _configure(
-    builder: "trt.Builder", network: "trt.INetworkDefinition", settings: Settings
-) -> "tuple[trt.IBuilderConfig, tuple[str, ...]]":
+def _configure(builder: "trt.Builder", settings: Settings) -> "tuple[trt.IBuilderConfig, tuple[str, ...]]":
     tensorrt = import_tensorrt(settings.package)
     config = builder.create_builder_config()
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
@@ -201,8 +209,6 @@ def _configure(
     # FP32 means FP32, so that a bundle can be compared with ONNX Runtime.
     config.clear_flag(tensorrt.BuilderFlag.TF32)
     flags = ["no TF32"]
-    if getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None) is None:
-        flags += _set_weak_types(config, network, settings)
     if settings.compute_capability is not None:
         ahead: Any = config  # what only tensorrt_rtx has
         ahead.num_compute_capabilities = 1
@@ -215,36 +221,6 @@ def _configure(
             )
         ahead.set_compute_capability(capability, 0)
     return config, tuple(flags)
-
-
-def _set_weak_types(
-    config: "trt.IBuilderConfig", network: "trt.INetworkDefinition", settings: Settings
-) -> tuple[str, ...]:
-    """TensorRT 8.6: allow the types that the graph has, and hold what the graph computes in FP32 to it."""
-    tensorrt = import_tensorrt(settings.package)
-    if settings.precision != "fp16":
-        return ()
-    allowed = "FP16", "OBEY_PRECISION_CONSTRAINTS"
-    for name in allowed:
-        flag: Any = getattr(tensorrt.BuilderFlag, name, None)
-        config.set_flag(flag)
-    _pin_islands(network, tensorrt.DataType.FLOAT)
-    return allowed
-
-
-def _pin_islands(network: "trt.INetworkDefinition", full: "trt.DataType") -> None:
-    """Layers between casts to FP32 and back compute in FP32: those whose inputs and outputs all are.
-
-    Casts and constants are left alone: they have no arithmetic. Not yet run on a board with TensorRT 8.6.
-    """
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if str(layer.type).rpartition(".")[2] in ("CAST", "CONSTANT", "IDENTITY"):
-            continue
-        inputs = [tensor for i in range(layer.num_inputs) if (tensor := layer.get_input(i)) is not None]
-        tensors = [*inputs, *(layer.get_output(i) for i in range(layer.num_outputs))]
-        if tensors and all(tensor.dtype == full for tensor in tensors):
-            layer.precision = full
 
 
 def _watch(package: Package, config: "trt.IBuilderConfig", step: Step, stop: threading.Event) -> object:
@@ -290,17 +266,17 @@ def _read_timing_cache(config: "trt.IBuilderConfig") -> bytes:
     return b"" if cache is None else bytes(cache.serialize())
 
 
-def _read_log(log: Any) -> tuple[int | None, list[str], int | None]:
+def _read_log(log: BuildLog) -> tuple[int | None, list[str], int | None]:
     """(layers after fusion, their table, planned activation bytes), from TensorRT-RTX's messages."""
     layers = layer_table(log.messages)
     return len(layers) or None, layers, planned_activations(log.messages)
 
 
-def _inspect(settings: Settings, plan: bytes, log: Any) -> tuple[int | None, list[str], int | None]:
+def _inspect(settings: Settings, plan: memoryview, log: BuildLog) -> tuple[int | None, list[str], int | None]:
     """The same of an engine for this machine's GPU, by loading the bytes that were built just now; runs nothing."""
     tensorrt = import_tensorrt(settings.package)
     try:
-        runtime = tensorrt.Runtime(log)
+        runtime = tensorrt.Runtime(shared_logger(settings.package))
     except (TypeError, RuntimeError) as error:
         raise ExportError(f"{settings.package} cannot start here: {log.last_error()} ({error})") from error
     engine = runtime.deserialize_cuda_engine(plan)

@@ -5,12 +5,35 @@ from collections.abc import Iterable
 
 from stm_skeletons.errors import one_line
 
+_ERROR, _VERBOSE = 1, 4
+"""Severities as numbers, since the enumeration's home differs between versions."""
 _TABLE = "Layers:\n"
 _ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 _NODE = re.compile(r"While parsing node number \d+ \[(\w+)")
 _NODE_NAME = re.compile(r'^(?:Node )?name: "?([^"\n]+)', re.MULTILINE)
 # Where TensorRT says in which of its own source files an error arose; no user can do anything with that.
 _PLACE = re.compile(r" In \w+ at \S+:\d+|^\S+\.cpp:\d+: ")
+
+
+class BuildLog:
+    """What TensorRT says during one build: errors, warnings, and what is read from it of the flood that VERBOSE is."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self._errors: list[str] = []
+
+    def hear(self, level: int, text: str) -> None:
+        """Take a message of a severity in."""
+        if level < _VERBOSE or text.startswith(_TABLE):
+            self.messages.append(text)
+        # Error 35 is the driver that machines without a GPU lack; building ahead of time needs none.
+        if level <= _ERROR and "cudaError 35" not in text.partition("\n")[0]:
+            self._errors.append(text)
+
+    def last_error(self) -> str:
+        """On one line."""
+        said = self._errors or self.messages  # TensorRT 8.6 says why it cannot start as a warning
+        return in_one_line(said[-1]) if said else "it gave no reason"
 
 
 def layer_table(log: Iterable[str]) -> list[str]:

@@ -31,8 +31,8 @@ class BackendOptions:
         return self.cuda_graphs and (self.backend == "tensorrt" or self.provider == "cuda")
 
 
-def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
-    """Load a bundle's graphs or engines.
+def open_backend(bundle: Bundle, options: BackendOptions, cameras: int = 1) -> Backend:
+    """Load a bundle's graphs or engines, for so many cameras.
 
     Raises:
         BackendError: unknown backend or provider, or it cannot run here. There is never a fall back to another.
@@ -44,7 +44,7 @@ def open_backend(bundle: Bundle, options: BackendOptions) -> Backend:
     if options.backend == "tensorrt":
         from runtime.backends.tensorrt import TensorRTBackend
 
-        return TensorRTBackend(bundle, options.engines, options.cuda_graphs)
+        return TensorRTBackend(bundle, options.engines, options.cuda_graphs, cameras)
     from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.replays)
+    return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.replays, cameras)

@@ -6,14 +6,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bank import ALIGNMENT
+from runtime.bank import ADDRESS_ALIGNMENT, MemoryBank
 from stm_skeletons.bundle import BundleInfo, TensorSpec
 from stm_skeletons.detections import Detections
+from stm_skeletons.errors import BackendError
 
-UPLOAD = ("frame", "memory_valid")
-"""What a frame sends to the device, adjacent so that one copy does it."""
+ALIGNMENT = 512
+"""Bytes; everything begins at a multiple of it. Tensors need ADDRESS_ALIGNMENT, but activation memory must have CUDA's
+texture alignment (ICudaEngine::createExecutionContextWithoutDeviceMemory)."""
 RESULTS = tuple(field.name for field in fields(Detections))
-"""What a frame brings back, likewise. Which of these a network gives, its bundle says."""
+"""What a frame brings back, adjacent so that one copy does it. Which of these a network gives, its bundle says."""
 
 
 @dataclass(frozen=True)
@@ -30,48 +32,84 @@ class Block:
 
 @dataclass(frozen=True)
 class Arena:
-    """Byte offsets of everything; each tensor and block begins at a multiple of 256."""
+    """Byte offsets of everything."""
 
-    tensors: dict[str, Block]
-    landing: Block
-    """Where an upload arrives, while the tensors of the previous frame are still in use; laid out like ``upload``."""
+    encoders: tuple[dict[str, Block], ...]
+    """Of each batch, the tensors of the two encoders: all but the maps are the same for every batch, as batches take
+    turns. ``memory_key`` and ``memory_value`` are where slots wait to be copied into place; not there where the memory
+    encoder writes straight into the bank."""
+    decoders: tuple[dict[str, Block], ...]
+    """Of each camera, the tensors of the read decoder."""
     upload: Block
-    """Spans the tensors of UPLOAD."""
+    """What frames are sent as: the frame tensor, then ``memory_valid`` of each row."""
+    landing: Block
+    """Where an upload arrives while the tensors of the frames before are still in use; laid out like ``upload``."""
     results: Block
-    """Spans the tensors of RESULTS as ``lay_out_results`` has them; empty for networks without keypoint maps."""
+    """Of all cameras, ``camera_results`` bytes each; empty for networks without keypoint maps."""
+    camera_results: int
     activations: Block
     """For TensorRT's intermediate tensors; the three engines take turns."""
     size: int
 
-    def in_upload(self, name: str) -> Block:
-        """Where a tensor of UPLOAD lies within the upload and the landing."""
-        return Block(self.tensors[name].start - self.upload.start, self.tensors[name].size)
+    def bank(self, camera: int, info: BundleInfo, address: int) -> MemoryBank:
+        """A camera's memory bank, the arena being at an address."""
+        keys, values = (self.decoders[camera][name] for name in ("memory_keys", "memory_values"))
+        return MemoryBank(
+            address + keys.start,
+            address + values.start,
+            info.slots,
+            keys.size // info.slots,
+            values.size // info.slots,
+        )
+
+    def batch_results(self, batch: int, size: int) -> Block:
+        """The results of the cameras of a batch of a size; of the last one there may be fewer."""
+        start = self.results.start + batch * size * self.camera_results
+        return Block(start, min(size * self.camera_results, self.results.end - start))
 
 
-def plan_arena(info: BundleInfo, activation_bytes: int) -> Arena:
-    """Lay out all tensors of a bundle's graphs; the memory encoder's outputs lie in the bank and have no place here."""
-    specs: dict[str, TensorSpec] = {}
-    for graph in ("query_encoder", "read_decoder"):
-        for spec in (*info.graphs[graph].inputs, *info.graphs[graph].outputs):
-            specs.setdefault(spec.name, spec)
-    tensors: dict[str, Block] = {}
+def plan_arena(info: BundleInfo, activation_bytes: int, cameras: int = 1) -> Arena:
+    """Lay out all tensors of a bundle's graphs for so many cameras.
 
-    def place(names: Iterable[str], start: int) -> int:
-        placed, end = _lay_out((specs[name] for name in names), start)
-        tensors.update(placed)
-        return end
+    Raises BackendError where a row of a batch would not begin where TensorRT takes a tensor.
+    """
+    encoder, decoder, memory = (info.graphs[name] for name in ("query_encoder", "read_decoder", "memory_encoder"))
+    batches = -(-cameras // info.batch)
+    end = 0
 
-    upload_end = place(UPLOAD, 0)
-    results_end = place(lay_out_results(info)[0], upload_end)
-    landing = Block(results_end, upload_end)
-    others = [name for name in specs if name not in tensors]
-    others_end = place(others, _aligned(landing.end))
-    activations = Block(others_end, activation_bytes)
+    def place(specs: Iterable[TensorSpec]) -> dict[str, Block]:
+        nonlocal end
+        placed, end = _lay_out(specs, end)
+        return placed
+
+    valid = decoder.tensor("memory_valid")
+    shared = place([encoder.tensor("frame")])
+    flags = [place([valid])[valid.name] for _ in range(info.batch)]
+    upload = Block(0, end)
+    landing = Block(end, end)
+    end = landing.end
+    results_start, results_bytes = end, lay_out_results(info)[1]
+    end += cameras * results_bytes
+    results = Block(results_start, end - results_start)
+    straight = info.batch == 1 and all(tensor_bytes(spec) % ADDRESS_ALIGNMENT == 0 for spec in memory.outputs)
+    shared |= place([*encoder.outputs, *(() if straight else memory.outputs)])
+    maps = [place([info.batch_of(decoder.tensor("maps"))])["maps"] for _ in range(batches)]
+    banks = [place([decoder.tensor("memory_keys"), decoder.tensor("memory_values")]) for _ in range(cameras)]
+    decoders = []
+    for camera in range(cameras):
+        batch, row = divmod(camera, info.batch)
+        rows = {spec.name: _row(shared[spec.name], row, info) for spec in decoder.inputs if spec.name in shared}
+        found = _moved(lay_out_results(info)[0], results.start + camera * results_bytes)
+        own = {"memory_valid": flags[row], "maps": _row(maps[batch], row, info)}
+        decoders.append(rows | found | banks[camera] | own)
+    activations = Block(end, activation_bytes)
     return Arena(
-        tensors,
+        tuple({**shared, "maps": maps[batch]} for batch in range(batches)),
+        tuple(decoders),
+        upload,
         landing,
-        Block(0, upload_end),
-        Block(upload_end, results_end - upload_end),
+        results,
+        results_bytes,
         activations,
         _aligned(activations.end),
     )
@@ -116,6 +154,21 @@ def _lay_out(specs: Iterable[TensorSpec], start: int) -> tuple[dict[str, Block],
         placed[spec.name] = Block(start, tensor_bytes(spec))
         start = _aligned(placed[spec.name].end)
     return placed, start
+
+
+def _row(block: Block, row: int, info: BundleInfo) -> Block:
+    """One camera's part of a batch's tensor."""
+    size = block.size // info.batch
+    if info.batch > 1 and size % ADDRESS_ALIGNMENT:
+        raise BackendError(
+            f"a row of {size} bytes in a batch of {info.batch} does not begin where TensorRT takes a tensor; export "
+            "with another --size, or without --batch"
+        )
+    return Block(block.start + row * size, size)
+
+
+def _moved(blocks: dict[str, Block], by: int) -> dict[str, Block]:
+    return {name: Block(block.start + by, block.size) for name, block in blocks.items()}
 
 
 def _aligned(offset: int) -> int:

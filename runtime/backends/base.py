@@ -1,20 +1,28 @@
-"""What a backend does for a session: one narrow seam, so that a new device has nothing else to re-implement.
+"""What a backend does for a group of cameras: one narrow seam, so that a new device has nothing else to re-implement.
 
-A backend owns every buffer: the memory bank, the query's tensors, the maps. All are allocated when it is opened and
-keep their addresses until it is closed. The session calls, for every frame and in this order:
+A backend owns every buffer: each camera's frame, memory bank, maps and results, and the query's tensors, which the
+cameras share. All are allocated when it is opened and keep their addresses until it is closed.
 
-    frame          fill this host array with the letterboxed image
-    detect(valid)  frame -> query tensors; bank, query tensors -> maps, detections
-    memorise(slot) query tensors or frame, maps -> the slot, written in place
-    results()      the detections, on the host
+The encoders take the frames of B cameras in one run (``BundleInfo.batch``): camera c is row c % B of batch c // B. The
+owner calls, for each batch that has frames and in this order:
 
-The first two may only queue the work: ``results`` waits for what ``detect`` queued, not for ``memorise``, so that a GPU
-memorises a frame while the host takes the next one. ``frame`` may be filled again once ``results`` has returned.
+    frame(camera)   an array of the host, to be filled with the letterboxed image
+    detect(valid)   frames -> query tensors; each camera's bank and row -> its maps, its detections
+    memorise(slots) query tensors or frames, maps -> a slot of each camera's bank
+
+and, when all batches have been queued:
+
+    results(camera) the detections, on the host
+
+Cameras of a batch that are not named have nothing changed: neither memory nor maps nor results. ``detect`` and
+``memorise`` may only queue the work: ``results`` waits for what ``detect`` queued, not for ``memorise``, so that a GPU
+memorises a frame while the host takes the next one.
 
 ``stages`` is told when a stage has ended. While it is recording, a backend that queues its work waits for each stage,
 so that what is recorded is the device's time: such frames are slower than others, and no measure of latency.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -27,32 +35,38 @@ from stm_skeletons.detections import Detections
 class Backend(Protocol):
     """Runs the three graphs of one bundle on one device. Not safe for use from several threads at once."""
 
-    frame: NDArray[np.uint8]
-    """[H, W, 3] BGR; a host array that the session fills before ``detect``, and that nobody else writes to."""
     stages: Stages
-    """Replaced by the session's owner, between frames only; see Session.record."""
+    """Replaced by the owner, between frames only; see SessionGroup.record."""
 
-    def detect(self, valid: tuple[bool, ...]) -> None:
-        """Encode ``frame``, read the slots that are valid, decode maps and detections."""
+    def frame(self, camera: int) -> NDArray[np.uint8]:
+        """[H, W, 3] BGR; a host array to fill before ``detect``, always the same one. Waits until it is free: what has
+        been uploaded from it must have left."""
+        ...
 
-    def memorise(self, slot: int) -> None:
-        """Encode the query frame with the maps as they are now into a slot."""
+    def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
+        """Encode the frames of a batch, and for each camera named read the slots that are valid and decode maps and
+        detections. The cameras must be of one batch."""
 
-    def results(self) -> Detections:
-        """What the latest ``detect`` found.
+    def memorise(self, slots: Mapping[int, int]) -> None:
+        """Encode the frames of the batch that ``detect`` encoded last, with the cameras' maps as they are now, and put
+        them into a slot of each camera named."""
 
-        Host arrays, the same ones each time: the next ``detect`` overwrites them, and they go with the backend.
+    def results(self, camera: int) -> Detections:
+        """What the latest ``detect`` found in a camera's frame.
+
+        Host arrays, the same ones each time: the next ``detect`` of the camera overwrites them. They may outlive the
+        backend.
         """
         ...
 
-    def write_maps(self, maps: NDArray[np.float32]) -> None:
-        """Replace the maps [C, H/4, W/4], so that ``memorise`` takes these instead of what was decoded."""
+    def write_maps(self, camera: int, maps: NDArray[np.float32]) -> None:
+        """Replace a camera's maps [C, H/4, W/4], so that ``memorise`` takes these instead of what was decoded."""
 
-    def read_maps(self) -> NDArray[np.float32]:
-        """A copy of the maps [C, H/4, W/4]."""
+    def read_maps(self, camera: int) -> NDArray[np.float32]:
+        """A copy of a camera's maps [C, H/4, W/4]."""
         ...
 
-    def read_slot(self, slot: int) -> tuple[NDArray, NDArray]:
+    def read_slot(self, camera: int, slot: int) -> tuple[NDArray, NDArray]:
         """Copies of a slot's key [HW, Ck] and value [HW, Cv]."""
         ...
 
@@ -61,4 +75,4 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything; may be called twice."""
+        """Release everything; may be called twice, and from any thread."""

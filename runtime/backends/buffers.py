@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from runtime.bank import ALIGNMENT
+from runtime.backends.arena import ALIGNMENT
 
 
 class Buffer(Protocol):

@@ -61,7 +61,8 @@ class Gpu:
     """The first CUDA device, through its primary context, which is shared with every other CUDA user of the process.
 
     It owns all that is made with it, and ``close`` releases that. Use it, and everything made with it, inside a
-    ``with gpu.active()`` block and from the thread that opened it: pycuda's objects belong to one.
+    ``with gpu.active()`` block and from the thread that opened it: pycuda's objects belong to one. Only ``close`` may
+    come from any thread.
     """
 
     def __init__(self) -> None:
@@ -91,18 +92,21 @@ class Gpu:
         CUDA's errors in the block become BackendErrors. Raises BackendError when called from another thread than the
         one that opened the GPU.
         """
-        self.check_thread()
+        if threading.get_ident() != self._thread:
+            raise BackendError("a session on the GPU must be used from the thread that opened it; open one per thread")
+        with self.current():
+            yield
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """``active`` in any thread, for releasing: pycuda lets go of what is another thread's while that thread's
+        context is current."""
         with cuda_errors("the GPU failed"):
             self._context.push()
             try:
                 yield
             finally:
                 self._context.pop()
-
-    def check_thread(self) -> None:
-        """Raises BackendError in another thread than the one that opened the GPU."""
-        if threading.get_ident() != self._thread:
-            raise BackendError("a session on the GPU must be used from the thread that opened it; open one per thread")
 
     def allocate(self, size: int, advice: str) -> int:
         """Device address of ``size`` new bytes, all zero.
@@ -168,29 +172,46 @@ class Gpu:
         return graph
 
     def finish(self) -> None:
-        """Wait for all work. Where the device has failed there is none left to wait for; that is logged."""
-        if not self._quietly("waiting for the last work", self._driver.Context.synchronize):
-            for stream in self._streams:
-                self._quietly("waiting for a stream", stream.synchronize)
+        """Wait for all work of our own streams: others may be recording, or busy for long, in the same context.
+
+        Where the device has failed there is none left to wait for; that is logged.
+        """
+        for stream in self._streams:
+            for _attempt in range(2):  # memory is released next: better to ask twice than to have it written to
+                if self._quietly("waiting for the last work", stream.synchronize):
+                    break
 
     def close(self) -> None:
-        """Release everything, leave the context; may be called twice.
+        """Release everything, leave the context; may be called twice, and from any thread.
 
         What the driver refuses to release is logged and left to it.
         """
         if self._context is None:
             return
-        with self.active():
+        before = self._current_handle()
+        context, self._context = self._context, None
+        with cuda_errors("the GPU failed"):
+            context.push()  # pycuda lets go of what was another thread's only while its context is current here
             for graph in self._graphs:
                 graph.close()
             for queue in (*self._streams, *self._events):
                 queue.close()
             for memory in self._memory:
                 self._quietly("freeing memory", memory.free)
-        context, self._context = self._context, None
-        context.detach()
-        # pycuda makes the context current to leave it and believes that leaving it ends that, too; not a primary one.
-        self.library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+            context.detach()
+        # pycuda believes that leaving a context ends that, too; not a primary one. So it is still there, with what was
+        # current before on top of it where that was pycuda's, too.
+        on_top = self._current_handle() == before
+        for _ in range(2 if on_top else 1):
+            self.library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+        if on_top:
+            self.library.cuCtxPushCurrent_v2(ctypes.c_void_p(before))
+
+    def _current_handle(self) -> int | None:
+        """The context that is current in this thread."""
+        found = ctypes.c_void_p()
+        self.library.cuCtxGetCurrent(ctypes.byref(found))
+        return found.value
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a function of the driver. Raises BackendError in the driver's words."""

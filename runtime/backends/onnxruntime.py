@@ -1,13 +1,15 @@
 """ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA and TensorRT providers (the latter not yet run on a GPU).
 
 Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding
-for each slot, whose outputs *are* the slot. So the CUDA provider can record what a binding does, and replay it.
+for each slot of each camera, whose outputs *are* the slot. So the CUDA provider can record what a binding does, and
+replay it.
 """
 
 import io
 import os
 import platform
 import threading
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.backends.cuda import keep_out_of_recordings
 from runtime.bank import MemoryBank
 from runtime.stages import Stages
-from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
 from stm_skeletons.detections import Detections
 from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
@@ -38,111 +40,177 @@ _loading = threading.Lock()
 class OnnxRuntimeBackend:
     """See Backend."""
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = False, cameras: int = 1
+    ) -> None:
         if bundle.info.precision == "int8":
             _check_integers(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
-        info = bundle.info
+        if self._device != "cpu" and bundle.info.batch > 1:
+            raise BackendError(
+                f"{bundle.folder} takes batches of {bundle.info.batch}, which ONNX Runtime takes on the CPU only: use "
+                "--backend tensorrt, or export without --batch"
+            )
+        info = self._info = bundle.info
         self.stages = Stages()
         self._graphs = cuda_graphs
         if self._graphs:
             keep_out_of_recordings()
         providers = provider_list(bundle, provider, self._graphs)
         self._sessions = {name: _open_session(bundle, name, provider, providers, threads) for name in GRAPH_NAMES}
-        self._run_options = [_run_options(number) if self._graphs else None for number in range(info.slots)]
-        self._buffers: dict[str, Buffer] = {}
-        graphs = info.graphs
-        for graph in ("query_encoder", "read_decoder"):
-            for spec in (*graphs[graph].inputs, *graphs[graph].outputs):
-                if spec.name not in (*self._buffers, *RESULTS):
-                    self._buffers[spec.name] = self._allocate(spec.name, spec.shape, spec.dtype)
-        blocks, size = lay_out_results(info)
-        # In one piece, so that one copy fetches it. Never empty, since device memory cannot be.
-        self._results = self._allocate(RESULTS[0], (max(1, size),), "uint8")
-        self._result_addresses = {name: self._results.address + block.start for name, block in blocks.items()}
-        self._found = view_results(info, self._results.host)
-        keys, values = self._buffers["memory_keys"], self._buffers["memory_values"]
-        bank = MemoryBank.at(keys.address, values.address, info, keys.host.itemsize)
-        self._query = self._bind("query_encoder", graphs["query_encoder"])
-        self._read = self._bind("read_decoder", graphs["read_decoder"], self._result_addresses)
-        self._memorise = [
-            self._bind(
-                "memory_encoder",
-                graphs["memory_encoder"],
-                {"memory_key": bank.key_address(slot), "memory_value": bank.value_address(slot)},
-            )
-            for slot in range(info.slots)
-        ]
-        self.frame: NDArray[np.uint8] = self._buffers["frame"].host
+        self._run_options = [_run_options(i) if self._graphs else None for i in range(cameras * info.slots)]
+        self._allocate(cameras)
+        self._bind_all(cameras)
         if self._graphs:
             self._record()
 
-    def detect(self, valid: tuple[bool, ...]) -> None:
+    def frame(self, camera: int) -> NDArray[np.uint8]:
+        return self._row(self._frames, camera)
+
+    def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
         if self._graphs:
             keep_out_of_recordings()  # this may be another thread than the one that opened the session
-        self._buffers["frame"].upload()
-        self._buffers["memory_valid"].host[:] = valid
-        self._buffers["memory_valid"].upload()
+        batch = self._batch_of(valid)
+        self._frames[batch].upload()
+        for camera, slots in valid.items():
+            self._cameras[camera]["memory_valid"].host[:] = slots
+            self._cameras[camera]["memory_valid"].upload()
         self.stages.done("upload")
-        self._run("query_encoder", self._query)
-        self._run("read_decoder", self._read)
+        self._run("query_encoder", self._query[batch], batch)
+        for camera in valid:
+            self._run("read_decoder", self._read[camera], camera)
 
-    def memorise(self, slot: int) -> None:
-        self._run("memory_encoder", self._memorise[slot], slot)
+    def memorise(self, slots: Mapping[int, int]) -> None:
+        if self._info.batch == 1:
+            ((camera, slot),) = slots.items()
+            number = camera * self._info.slots + slot
+            self._run("memory_encoder", self._memorise[number], number)
+            return
+        batch = self._batch_of(slots)
+        self._run("memory_encoder", self._memorise[batch])
+        for camera, slot in slots.items():
+            for bank, made in (("memory_keys", "memory_key"), ("memory_values", "memory_value")):
+                self._cameras[camera][bank].host[slot] = self._shared[made].host[camera % self._info.batch]
 
-    def results(self) -> Detections:
-        self._results.download()
+    def results(self, camera: int) -> Detections:
+        self._results[camera].download()
         self.stages.done("download")
-        return self._found
+        return self._found[camera]
 
-    def write_maps(self, maps: NDArray[np.float32]) -> None:
-        self._buffers["maps"].host[:] = maps
-        self._buffers["maps"].upload()
+    def write_maps(self, camera: int, maps: NDArray[np.float32]) -> None:
+        self._row(self._maps, camera)[:] = maps
+        self._maps[camera // self._info.batch].upload()
 
-    def read_maps(self) -> NDArray[np.float32]:
-        return self._buffers["maps"].download().copy()
+    def read_maps(self, camera: int) -> NDArray[np.float32]:
+        self._maps[camera // self._info.batch].download()
+        return self._row(self._maps, camera).copy()
 
-    def read_slot(self, slot: int) -> tuple[NDArray, NDArray]:
-        keys, values = self._buffers["memory_keys"].download(), self._buffers["memory_values"].download()
+    def read_slot(self, camera: int, slot: int) -> tuple[NDArray, NDArray]:
+        keys, values = (self._cameras[camera][name].download() for name in ("memory_keys", "memory_values"))
         return keys[slot].copy(), values[slot].copy()
 
     def addresses(self) -> dict[str, int]:
-        return {name: buffer.address for name, buffer in self._buffers.items()} | self._result_addresses
+        shared = {name: buffer.address for name, buffer in self._shared.items()}
+        own = {
+            f"{name}/{camera}": address
+            for camera in range(len(self._cameras))
+            for name, address in self._of_decoder(camera).items()
+            if name not in shared
+        }
+        return shared | own
 
     def close(self) -> None:
         # Bindings hold addresses of the buffers, so they go first.
-        self._memorise.clear()
-        self._query = self._read = None
-        self._sessions.clear()
-        self._buffers.clear()
+        for held in (self._memorise, self._read, self._query, self._sessions):
+            held.clear()
+        for buffers in (self._cameras, self._shared, self._frames, self._maps, self._results):
+            buffers.clear()
 
-    def _device_of(self, name: str) -> str:
-        # What only the host reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into
-        # the same array each time. At the end of a replay it does not: then it is fetched from the device.
-        return "cpu" if name in RESULTS and not self._graphs else self._device
+    def _allocate(self, cameras: int) -> None:
+        info, size = self._info, lay_out_results(self._info)[1]
+        encoder, decoder, memory = (info.graphs[name] for name in GRAPH_NAMES)
+        batches = range(-(-cameras // info.batch))
+        # A batch of one is memorised straight into the bank.
+        shared = (*encoder.outputs, *(memory.outputs if info.batch > 1 else ()))
+        self._shared = {spec.name: self._buffer(spec) for spec in shared}
+        self._frames = [self._buffer(encoder.tensor("frame")) for _ in batches]
+        self._maps = [self._buffer(info.batch_of(decoder.tensor("maps"))) for _ in batches]
+        own = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
+        self._cameras = [{spec.name: self._buffer(spec) for spec in own} for _ in range(cameras)]
+        # In one piece, so that one copy fetches them. Never empty, since device memory cannot be. What only the host
+        # reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into the same array each
+        # time. At the end of a replay it does not: then it is fetched from the device.
+        kind = CudaBuffer if self._graphs else HostBuffer
+        self._results = [kind((max(1, size),), np.dtype("uint8")) for _ in range(cameras)]
+        self._found = [view_results(info, results.host) for results in self._results]
 
-    def _allocate(self, name: str, shape: tuple[int, ...], dtype: str) -> Buffer:
-        kind = HostBuffer if self._device_of(name) == "cpu" else CudaBuffer
-        return kind(shape, np.dtype(dtype))
+    def _bind_all(self, cameras: int) -> None:
+        """Bindings of the query encoder for each batch, of the decoder for each camera, of the memory encoder for each
+        slot of each camera; where a slot is copied into its place, for each batch."""
+        batches = range(len(self._frames))
+        self._query = [self._bind("query_encoder", self._of_encoders(batch)) for batch in batches]
+        self._read = [self._bind("read_decoder", self._of_decoder(camera)) for camera in range(cameras)]
+        if self._info.batch > 1:
+            self._memorise = [self._bind("memory_encoder", self._of_encoders(batch)) for batch in batches]
+            return
+        self._memorise = [
+            self._bind("memory_encoder", self._of_encoders(camera) | self._bank(camera).slot(slot))
+            for camera in range(cameras)
+            for slot in range(self._info.slots)
+        ]
 
-    def _bind(self, name: GraphName, graph: GraphSpec, elsewhere: dict[str, int] | None = None) -> Any:
-        """A binding of a graph's tensors to their buffers, or to the addresses given in ``elsewhere``."""
-        binding = self._sessions[name].io_binding()
+    def _of_encoders(self, batch: int) -> dict[str, int]:
+        """Addresses of a batch's tensors."""
+        own = {"frame": self._frames[batch].address, "maps": self._maps[batch].address}
+        return own | {name: buffer.address for name, buffer in self._shared.items()}
+
+    def _of_decoder(self, camera: int) -> dict[str, int]:
+        """Addresses of a camera's tensors."""
+        batch, row = divmod(camera, self._info.batch)
+        rows = {**self._shared, "maps": self._maps[batch]}
+        found = lay_out_results(self._info)[0]
+        return {
+            **{name: each.address + row * (each.host.nbytes // self._info.batch) for name, each in rows.items()},
+            **{name: self._results[camera].address + block.start for name, block in found.items()},
+            **{name: buffer.address for name, buffer in self._cameras[camera].items()},
+        }
+
+    def _bank(self, camera: int) -> MemoryBank:
+        keys, values = (self._cameras[camera][name] for name in ("memory_keys", "memory_values"))
+        sizes = keys.host[0].nbytes, values.host[0].nbytes
+        return MemoryBank(keys.address, values.address, self._info.slots, *sizes)
+
+    def _row(self, buffers: list[Buffer], camera: int) -> NDArray[Any]:
+        batch, row = divmod(camera, self._info.batch)
+        return buffers[batch].host if self._info.batch == 1 else buffers[batch].host[row]
+
+    def _batch_of(self, cameras: Mapping[int, object]) -> int:
+        """The one batch that all of them are in."""
+        (batch,) = {camera // self._info.batch for camera in cameras}
+        return batch
+
+    def _buffer(self, spec: TensorSpec) -> Buffer:
+        kind = HostBuffer if self._device == "cpu" else CudaBuffer
+        return kind(spec.shape, np.dtype(spec.dtype))
+
+    def _bind(self, name: GraphName, addresses: dict[str, int]) -> Any:
+        """A binding of a graph's tensors to addresses."""
+        binding, graph = self._sessions[name].io_binding(), self._info.graphs[name]
         for bind, specs in ((binding.bind_input, graph.inputs), (binding.bind_output, graph.outputs)):
             for spec in specs:
-                address = (elsewhere or {}).get(spec.name) or self._buffers[spec.name].address
-                bind(spec.name, self._device_of(spec.name), 0, np.dtype(spec.dtype).type, spec.shape, address)
+                device = "cpu" if spec.name in RESULTS and not self._graphs else self._device
+                bind(spec.name, device, 0, np.dtype(spec.dtype).type, spec.shape, addresses[spec.name])
         return binding
 
     def _record(self) -> None:
         """Run everything once, which takes long and allocates: ONNX Runtime records it then."""
-        self._run("query_encoder", self._query)
-        self._run("read_decoder", self._read)
-        for slot, binding in enumerate(self._memorise):
-            self._run("memory_encoder", binding, slot)
-        for name in ("memory_keys", "memory_values"):
-            self._buffers[name].upload()  # the zeros that a bank begins with
+        for name, bindings in zip(GRAPH_NAMES, (self._query, self._read, self._memorise), strict=True):
+            for number, binding in enumerate(bindings):
+                self._run(name, binding, number)
+        for camera in self._cameras:
+            for name in ("memory_keys", "memory_values"):
+                camera[name].upload()  # the zeros that a bank begins with
 
     def _run(self, name: GraphName, binding: Any, number: int = 0) -> None:
         try:

@@ -1,183 +1,287 @@
-"""TensorRT: the three engines on one GPU with a device-resident memory. Not yet run on a GPU.
+"""TensorRT: the three engines on one GPU with a device-resident memory for each camera. Not yet run on a GPU.
 
 A frame's way, on two streams (each does its work from left to right):
 
     copy     upload n -> landing |                               | download results n | upload n+1 -> landing |
     compute                      | landing -> frame; query; read | memorise n                                 | ...
 
-Compute waits for the upload, the download for the read. The host waits once a frame, for the download; meanwhile the
-GPU memorises, and the next frame's upload runs beside that. Frames land in a buffer of their own because the memory
-encoder may still be reading the frame before.
+Compute waits for the upload, the download for the read. The host waits once for all cameras, for the last download;
+meanwhile the GPU memorises, and the next frames' upload runs beside that. Frames land in a buffer of their own because
+the memory encoder may still be reading the frames before.
 """
 
 import logging
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends.arena import plan_arena, view_results
+from runtime.backends.arena import Block, plan_arena, view_results
 from runtime.backends.cuda import Gpu, Graph, Stream
-from runtime.backends.engine_runner import LoadedEngines, load_engines
-from runtime.bank import MemoryBank
+from runtime.backends.engine_runner import EngineRunner
+from runtime.backends.loaded_engines import shared_engines
 from runtime.stages import Stages
-from stm_skeletons.bundle import Bundle
+from stm_skeletons.bundle import Bundle, TensorSpec
 from stm_skeletons.detections import Detections
-from stm_skeletons.errors import BackendError
+from stm_skeletons.errors import BackendError, one_line
 
 _log = logging.getLogger("stm_skeletons")
-_DETECT = -1
-"""Number of the recorded work that detects; that of memorising into a slot is the slot's."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What can be recorded. All addresses in it are fixed."""
+
+    kind: Literal["detect", "query", "read", "memorise", "encode"]
+    """To detect in all frames of a batch, or to encode these, or to read for one camera; to memorise all of a batch in
+    the same slot of each camera, or only to encode it."""
+    number: int
+    """Of the batch; the camera of "read"."""
+    slot: int = 0
 
 
 class TensorRTBackend:
-    """See Backend. Use it from the thread that opened it; several may be open at once, and close in any order."""
+    """See Backend. Use it from the thread that opened it; several may be open at once, and close in any order.
 
-    def __init__(self, bundle: Bundle, engines: Path | None = None, cuda_graphs: bool = True) -> None:
+    One that is dropped without being closed is released with its last reference, in whatever thread that goes.
+    """
+
+    def __init__(self, bundle: Bundle, engines: Path | None = None, cuda_graphs: bool = True, cameras: int = 1) -> None:
         """
         Args:
             bundle: an opened bundle.
             engines: folder of its engines; inside the bundle unless given.
             cuda_graphs: replay recorded work instead of queueing it call by call. Where the driver or TensorRT refuses
                 to record, that is logged and the work is queued.
+            cameras: each has a memory of its own; the engines are shared, with other sessions of the process, too.
 
         Raises:
             EngineError: no engines, or damaged ones, or of another bundle, TensorRT or GPU, or TensorRT refuses them.
             BackendError: no GPU, driver, pycuda or TensorRT, too little memory, or the device fails.
         """
-        self._info = bundle.info
+        self._info, self._cameras = bundle.info, cameras
         self.stages = Stages()
-        self._graphs: dict[int, Graph] = {}
-        self._unread = False
+        self._graphs: dict[_Work, Graph] = {}
+        self._in_flight: set[int] = set()
+        """Batches whose upload and download may not have been done."""
         gpu = Gpu()
         self._gpu: Gpu | None = gpu
         with ExitStack() as undo:
             undo.callback(gpu.close)
             with gpu.active():
-                self._engines = load_engines(bundle, gpu, engines)
-                undo.callback(_release, gpu, self._engines)
-                self._arena = plan_arena(self._info, self._engines.activation_bytes)
+                held = ExitStack()
+                undo.callback(_release, gpu, held)
+                loaded = held.enter_context(shared_engines(bundle, gpu, engines))
+                self._engines = EngineRunner(loaded)
+                held.callback(self._engines.close)
+                held.callback(gpu.finish)
+                self._arena = plan_arena(self._info, self._engines.activation_bytes, cameras)
                 self._allocate(gpu)
                 self._warm_up(gpu, cuda_graphs)
-            self._undo = undo.pop_all()
+            self._release = weakref.finalize(self, undo.pop_all().close)
 
-    def detect(self, valid: tuple[bool, ...]) -> None:
+    def frame(self, camera: int) -> NDArray[np.uint8]:
         with self._working():
-            if self._unread:
-                # The upload before may not have left the page-locked memory that is written to now.
-                self._copy.synchronize()
-            self._valid[:] = valid
-            self._copy.upload(self._address + self._arena.landing.start, self._upload)
+            self._wait_for(camera // self._info.batch)
+        return self._frames[camera]
+
+    def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
+        batch = self._batch_of(valid)
+        with self._working():
+            # The upload before may not have left the page-locked memory that is written to now.
+            self._wait_for(batch)
+            for camera, slots in valid.items():
+                self._valid[camera][:] = slots
+            self._in_flight.add(batch)
+            self._copy.upload(self._address + self._arena.landing.start, self._uploads[batch])
             self._uploaded.record(self._copy)
             self._stage_ends("upload", self._copy)
             self._compute.wait_for(self._uploaded)
-            self._queue(_DETECT)
+            if valid.keys() == set(self._cameras_of(batch)):
+                self._queue(_Work("detect", batch))
+            else:
+                self._queue(_Work("query", batch))
+                for camera in valid:
+                    self._queue(_Work("read", camera))
             self._detected.record(self._compute)
             # Also where there are no results: no upload may overtake the landing's last use.
             self._copy.wait_for(self._detected)
-            if self._arena.results.size:
-                self._copy.download(self._results, self._address + self._arena.results.start)
+            block = self._arena.batch_results(batch, self._info.batch)
+            if block.size:
+                start = block.start - self._arena.results.start
+                self._copy.download(self._downloads[start : start + block.size], self._address + block.start)
                 self._stage_ends("download", self._copy)
-            self._unread = True
 
-    def memorise(self, slot: int) -> None:
+    def memorise(self, slots: Mapping[int, int]) -> None:
+        batch = self._batch_of(slots)
         with self._working():
-            self._queue(slot)
+            if slots.keys() == set(self._cameras_of(batch)) and len(set(slots.values())) == 1:
+                self._queue(_Work("memorise", batch, next(iter(slots.values()))))
+            else:
+                self._queue(_Work("encode", batch))
+                for camera, slot in slots.items():
+                    self._store(camera, slot)
+                self._stage_ends("memory_encoder", self._compute)
 
-    def results(self) -> Detections:
+    def results(self, camera: int) -> Detections:
         with self._working():
-            self._copy.synchronize()
-            self._unread = False
+            self._wait_for(camera // self._info.batch)
+            size = self._arena.camera_results
+            mine = slice(camera * size, (camera + 1) * size)
+            # Into ordinary memory, which may be looked at when the page-locked one is gone.
+            self._results[mine] = self._downloads[mine]
         self.stages.done("download")
-        return self._found
+        return self._found[camera]
 
-    def write_maps(self, maps: NDArray[np.float32]) -> None:
+    def write_maps(self, camera: int, maps: NDArray[np.float32]) -> None:
         with self._working():
-            self._compute.upload(self._tensor("maps"), np.ascontiguousarray(maps, np.float32))
+            self._compute.upload(self._decoders[camera]["maps"], np.ascontiguousarray(maps, np.float32))
             self._compute.synchronize()
 
-    def read_maps(self) -> NDArray[np.float32]:
+    def read_maps(self, camera: int) -> NDArray[np.float32]:
         spec = self._info.graphs["read_decoder"].tensor("maps")
-        return self._read_back(self._tensor("maps"), spec.shape, spec.dtype)
+        return self._read_back(self._decoders[camera]["maps"], spec)
 
-    def read_slot(self, slot: int) -> tuple[NDArray, NDArray]:
-        encoder = self._info.graphs["memory_encoder"]
-        key, value = encoder.tensor("memory_key"), encoder.tensor("memory_value")
-        return (
-            self._read_back(self._bank.key_address(slot), key.shape, key.dtype),
-            self._read_back(self._bank.value_address(slot), value.shape, value.dtype),
+    def read_slot(self, camera: int, slot: int) -> tuple[NDArray, NDArray]:
+        encoder, place = self._info.graphs["memory_encoder"], self._banks[camera].slot(slot)
+        key, value = (
+            self._read_back(place[name], self._info.row_of(encoder.tensor(name)))
+            for name in ("memory_key", "memory_value")
         )
+        return key, value
 
     def addresses(self) -> dict[str, int]:
-        return {name: self._tensor(name) for name in self._arena.tensors}
+        shared = {name: address for name, address in self._encoders[0].items() if name != "maps"}
+        own = {
+            f"{name}/{camera}": address
+            for camera, addresses in enumerate(self._decoders)
+            for name, address in addresses.items()
+            if name not in shared
+        }
+        return shared | own
 
     def close(self) -> None:
-        if self._gpu is None:
-            return
-        self._gpu.check_thread()
-        self._gpu = None
-        self.frame = np.empty((0, 0, 3), np.uint8)  # the memory of the other one is freed now
-        self._undo.close()
+        if self._gpu is not None:
+            self._gpu = None
+            self._release()
 
     def _allocate(self, gpu: Gpu) -> None:
         """Everything there will ever be: one piece of device memory, two of page-locked memory, streams and events."""
-        info, arena = self._info, self._arena
+        info, arena, cameras = self._info, self._arena, range(self._cameras)
         advice = "export with fewer --slots or a smaller --size, or stop other programs on this GPU"
         self._address = gpu.allocate(arena.size, advice)
-        item_size = np.dtype(info.graphs["read_decoder"].tensor("memory_keys").dtype).itemsize
-        self._bank = MemoryBank.at(self._tensor("memory_keys"), self._tensor("memory_values"), info, item_size)
-        self._engines.bind(self.addresses(), self._address + arena.activations.start)
-        self._upload = gpu.page_locked(arena.upload.size)
-        frame, valid = arena.in_upload("frame"), arena.in_upload("memory_valid")
-        self.frame = self._upload[frame.start : frame.end].reshape(info.height, info.width, 3)
-        self._valid = self._upload[valid.start : valid.end].view(np.float32)
+        self._engines.give_memory(self._address + arena.activations.start)
+        self._encoders, self._decoders = [
+            [self._at(blocks) for blocks in each] for each in (arena.encoders, arena.decoders)
+        ]
+        self._banks = [arena.bank(camera, info, self._address) for camera in cameras]
+        batches = len(arena.encoders)
+        self._uploads = gpu.page_locked(batches * arena.upload.size).reshape(batches, arena.upload.size)
+        self._frames, self._valid = [], []
+        for camera in cameras:
+            batch, row = divmod(camera, info.batch)
+            size = info.height * info.width * 3
+            frame = self._uploads[batch, row * size : (row + 1) * size]
+            self._frames.append(frame.reshape(info.height, info.width, 3))
+            flags = arena.decoders[camera]["memory_valid"]
+            self._valid.append(self._uploads[batch, flags.start : flags.end].view(np.float32))
         # Never empty, since page-locked memory cannot be.
-        self._results = gpu.page_locked(max(1, arena.results.size))
-        self._found = view_results(info, self._results)
+        self._downloads = gpu.page_locked(max(1, arena.results.size))
+        self._results = np.zeros(arena.results.size, np.uint8)
+        size = arena.camera_results
+        self._found = [view_results(info, self._results[camera * size : (camera + 1) * size]) for camera in cameras]
         self._compute, self._copy = gpu.stream(), gpu.stream()
         self._uploaded, self._detected = gpu.event(), gpu.event()
 
     def _warm_up(self, gpu: Gpu, recording: bool) -> None:
         """Run everything once, as TensorRT sets itself up in first runs, record it, and forget what it wrote."""
-        for work in (_DETECT, *range(self._info.slots)):
+        for work in self._all_work():
             # Right before it is recorded: what TensorRT puts off after a change of address is done by then.
             self._enqueue(work)
             recording = recording and self._record(gpu, work)
         self._compute.clear(self._address, self._arena.activations.start)
         self._compute.synchronize()
 
-    def _record(self, gpu: Gpu, work: int) -> bool:
+    def _all_work(self) -> Iterator[_Work]:
+        for batch in range(len(self._arena.encoders)):
+            yield _Work("detect", batch)
+            for slot in range(self._info.slots):
+                yield _Work("memorise", batch, slot)
+            if self._info.batch > 1:  # some of its cameras may come without the others
+                yield _Work("query", batch)
+                yield _Work("encode", batch)
+                yield from (_Work("read", camera) for camera in self._cameras_of(batch))
+
+    def _record(self, gpu: Gpu, work: _Work) -> bool:
         """Whether that was possible; if not, nothing is recorded from now on."""
         try:
             self._graphs[work] = gpu.capture(self._compute, lambda: self._enqueue(work))
         except BackendError as error:
             self._graphs.clear()
-            _log.warning("no CUDA graphs, the work is queued call by call: %s", error)
+            _log.warning("no CUDA graphs, the work is queued call by call: %s", one_line(error))
             return False
         return True
 
-    def _queue(self, work: int) -> None:
+    def _queue(self, work: _Work) -> None:
         # Recorded work is one piece: there are no stages to be seen in it.
         if work in self._graphs and not self.stages.recording:
             self._graphs[work].launch(self._compute)
         else:
             self._enqueue(work)
 
-    def _enqueue(self, work: int) -> None:
-        if work == _DETECT:
+    def _enqueue(self, work: _Work) -> None:
+        if work.kind == "read":
+            self._read(work.number)
+        elif work.kind in ("detect", "query"):
             upload, landing = self._arena.upload, self._arena.landing
             self._compute.copy(self._address + upload.start, self._address + landing.start, upload.size)
-            self._engines.run("query_encoder", self._compute.handle)
-            self._stage_ends("query_encoder", self._compute)
-            self._engines.run("read_decoder", self._compute.handle)
-            self._stage_ends("read_decoder", self._compute)
+            self._encode("query_encoder", work.number)
+            for camera in self._cameras_of(work.number) if work.kind == "detect" else ():
+                self._read(camera)
         else:
-            slot = {"memory_key": self._bank.key_address(work), "memory_value": self._bank.value_address(work)}
-            self._engines.run("memory_encoder", self._compute.handle, slot)
-            self._stage_ends("memory_encoder", self._compute)
+            memorise, cameras = work.kind == "memorise", self._cameras_of(work.number)
+            straight = "memory_key" not in self._arena.encoders[work.number]
+            place = self._banks[cameras[0]].slot(work.slot) if straight else {}
+            self._encode("memory_encoder", work.number, place)
+            for camera in cameras if memorise and not straight else ():
+                self._store(camera, work.slot)
+
+    def _encode(
+        self, encoder: Literal["query_encoder", "memory_encoder"], batch: int, place: Mapping[str, int] | None = None
+    ) -> None:
+        self._engines.run(encoder, self._compute.handle, {**self._encoders[batch], **(place or {})})
+        self._stage_ends(encoder, self._compute)
+
+    def _read(self, camera: int) -> None:
+        self._engines.run("read_decoder", self._compute.handle, self._decoders[camera])
+        self._stage_ends("read_decoder", self._compute)
+
+    def _store(self, camera: int, slot: int) -> None:
+        """Copy what the memory encoder wrote for a camera into a slot of its bank."""
+        batch, row = divmod(camera, self._info.batch)
+        for name, address in self._banks[camera].slot(slot).items():
+            size = self._arena.encoders[batch][name].size // self._info.batch
+            self._compute.copy(address, self._encoders[batch][name] + row * size, size)
+
+    def _cameras_of(self, batch: int) -> range:
+        size = self._info.batch
+        return range(batch * size, min((batch + 1) * size, self._cameras))
+
+    def _batch_of(self, cameras: Mapping[int, object]) -> int:
+        """The one batch that all of them are in."""
+        (batch,) = {camera // self._info.batch for camera in cameras}
+        return batch
+
+    def _wait_for(self, batch: int) -> None:
+        """Until what was uploaded for a batch has left, and its results have come. All batches come with it."""
+        if batch in self._in_flight:
+            self._copy.synchronize()
+            self._in_flight.clear()
 
     def _stage_ends(self, name: str, stream: Stream) -> None:
         """While stages are recorded, wait for the device; else work is only queued."""
@@ -185,11 +289,12 @@ class TensorRTBackend:
             stream.synchronize()
             self.stages.done(name)
 
-    def _tensor(self, name: str) -> int:
-        return self._address + self._arena.tensors[name].start
+    def _at(self, blocks: Mapping[str, Block]) -> dict[str, int]:
+        """Device addresses."""
+        return {name: self._address + block.start for name, block in blocks.items()}
 
-    def _read_back(self, address: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        found = np.empty(shape, dtype)
+    def _read_back(self, address: int, spec: TensorSpec) -> NDArray[Any]:
+        found = np.empty(spec.shape, spec.dtype)
         with self._working():
             self._compute.download(found, address)
             self._compute.synchronize()
@@ -203,8 +308,7 @@ class TensorRTBackend:
             yield
 
 
-def _release(gpu: Gpu, engines: LoadedEngines) -> None:
+def _release(gpu: Gpu, held: ExitStack) -> None:
     """Engines go when they have finished, and before the memory that they work in."""
-    with gpu.active():
-        gpu.finish()
-        engines.close()
+    with gpu.current():
+        held.close()

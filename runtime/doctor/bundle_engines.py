@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime.backends.engine_runner import check_machine, target_for
+from runtime.backends.fitting_engines import check_machine, target_for
 from runtime.doctor.finding import Finding
 from runtime.doctor.gpu import tensorrt_versions
 from runtime.gpu import GpuInfo, NoGpu, find_gpu

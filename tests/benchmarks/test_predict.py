@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from command import done, refused
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.grouping import PEOPLE
 from benchmarks.predict.count import Kernel, kernels
-from benchmarks.predict.devices import devices
+from benchmarks.predict.devices import devices, find_device
+from benchmarks.predict.host import REFERENCE_MIPS, REFERENCE_MS, SOURCES, HostWork, measure
+from benchmarks.predict.host_share import host_shares
 from benchmarks.predict.predict import predict
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BenchmarkError
@@ -126,11 +130,57 @@ def test_a_faster_board_is_predicted_faster_and_no_board_beats_its_peaks():
         assert sum(one.bound.values()) == pytest.approx(1)
 
 
+GRAPHS = {"query_encoder": 4.0, "read_decoder": 2.0, "memory_encoder": 0.5}
+
+
+def work(slower: float = 1.0) -> HostWork:
+    """What it is on a core that takes so many times as long as the reference."""
+    letterbox = {(1920, 1080): 1.0 * slower, (3840, 2160): 3.0 * slower}
+    people, parts = {5: 0.25 * slower, 30: 2.0 * slower}, {5: 0.125 * slower, 30: 0.25 * slower}
+    return HostWork(REFERENCE_MS * slower, letterbox, people, parts)
+
+
+def test_a_frame_is_the_device_and_what_of_the_host_cannot_run_beside_it():
+    device = find_device("orin-nano-8gb")
+    shares = {(one.source, one.people): one for one in host_shares(Bundle.open("edge").info, device, work(), GRAPHS)}
+    assert set(shares) == {(source, people) for source in SOURCES for people in PEOPLE}
+    assert device.core is not None
+    slower = REFERENCE_MIPS / device.core.seven_zip_mips
+    one = shares[(1920, 1080), 30]
+    assert one.host == pytest.approx(slower * 3.25)
+    assert one.frame == pytest.approx(6 + one.copies + one.host), "the memory encoder runs beside the people"
+    assert 0 < one.copies < 0.1
+    busy = host_shares(Bundle.open("edge").info, device, work(), GRAPHS | {"memory_encoder": 50.0})[0]
+    assert busy.frame == pytest.approx(56 + busy.copies + busy.letterbox), "the people are found beside the encoder"
+
+
+def test_a_machine_that_is_slower_predicts_the_same():
+    info, device = Bundle.open("edge").info, find_device("agx-orin")
+    quick, slow = (host_shares(info, device, work(slower), GRAPHS) for slower in (1, 4))
+    assert [one.frame for one in slow] == pytest.approx([one.frame for one in quick])
+
+
+def test_of_a_processor_that_nothing_is_known_of_nothing_is_said():
+    assert find_device("rtx-a2000").core is None
+    assert host_shares(Bundle.open("edge").info, find_device("rtx-a2000"), work(), GRAPHS) == ()
+
+
+def test_the_host_is_timed_on_one_thread():
+    before = cv2.getNumThreads()
+    found = measure(Bundle.open("edge").info, rounds=5)
+    assert cv2.getNumThreads() == before
+    assert found.letterbox[3840, 2160] > found.letterbox[1920, 1080] > 0
+    assert found.people[30] > found.people[5] > found.parts[5] > 0
+    assert found.yardstick > 0
+
+
 def test_the_command_prints_and_writes_it(tmp_path: Path):
     said = done("bench", "predict", "edge", "--device", "orin-nano-8gb", "--device", "rtx-a2000", "--out", tmp_path)
     assert "PREDICTION, not a measurement" in said
+    assert "host's share" in said
     found = json.loads((tmp_path / "predict.json").read_text())
     assert [one["device"] for one in found] == ["orin-nano-8gb", "rtx-a2000"]
+    assert [len(one["host"]) for one in found] == [len(SOURCES) * len(PEOPLE), 0]
     text = (tmp_path / "predict.md").read_text()
     assert all(devices()[one["device"]].url in text for one in found)
     assert refused("bench", "predict", "edge", "--device", "orin-mega").startswith("no device 'orin-mega'; there are ")

@@ -18,14 +18,14 @@ def picture(seed: int) -> np.ndarray:
 
 def look(backend: Backend, seed: int, valid: tuple[bool, ...]) -> np.ndarray:
     detect(backend, picture(seed), valid)
-    return backend.read_maps()
+    return backend.read_maps(0)
 
 
 def detect(backend: Backend, frame: np.ndarray, valid: tuple[bool, ...]) -> Detections:
     """A copy of what is found in a frame."""
-    backend.frame[:] = frame
-    backend.detect(valid)
-    return copy.deepcopy(backend.results())
+    backend.frame(0)[:] = frame
+    backend.detect({0: valid})
+    return copy.deepcopy(backend.results(0))
 
 
 NONE, FIRST, SECOND = (False,) * 4, (True, False, False, False), (False, True, False, False)
@@ -47,7 +47,7 @@ class BackendContract:
         found = detect(backend, picture(0), NONE)
         arrays = vars(found)
         assert {name: array.shape for name, array in arrays.items()} == SHAPES
-        assert backend.read_maps().shape == (37, 24, 40)
+        assert backend.read_maps(0).shape == (37, 24, 40)
         for name, array in arrays.items():
             assert array.dtype == np.float32, name
             assert np.isfinite(array).all(), name
@@ -57,21 +57,21 @@ class BackendContract:
 
     def test_results_are_those_of_the_latest_frame_in_arrays_that_stay(self, backend: Backend):
         first = detect(backend, picture(0), NONE)
-        places = {name: array.ctypes.data for name, array in vars(backend.results()).items()}
+        places = {name: array.ctypes.data for name, array in vars(backend.results(0)).items()}
         second = detect(backend, picture(1), NONE)
-        for name, array in vars(backend.results()).items():
+        for name, array in vars(backend.results(0)).items():
             assert array.ctypes.data == places[name], name
             assert (array != getattr(first, name)).any(), name
             np.testing.assert_array_equal(array, getattr(second, name))
         again = detect(backend, picture(0), NONE)
         for name, array in vars(again).items():
             np.testing.assert_array_equal(array, getattr(first, name))
-        np.testing.assert_array_equal(backend.frame, picture(0), "it can be looked at when the results are there")
+        np.testing.assert_array_equal(backend.frame(0), picture(0), "it can be looked at when the results are there")
 
     def test_a_peak_was_where_it_is_now_for_slots_that_cannot_be_read(self, backend: Backend):
         for slot, seed in enumerate((0, 1, 2, 3)):
             look(backend, seed, NONE)
-            backend.memorise(slot)
+            backend.memorise({0: slot})
         for valid in (NONE, SECOND):
             found = detect(backend, picture(4), valid)
             for slot in range(4):
@@ -85,7 +85,7 @@ class BackendContract:
         now = wide[:, 16:-16]
         for slot, then in enumerate((wide[:, 32:], wide[:, :-32], now)):
             detect(backend, then, NONE)
-            backend.memorise(slot)
+            backend.memorise({0: slot})
         found = detect(backend, now, (True, True, True, False))
         moved_x, moved_y = np.median(found.previous - found.peaks[..., :2], axis=(1, 2)).T
         np.testing.assert_allclose(moved_x[:2], [-16, 16], atol=10)
@@ -94,58 +94,58 @@ class BackendContract:
 
     def test_a_slot_holds_what_was_written_into_it(self, backend: Backend):
         look(backend, 0, NONE)
-        backend.memorise(0)
+        backend.memorise({0: 0})
         look(backend, 1, NONE)
-        backend.memorise(1)
+        backend.memorise({0: 1})
         with_first, with_second = look(backend, 2, FIRST), look(backend, 2, SECOND)
         assert np.abs(with_first - with_second).max() > 1e-3
         # The same frame written into the other slot reads the same.
         look(backend, 0, NONE)
-        backend.memorise(1)
+        backend.memorise({0: 1})
         np.testing.assert_allclose(look(backend, 2, SECOND), with_first, atol=1e-5)
         np.testing.assert_allclose(look(backend, 2, FIRST), with_first, atol=1e-5)
 
     def test_a_slot_can_be_read_back(self, backend: Backend):
         look(backend, 0, NONE)
-        backend.memorise(2)
-        key, value = backend.read_slot(2)
+        backend.memorise({0: 2})
+        key, value = backend.read_slot(0, 2)
         assert (key.shape, value.shape) == ((60, 64), (60, 96))
         assert key.any()
         assert value.any()
-        assert not backend.read_slot(1)[0].any()
+        assert not backend.read_slot(0, 1)[0].any()
         look(backend, 1, NONE)
-        backend.memorise(2)
-        assert (backend.read_slot(2)[0] != key).any(), "what was given is a copy"
+        backend.memorise({0: 2})
+        assert (backend.read_slot(0, 2)[0] != key).any(), "what was given is a copy"
 
     def test_writing_a_slot_changes_no_other(self, backend: Backend):
         look(backend, 0, NONE)
         for slot in range(4):
-            backend.memorise(slot)
+            backend.memorise({0: slot})
         before = look(backend, 2, (True, True, False, True))
         look(backend, 1, NONE)
-        backend.memorise(2)
+        backend.memorise({0: 2})
         np.testing.assert_array_equal(look(backend, 2, (True, True, False, True)), before)
 
     def test_given_maps_are_memorised_instead_of_decoded_ones(self, backend: Backend):
         decoded = look(backend, 0, NONE)
-        backend.memorise(0)
+        backend.memorise({0: 0})
         with_decoded = look(backend, 1, FIRST)
-        backend.frame[:] = picture(0)
-        backend.detect(NONE)
+        backend.frame(0)[:] = picture(0)
+        backend.detect({0: NONE})
         given = np.random.default_rng(0).random(decoded.shape, np.float32)
-        backend.write_maps(given)
-        np.testing.assert_array_equal(backend.read_maps(), given)
-        backend.memorise(0)
+        backend.write_maps(0, given)
+        np.testing.assert_array_equal(backend.read_maps(0), given)
+        backend.memorise({0: 0})
         assert np.abs(look(backend, 1, FIRST) - with_decoded).max() > 1e-3
 
     def test_addresses_never_change_and_bank_slots_are_aligned(self, backend: Backend):
         before = backend.addresses()
         for seed in range(10):
             look(backend, seed, FIRST)
-            backend.memorise(seed % 4)
+            backend.memorise({0: seed % 4})
         assert backend.addresses() == before
-        assert before["memory_keys"] % 256 == 0
-        assert before["memory_values"] % 256 == 0
+        assert before["memory_keys/0"] % 256 == 0
+        assert before["memory_values/0"] % 256 == 0
 
     def test_closing_twice_is_fine(self, backend: Backend):
         backend.close()

@@ -324,14 +324,19 @@ def test_low_memory_is_said_before_the_build(edge_bundle: Path, monkeypatch: pyt
         monkeypatch.setattr("export.engines.memory_check.disk_swap", lambda: DiskSwap(8 << 30, swap))
         return check_memory(bundle, ORIN, 512)
 
-    assert with_free(needed + (513 << 20), 0) is None
-    for available in (needed + (500 << 20), needed // 2):
-        warning = with_free(available, needed)
+    both = needed.device + needed.host
+    assert with_free(both + (513 << 20), 0) is None
+    for available in (both + (500 << 20), needed.device + 1):
+        warning = with_free(available, both)
         assert warning is not None
         assert "sudo swapon" in warning
         assert "\n" not in warning
-    with pytest.raises(ExportError, match=r"wants about 1\.\d GB of memory, 0\.\d GB are free with swap on .*swapon"):
-        with_free(needed // 2, needed // 4)
+    with pytest.raises(ExportError, match=r"wants about 1\.\d GB of memory, 1\.\d GB are free with swap on .*swapon"):
+        with_free(needed.device + 1, needed.host // 2)
+    with pytest.raises(
+        ExportError, match=r"wants about 1\.\d GB .*free without swap, which a GPU cannot use; end other"
+    ):
+        with_free(needed.device - 1, 8 << 30)
     monkeypatch.setattr("export.engines.memory_check.system_memory", lambda: None)
     with pytest.raises(ExportError, match="does not say how much memory is free"):
         check_memory(bundle, ORIN, 512)
@@ -436,7 +441,7 @@ def test_no_tensorrt_name_is_used_that_a_supported_version_lacks(file: Path):
 
 def test_the_check_of_names_would_notice():
     names = {file.name for file in users_of_tensorrt()}
-    assert {"build.py", "compile.py", "tensorrt_module.py", "engine_runner.py"} <= names
+    assert {"build.py", "compile.py", "tensorrt_module.py", "engine_runner.py", "loaded_engines.py"} <= names
     assert unguarded_names("config.max_workspace_size = 1") == {"max_workspace_size"}
     assert unguarded_names("flags.set_flag(tensorrt.BuilderFlag.FP16)") == {"FP16"}
     assert unguarded_names("class M(tensorrt.IProgressMonitor): pass") == {"IProgressMonitor"}

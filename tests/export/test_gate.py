@@ -14,7 +14,7 @@ from export import export as export_module
 from export import gate as gate_module
 from export.engines.build import build_engines
 from export.export import Options, export_bundle
-from export.gate import F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
+from export.gate import F1_LOSS, FP16_SUMS_F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
@@ -30,6 +30,7 @@ FRAMES = 20
 def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """300 frames take minutes."""
     monkeypatch.setattr(gate_module, "FRAMES", FRAMES)
+    monkeypatch.setattr(gate_module, "FP16_SUMS_FRAMES", 5)
     monkeypatch.setattr(gate_module, "WINDOW", 5)
     monkeypatch.setattr(export_module, "FRAMES", FRAMES)
     monkeypatch.setattr(export_module, "CALIBRATION_FRAMES", 20)
@@ -108,6 +109,26 @@ def test_a_score_that_crosses_the_threshold_is_a_miss_but_told_apart(info: Bundl
     assert compare(info, truth, other).f1 == pytest.approx(2 / 3), "either way round"
 
 
+def test_sums_in_fp16_must_pass_too_over_fewer_frames(info: BundleInfo, monkeypatch: pytest.MonkeyPatch):
+    """What TensorRT takes of the two is its own choice."""
+    monkeypatch.setattr(gate_module, "FP16_SUMS_FRAMES", 10)
+    truth, other = video_maps(info), video_maps(info)
+    for maps in other[:10]:
+        maps[1, 15] = 0
+    trackers = Replay(truth), Replay(truth), Replay(other)
+    gate = run_gate(*trackers[:2], blank(FRAMES), info, "a test", "v.avi", fp16_sums=trackers[2])
+    assert gate.fp16_sums is not None
+    assert (gate.frames, gate.f1, gate.fp16_sums.frames) == (FRAMES, 1, 10)
+    assert gate.fp16_sums.f1 == pytest.approx(2 / 3)
+    assert (
+        gate.problem
+        == f"summing in FP16, as GPUs do where that is faster, it loses 0.3333 of F1 (bound {FP16_SUMS_F1_LOSS})"
+    )
+    assert "with sums in FP16: F1 0.6667" in gate.summary
+    trackers = Replay(truth), Replay(truth), Replay(truth)
+    assert run_gate(*trackers[:2], blank(FRAMES), info, "a test", "v.avi", fp16_sums=trackers[2]).problem is None
+
+
 def test_numbers_that_are_none_do_not_pass(info: BundleInfo):
     other = video_maps(info)
     other[7][0, 0, :2] = np.nan, np.inf
@@ -171,6 +192,7 @@ def test_options_that_do_not_go_together(edge_weights: Path, tmp_path: Path, opt
 def any_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights have peaks everywhere, so that roundings add and remove some."""
     monkeypatch.setattr(gate_module, "F1_LOSS", 1.0)
+    monkeypatch.setattr(gate_module, "FP16_SUMS_F1_LOSS", 1.0)
     monkeypatch.setattr(gate_module, "INT8_F1_LOSS", 1.0)
 
 
@@ -184,6 +206,11 @@ def test_an_fp16_bundle_runs_and_carries_its_gate(edge_weights: Path, clip: Path
     assert report.gate is not None
     assert report.gate.f1 is not None
     assert report.gate.f1 > 0.9
+    sums = report.gate.fp16_sums
+    assert sums is not None
+    assert sums.frames == 5
+    assert sums.f1 is not None
+    assert 0.8 < sums.f1 < 1
 
 
 def test_engines_and_gate_go_with_the_bundle_that_is_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):

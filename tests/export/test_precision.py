@@ -9,7 +9,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.moving_picture import moving_picture
 from export.onnx_graphs import export_graph, trace
-from export.precision import AccumulateInFp32, HalfPrecision, check_types, mixed_float_nodes, torch_session
+from export.precision import (
+    SUMMED_AT_ONCE,
+    AccumulateInFp16,
+    AccumulateInFp32,
+    HalfPrecision,
+    HalfSumsSession,
+    check_types,
+    mixed_float_nodes,
+    torch_session,
+)
 from export.verify import FP16_GRAPH_BOUND, check_finite, extreme_frames, verify_graph
 from stm_skeletons.errors import ExportError
 from training.model import Edge, ModelConfig, SpaceTimeMemory, build
@@ -70,6 +79,38 @@ def test_sums_of_products_are_taken_in_fp32_and_rounded_once():
         assert (a.float() @ b.float().T).dtype == torch.float32, "FP32 is left alone"
 
 
+def test_sums_in_fp16_lose_what_is_small_beside_the_sum_so_far():
+    """2048 + 1 is 2048 in FP16; within one step of a tensor core the ones still add up."""
+    ones, step = torch.ones(1, 4096).half(), SUMMED_AT_ONCE
+    with AccumulateInFp16():
+        assert (ones @ ones.T).item() == 4096, "whole steps are large enough"
+        large_first = torch.cat([torch.tensor([2048.0]), torch.zeros(step - 1), torch.ones(1)]).half()[None]
+        assert (large_first @ torch.ones_like(large_first).T).item() == 2048
+        large_first[0, 1:step] = 1
+        assert (large_first @ torch.ones_like(large_first).T).item() == 2048 + 8, "2055 is rounded, 2056 + 1 is lost"
+        assert (ones @ (17.0 * ones.T)).isinf(), "69,632 is more than FP16 holds"
+        assert (ones.float() @ ones.T.float()).dtype == torch.float32, "FP32 is left alone"
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_convolutions_that_sum_in_fp16_are_the_same_convolutions(groups: int):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 16, 9, 7, generator=random).half()
+    weight, bias = (
+        torch.randn(32, 16 // groups, 3, 3, generator=random).half(),
+        torch.randn(32, generator=random).half(),
+    )
+    geometry = (2, 1, 1, groups)
+    expected = torch.nn.functional.conv2d(x.float(), weight.float(), bias.float(), *geometry)
+    with AccumulateInFp16():
+        found = torch.nn.functional.conv2d(x, weight, bias, *geometry)
+        linear = torch.nn.functional.linear(x[0, :, :, 0].T, weight[:, :, 0, 0].repeat(1, groups), bias)
+    assert (found.dtype, found.shape) == (torch.float16, expected.shape)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.003)
+    plain = x[0, :, :, 0].T.float() @ weight[:, :, 0, 0].repeat(1, groups).T.float() + bias.float()
+    torch.testing.assert_close(linear.float(), plain, atol=0.05, rtol=0.003)
+
+
 def test_weights_that_fp16_cannot_hold_are_refused():
     model = build(ModelConfig(variant="edge"))
     model.get_parameter("trunk.stem.weight").data[0, 0, 0, 0] = 1e6
@@ -117,10 +158,15 @@ def test_standardisation_is_not_rounded(variance: float):
 
 def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
     model, _ = load_weights(edge_weights)
-    full, half = TorchSession(model, 4, 3), torch_session(HalfPrecision(model), 4, 3)
+    network = HalfPrecision(model)
+    full, half, sums = TorchSession(model, 4, 3), torch_session(network, 4, 3), HalfSumsSession(network, 4, 3)
     for number, frame in enumerate(moving_picture(96, 160, 8)):
         full.step(frame)
         half.step(frame)
+        if number < 2:
+            sums.step(frame)
+            errors = [np.abs(each.maps() - full.maps()).mean() for each in (half, sums)]
+            assert errors[0] < errors[1] < 10 * errors[0], "sums in FP16 are coarser, not wrong"
         assert half.maps().dtype == np.float32
         difference = np.abs(half.maps() - full.maps())
         assert 0 < np.median(difference) < 2e-3, number

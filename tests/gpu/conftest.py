@@ -9,6 +9,7 @@ simulated, NULLGPU_DEVICE the board (orin).
 import ctypes
 import gc
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -26,7 +27,10 @@ from stm_skeletons.bundle import Bundle
 
 HERE = Path(__file__).parent
 BUNDLES_VARIABLE = "STM_SKELETONS_GPU_BUNDLES"
-"""Environment variable that names a folder of bundles with engines, fp32, fp16, resnet50, stm: these are not made."""
+"""Environment variable that names a folder of bundles, which then are not made: fp32, fp32_batch, fp16, resnet50,
+resnet50_batch, stm."""
+# On a board, which lacks what makes odd graphs.
+collect_ignore = [] if importlib.util.find_spec("onnx") else ["test_build.py"]
 _LIVE = (
     "device",
     "host",
@@ -189,6 +193,13 @@ def _given(name: str) -> Bundle | None:
 
 
 @pytest.fixture(scope="session")
+def edge_bundle(request: pytest.FixtureRequest) -> Path:
+    """The folder of the FP32 bundle that is given, else one is made."""
+    bundle = _given("fp32")
+    return request.getfixturevalue("edge_bundle") if bundle is None else bundle.folder
+
+
+@pytest.fixture(scope="session")
 def fp32_bundle(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A small edge bundle in FP32 with random weights, 160x96, 4 slots, and its native engines."""
     if bundle := _given("fp32"):
@@ -221,6 +232,28 @@ def resnet50(request: pytest.FixtureRequest, device: Gpu) -> Bundle:
     if bundle := _given("resnet50"):
         return bundle
     return _with_engines(Bundle.open(request.getfixturevalue("resnet_bundle")))
+
+
+@pytest.fixture(scope="session")
+def fp32_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """``fp32_bundle`` for batches of four cameras."""
+    if bundle := _given("fp32_batch"):
+        return bundle
+    folder = tmp_path_factory.mktemp("fp32") / "batch"
+    shutil.copytree(request.getfixturevalue("edge_batch_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
+    return _with_engines(Bundle.open(folder))
+
+
+@pytest.fixture(scope="session")
+def resnet50_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """``resnet50`` for batches of two."""
+    if bundle := _given("resnet50_batch"):
+        return bundle
+    from export.export import Options, export_bundle
+
+    weights, folder = request.getfixturevalue("resnet_weights"), tmp_path_factory.mktemp("resnet50") / "batch"
+    options = Options(width=96, height=64, slots=3, every=2, peaks=5, batch=2)
+    return _with_engines(export_bundle(weights, folder, options).bundle)
 
 
 @pytest.fixture(scope="session")

@@ -3,20 +3,29 @@
 Every build is the installed command in a process of its own, since a process has one version only.
 """
 
+import gc
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from stm_skeletons.bundle import Bundle
+from export.engines.build import build_engines
+from runtime.tensorrt_module import shared_logger
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.engines import EngineSet, open_engines
+from stm_skeletons.errors import ExportError
 from stm_skeletons.files import sha256
 
 pytestmark = pytest.mark.gpu
@@ -33,6 +42,7 @@ from stm_skeletons.cli import main
 main()
 """
 SAYS = "stm-skeletons: "
+HELD = re.compile(r"(\w+): (\d+) of (\d+) layers are held to FP32")
 Build = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -102,6 +112,102 @@ def test_fp16_types_come_from_the_graph_where_tensorrt_can(
     if gpu.simulated:
         assert ("FP16" in info.flags) == ("OBEY_PRECISION_CONSTRAINTS" in info.flags) == version.startswith("8.")
         assert ("STRONGLY_TYPED" in info.flags) != version.startswith("8.")
+
+
+def outputs(graph: bytes) -> list[np.ndarray]:
+    """Of a graph on noise."""
+    random = np.random.default_rng(0)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    feeds: dict[str, Any] = {}
+    for node in session.get_inputs():
+        numbers = random.integers(0, 256, node.shape) if node.type == "tensor(uint8)" else random.random(node.shape)
+        feeds[node.name] = numbers.astype(types[node.type])
+    return [np.asarray(found) for found in session.run(None, feeds)]
+
+
+def graph_in(engine: Path) -> bytes:
+    """What a stand-in's engine computes: it follows two lines of text."""
+    return engine.read_bytes().split(b"\n", 2)[2]
+
+
+@pytest.mark.parametrize("version", ["8.6.1"], indirect=True)
+def test_where_types_are_hints_what_the_graph_computes_in_fp32_is_computed_so(
+    gpu, build: Build, fp16_bundle: Bundle, tmp_path: Path
+):
+    """The stand-in rounds whatever is left free: comparisons, searches for peaks, choices."""
+    if not gpu.simulated:
+        pytest.skip("a real GPU's engine cannot be looked into")
+    result = build(fp16_bundle.folder, "--target", "native", "--engines", tmp_path)
+    assert result.returncode == 0, result.stderr
+    held = {name: (int(count), int(layers)) for name, count, layers in HELD.findall(result.stderr)}
+    assert held.keys() == set(GRAPH_NAMES)
+    for name in GRAPH_NAMES:
+        assert 0 < held[name][0] < held[name][1], "the rest may be FP16"
+        wanted, found = (
+            outputs(fp16_bundle.graph_file(name).read_bytes()),
+            outputs(graph_in(tmp_path / "native" / f"{name}.engine")),
+        )
+        for one, other in zip(wanted, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("version", ["8.6.1"], indirect=True)
+def test_a_graph_that_leaves_nothing_to_fp16_is_told(build: Build, edge_copy: Path):
+    description = json.loads((edge_copy / "bundle.json").read_text())
+    (edge_copy / "bundle.json").write_text(json.dumps(description | {"precision": "fp16"}))
+    result = build(edge_copy, "--target", "native")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("so FP16 is not used at all; export the bundle again") == len(GRAPH_NAMES)
+
+
+def test_weights_that_are_stored_in_fp16_are_plain_ones_to_tensorrt(gpu, build: Build, tmp_path: Path):
+    """Nearly all convolutions of the shipped bundle take theirs from a cast; 8.6 refuses that, or is slow with it."""
+    result = build("edge", "--target", "native", "--engines", tmp_path)
+    assert result.returncode == 0, result.stderr
+    if gpu.simulated:
+        engine = tmp_path / "native" / "query_encoder.engine"
+        graph = onnx.load_model_from_string(graph_in(engine)).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        assert all(weights.issuperset(node.input[1:]) for node in graph.node if node.op_type in ("Conv", "Gemm"))
+        stored = Bundle.open("edge").graph_file("query_encoder").read_bytes()
+        for one, other in zip(outputs(stored), outputs(graph_in(engine)), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_engine_is_looked_at_when_what_built_it_is_gone(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
+    """On a board with 8 GB the two together may be too much."""
+    if not gpu.simulated:
+        pytest.skip("the real library's objects cannot be seen")
+    tensorrt: Any = importlib.import_module("tensorrt")
+    makers = (tensorrt.Builder, tensorrt.INetworkDefinition, tensorrt.OnnxParser, tensorrt.IBuilderConfig)
+    load, alive, plans, copied = tensorrt.Runtime.deserialize_cuda_engine, [], [], []
+
+    def look(runtime: Any, serialized_engine: Any) -> Any:
+        objects = gc.get_objects()
+        alive.extend(type(thing).__name__ for thing in objects if issubclass(type(thing), makers))
+        plans.append(sum(type(thing) is tensorrt.IHostMemory for thing in objects))
+        copied.append(type(memoryview(serialized_engine).obj) is not tensorrt.IHostMemory)
+        del objects
+        return load(runtime, serialized_engine)
+
+    monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", look)
+    build_engines(fp32_bundle, "native", tmp_path)
+    assert alive == []
+    assert plans == [1] * len(GRAPH_NAMES), "one at a time"
+    assert not any(copied)
+
+
+def test_a_second_build_of_the_same_process_tells_its_own_error(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
+    """TensorRT sends everything to the first logger that it was given: here that of a session that runs meanwhile."""
+    if not gpu.simulated:
+        pytest.skip("the real library cannot be made to fail")
+    tensorrt, builder = (importlib.import_module(name) for name in ("tensorrt", "tensorrt.builder"))
+    _running = tensorrt.Runtime(shared_logger("tensorrt"))
+    for reason in ("the first reason", "the second reason"):
+        monkeypatch.setattr(builder, "_mistake", lambda *_arguments, reason=reason: reason)
+        with pytest.raises(ExportError, match=f"TensorRT cannot build it: .*{reason}"):
+            build_engines(fp32_bundle, "native", tmp_path)
 
 
 def test_a_timing_cache_is_made_used_and_if_it_is_foreign_left_out(build: Build, edge_copy: Path, tmp_path: Path):

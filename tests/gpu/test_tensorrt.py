@@ -4,6 +4,7 @@ On a simulated driver unless there is a GPU. Its schedules are hostile: "lazy" r
 for it, "random" runs it in any order that streams and events allow; "eager" at once, as a careless test double would.
 """
 
+import copy
 import ctypes
 import importlib
 import json
@@ -70,21 +71,17 @@ class TestTensorRT(BackendContract):
     def test_detections_in_a_row_read_what_each_was_told_to(self, backend: Backend):
         """Nobody waits between them, and the first one's list of slots may not have been uploaded yet."""
         look(backend, 0, NONE)
-        backend.memorise(0)
-        backend.frame[:] = picture(1)
-        backend.detect(NONE)
-        backend.memorise(1)
-        backend.detect(FIRST)
-        backend.results()
-        in_a_row = backend.read_slot(1)
+        backend.memorise({0: 0})
+        backend.frame(0)[:] = picture(1)
+        backend.detect({0: NONE})
+        backend.memorise({0: 1})
+        backend.detect({0: FIRST})
+        backend.results(0)
+        in_a_row = backend.read_slot(0, 1)
         look(backend, 1, NONE)
-        backend.memorise(1)
-        for found, wanted in zip(in_a_row, backend.read_slot(1), strict=True):
+        backend.memorise({0: 1})
+        for found, wanted in zip(in_a_row, backend.read_slot(0, 1), strict=True):
             np.testing.assert_array_equal(found, wanted)
-
-    def test_once_closed_the_frame_is_no_freed_memory(self, backend: Backend):
-        backend.close()
-        assert backend.frame.size == 0
 
 
 def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
@@ -158,10 +155,10 @@ def test_all_detections_are_those_of_onnx_runtime(
     with closing(ours), closing(theirs):
         for number, frame in enumerate(frames[:8]):
             for backend in (ours, theirs):
-                backend.frame[:] = cv2.resize(frame, bundle.info.size)
-                backend.detect(readable_slots(number, slots, every))
-                backend.memorise(write_slot(number, slots, every))
-            found, wanted = vars(ours.results()), vars(theirs.results())
+                backend.frame(0)[:] = cv2.resize(frame, bundle.info.size)
+                backend.detect({0: readable_slots(number, slots, every)})
+                backend.memorise({0: write_slot(number, slots, every)})
+            found, wanted = vars(ours.results(0)), vars(theirs.results(0))
             for name in wanted:
                 np.testing.assert_allclose(found[name], wanted[name], atol=SCORE, err_msg=name)
                 assert wanted[name].any() == (name in given), name
@@ -408,27 +405,96 @@ def test_no_context_is_left_current(gpu, fp32_bundle: Bundle, frames):
     assert current_context() is None
 
 
+def in_another_thread(action: Callable[[], object]) -> BaseException | None:
+    """What it raised."""
+    raised: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
+
+
 def test_another_thread_is_refused_with_a_word(gpu, fp32_bundle: Bundle, frames):
-    """Also when it closes, which the right thread can still do afterwards."""
-    errors: list[str] = []
-
-    def in_another_thread(action: Callable[[], object]) -> None:
-        def attempt() -> None:
-            try:
-                action()
-            except BackendError as error:
-                errors.append(str(error))
-
-        thread = threading.Thread(target=attempt)
-        thread.start()
-        thread.join()
-
     with on_tensorrt(fp32_bundle) as session:
-        in_another_thread(lambda: session.step(frames[0]))
-        in_another_thread(session.close)
+        error = in_another_thread(lambda: session.step(frames[0]))
         session.step(frames[0])
     word = "a session on the GPU must be used from the thread that opened it; open one per thread"
-    assert errors == [word, word]
+    assert isinstance(error, BackendError)
+    assert str(error) == word
+
+
+@GRAPHS
+def test_another_thread_may_close_or_drop_it(gpu, schedule: str, fp32_bundle: Bundle, frames, cuda_graphs: bool, capfd):
+    """As garbage collection does, in whatever thread it runs."""
+    live = gpu.live() if gpu.simulated else {}
+    sessions = [on_tensorrt(fp32_bundle, cuda_graphs), on_tensorrt(fp32_bundle, cuda_graphs)]
+    sessions[0].step(frames[0])
+    sessions[1].step(frames[0])
+    assert in_another_thread(sessions[0].close) is None
+    with pytest.raises(BackendError, match="is closed"):
+        sessions[0].step(frames[0])
+    assert in_another_thread(sessions.clear) is None
+    if gpu.simulated:
+        assert gpu.live() == live
+    assert "PyCUDA WARNING" not in capfd.readouterr().err
+
+
+def test_results_and_people_stay_when_the_session_is_closed(gpu, fp32_bundle: Bundle, frames):
+    """What a caller kept is no freed memory."""
+    backend = open_backend(fp32_bundle, BackendOptions("tensorrt"))
+    backend.frame(0)[:] = picture(0)
+    backend.detect({0: NONE})
+    found = backend.results(0)
+    before = copy.deepcopy(found)
+    backend.close()
+    for name, array in vars(found).items():
+        np.testing.assert_array_equal(array, getattr(before, name))
+    if gpu.simulated:
+        pointer = ctypes.c_void_p(found.peaks.ctypes.data)
+        size = ctypes.c_size_t()
+        assert gpu.driver.cuMemHostGetFlags(ctypes.byref(size), pointer) != 0, "ordinary memory"
+
+
+@GRAPHS
+def test_after_an_error_the_next_frame_waits_for_the_copies_of_this_one(
+    gpu, fp32_bundle: Bundle, frames, monkeypatch: pytest.MonkeyPatch, cuda_graphs: bool
+):
+    """The frame that is being uploaded is not overwritten, although nobody asked for its results."""
+    gpu.schedule("lazy")
+    with on_tensorrt(fp32_bundle, cuda_graphs) as ours, on_the_cpu(fp32_bundle) as theirs:
+        step_both(gpu, ours, theirs, frames[0])
+        with monkeypatch.context() as patch:
+            patch.setattr("runtime.backends.tensorrt.TensorRTBackend.memorise", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                ours.step(frames[1])
+        assert gpu.pending() > 0, "the upload waits"
+        before = gpu.count("syncs")
+        backend = ours._group._backend
+        assert backend is not None
+        backend.frame(0)
+        assert gpu.count("syncs") == before + 1
+        step_both(gpu, ours, theirs, frames[1])
+
+
+def interrupted(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_closing_waits_for_nobody_else(gpu, fp32_bundle: Bundle, frames):
+    """A wait for the whole context breaks a recording of another thread, and may last for as long as others work."""
+    session = on_tensorrt(fp32_bundle)
+    session.step(frames[0])
+    before = gpu.calls()
+    session.close()
+    waited = {name for name, count in gpu.calls().items() if count > before.get(name, 0) and "Synchronize" in name}
+    assert waited == {"cuStreamSynchronize"}
 
 
 def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):

@@ -19,7 +19,7 @@ from engine_files import add_engines
 from gates import made_gate
 from gpu_build import build_or_skip
 
-from runtime.backends.engine_runner import find_engines
+from runtime.backends.fitting_engines import find_engines
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import open_engines
 from stm_skeletons.errors import EngineError

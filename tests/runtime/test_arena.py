@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.backends.arena import RESULTS, Block, lay_out_results, plan_arena, tensor_bytes, view_results
-from runtime.bank import ALIGNMENT
-from stm_skeletons.bundle import Bundle, BundleInfo
+from runtime.backends.arena import ALIGNMENT, RESULTS, Block, lay_out_results, plan_arena, tensor_bytes, view_results
+from runtime.bank import ADDRESS_ALIGNMENT
+from stm_skeletons.bundle import Bundle, BundleInfo, GraphName, GraphSpec
 from stm_skeletons.detections import Detections
+from stm_skeletons.errors import BackendError
 from stm_skeletons.maps import SKELETON_CHANNEL
 
 
@@ -19,38 +20,102 @@ def info(request: pytest.FixtureRequest) -> BundleInfo:
     return Bundle.open(request.getfixturevalue(request.param)).info
 
 
-@given(activation_bytes=st.integers(0, 1 << 30))
-def test_nothing_overlaps_and_everything_is_aligned(info: BundleInfo, activation_bytes: int):
-    arena = plan_arena(info, activation_bytes)
+def batched(info: BundleInfo, batch: int) -> BundleInfo:
+    """The same for batches of so many cameras."""
+    if batch == 1:
+        return info
+    changed = info.model_copy(update={"batch": batch})
+
+    def wide(name: GraphName) -> GraphSpec:
+        graph = info.graphs[name]
+        inputs, outputs = (tuple(changed.batch_of(spec) for spec in specs) for specs in (graph.inputs, graph.outputs))
+        return graph.model_copy(update={"inputs": inputs, "outputs": outputs})
+
+    encoders = {name: wide(name) for name in ("query_encoder", "memory_encoder")}
+    return BundleInfo.model_validate({**changed.model_dump(), "graphs": {**info.graphs, **encoders}})
+
+
+@given(activation_bytes=st.integers(0, 1 << 30), batch=st.integers(1, 5), cameras=st.integers(1, 9))
+def test_nothing_overlaps_and_everything_is_aligned(info: BundleInfo, activation_bytes: int, batch: int, cameras: int):
+    arena = plan_arena(batched(info, batch), activation_bytes, cameras)
     assert arena.activations.size == activation_bytes
-    blocks = sorted((*arena.tensors.values(), arena.landing, arena.activations), key=lambda block: block.start)
-    assert all(block.start % ALIGNMENT == 0 for block in blocks)
+    assert arena.activations.start % ALIGNMENT == 0
+    everything = {
+        *(block for blocks in arena.decoders for block in blocks.values()),
+        *(block for blocks in arena.encoders for name, block in blocks.items() if batch == 1 or name != "maps"),
+        *(arena.landing, arena.activations),
+    }
+    assert all(block.start % ADDRESS_ALIGNMENT == 0 for block in everything)
+    # A row of a batch lies in that; nothing else has anything in common.
+    rows = {block for block in everything if any(inside(block, other) for other in everything - {block})}
+    blocks = sorted(everything - rows, key=lambda block: block.start)
     assert all(before.end <= after.start for before, after in pairwise(blocks))
     assert blocks[-1].end <= arena.size
     # What is not a tensor's is padding: nothing is allocated without a use.
-    assert arena.size - sum(block.size for block in blocks) <= ALIGNMENT * (len(blocks) + len(arena.tensors))
+    unused = arena.size - sum(block.size for block in blocks)
+    assert unused <= ALIGNMENT * (len(blocks) + 1) + (len(arena.encoders) * batch - cameras) * maps_bytes(info)
 
 
-def test_every_tensor_but_the_memory_encoders_outputs_has_its_bytes(info: BundleInfo):
-    arena = plan_arena(info, 0)
-    for graph in info.graphs.values():
-        for spec in (*graph.inputs, *graph.outputs):
-            if spec.name not in ("memory_key", "memory_value"):
-                assert arena.tensors[spec.name].size == tensor_bytes(spec)
-    assert {"memory_key", "memory_value"}.isdisjoint(arena.tensors)
+def maps_bytes(info: BundleInfo) -> int:
+    """Of one camera; a batch has them for each of its rows, whether there is a camera or not."""
+    return tensor_bytes(info.graphs["read_decoder"].tensor("maps"))
 
 
-def test_one_copy_brings_frame_and_valid_slots_and_one_takes_all_results(info: BundleInfo):
-    arena = plan_arena(info, 0)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_every_tensor_has_its_bytes_and_every_camera_its_own(info: BundleInfo, batch: int):
+    wide = batched(info, batch)
+    arena = plan_arena(wide, 0, cameras=6)
+    decoder = info.graphs["read_decoder"]
+    for blocks in arena.decoders:
+        assert {name: block.size for name, block in blocks.items()} == {
+            spec.name: tensor_bytes(spec) for spec in (*decoder.inputs, *decoder.outputs)
+        }
+    for graph in ("query_encoder", "memory_encoder"):
+        for spec in (*wide.graphs[graph].inputs, *wide.graphs[graph].outputs):
+            written_straight = batch == 1 and spec.name in ("memory_key", "memory_value")
+            for blocks in arena.encoders:
+                assert written_straight == (spec.name not in blocks)
+                assert written_straight or blocks[spec.name].size == tensor_bytes(spec)
+    own = {"maps", "memory_keys", "memory_values", *lay_out_results(info)[0]}
+    for name in own:
+        assert len({blocks[name] for blocks in arena.decoders}) == 6, name
+    row = 5 % batch
+    frame, maps = arena.encoders[-1]["frame"], arena.encoders[-1]["maps"]
+    assert frame.start == arena.upload.start
+    assert arena.decoders[5]["maps"].start == maps.start + row * maps_bytes(info)
+
+
+def test_slots_that_would_not_be_aligned_wait_to_be_copied(info: BundleInfo):
+    memory = info.graphs["memory_encoder"]
+    odd = [spec.model_copy(update={"shape": (spec.shape[0], 7)}) for spec in memory.outputs]
+    changed = memory.model_copy(update={"outputs": tuple(odd)})
+    arena = plan_arena(info.model_copy(update={"graphs": {**info.graphs, "memory_encoder": changed}}), 0)
+    assert {"memory_key", "memory_value"} <= arena.encoders[0].keys()
+
+
+def test_a_batch_whose_rows_would_not_be_aligned_is_refused(info: BundleInfo):
+    query = info.graphs["query_encoder"]
+    odd = [spec.model_copy(update={"shape": (4, *spec.shape[:-1], 7)}) for spec in query.outputs]
+    changed = query.model_copy(update={"outputs": tuple(odd)})
+    wrong = info.model_copy(update={"batch": 4, "graphs": {**info.graphs, "query_encoder": changed}})
+    with pytest.raises(BackendError, match=r"a row of \d+ bytes in a batch of 4 .*; export with another --size"):
+        plan_arena(wrong, 0, 4)
+
+
+def test_one_copy_brings_frames_and_valid_slots_and_one_takes_a_batchs_results(info: BundleInfo):
+    arena = plan_arena(batched(info, 4), 0, cameras=6)
     assert arena.landing.size == arena.upload.size
-    for name in ("frame", "memory_valid"):
-        assert inside(arena.tensors[name], arena.upload)
-    inner = arena.in_upload("memory_valid")
-    assert arena.upload.start + inner.start == arena.tensors["memory_valid"].start
+    assert inside(arena.encoders[0]["frame"], arena.upload)
+    assert all(inside(blocks["memory_valid"], arena.upload) for blocks in arena.decoders)
     blocks, size = lay_out_results(info)
-    assert arena.results.size == size
-    for name, block in blocks.items():
-        assert arena.tensors[name] == Block(arena.results.start + block.start, block.size), "as they are viewed"
+    assert arena.camera_results == size
+    assert arena.results.size == 6 * size
+    assert arena.batch_results(0, 4) == Block(arena.results.start, 4 * size)
+    assert arena.batch_results(1, 4) == Block(arena.results.start + 4 * size, 2 * size)
+    for camera, decoder in enumerate(arena.decoders):
+        for name, block in blocks.items():
+            start = arena.results.start + camera * size + block.start
+            assert decoder[name] == Block(start, block.size), "as they are viewed"
 
 
 def test_all_that_the_decoder_gives_but_the_maps_comes_back(info: BundleInfo):

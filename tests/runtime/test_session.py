@@ -81,13 +81,13 @@ def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(
 def test_the_session_follows_the_policy(session: Session, length: int, seed: int):
     """Every step reads and writes the slots that the policy names, and nothing else happens to the bank."""
     session.reset()
-    backend = session._backend
+    backend = session._group._backend
     assert backend is not None
     calls: list[tuple] = []
     detect, memorise, results = backend.detect, backend.memorise, backend.results
     backend.detect = lambda valid: (calls.append(("read", valid)), detect(valid))[1]  # type: ignore[method-assign]
-    backend.memorise = lambda slot: (calls.append(("write", slot)), memorise(slot))[1]  # type: ignore[method-assign]
-    backend.results = lambda: (calls.append(("wait",)), results())[1]  # type: ignore[method-assign]
+    backend.memorise = lambda slots: (calls.append(("write", slots)), memorise(slots))[1]  # type: ignore[method-assign]
+    backend.results = lambda camera: (calls.append(("wait", camera)), results(camera))[1]  # type: ignore[method-assign]
     try:
         for number in range(length):
             session.step(picture(seed + number))
@@ -96,7 +96,8 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     expected = []
     for number in range(length):
         # Waiting comes last: a GPU memorises while the host goes on.
-        expected += [("read", readable_slots(number, 4, 3)), ("write", write_slot(number, 4, 3)), ("wait",)]
+        read, write = {0: readable_slots(number, 4, 3)}, {0: write_slot(number, 4, 3)}
+        expected += [("read", read), ("write", write), ("wait", 0)]
     assert calls == expected
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stm_skeletons.association import find_people
+from stm_skeletons.association import LOWEST_PEAK, along, find_people
 from stm_skeletons.detections import Detections
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
@@ -259,6 +259,24 @@ def test_a_scaled_scene_has_the_same_people_scaled(seed: int, factor: float):
     found = crowd(seed)
     people, others = find_people(found, COCO17), find_people(scaled(found, factor), COCO17)
     assert_same(people, others.placed(others.keypoints[..., :2] / np.float32(factor)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_peaks_that_are_no_parts_change_not_a_bit(seed: int):
+    found, blanks = crowd(seed), anything(np.random.default_rng(seed))
+    blanks.peaks[..., 2] = np.minimum(blanks.peaks[..., 2], LOWEST_PEAK / 2)
+    blanks = replace(blanks, centres=blanks.centres[:0], centre_joints=blanks.centre_joints[:0])
+    people, others = find_people(found, COCO17), find_people(together(found, blanks), COCO17)
+    for name, array in vars(people).items():
+        np.testing.assert_array_equal(array, vars(others)[name], strict=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(0, 40), st.integers(1, 40), st.sampled_from([np.add, np.maximum, np.minimum]))
+def test_reduced_along_the_joints_it_is_numpys_own_result_to_the_bit(seed: int, people: int, joints: int, function):
+    places = np.random.default_rng(seed).normal(100, 60, (people, joints, 3)).astype(np.float32)[..., :2]
+    np.testing.assert_array_equal(along(function, places, 1), function.reduce(places, axis=1), strict=True)
 
 
 @settings(max_examples=60, deadline=None)

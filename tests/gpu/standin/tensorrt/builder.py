@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from . import device, plan
+from . import device, plan, weak_types
 from .logger import IHostMemory, ILogger, checked
 from .names import (
     MAJOR,
@@ -48,10 +48,12 @@ _CACHE_MAGIC = b"stand-in timing cache "
 
 @of_this_version
 class ITensor(Fixed):
-    def __init__(self, info: onnx.ValueInfoProto) -> None:
+    def __init__(self, info: onnx.ValueInfoProto, weak: bool = False) -> None:
+        """weak: TensorRT before 10 calls every float FP32 that is no input, output or result of a cast."""
         self._name = info.name
         tensor = info.type.tensor_type
-        self._dtype = getattr(DataType, _ELEMENT_TYPES.get(tensor.elem_type, "FLOAT"))
+        kind = _ELEMENT_TYPES.get(tensor.elem_type, "FLOAT")
+        self._dtype = getattr(DataType, "FLOAT" if weak and kind == "HALF" else kind)
         self._shape = Dims(size.dim_value or -1 for size in tensor.shape.dim)
 
     @property
@@ -71,6 +73,7 @@ class ILayer(Fixed):
     def __init__(self, node: onnx.NodeProto, tensors: dict[str, ITensor]) -> None:
         self._node, self._tensors = node, tensors
         self._precision: Any = None
+        self._output_types: dict[int, Any] = {}
 
     @property
     def name(self) -> str:
@@ -102,12 +105,18 @@ class ILayer(Fixed):
     def precision(self, value: Any) -> None:
         self._precision = value
 
+    def set_output_type(self, index: int, dtype: Any) -> None:
+        if self.get_output(index) is None:
+            raise TypeError(f"{self.name} has no output {index}")
+        self._output_types[index] = dtype
+
 
 @of_this_version
 class INetworkDefinition(Fixed):
     def __init__(self, flags: int) -> None:
         self._flags = flags
         self._model = onnx.ModelProto()
+        self._types: dict[str, int] = {}
         self._layers: list[ILayer] = []
         self._inputs: list[ITensor] = []
         self._outputs: list[ITensor] = []
@@ -143,7 +152,12 @@ class INetworkDefinition(Fixed):
     def _load(self, model: onnx.ModelProto) -> None:
         self._model = model
         inferred = onnx.shape_inference.infer_shapes(model).graph
-        known = {info.name: ITensor(info) for info in (*inferred.value_info, *inferred.input, *inferred.output)}
+        infos = {info.name: info for info in (*inferred.value_info, *inferred.input, *inferred.output)}
+        self._types = {name: info.type.tensor_type.elem_type for name, info in infos.items()}
+        self._types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
+        plain = {info.name for info in (*inferred.input, *inferred.output)}
+        plain |= {node.output[0] for node in inferred.node if node.op_type == "Cast"}
+        known = {name: ITensor(info, MAJOR < 10 and name not in plain) for name, info in infos.items()}
         self._inputs = [known[info.name] for info in inferred.input]
         self._outputs = [known[info.name] for info in inferred.output]
         self._layers = [ILayer(node, known) for node in inferred.node]
@@ -208,6 +222,8 @@ class OnnxParser(Fixed):
         for index, node in enumerate(loaded.graph.node):
             if node.op_type in _REFUSED:
                 return self._fail(index, node, f"No importer registered for op: {node.op_type}")
+            if wrong := _computed_weights(node, loaded.graph):
+                return self._fail(index, node, wrong)
         self._network._load(loaded)
         return True
 
@@ -231,6 +247,21 @@ class OnnxParser(Fixed):
             self._logger.log(ILogger.ERROR, "ModelImporter.cpp:774: --- End node ---")
         self._logger.log(ILogger.ERROR, f"ModelImporter.cpp:777: ERROR: {desc}")
         return False
+
+
+def _computed_weights(node: onnx.NodeProto, graph: onnx.GraphProto) -> str | None:
+    """What the parser before 10 says of a convolution whose weights are not in the file.
+
+    The real one takes some kernels that are computed, to slower code, but no biases and none of grouped convolutions.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {made.output[0] for made in graph.node if made.op_type == "Constant"}
+    if MAJOR >= 10 or node.op_type != "Conv" or weights.issuperset(node.input[1:]):
+        return None
+    what = "kernel" if node.input[1] not in weights else "bias"
+    return (
+        f'Assertion failed: is_weights() && "The {what} tensor is required to be an initializer for the Conv operator"'
+    )
 
 
 @of_this_version
@@ -355,7 +386,11 @@ class Builder(Fixed):
         if not _show_progress(config._monitor, network.num_layers):
             self._logger.log(ILogger.ERROR, "IBuilder::buildSerializedNetwork: the build was cancelled")
             return None
-        graph = network._model.SerializeToString()
+        model = network._model
+        if not network._has("STRONGLY_TYPED") and "FP16" in config._set():
+            obeyed = "OBEY_PRECISION_CONSTRAINTS" in config._set()
+            model = weak_types.rounded(model, network._types, network._layers, obeyed)
+        graph = model.SerializeToString()
         if config._cache is not None:
             config._cache._content += hashlib.sha256(graph).digest()
         flags = tuple(flag.name for flag in NetworkDefinitionCreationFlag if network._flags >> int(flag) & 1)

@@ -1,5 +1,9 @@
 """Loggers, and the memory that TensorRT hands out."""
 
+import weakref
+from collections.abc import Callable
+
+from .device import failures
 from .names import DataType, Number, of_this_version
 
 
@@ -38,11 +42,46 @@ class Logger(ILogger):
             print(f"[TRT] {msg}")
 
 
-def checked(logger: object) -> ILogger:
-    """A logger that has been made as pybind11 wants it."""
+class _Registered:
+    """The one logger that everything of a process logs to, while anything lives that was made with it.
+
+    The real TensorRT keeps a bare pointer: what made it holds its own logger, not this one.
+    """
+
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = weakref.ref(logger)
+
+
+class Handle:
+    """What a builder, parser or runtime keeps: its own logger, alive, and the one that messages go to."""
+
+    def __init__(self, logger: ILogger) -> None:
+        global _registered
+        self._own = logger
+        self._process = _registered() or _Registered(logger)
+        _registered = weakref.ref(self._process)
+
+    @property
+    def process(self) -> ILogger | None:
+        """The one that messages go to; None when it is gone."""
+        return self._process.logger()
+
+    def log(self, severity: ILogger.Severity, msg: str) -> None:
+        logger = self.process
+        if logger is None:
+            failures.append("a message went to a logger that is gone: the real TensorRT would call freed memory")
+        else:
+            logger.log(severity, msg)
+
+
+_registered: Callable[[], _Registered | None] = lambda: None  # noqa: E731 - a dead reference
+
+
+def checked(logger: object) -> Handle:
+    """A logger that has been made as pybind11 wants it, as its user keeps it."""
     if not isinstance(logger, ILogger) or not getattr(logger, "_made", False):
         raise TypeError("incompatible function arguments: an ILogger whose __init__ has been called is needed")
-    return logger
+    return Handle(logger)
 
 
 class IHostMemory(bytes):

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from . import device, plan
-from .logger import ILogger, checked
+from .logger import Handle, ILogger, checked
 from .names import (
     DataType,
     Dims,
@@ -26,7 +26,8 @@ _TYPES = {
     "tensor(int64)": np.int64,
 }
 _DATA_TYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8", "int32": "INT32", "int64": "INT64"}
-_ALIGNMENT = 256
+_ALIGNMENT, _TEXTURE_ALIGNMENT = 256, 512
+"""Of tensors, and of memory for activations."""
 
 
 def nptype(trt_type: Any) -> type:
@@ -58,13 +59,13 @@ class Runtime(Fixed):
             return None
 
     @property
-    def logger(self) -> ILogger:
-        return self._logger
+    def logger(self) -> ILogger | None:
+        return self._logger.process
 
 
 @of_this_version
 class ICudaEngine(Fixed):
-    def __init__(self, source: plan.Plan, logger: ILogger) -> None:
+    def __init__(self, source: plan.Plan, logger: Handle) -> None:
         self._plan, self._logger = source, logger
         self._session = _session(source.graph)
         self._tensors = [
@@ -160,8 +161,8 @@ class IExecutionContext(Fixed):
             self._give(memory)
 
     def _give(self, memory: int) -> None:
-        if memory % _ALIGNMENT:
-            self._refuse("setDeviceMemory", f"address {memory:#x} is not aligned to {_ALIGNMENT} bytes")
+        if memory % _TEXTURE_ALIGNMENT:
+            self._refuse("setDeviceMemory", f"address {memory:#x} is not aligned to {_TEXTURE_ALIGNMENT} bytes")
         else:
             self._activations = (memory, self._engine._size())
 

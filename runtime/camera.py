@@ -1,0 +1,140 @@
+"""What a session keeps of one camera beside what lies on the device: its frame number, letterbox, seed and people."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stm_skeletons.bundle import BundleInfo
+from stm_skeletons.detections import Detections
+from stm_skeletons.errors import SeedError, SessionError
+from stm_skeletons.geometry import FARTHEST, Letterbox
+from stm_skeletons.identity import Identities
+from stm_skeletons.maps import render_maps, select_channels
+from stm_skeletons.memory_policy import newest_slot, readable_slots, write_slot
+from stm_skeletons.parts import Parts, assemble_parts
+from stm_skeletons.people import People, nobody
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is reported."""
+
+    person: float
+    min_joints: int
+    keypoint: float
+    edge: float
+
+    @classmethod
+    def of(
+        cls, info: BundleInfo, min_score: float | None, min_joints: int, min_keypoint_score: float | None
+    ) -> "Thresholds":
+        """Those of a bundle, and what was given instead. Raises SessionError."""
+        joints = len(info.skeleton.joints)
+        if not 0 <= min_joints <= joints:
+            raise SessionError(f"min_joints {min_joints} must lie between 0 and {joints}, the joints of a person")
+        return cls(
+            _share("min_score", min_score, info.person_threshold),
+            min_joints,
+            _share("min_keypoint_score", min_keypoint_score, info.keypoint_threshold),
+            _share("min_keypoint_score", min_keypoint_score, info.edge_threshold),
+        )
+
+
+class Camera:
+    """The state of one camera, and the host's share of its frames."""
+
+    def __init__(self, info: BundleInfo, thresholds: Thresholds) -> None:
+        self._info, self._thresholds = info, thresholds
+        self._identities = Identities(info.skeleton)
+        self._people = nobody(len(info.skeleton.joints))
+        self._frame_number = 0
+        self._letterbox = Letterbox(info.size, info.size)
+        self._seed: NDArray[np.float32] | None = None
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the next frame is the first, with people given."""
+        return self._seed is not None
+
+    def letterbox(self, frame: NDArray[np.uint8], network: NDArray[np.uint8]) -> None:
+        """Write a frame of any size into the network's."""
+        size = frame.shape[1], frame.shape[0]
+        if self._letterbox.source != size:
+            self._letterbox = Letterbox(size, self._info.size)
+        self._letterbox.apply(frame, network)
+
+    def readable_slots(self) -> tuple[bool, ...]:
+        """Which slots the frame may read: with a seed the first, which holds that."""
+        if self.seeded:
+            return True, *(False,) * (self._info.slots - 1)
+        return readable_slots(self._frame_number, self._info.slots, self._info.every)
+
+    def write_slot(self) -> int:
+        """Which slot the frame goes to."""
+        return write_slot(self._frame_number, self._info.slots, self._info.every)
+
+    def seed_maps(self) -> NDArray[np.float32]:
+        """The maps [C, H/4, W/4] of the people given, in the frame that was letterboxed."""
+        assert self._seed is not None
+        poses = self._seed.copy()
+        poses[..., :2] = self._letterbox.to_network(poses[..., :2])
+        rendered = render_maps(poses, self._info.skeleton, (self._info.height, self._info.width))
+        return select_channels(rendered, self._info.skeleton, self._info.channels)
+
+    def identify(self, found: Detections) -> None:
+        """Find the people in what was found, and who they are. The next frame is another one."""
+        if self._info.grouping != "none":
+            newest = newest_slot(self._frame_number, self._info.slots, self._info.every)
+            self._people = self._identities.update(found, newest)
+        self._seed = None
+        self._frame_number += 1
+
+    def parts(self, found: Detections) -> Parts:
+        """What is reported of the frame, in its pixels."""
+        limits, everybody = self._thresholds, self._people
+        in_source = found.peaks.copy()
+        in_source[..., :2] = self._letterbox.to_source(found.peaks[..., :2])
+        enough = (everybody.scores >= limits.person) & (everybody.found.sum(1) >= limits.min_joints)
+        people = everybody.chosen(enough)
+        return assemble_parts(
+            self._info.skeleton,
+            self._letterbox.source,
+            in_source,
+            found.edge_scores,
+            people.placed(self._letterbox.to_source(people.keypoints[..., :2])),
+            limits.keypoint,
+            limits.edge,
+        )
+
+    def seed(self, poses: ArrayLike) -> None:
+        """See Session.seed."""
+        array = np.asarray(poses, np.float32)
+        joints = len(self._info.skeleton.joints)
+        if array.ndim != 3 or array.shape[1:] != (joints, 3):
+            raise SeedError(f"seed poses must have shape [people, {joints}, 3], not {list(array.shape)}")
+        if not (np.abs(array) <= FARTHEST).all():  # False for what is no number, too
+            raise SeedError("seed poses hold coordinates that are no pixels of any image")
+        if not (array[..., 2] > 0).any():
+            raise SeedError("seed poses hold nobody with a visible joint")
+        self.reset()
+        self._seed = array.copy()
+
+    def reset(self) -> None:
+        """Forget everything; the next frame is the first. Ids that people had are not given again."""
+        self._frame_number = 0
+        self._seed = None
+        self._identities.reset()
+        self._people = nobody(len(self._info.skeleton.joints))
+
+    def people(self) -> People | None:
+        """Everybody in the latest frame, in network pixels; None for a network without people."""
+        return None if self._info.grouping == "none" else self._people
+
+
+def _share(name: str, given: float | None, otherwise: float) -> float:
+    if given is None:
+        return otherwise
+    if not 0 <= given <= 1:  # False for what is no number, too
+        raise SessionError(f"{name} {given} must lie between 0 and 1")
+    return given

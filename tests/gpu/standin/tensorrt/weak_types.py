@@ -1,0 +1,53 @@
+"""What TensorRT 8.6 may make of a network that FP16 is allowed in: FP16 wherever nothing holds a layer to FP32.
+
+The real one takes what is faster; this one always takes FP16, so that whatever is forgotten shows in the numbers.
+"""
+
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+_NO_ARITHMETIC = {"Cast", "Constant", "Identity"}
+
+
+def rounded(model: onnx.ModelProto, types: dict[str, int], layers: list[Any], obeyed: bool) -> onnx.ModelProto:
+    """The model with every FP32 number rounded through FP16 that goes into or comes out of a layer that is free.
+
+    Args:
+        model: of one layer a node.
+        types: element types of its tensors.
+        layers: in the order of its nodes.
+        obeyed: whether the precision of layers is obeyed.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node, layer in zip(model.graph.node, layers, strict=True):
+        own, behind = onnx.NodeProto(), []
+        own.CopyFrom(node)
+        if node.op_type not in _NO_ARITHMETIC:
+            for index in _full(node.input, types) if layer._precision is None or not obeyed else ():
+                own.input[index] = f"{node.input[index]}/into/{node.output[0]}"
+                nodes += _through_fp16(node.input[index], own.input[index])
+            for index in _full(node.output, types):
+                if index not in layer._output_types or not obeyed:
+                    own.output[index] = f"{node.output[index]}/full"
+                    behind += _through_fp16(own.output[index], node.output[index])
+        nodes += [own, *behind]
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    return changed
+
+
+def _full(names: Any, types: dict[str, int]) -> list[int]:
+    """Which of them are FP32."""
+    return [index for index, name in enumerate(names) if types.get(name) == TensorProto.FLOAT]
+
+
+def _through_fp16(name: str, result: str) -> list[onnx.NodeProto]:
+    half = f"{result}/half"
+    return [
+        helper.make_node("Cast", [name], [half], f"{half}/cast", to=TensorProto.FLOAT16),
+        helper.make_node("Cast", [half], [result], f"{result}/cast", to=TensorProto.FLOAT),
+    ]

@@ -1,0 +1,230 @@
+"""Many cameras on one GPU: batches, one wait for all, weights that are loaded once. See test_tensorrt.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from group_contract import GroupContract, OpenGroup, picture
+
+from export.engines.build import build_engines
+from runtime.backends import BackendOptions
+from runtime.session import Session
+from runtime.session_group import SessionGroup
+from stm_skeletons.bundle import Bundle
+from stm_skeletons.memory_policy import write_slot
+
+pytestmark = pytest.mark.gpu
+
+CAMERAS = 4
+GRAPHS = pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "calls"])
+
+
+def open_group(bundle: Bundle, cameras: int, cuda_graphs: bool = True) -> SessionGroup:
+    return SessionGroup.open(
+        bundle, cameras, BackendOptions("tensorrt", cuda_graphs=cuda_graphs), min_score=0.0, min_keypoint_score=0.0
+    )
+
+
+def frames_of(cameras: int, number: int) -> dict[int, np.ndarray]:
+    return {camera: picture(camera, number) for camera in range(cameras)}
+
+
+@pytest.fixture(params=["lazy", "random:1"])
+def schedule(request: pytest.FixtureRequest, gpu) -> None:
+    if gpu.simulated:
+        gpu.schedule(request.param)
+    elif request.param != "lazy":
+        pytest.skip("a GPU has its own schedule")
+
+
+@pytest.mark.usefixtures("schedule")
+class TestTensorRT(GroupContract):
+    @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
+    def open_group(self, request: pytest.FixtureRequest) -> OpenGroup:
+        return lambda bundle, cameras: open_group(bundle, cameras, request.param)
+
+    @pytest.fixture
+    def bundles(self, fp32_bundle: Bundle, fp32_batch: Bundle) -> tuple[Bundle, Bundle]:
+        return fp32_bundle, fp32_batch
+
+
+@pytest.mark.usefixtures("schedule")
+class TestMemoryOfFrames(GroupContract):
+    """A network whose memory encoder reads the frames themselves, which those of the next batch must not overwrite."""
+
+    exact = False
+
+    @pytest.fixture
+    def open_group(self) -> OpenGroup:
+        return open_group
+
+    @pytest.fixture
+    def bundles(self, resnet50: Bundle, resnet50_batch: Bundle) -> tuple[Bundle, Bundle]:
+        return resnet50, resnet50_batch
+
+
+@GRAPHS
+def test_a_step_of_all_cameras_is_two_launches_and_one_wait(gpu, fp32_batch: Bundle, cuda_graphs: bool):
+    """Where each has a session of its own, it is that for every camera."""
+    gpu.schedule("lazy")
+    with open_group(fp32_batch, CAMERAS, cuda_graphs) as group:
+        group.step(frames_of(CAMERAS, 0))
+        together = work_of(gpu, lambda: group.step(frames_of(CAMERAS, 1)))
+        group.step({0: picture(0, 2)})  # from now on their memories are at different frames
+        apart = work_of(gpu, lambda: group.step({camera: picture(camera, 3) for camera in (0, 1, 2)}))
+    sessions = [open_group(fp32_batch, 1, cuda_graphs) for _ in range(CAMERAS)]
+    for session in sessions:
+        session.step({0: picture(0, 0)})
+    alone = work_of(gpu, lambda: [session.step({0: picture(0, 1)}) for session in sessions])
+    for session in sessions:
+        session.close()
+    launches = {"cuGraphLaunch": 2} if cuda_graphs else {"cuLaunchHostFunc": 1 + CAMERAS + 1}
+    assert together == {"h2d": 1, "d2h": 1, "syncs": 1, **launches}
+    launches = {"cuGraphLaunch": 1 + 3 + 1} if cuda_graphs else {"cuLaunchHostFunc": 1 + 3 + 1}
+    assert apart == {"h2d": 1, "d2h": 1, "syncs": 1, **launches}
+    launches = {"cuGraphLaunch": 2 * CAMERAS} if cuda_graphs else {"cuLaunchHostFunc": 3 * CAMERAS}
+    assert alone == {"h2d": CAMERAS, "d2h": CAMERAS, "syncs": CAMERAS, **launches}
+
+
+def work_of(gpu, step) -> dict[str, int]:
+    """Copies, waits and launches of a step. The stand-in's kernels are host functions, one for each engine."""
+    before = gpu.calls() | {what: gpu.count(what) for what in ("h2d", "d2h", "syncs")}
+    step()
+    after = gpu.calls() | {what: gpu.count(what) for what in ("h2d", "d2h", "syncs")}
+    counted = ("h2d", "d2h", "syncs", "cuGraphLaunch", "cuLaunchHostFunc")
+    assert not [name for name in after if "Alloc" in name and after[name] > before.get(name, 0)]
+    return {name: after[name] - before.get(name, 0) for name in counted if after.get(name, 0) > before.get(name, 0)}
+
+
+def test_a_second_session_loads_no_second_copy_of_the_weights(gpu, fp32_bundle: Bundle, monkeypatch):
+    """Contexts and memory are its own, and the engines stay for as long as one of them is open."""
+    import tensorrt
+
+    loaded: list[int] = []
+    load = tensorrt.Runtime.deserialize_cuda_engine
+    monkeypatch.setattr(
+        tensorrt.Runtime, "deserialize_cuda_engine", lambda *given: loaded.append(1) or load(*given), raising=True
+    )
+    start = gpu.live() if gpu.simulated else {}
+    sessions = [open_group(fp32_bundle, 1)]
+    assert len(loaded) == 3
+    with_one = gpu.live()["device_bytes"] if gpu.simulated else 0
+    sessions.append(open_group(fp32_bundle, 1))
+    assert len(loaded) == 3
+    if gpu.simulated:
+        weights = sum(fp32_bundle.graph_file(name).stat().st_size for name in fp32_bundle.info.graphs)
+        own = gpu.live()["device_bytes"] - with_one
+        assert 0 < own <= with_one - start["device_bytes"] - 0.9 * weights
+    wanted = sessions[1].step({0: picture(1, 0)})[0]
+    sessions[0].step({0: picture(0, 0)})
+    sessions.pop(0).close()
+    sessions[0].reset(0)
+    np.testing.assert_array_equal(sessions[0].step({0: picture(1, 0)})[0].keypoints, wanted.keypoints)
+    sessions.pop().close()
+    if gpu.simulated:
+        assert gpu.live() == start
+    with open_group(fp32_bundle, 1):
+        assert len(loaded) == 6, "they had gone"
+
+
+def test_recorded_work_in_any_order_gives_what_calls_give(gpu, schedule, fp32_batch: Bundle):
+    """All recordings of an engine come from one execution context, in one order; they are replayed in others."""
+    random = np.random.default_rng(4)
+    with open_group(fp32_batch, CAMERAS) as replayed, open_group(fp32_batch, CAMERAS, cuda_graphs=False) as called:
+        for number in range(20):
+            for camera in range(CAMERAS):
+                if random.random() < 0.1:  # so that slots are written in another order
+                    replayed.reset(camera)
+                    called.reset(camera)
+            chosen = np.flatnonzero(random.random(CAMERAS) < 0.7)
+            frames = {int(camera): picture(int(camera), number) for camera in chosen}
+            replayed.step(frames)
+            called.step(frames)
+            for camera in range(CAMERAS):
+                np.testing.assert_array_equal(replayed.maps(camera), called.maps(camera))
+                for slot in range(fp32_batch.info.slots):
+                    for ours, theirs in zip(replayed.slot(camera, slot), called.slot(camera, slot), strict=True):
+                        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("peaks", [1, 7, 13])
+def test_every_size_is_aligned_as_tensorrt_wants_it(
+    request: pytest.FixtureRequest, gpu, tmp_path: Path, clip: Path, peaks: int
+):
+    """Activations at multiples of 512 bytes, tensors of 256, whatever lies before them; in FP16, as sizes are odd."""
+    pytest.importorskip("torch")
+    from export.export import Options, export_bundle
+
+    options = Options(width=160, height=96, slots=3, every=2, peaks=peaks, precision="fp16", video=str(clip))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
+            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
+        bundle = export_bundle(request.getfixturevalue("edge_weights"), tmp_path / "edge", options).bundle
+    build_engines(bundle, "native")
+    with Session.open(bundle, BackendOptions("tensorrt")) as session:
+        session.step(picture(0, 0))
+        assert session.maps().any()
+
+
+def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Path, clip: Path):
+    """A narrow ``resnet50`` in FP16 has slots of no multiple of 256 bytes."""
+    torch = pytest.importorskip("torch")
+    from export.export import Options, export_bundle
+    from training.model import ModelConfig, build
+    from training.model.weights import save_weights
+
+    torch.manual_seed(0)
+    save_weights(
+        tmp_path / "narrow.safetensors", build(ModelConfig(variant="resnet50", width=0.1)), "random, for tests"
+    )
+    options = Options(width=96, height=64, slots=4, every=2, peaks=4, precision="fp16", video=str(clip))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
+            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
+        bundle = export_bundle(tmp_path / "narrow.safetensors", tmp_path / "narrow", options).bundle
+    key = bundle.info.graphs["memory_encoder"].tensor("memory_value")
+    assert int(np.prod(key.shape)) * 2 % 256 != 0
+    build_engines(bundle, "native")
+    with open_group(bundle, 1) as ours, SessionGroup.open(bundle, 1, BackendOptions(threads=1)) as theirs:
+        for number in range(5):
+            frame = picture(0, number)[:64, :96]
+            ours.step({0: frame})
+            theirs.step({0: frame})
+            slot = write_slot(number, 4, 2)
+            for found, wanted in zip(ours.slot(0, slot), theirs.slot(0, slot), strict=True):
+                np.testing.assert_allclose(found, wanted, atol=2e-2)
+
+
+def test_activation_memory_that_is_refused_is_noticed(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    """The setter returns nothing; TensorRT's log says it."""
+    from stm_skeletons.errors import BackendError
+
+    monkeypatch.setattr("runtime.backends.arena.ALIGNMENT", 256)
+    gpu.schedule("eager")  # skips on a real GPU
+    messages = []
+    for extra in (0, 1):  # one of them is a multiple of 512 by chance
+        monkeypatch.setattr("runtime.backends.tensorrt.plan_arena", shifted(256 * extra))
+        try:
+            open_group(fp32_bundle, 1).close()
+        except BackendError as error:
+            messages.append(str(error))
+    assert len(messages) == 1
+    assert "TensorRT refuses the activation memory of query_encoder" in messages[0]
+    assert "not aligned to 512 bytes" in messages[0]
+
+
+def shifted(by: int):
+    """A plan whose activations begin so many bytes later."""
+    from dataclasses import replace
+
+    from runtime.backends.arena import Block, plan_arena
+
+    def plan(*given):
+        arena = plan_arena(*given)
+        return replace(
+            arena,
+            activations=Block(arena.activations.start + by, arena.activations.size),
+            size=arena.size + by,
+        )
+
+    return plan

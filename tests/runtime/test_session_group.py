@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+from group_contract import GroupContract, OpenGroup
+
+from runtime.backends import BackendOptions
+from runtime.session import Session
+from runtime.session_group import SessionGroup
+from stm_skeletons.bundle import Bundle
+
+
+class TestOnnxRuntime(GroupContract):
+    @pytest.fixture
+    def bundles(self, edge_bundle: Path, edge_batch_bundle: Path) -> tuple[Bundle, Bundle]:
+        return Bundle.open(edge_bundle), Bundle.open(edge_batch_bundle)
+
+    @pytest.fixture
+    def open_group(self) -> OpenGroup:
+        return lambda bundle, cameras: SessionGroup.open(
+            bundle, cameras, BackendOptions(threads=1), min_score=0.0, min_keypoint_score=0.0
+        )
+
+
+def test_one_camera_of_a_bundle_for_batches_is_told_what_it_costs(edge_batch_bundle: Path, caplog):
+    with Session.open(edge_batch_bundle):
+        pass
+    assert "encodes the frames of 4 cameras at once: one alone takes as long as all" in caplog.text
