@@ -86,7 +86,9 @@ def run(
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=10_000, help="Frame rate of the camera; the source's own unless given.")
     ] = None,
-    streams: Annotated[str, typer.Option(help="Also so many cameras at once, for instance 1,2,4.")] = "",
+    streams: Annotated[
+        str, typer.Option(help="Also so many cameras at once, in threads and in one group, for instance 1,2,4.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
     data: F1Data = None,
     threads: Threads = None,

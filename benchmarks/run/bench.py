@@ -11,6 +11,7 @@ from benchmarks.data import check_data
 from benchmarks.run.bench_report import MemorySamples, Raw, Report, Run
 from benchmarks.run.by_people import by_people
 from benchmarks.run.environment import look_around
+from benchmarks.run.group import Group, run_group
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
 from benchmarks.run.memory import summarise_memory
@@ -46,6 +47,7 @@ def bench(options: Options, stop: threading.Event, say: Callable[[str], object])
     ends = (frames.column("decode") + frames.column("frame")).astype(float)
     window = float(np.clip(ends.sum() / 1e3, _SHORTEST_WINDOW, _LONGEST_WINDOW))
     streams: list[Streams] = []
+    groups: list[Group] = []
     for count in options.streams:
         if stop.is_set():
             break
@@ -53,10 +55,16 @@ def bench(options: Options, stop: threading.Event, say: Callable[[str], object])
         opens = partial(Session.open, measured.bundle, options.backend)
         found = run_streams(count, options.source, opens, window, deadline, stop)
         streams += [] if found is None else [found]
-    return _report(options, measured, deadline, streams, stop.is_set())
+        if count > 1 and not stop.is_set():
+            say(f"{count} cameras in one group and in turn, {window:.0f} s")
+            together = run_group(count, options.source, measured.bundle, options.backend, window, stop)
+            groups += [] if together is None else [together]
+    return _report(options, measured, deadline, streams, groups, stop.is_set())
 
 
-def _report(options: Options, measured: Measured, deadline: float, streams: list[Streams], stopped: bool) -> Report:
+def _report(
+    options: Options, measured: Measured, deadline: float, streams: list[Streams], groups: list[Group], stopped: bool
+) -> Report:
     frames, stages, memory = measured.samples.frames, measured.samples.stages, measured.memory
     decode, frame = frames.column("decode").astype(float), frames.column("frame").astype(float)
     seconds, people = frames.column("seconds").astype(float), frames.column("people")
@@ -81,6 +89,7 @@ def _report(options: Options, measured: Measured, deadline: float, streams: list
         stages={name: summarise(times) for name, times in recorded.items() if len(times)},
         people=by_people(people, frame),
         streams=streams,
+        groups=groups,
         memory=summarise_memory(memory, *measured.before_mb),
         soak=soak,
         accuracy=[],

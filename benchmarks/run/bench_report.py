@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from benchmarks.run.by_people import PeopleBin
 from benchmarks.run.environment import Environment, State
+from benchmarks.run.group import Group
 from benchmarks.run.latency import Summary
 from benchmarks.run.memory import Memory
 from benchmarks.run.soak import Soak
@@ -114,6 +115,7 @@ class Report(Strict):
     stages: dict[str, Summary] = Field(description="Of other frames, recorded stage by stage; see 'notes'.")
     people: list[PeopleBin]
     streams: list[Streams]
+    groups: list[Group] = Field(description="Where several streams were asked for: the same many cameras in a group.")
     memory: Memory
     soak: Soak | None = Field(description="Of runs with --minutes, or with enough frames.")
     accuracy: list[F1] = Field(description="Empty where it was not measured.")

@@ -11,7 +11,7 @@ UNKNOWN = "-"
 
 def tables(report: Report) -> list[Table]:
     """All tables of a report; those without rows are left out."""
-    made = (_latency, _stages, _streams, _start, _memory, _soak, _people, accuracy_table, _run, _environment)
+    made = (_latency, _stages, _streams, _groups, _start, _memory, _soak, _people, accuracy_table, _run, _environment)
     return [table for make in made if (table := make(report)).rows]
 
 
@@ -58,6 +58,15 @@ def _streams(report: Report) -> Table:
         rows.append((str(one.streams), _number(one.fps, 1), each, *_some(one.latency), _number(one.resident_mb, 0)))
     header = ("streams", "fps", "fps each", "frames", "p50, ms", "p99, ms", "late", "MB")
     return Table("Throughput", header, rows)
+
+
+def _groups(report: Report) -> Table:
+    rows = [
+        (str(one.cameras), *(f for each in (one.group, one.in_turn) for f in _some(each)[:2]), _number(one.ratio, 3))
+        for one in report.groups
+    ]
+    header = ("cameras", "steps", "group, ms", "steps", "in turn, ms", "group / in turn")
+    return Table("A step of all cameras, in a group and each in a session of its own", header, rows)
 
 
 def _some(summary: Summary) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ import pytest
 from benchmarks.run import footage as footage_module
 from benchmarks.run.by_people import by_people
 from benchmarks.run.footage import Footage
+from benchmarks.run.group import run_group
 from benchmarks.run.measure import ALL_STAGES, BLOCK, Length, Table, _blocks, count_people, measure, room_for, warm_up
 from benchmarks.run.memory import MemorySampler, resident_mb, summarise_memory
 from benchmarks.run.streams import run_streams
 from runtime.backends import BackendOptions
 from runtime.session import Session
+from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BenchmarkError, BundleError
 from stm_skeletons.parts import assemble_parts
 from stm_skeletons.people import nobody
@@ -185,6 +187,19 @@ def test_streams_share_a_window(edge_bundle: Path, short_video: Path):
 def test_a_stream_that_fails_ends_all_and_says_why(short_video: Path, tmp_path: Path):
     with pytest.raises(BundleError, match="no model or bundle"):
         run_streams(3, str(short_video), partial(Session.open, tmp_path / "none"), 30.0, 40.0, threading.Event())
+
+
+def test_a_group_and_sessions_in_turn_see_the_same_rounds(edge_bundle: Path, short_video: Path):
+    """Which are as fast as each other on a CPU; the test only holds the order of magnitude."""
+    bundle, options = Bundle.open(edge_bundle), BackendOptions(threads=1)
+    found = run_group(3, str(short_video), bundle, options, 1.0, threading.Event())
+    assert found is not None
+    assert found.cameras == 3
+    assert found.group.count == found.in_turn.count > 5
+    assert 0.5 < found.ratio < 2
+    stop = threading.Event()
+    stop.set()
+    assert run_group(3, str(short_video), bundle, options, 60.0, stop) is None
 
 
 def test_streams_that_are_stopped_give_no_figures(edge_bundle: Path, short_video: Path):

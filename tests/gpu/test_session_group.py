@@ -8,6 +8,8 @@ from group_contract import GroupContract, OpenGroup, picture
 
 from export.engines.build import build_engines
 from runtime.backends import BackendOptions
+from runtime.backends.arena import plan_arena
+from runtime.backends.tensorrt import TensorRTBackend
 from runtime.session import Session
 from runtime.session_group import SessionGroup
 from stm_skeletons.bundle import Bundle
@@ -125,6 +127,20 @@ def test_a_second_session_loads_no_second_copy_of_the_weights(gpu, fp32_bundle: 
         assert gpu.live() == start
     with open_group(fp32_bundle, 1):
         assert len(loaded) == 6, "they had gone"
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 4, 8])
+def test_memory_is_what_was_planned_and_weights_are_there_once(gpu, fp32_batch: Bundle, cameras: int):
+    """What docs/tensorrt.md has a table of."""
+    if not gpu.simulated:
+        pytest.skip("other programs use the GPU, too")
+    with open_group(fp32_batch, 1):
+        before = gpu.live()["device_bytes"]
+        with open_group(fp32_batch, cameras) as group:
+            backend = group._backend
+            assert isinstance(backend, TensorRTBackend)
+            plan = plan_arena(fp32_batch.info, backend._engines.activation_bytes, cameras)
+            assert 0 <= gpu.live()["device_bytes"] - before - plan.size < 4096, "the driver's pages"
 
 
 def test_recorded_work_in_any_order_gives_what_calls_give(gpu, schedule, fp32_batch: Bundle):

@@ -36,6 +36,7 @@ def test_a_video_is_measured_and_reported(clip: Path, edge_bundle: Path, tmp_pat
     assert report["end_to_end"]["deadline"] == 1.0
     assert len(report["raw"]["frame"]) == 30
     assert [one["streams"] for one in report["streams"]] == [1, 2]
+    assert [one["cameras"] for one in report["groups"]] == [2], "one is no group"
     assert "F1 not measured here: --data" in result.stdout
     assert "end to end" in result.stdout
     told = stm("bench", "plots", out / "report.json", "--out", tmp_path / "plots")
