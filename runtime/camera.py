@@ -51,6 +51,9 @@ class Camera:
         self._frame_number = 0
         self._letterbox = Letterbox(info.size, info.size)
         self._seed: NDArray[np.float32] | None = None
+        self._ahead = np.zeros((info.height, info.width, 3), np.uint8)
+        self._coming: NDArray[np.uint8] | None = None
+        """The frame that has been letterboxed ahead, into ``_ahead``."""
 
     @property
     def seeded(self) -> bool:
@@ -59,10 +62,21 @@ class Camera:
 
     def letterbox(self, frame: NDArray[np.uint8], network: NDArray[np.uint8]) -> None:
         """Write a frame of any size into the network's."""
+        self._letterbox = self._letterbox_of(frame)
+        if frame is self._coming:
+            network[:] = self._ahead
+        else:
+            self._letterbox.apply(frame, network)
+        self._coming = None
+
+    def letterbox_ahead(self, coming: NDArray[np.uint8]) -> None:
+        """Do that work for the frame after this one, which must be the same array then, unchanged."""
+        self._letterbox_of(coming).apply(coming, self._ahead)
+        self._coming = coming
+
+    def _letterbox_of(self, frame: NDArray[np.uint8]) -> Letterbox:
         size = frame.shape[1], frame.shape[0]
-        if self._letterbox.source != size:
-            self._letterbox = Letterbox(size, self._info.size)
-        self._letterbox.apply(frame, network)
+        return self._letterbox if self._letterbox.source == size else Letterbox(size, self._info.size)
 
     def readable_slots(self) -> tuple[bool, ...]:
         """Which slots the frame may read: with a seed the first, which holds that."""

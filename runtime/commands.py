@@ -294,6 +294,7 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
     rows = {
         "network": f"{found.variant}, {found.skeleton.name}: {len(found.channels)} maps",
         "input": f"{found.width} x {found.height} pixels (width x height)",
+        **({} if found.batch == 1 else {"batch": f"the frames of {found.batch} cameras in one run"}),
         "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} apart",
         "peaks": f"at most {found.peaks} a joint; keypoints from {found.keypoint_threshold}, "
         f"edges from {found.edge_threshold}",
@@ -321,7 +322,9 @@ def _gate_row(bundle: "Bundle") -> dict[str, str]:
     if gate is None:
         return {}
     found = "no keypoints to compare" if gate.f1 is None else f"F1 {gate.f1:.4f}"
-    return {"gate": f"{found} against FP32 over {gate.frames} frames of {gate.video}"}
+    sums = gate.fp16_sums
+    more = "" if sums is None or sums.f1 is None else f"; with sums in FP16 F1 {sums.f1:.4f} over {sums.frames}"
+    return {"gate": f"{found} against FP32 over {gate.frames} frames of {gate.video}{more}"}
 
 
 def _engine_rows(bundle: "Bundle") -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from runtime.ages import Ages
 from runtime.frames import Frame, Source, rotated
+from runtime.prefetch import Prefetch
 from runtime.session import Session
 from runtime.sinks import Sink
 from stm_skeletons.errors import SourceError
@@ -75,11 +76,13 @@ def run(
         for sink in sinks:
             stack.enter_context(sink)
         try:
-            for given in source:
-                frame = replace(given, image=rotated(given.image, rotate))
+            frames = Prefetch(replace(frame, image=rotated(frame.image, rotate)) for frame in source)
+            for frame in frames:
                 if frame.anew:
                     session.reset()
-                parts = session.step(frame.image)
+                # A camera's next frame is not there yet, and will not be the newest.
+                is_last = summary.frames + 1 == max_frames
+                parts = session.step(frame.image, None if source.live or is_last else frames.fetch_image)
                 answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
                 summary.count(frame, parts)
                 if on_frame is not None:

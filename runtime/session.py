@@ -1,6 +1,7 @@
 """A session: one camera, frames in, parts out."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -64,17 +65,26 @@ class Session:
             )
         return cls(group)
 
-    def step(self, frame: NDArray[np.uint8]) -> Parts:
+    def step(self, frame: NDArray[np.uint8], coming: Callable[[], NDArray[np.uint8] | None] | None = None) -> Parts:
         """Detect the parts in the next frame and the people they belong to, and memorise it.
 
         Args:
             frame: BGR uint8 [h, w, 3] of any size.
+            coming: called while a device works, for the next frame if there is one. That is letterboxed meanwhile, and
+                must be the same array in the next call, unchanged. Not for live cameras: it would wait for them.
 
         Raises:
             FrameError: not such an array.
             BackendError: the session is closed, or the device failed.
         """
-        return self._group.step({0: frame})[0]
+        if coming is None:
+            return self._group.step({0: frame})[0]
+
+        def by_camera() -> dict[int, NDArray[np.uint8]]:
+            following = coming()
+            return {} if following is None else {0: following}
+
+        return self._group.step({0: frame}, by_camera)[0]
 
     def record(self, stages: Stages) -> None:
         """Have the stages of the next frames recorded, or no longer: ``Stages()`` records nothing.

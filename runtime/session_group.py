@@ -1,6 +1,6 @@
 """A group of sessions that step together: many cameras on one device, batched where the bundle was exported so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,8 @@ from stm_skeletons.parts import Parts
 from stm_skeletons.people import People
 
 MOST_CAMERAS = 64
+Frames = Mapping[int, NDArray[np.uint8]]
+"""Images by camera."""
 
 
 class SessionGroup:
@@ -57,13 +59,15 @@ class SessionGroup:
     def __len__(self) -> int:
         return len(self._cameras)
 
-    def step(self, frames: Mapping[int, NDArray[np.uint8]]) -> dict[int, Parts]:
+    def step(self, frames: Frames, coming: Callable[[], Frames] | None = None) -> dict[int, Parts]:
         """Detect the parts in the next frame of some cameras, and memorise these frames.
 
         The other cameras keep their memory as it is, bit for bit.
 
         Args:
             frames: for each camera that has one its frame, BGR uint8 [h, w, 3] of any size.
+            coming: called while a device works, for frames of the next step if there are any. These are letterboxed
+                meanwhile, and must be the same arrays then, unchanged. Not for live cameras: it would wait for them.
 
         Returns:
             The parts of each of these cameras.
@@ -83,6 +87,10 @@ class SessionGroup:
                 self._cameras[camera].letterbox(frames[camera], backend.frame(camera))
             self._stages.done("letterbox")
             self._detect(backend, batch)
+        for camera, frame in (coming() if coming else {}).items():
+            check_frame(frame)
+            self._camera(camera).letterbox_ahead(frame)
+        self._stages.done("letterbox")
         parts: dict[int, Parts] = {}
         for camera in frames:
             found = backend.results(camera)

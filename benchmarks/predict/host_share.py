@@ -1,7 +1,8 @@
 """The host's share of a predicted frame: what it does before and after the graphs, while the GPU waits.
 
 A frame is letterboxed, copied to the GPU, seen by the query encoder and the read decoder; what came out is copied back,
-and the host says who is who. Only the memory encoder runs meanwhile.
+and the host says who is who. Of a file the next frame is letterboxed while the GPU sees this one; while the host says
+who is who, the memory encoder runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +35,15 @@ class HostShare(Strict):
     parts: float
     gpu: float
     """The three graphs."""
+    latency: float
+    """From the camera's frame to its people: all in turn but for the memory encoder."""
     frame: float
-    """All, where what runs at the same time counts once."""
+    """From one frame of a file to the next: what runs at the same time counts once."""
 
     @property
-    def host(self) -> float:
-        """What the host does."""
-        return self.letterbox + self.grouping + self.parts
+    def waiting(self) -> float:
+        """Share of a file's frame in which the GPU waits for the host."""
+        return 1 - (self.gpu + self.copies) / self.frame
 
 
 def host_shares(info: BundleInfo, device: Device, work: HostWork, graphs: Mapping[str, float]) -> tuple[HostShare, ...]:
@@ -70,7 +73,8 @@ def host_shares(info: BundleInfo, device: Device, work: HostWork, graphs: Mappin
                     grouping=grouping * slower,
                     parts=work.parts[people] * slower,
                     gpu=sum(graphs.values()),
-                    frame=before + copies + detect + max(graphs["memory_encoder"], after),
+                    latency=before + copies + detect + after,
+                    frame=max(before, copies + detect) + max(graphs["memory_encoder"], after),
                 )
             )
     return tuple(shares)
@@ -78,7 +82,7 @@ def host_shares(info: BundleInfo, device: Device, work: HostWork, graphs: Mappin
 
 def _copied(info: BundleInfo) -> int:
     """Bytes of a frame that goes to the GPU, and of what comes back."""
-    given = info.graphs["query_encoder"].inputs
+    given = map(info.row_of, info.graphs["query_encoder"].inputs)
     found = [spec for spec in info.graphs["read_decoder"].outputs if spec.name in RESULTS]
     return sum(prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in (*given, *found))
 
@@ -89,10 +93,27 @@ def host_table(shares: Sequence[tuple[str, HostShare]]) -> Table:
         (
             *(device, f"{share.source[0]}x{share.source[1]}", str(share.people)),
             *(f"{one:.2f}" for one in (share.letterbox, share.copies, share.grouping, share.parts)),
-            *(f"{one:.2f}" for one in (share.gpu, share.frame)),
-            f"{100 * share.host / share.frame:.0f} %",
+            *(f"{one:.2f}" for one in (share.gpu, share.latency, share.frame)),
+            f"{100 * share.waiting:.0f} %",
         )
         for device, share in shares
     ]
-    header = ("device", "frames", "people", "letterbox", "copies", "who", "parts", "GPU", "frame", "host's share")
-    return Table("PREDICTION of a frame with what the host does on one core, ms", header, rows, left=2)
+    header = (
+        "device",
+        "frames",
+        "people",
+        "letterbox",
+        "copies",
+        "who",
+        "parts",
+        "GPU",
+        "latency",
+        "frame",
+        "GPU waits",
+    )
+    return Table(
+        "PREDICTION with what the host does on one core: latency, and time between the frames of a file, ms",
+        header,
+        rows,
+        left=2,
+    )

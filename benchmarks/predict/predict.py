@@ -33,7 +33,7 @@ class Prediction(Strict):
     precision: str
     size: tuple[int, int]
     milliseconds: dict[str, float]
-    """By graph."""
+    """By graph; of a bundle for batches a camera's share."""
     bound: dict[str, float]
     """Shares of the time that go by "compute", "bytes" and "start"."""
     host: tuple[HostShare, ...]
@@ -86,6 +86,8 @@ def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]], work: 
             bound["compute" if compute > move else "bytes"] += max(compute, move)
             bound["start"] += start
             milliseconds[name] += 1e3 * (max(compute, move) + start)
+        if name != "read_decoder":  # the encoders take the frames of a batch in one run
+            milliseconds[name] /= bundle.info.batch
     total = sum(bound.values())
     return Prediction(
         device=device.id,

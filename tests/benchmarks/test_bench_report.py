@@ -29,7 +29,7 @@ def options(edge_bundle: Path, clip: Path) -> Options:
 def report(options: Options) -> Report:
     said: list[str] = []
     found = bench(options, threading.Event(), said.append)
-    assert [line.split()[0] for line in said] == ["measuring", "2"]
+    assert [" ".join(line.split()[:2]) for line in said[1:]] == ["2 streams", "2 cameras"]
     return found
 
 

@@ -147,11 +147,15 @@ def test_a_frame_is_the_device_and_what_of_the_host_cannot_run_beside_it():
     assert device.core is not None
     slower = REFERENCE_MIPS / device.core.seven_zip_mips
     one = shares[(1920, 1080), 30]
-    assert one.host == pytest.approx(slower * 3.25)
-    assert one.frame == pytest.approx(6 + one.copies + one.host), "the memory encoder runs beside the people"
     assert 0 < one.copies < 0.1
+    assert one.latency == pytest.approx(6 + one.copies + slower * 3.25), "the memory encoder runs beside the people"
+    assert one.frame == pytest.approx(6 + one.copies + slower * 2.25), "and the graphs beside the next letterbox"
+    assert one.waiting == pytest.approx((slower * 2.25 - 0.5) / one.frame)
     busy = host_shares(Bundle.open("edge").info, device, work(), GRAPHS | {"memory_encoder": 50.0})[0]
-    assert busy.frame == pytest.approx(56 + busy.copies + busy.letterbox), "the people are found beside the encoder"
+    assert busy.frame == pytest.approx(56 + busy.copies), "the people are found beside the encoder"
+    assert busy.waiting == pytest.approx(0)
+    quick = host_shares(Bundle.open("edge").info, device, work(), dict.fromkeys(GRAPHS, 0.01))[0]
+    assert quick.frame == pytest.approx(slower * 1.375), "the host alone"
 
 
 def test_a_machine_that_is_slower_predicts_the_same():
@@ -177,7 +181,7 @@ def test_the_host_is_timed_on_one_thread():
 def test_the_command_prints_and_writes_it(tmp_path: Path):
     said = done("bench", "predict", "edge", "--device", "orin-nano-8gb", "--device", "rtx-a2000", "--out", tmp_path)
     assert "PREDICTION, not a measurement" in said
-    assert "host's share" in said
+    assert "GPU waits" in said
     found = json.loads((tmp_path / "predict.json").read_text())
     assert [one["device"] for one in found] == ["orin-nano-8gb", "rtx-a2000"]
     assert [len(one["host"]) for one in found] == [len(SOURCES) * len(PEOPLE), 0]

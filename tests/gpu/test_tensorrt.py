@@ -196,6 +196,19 @@ def test_a_seed_gives_the_parts_of_onnx_runtime(gpu, schedule: str, fp32_bundle:
 
 
 @GRAPHS
+def test_frames_letterboxed_ahead_give_the_parts_of_onnx_runtime(
+    gpu, schedule: str, fp32_bundle: Bundle, frames, cuda_graphs: bool
+):
+    """While this frame's upload may not even have begun."""
+    with on_tensorrt(fp32_bundle, cuda_graphs) as ours, on_the_cpu(fp32_bundle) as theirs:
+        for number in range(10):
+            found = ours.step(frames[number], lambda number=number: frames[number + 1])
+            wanted = theirs.step(frames[number])
+            if gpu.simulated:
+                assert_same(found, wanted)
+
+
+@GRAPHS
 def test_a_frame_is_one_upload_one_download_and_one_wait(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
     """Counted by the driver, after start-up: so nothing is allocated, made or copied beside these."""
     gpu.schedule("lazy")

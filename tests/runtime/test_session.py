@@ -101,6 +101,36 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     assert calls == expected
 
 
+def test_a_frame_that_is_letterboxed_ahead_gives_the_same(edge_bundle: Path):
+    """Also where its size is another one, where none comes, and where another comes than was told."""
+    sizes = [(96, 160), (96, 160), (480, 640), (1080, 1920), (31, 17), (96, 160), (96, 160)]
+    images = [picture(seed, *size) for seed, size in enumerate(sizes)]
+    told = {1: images[2], 2: images[3], 3: None, 4: images[0]}
+    with Session.open(edge_bundle, min_score=0.0) as plain, Session.open(edge_bundle, min_score=0.0) as ahead:
+        for number, image in enumerate(images):
+            found = ahead.step(image, lambda number=number: told.get(number))
+            wanted = plain.step(image)
+            np.testing.assert_array_equal(ahead.maps(), plain.maps())
+            np.testing.assert_array_equal(found.keypoints, wanted.keypoints)
+            assert found.size == wanted.size == image.shape[1::-1]
+
+
+def test_the_next_frame_is_asked_for_when_this_one_is_queued(session: Session):
+    """While a GPU works on it, that is."""
+    session.reset()
+    backend = session._group._backend
+    assert backend is not None
+    calls: list[str] = []
+    memorise, results = backend.memorise, backend.results
+    backend.memorise = lambda slots: (calls.append("memorise"), memorise(slots))[1]  # type: ignore[method-assign]
+    backend.results = lambda camera: (calls.append("results"), results(camera))[1]  # type: ignore[method-assign]
+    try:
+        session.step(picture(0), lambda: calls.append("coming"))
+    finally:
+        del backend.memorise, backend.results
+    assert calls == ["memorise", "coming", "results"]
+
+
 def test_runs_repeat_bit_for_bit_after_a_reset(session: Session):
     def run() -> list[np.ndarray]:
         session.reset()
