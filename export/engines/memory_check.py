@@ -84,4 +84,5 @@ def needed_bytes(bundle: Bundle) -> Needed:
 
 
 def _lacking(wanted: int, free: int, rest: str) -> str:
-    return f"building wants about {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are {rest}"
+    unit, size = ("GB", 1e9) if wanted >= 1e9 else ("MB", 1e6)
+    return f"building wants about {wanted / size:.2g} {unit} of memory, {free / size:.2g} {unit} are {rest}"
