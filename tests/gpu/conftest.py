@@ -27,8 +27,8 @@ from stm_skeletons.bundle import Bundle
 
 HERE = Path(__file__).parent
 BUNDLES_VARIABLE = "STM_SKELETONS_GPU_BUNDLES"
-"""Environment variable that names a folder of bundles, which then are not made: fp32, fp32_batch, fp16, resnet50,
-resnet50_batch, stm."""
+"""Environment variable that names a folder of bundles: fp32, fp32_batch, fp16, resnet50, resnet50_batch, stm. Those
+that lie there are used, with their engines; the others are made and left there, for a machine without PyTorch."""
 # On a board, which lacks what makes odd graphs.
 collect_ignore = [] if importlib.util.find_spec("onnx") else ["test_build.py"]
 _LIVE = (
@@ -182,7 +182,10 @@ def gpu(device: Gpu) -> Iterator[Gpu]:
     assert after == before, "not everything was released"
 
 
-def _with_engines(bundle: Bundle) -> Bundle:
+def _with_engines(name: str, bundle: Bundle) -> Bundle:
+    """A bundle that was made, with engines; kept without them where bundles are given from."""
+    if folders := os.environ.get(BUNDLES_VARIABLE):
+        shutil.copytree(bundle.folder, Path(folders, name))
     build_engines(bundle, "native")
     return bundle
 
@@ -206,7 +209,7 @@ def fp32_bundle(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: p
         return bundle
     folder = tmp_path_factory.mktemp("fp32") / "edge"
     shutil.copytree(request.getfixturevalue("edge_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
-    return _with_engines(Bundle.open(folder))
+    return _with_engines("fp32", Bundle.open(folder))
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +226,7 @@ def fp16_bundle(
     with pytest.MonkeyPatch.context() as patch:
         for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
             patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-        return _with_engines(export_bundle(request.getfixturevalue("edge_weights"), folder, options).bundle)
+        return _with_engines("fp16", export_bundle(request.getfixturevalue("edge_weights"), folder, options).bundle)
 
 
 @pytest.fixture(scope="session")
@@ -231,7 +234,7 @@ def resnet50(request: pytest.FixtureRequest, device: Gpu) -> Bundle:
     """96x64, 3 slots. Its memory encoder reads the frame itself, which the next one must not overwrite too early."""
     if bundle := _given("resnet50"):
         return bundle
-    return _with_engines(Bundle.open(request.getfixturevalue("resnet_bundle")))
+    return _with_engines("resnet50", Bundle.open(request.getfixturevalue("resnet_bundle")))
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +244,7 @@ def fp32_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: py
         return bundle
     folder = tmp_path_factory.mktemp("fp32") / "batch"
     shutil.copytree(request.getfixturevalue("edge_batch_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
-    return _with_engines(Bundle.open(folder))
+    return _with_engines("fp32_batch", Bundle.open(folder))
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +256,7 @@ def resnet50_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory
 
     weights, folder = request.getfixturevalue("resnet_weights"), tmp_path_factory.mktemp("resnet50") / "batch"
     options = Options(width=96, height=64, slots=3, every=2, peaks=5, batch=2)
-    return _with_engines(export_bundle(weights, folder, options).bundle)
+    return _with_engines("resnet50_batch", export_bundle(weights, folder, options).bundle)
 
 
 @pytest.fixture(scope="session")
@@ -268,4 +271,4 @@ def stm(device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("stm")
     save_weights(folder / "stm.safetensors", build(ModelConfig(variant="stm", width=0.25)), "random, for tests")
     options = Options(width=96, height=64, slots=3, every=2)
-    return _with_engines(export_bundle(folder / "stm.safetensors", folder / "stm", options).bundle)
+    return _with_engines("stm", export_bundle(folder / "stm.safetensors", folder / "stm", options).bundle)

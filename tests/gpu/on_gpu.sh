@@ -48,7 +48,9 @@ measure() {
   step "$name-no-graphs" 20 "${run[@]}" "${gpu[@]}" --no-cuda-graphs --parts "$out/$name-no-graphs.jsonl"
   step "$name-same-bits" 5 cmp "$out/$name-gpu.jsonl" "$out/$name-no-graphs.jsonl"
   step "$name-calls" 10 "${py[@]}" tests/gpu/count_calls.py "$model" $clip
-  step "$name-bench" 20 "${stm[@]}" bench $clip "${gpu[@]}" --frames 300 --out "$out/$name-bench"
+  local streams=()
+  grep -q '"batch": 1,' "$folder/bundle.json" || ! grep -q '"batch"' "$folder/bundle.json" || streams=(--streams 4)
+  step "$name-bench" 20 "${stm[@]}" bench $clip "${gpu[@]}" --frames 300 "${streams[@]}" --out "$out/$name-bench"
 }
 
 step machine 5 bash -c 'uname -a; git rev-parse HEAD; "$@" -m pip freeze; nvidia-smi; true' machine "${py[@]}"

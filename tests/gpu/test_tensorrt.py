@@ -6,6 +6,7 @@ for it, "random" runs it in any order that streams and events allow; "eager" at 
 
 import copy
 import ctypes
+import gc
 import importlib
 import json
 import shutil
@@ -25,6 +26,7 @@ from runtime.backends import BackendOptions, open_backend
 from runtime.backends.base import Backend
 from runtime.backends.cuda import Gpu
 from runtime.session import Session
+from runtime.session_group import SessionGroup
 from runtime.stages import RecordedStages, Stages
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import engines_folder
@@ -162,6 +164,14 @@ def test_all_detections_are_those_of_onnx_runtime(
             for name in wanted:
                 np.testing.assert_allclose(found[name], wanted[name], atol=SCORE, err_msg=name)
                 assert wanted[name].any() == (name in given), name
+
+
+def test_every_bundle_runs(gpu, fp32_bundle, fp32_batch, fp16_bundle, resnet50, resnet50_batch, stm, frames):
+    """All that these tests use; with STM_SKELETONS_GPU_BUNDLES what is made is kept, for a machine without PyTorch."""
+    for bundle in (fp32_bundle, fp32_batch, fp16_bundle, resnet50, resnet50_batch, stm):
+        with SessionGroup.open(bundle, bundle.info.batch, BackendOptions("tensorrt")) as group:
+            group.step(dict.fromkeys(range(bundle.info.batch), frames[0]))
+            assert group.maps(bundle.info.batch - 1).any()
 
 
 @GRAPHS
@@ -386,6 +396,24 @@ def test_sessions_side_by_side_do_not_mix_and_close_in_any_order(schedule: str, 
     third.close()
     second.step(frames[6])
     second.close()
+
+
+def test_an_error_is_heard_when_the_first_session_has_gone(gpu, fp32_bundle: Bundle, resnet50: Bundle, frames):
+    """TensorRT goes on sending messages to the first logger that it was given, whoever brought another since."""
+    gpu.schedule("eager")  # skips on a real GPU
+    said = []
+    first = on_tensorrt(fp32_bundle, False)
+    with on_tensorrt(resnet50, False) as second:
+        first.close()
+        del first
+        gc.collect()
+        for call in range(1, 8):  # the upload and what is before the first engine, then that
+            gpu.fail_call(call)
+            with pytest.raises(BackendError) as caught:
+                second.step(frames[0])
+            said.append(str(caught.value))
+        gpu.fail_call(0)
+    assert [text for text in said if "TensorRT failed in query_encoder: " in text and "out of memory" in text], said
 
 
 def current_context() -> int | None:
