@@ -195,8 +195,8 @@ def test_a_group_and_sessions_in_turn_see_the_same_rounds(edge_bundle: Path, sho
     found = run_group(3, str(short_video), bundle, options, 1.0, threading.Event())
     assert found is not None
     assert found.cameras == 3
-    assert found.group.count == found.in_turn.count > 5
-    assert 0.5 < found.ratio < 2
+    assert found.group.count == found.in_turn.count > 1
+    assert 0.3 < found.ratio < 3
     stop = threading.Event()
     stop.set()
     assert run_group(3, str(short_video), bundle, options, 60.0, stop) is None
