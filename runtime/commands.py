@@ -179,8 +179,11 @@ def backend_options(
     """What a command's options say of the backend; those that the chosen one would not look at are refused."""
     from runtime.backends import BackendOptions
 
-    if backend == "tensorrt" and provider != "cpu":
-        raise BackendError("--provider goes with --backend onnxruntime: of --backend tensorrt the device is the GPU")
+    if backend in ("openvino", "tensorrt") and provider != "cpu":
+        device = "CPU" if backend == "openvino" else "GPU"
+        raise BackendError(
+            f"--provider goes with --backend onnxruntime: of --backend {backend} the device is the {device}"
+        )
     if backend != "tensorrt" and (rebuild or engines is not None):
         raise BackendError("--engines and --rebuild go with --backend tensorrt")
     if backend != "tensorrt" and provider != "cuda" and not cuda_graphs:

@@ -118,7 +118,7 @@ def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
     backend = BackendOptions(**options)
     session = stack.enter_context(Session.open(opened, backend))
     info = opened.info
-    where = backend.backend if backend.backend == "tensorrt" else f"ONNX Runtime, {backend.provider}"
+    where = f"ONNX Runtime, {backend.provider}" if backend.backend == "onnxruntime" else backend.backend
     if not backend.cuda_graphs:
         where += ", no CUDA graphs"
     what = (

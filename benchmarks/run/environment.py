@@ -54,6 +54,7 @@ class Environment(Strict):
     opencv: str
     opencv_threads: int
     onnxruntime: str
+    openvino: str | None
     tensorrt: str | None
     stm_skeletons: str
     git_commit: str | None = Field(description="Of this package's checkout, with '-dirty' where files were changed.")
@@ -89,7 +90,8 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
         opencv=cv2.__version__,
         opencv_threads=cv2.getNumThreads(),
         onnxruntime=onnxruntime.__version__,
-        # By their metadata: loading TensorRT takes memory, which is measured next.
+        # By their metadata: loading them takes memory, which is measured next.
+        openvino=_installed("openvino"),
         tensorrt=", ".join(filter(None, (_installed("tensorrt"), _installed("tensorrt_rtx")))) or None,
         stm_skeletons=__version__,
         git_commit=_commit(),

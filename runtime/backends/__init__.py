@@ -7,7 +7,7 @@ from runtime.backends.base import Backend
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BackendError
 
-BACKENDS = ("onnxruntime", "tensorrt")
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class BackendOptions:
     """What runs the graphs, and how."""
 
     backend: str = "onnxruntime"
-    """"onnxruntime" or "tensorrt" (not yet run on a GPU)."""
+    """"onnxruntime", "openvino" (CPUs) or "tensorrt" (not yet run on a GPU)."""
     provider: str = "cpu"
     """Device of ONNX Runtime: "cpu", "cuda" or "tensorrt" (not yet run on a GPU)."""
     threads: int | None = None
@@ -45,6 +45,10 @@ def open_backend(bundle: Bundle, options: BackendOptions, cameras: int = 1) -> B
         from runtime.backends.tensorrt import TensorRTBackend
 
         return TensorRTBackend(bundle, options.engines, options.cuda_graphs, cameras)
+    if options.backend == "openvino":
+        from runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(bundle, options.threads, cameras)
     from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(bundle, options.provider, options.threads, options.replays, cameras)

@@ -16,15 +16,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from runtime.backends.arena import RESULTS, lay_out_results, view_results
+from runtime.backends.arena import RESULTS
+from runtime.backends.bound import BoundBackend, View
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
 from runtime.backends.cuda import keep_out_of_recordings
-from runtime.bank import MemoryBank
-from runtime.stages import Stages
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
-from stm_skeletons.detections import Detections
 from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
 
@@ -37,7 +34,7 @@ _WARNINGS_AND_WORSE = 3
 _loading = threading.Lock()
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(BoundBackend):
     """See Backend."""
 
     def __init__(
@@ -52,173 +49,63 @@ class OnnxRuntimeBackend:
                 f"{bundle.folder} takes batches of {bundle.info.batch}, which ONNX Runtime takes on the CPU only: use "
                 "--backend tensorrt, or export without --batch"
             )
-        info = self._info = bundle.info
-        self.stages = Stages()
         self._graphs = cuda_graphs
         if self._graphs:
             keep_out_of_recordings()
         providers = provider_list(bundle, provider, self._graphs)
         self._sessions = {name: _open_session(bundle, name, provider, providers, threads) for name in GRAPH_NAMES}
-        self._run_options = [_run_options(i) if self._graphs else None for i in range(cameras * info.slots)]
-        self._allocate(cameras)
-        self._bind_all(cameras)
+        super().__init__(bundle.info, cameras)
+        self._bindings = {
+            name: [self._bind(name, views) for views in bindings] for name, bindings in self._all_bindings().items()
+        }
+        numbers = range(max(map(len, self._bindings.values())))
+        self._run_options = [_run_options(number) if self._graphs else None for number in numbers]
         if self._graphs:
             self._record()
-
-    def frame(self, camera: int) -> NDArray[np.uint8]:
-        return self._row(self._frames, camera)
 
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
         if self._graphs:
             keep_out_of_recordings()  # this may be another thread than the one that opened the session
-        batch = self._batch_of(valid)
-        self._frames[batch].upload()
-        for camera, slots in valid.items():
-            self._cameras[camera]["memory_valid"].host[:] = slots
-            self._cameras[camera]["memory_valid"].upload()
-        self.stages.done("upload")
-        self._run("query_encoder", self._query[batch], batch)
-        for camera in valid:
-            self._run("read_decoder", self._read[camera], camera)
-
-    def memorise(self, slots: Mapping[int, int]) -> None:
-        if self._info.batch == 1:
-            ((camera, slot),) = slots.items()
-            number = camera * self._info.slots + slot
-            self._run("memory_encoder", self._memorise[number], number)
-            return
-        batch = self._batch_of(slots)
-        self._run("memory_encoder", self._memorise[batch])
-        for camera, slot in slots.items():
-            for bank, made in (("memory_keys", "memory_key"), ("memory_values", "memory_value")):
-                self._cameras[camera][bank].host[slot] = self._shared[made].host[camera % self._info.batch]
-
-    def results(self, camera: int) -> Detections:
-        self._results[camera].download()
-        self.stages.done("download")
-        return self._found[camera]
-
-    def write_maps(self, camera: int, maps: NDArray[np.float32]) -> None:
-        self._row(self._maps, camera)[:] = maps
-        self._maps[camera // self._info.batch].upload()
-
-    def read_maps(self, camera: int) -> NDArray[np.float32]:
-        self._maps[camera // self._info.batch].download()
-        return self._row(self._maps, camera).copy()
-
-    def read_slot(self, camera: int, slot: int) -> tuple[NDArray, NDArray]:
-        keys, values = (self._cameras[camera][name].download() for name in ("memory_keys", "memory_values"))
-        return keys[slot].copy(), values[slot].copy()
-
-    def addresses(self) -> dict[str, int]:
-        shared = {name: buffer.address for name, buffer in self._shared.items()}
-        own = {
-            f"{name}/{camera}": address
-            for camera in range(len(self._cameras))
-            for name, address in self._of_decoder(camera).items()
-            if name not in shared
-        }
-        return shared | own
+        super().detect(valid)
 
     def close(self) -> None:
         # Bindings hold addresses of the buffers, so they go first.
-        for held in (self._memorise, self._read, self._query, self._sessions):
-            held.clear()
-        for buffers in (self._cameras, self._shared, self._frames, self._maps, self._results):
-            buffers.clear()
-
-    def _allocate(self, cameras: int) -> None:
-        info, size = self._info, lay_out_results(self._info)[1]
-        encoder, decoder, memory = (info.graphs[name] for name in GRAPH_NAMES)
-        batches = range(-(-cameras // info.batch))
-        # A batch of one is memorised straight into the bank.
-        shared = (*encoder.outputs, *(memory.outputs if info.batch > 1 else ()))
-        self._shared = {spec.name: self._buffer(spec) for spec in shared}
-        self._frames = [self._buffer(encoder.tensor("frame")) for _ in batches]
-        self._maps = [self._buffer(info.batch_of(decoder.tensor("maps"))) for _ in batches]
-        own = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
-        self._cameras = [{spec.name: self._buffer(spec) for spec in own} for _ in range(cameras)]
-        # In one piece, so that one copy fetches them. Never empty, since device memory cannot be. What only the host
-        # reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into the same array each
-        # time. At the end of a replay it does not: then it is fetched from the device.
-        kind = CudaBuffer if self._graphs else HostBuffer
-        self._results = [kind((max(1, size),), np.dtype("uint8")) for _ in range(cameras)]
-        self._found = [view_results(info, results.host) for results in self._results]
-
-    def _bind_all(self, cameras: int) -> None:
-        """Bindings of the query encoder for each batch, of the decoder for each camera, of the memory encoder for each
-        slot of each camera; where a slot is copied into its place, for each batch."""
-        batches = range(len(self._frames))
-        self._query = [self._bind("query_encoder", self._of_encoders(batch)) for batch in batches]
-        self._read = [self._bind("read_decoder", self._of_decoder(camera)) for camera in range(cameras)]
-        if self._info.batch > 1:
-            self._memorise = [self._bind("memory_encoder", self._of_encoders(batch)) for batch in batches]
-            return
-        self._memorise = [
-            self._bind("memory_encoder", self._of_encoders(camera) | self._bank(camera).slot(slot))
-            for camera in range(cameras)
-            for slot in range(self._info.slots)
-        ]
-
-    def _of_encoders(self, batch: int) -> dict[str, int]:
-        """Addresses of a batch's tensors."""
-        own = {"frame": self._frames[batch].address, "maps": self._maps[batch].address}
-        return own | {name: buffer.address for name, buffer in self._shared.items()}
-
-    def _of_decoder(self, camera: int) -> dict[str, int]:
-        """Addresses of a camera's tensors."""
-        batch, row = divmod(camera, self._info.batch)
-        rows = {**self._shared, "maps": self._maps[batch]}
-        found = lay_out_results(self._info)[0]
-        return {
-            **{name: each.address + row * (each.host.nbytes // self._info.batch) for name, each in rows.items()},
-            **{name: self._results[camera].address + block.start for name, block in found.items()},
-            **{name: buffer.address for name, buffer in self._cameras[camera].items()},
-        }
-
-    def _bank(self, camera: int) -> MemoryBank:
-        keys, values = (self._cameras[camera][name] for name in ("memory_keys", "memory_values"))
-        sizes = keys.host[0].nbytes, values.host[0].nbytes
-        return MemoryBank(keys.address, values.address, self._info.slots, *sizes)
-
-    def _row(self, buffers: list[Buffer], camera: int) -> NDArray[Any]:
-        batch, row = divmod(camera, self._info.batch)
-        return buffers[batch].host if self._info.batch == 1 else buffers[batch].host[row]
-
-    def _batch_of(self, cameras: Mapping[int, object]) -> int:
-        """The one batch that all of them are in."""
-        (batch,) = {camera // self._info.batch for camera in cameras}
-        return batch
+        self._bindings.clear()
+        self._sessions.clear()
+        super().close()
 
     def _buffer(self, spec: TensorSpec) -> Buffer:
         kind = HostBuffer if self._device == "cpu" else CudaBuffer
         return kind(spec.shape, np.dtype(spec.dtype))
 
-    def _bind(self, name: GraphName, addresses: dict[str, int]) -> Any:
-        """A binding of a graph's tensors to addresses."""
+    def _results_buffer(self, size: int) -> Buffer:
+        # What only the host reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into
+        # the same array each time. At the end of a replay it does not: then it is fetched from the device.
+        kind = CudaBuffer if self._graphs else HostBuffer
+        return kind((size,), np.dtype("uint8"))
+
+    def _bind(self, name: GraphName, views: dict[str, View]) -> Any:
         binding, graph = self._sessions[name].io_binding(), self._info.graphs[name]
         for bind, specs in ((binding.bind_input, graph.inputs), (binding.bind_output, graph.outputs)):
             for spec in specs:
                 device = "cpu" if spec.name in RESULTS and not self._graphs else self._device
-                bind(spec.name, device, 0, np.dtype(spec.dtype).type, spec.shape, addresses[spec.name])
+                bind(spec.name, device, 0, np.dtype(spec.dtype).type, spec.shape, views[spec.name].address)
         return binding
 
     def _record(self) -> None:
         """Run everything once, which takes long and allocates: ONNX Runtime records it then."""
-        for name, bindings in zip(GRAPH_NAMES, (self._query, self._read, self._memorise), strict=True):
-            for number, binding in enumerate(bindings):
-                self._run(name, binding, number)
+        for name, bindings in self._bindings.items():
+            for number in range(len(bindings)):
+                self._run(name, number)
         for camera in self._cameras:
             for name in ("memory_keys", "memory_values"):
                 camera[name].upload()  # the zeros that a bank begins with
 
-    def _run(self, name: GraphName, binding: Any, number: int = 0) -> None:
+    def _run(self, name: GraphName, number: int) -> None:
         try:
-            self._sessions[name].run_with_iobinding(binding, self._run_options[number])
+            self._sessions[name].run_with_iobinding(self._bindings[name][number], self._run_options[number])
         except Exception as error:  # ONNX Runtime raises types that it does not export
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
-        # A run returns when its outputs are there, on a GPU too: nothing else is to be waited for.
-        self.stages.done(name)
 
 
 def _check_integers(bundle: Bundle, provider: str) -> None:

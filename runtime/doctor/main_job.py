@@ -11,17 +11,18 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from runtime.backends.openvino import import_openvino
 from runtime.doctor.finding import Finding
 from runtime.machine import usable_cores
 from runtime.session import Session
 from stm_skeletons.bundle import MODELS_FOLDER, Bundle, shipped_models
-from stm_skeletons.errors import StmError
+from stm_skeletons.errors import BackendError, StmError
 from stm_skeletons.libraries import installed_version
 
 
 def examine_machine(bundle: Bundle | None) -> list[Finding]:
     """What the main job on the CPU needs. The shipped models are tried, and the bundle if one is given."""
-    return [_machine(), _onnxruntime(), *_models(bundle), _video(), _window()]
+    return [_machine(), _onnxruntime(), _openvino(), *_models(bundle), _video(), _window()]
 
 
 def _machine() -> Finding:
@@ -38,6 +39,19 @@ def _onnxruntime() -> Finding:
         text += "; onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, install onnxruntime-gpu"
         return Finding("ONNX Runtime", False, False, text)
     return Finding("ONNX Runtime", True, True, text)
+
+
+def _openvino() -> Finding:
+    if installed_version("openvino") is None:
+        text = (
+            "not installed; runs frames faster on many CPUs: pip install 'stm-skeletons[openvino]', --backend openvino"
+        )
+        return Finding("OpenVINO", False, False, text)
+    try:
+        openvino = import_openvino()
+    except BackendError as error:
+        return Finding("OpenVINO", False, False, str(error))
+    return Finding("OpenVINO", True, False, f"OpenVINO {openvino.__version__}; --backend openvino")
 
 
 def _models(bundle: Bundle | None) -> list[Finding]:

@@ -45,8 +45,9 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 """
 PYTHON_API = """
 import numpy as np
+from runtime import BackendOptions
 from stm_skeletons import Session
-with Session.open({bundle!r}) as session:
+with Session.open({bundle!r}, BackendOptions({backend!r})) as session:
     session.step(np.zeros((64, 96, 3), np.uint8))
 """
 
@@ -83,5 +84,15 @@ def test_the_spy_sees_what_is_tried(spy: Path, tmp_path: Path):
 def test_a_run_and_the_python_interface_are_silent(spy: Path, clip: Path, edge_bundle: Path, tmp_path: Path):
     run = (*COMMAND, "run", str(clip), "--model", str(edge_bundle), "--max-frames", "3", "--quiet")
     assert attempts(spy, tmp_path / "run", *run) == []
-    assert attempts(spy, tmp_path / "api", sys.executable, "-c", PYTHON_API.format(bundle=str(edge_bundle))) == []
+    code = PYTHON_API.format(bundle=str(edge_bundle), backend="onnxruntime")
+    assert attempts(spy, tmp_path / "api", sys.executable, "-c", code) == []
     assert attempts(spy, tmp_path / "info", *COMMAND, "info", str(edge_bundle)) == []
+
+
+def test_openvino_sends_nothing_and_leaves_its_models_only(spy: Path, edge_bundle: Path, tmp_path: Path):
+    """By itself it counts its users in a folder of its own, and tells."""
+    pytest.importorskip("openvino")
+    code = PYTHON_API.format(bundle=str(edge_bundle), backend="openvino")
+    left = attempts(spy, tmp_path / "home", sys.executable, "-c", code)
+    assert len(left) == 3
+    assert all(name.startswith(".cache/stm-skeletons/openvino/") and name.endswith(".blob") for name in left), left

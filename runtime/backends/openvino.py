@@ -1,0 +1,101 @@
+"""OpenVINO: CPUs, x86 and ARM. The graphs are those of ONNX Runtime, on the same arrays.
+
+An infer request for each binding, so that nothing is bound anew: the memory encoder writes each slot in place. Compiled
+models are kept in the user's cache folder; a start that finds them there takes a fraction of a second.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.backends.bound import BoundBackend, View
+from runtime.backends.buffers import Buffer, HostBuffer
+from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, TensorSpec
+from stm_skeletons.errors import BackendError, BundleError, one_line
+
+
+class OpenVinoBackend(BoundBackend):
+    """See Backend."""
+
+    def __init__(self, bundle: Bundle, threads: int | None, cameras: int = 1) -> None:
+        if bundle.info.precision == "fp16":
+            raise BackendError(
+                f"{bundle.folder} is in FP16, which is for GPUs: export with --precision fp32, or int8, for a CPU"
+            )
+        self._module = import_openvino()
+        core = self._module.Core()
+        self._compiled: dict[GraphName, Any] = {name: _compile(core, bundle, name, threads) for name in GRAPH_NAMES}
+        super().__init__(bundle.info, cameras)
+        self._requests = {
+            name: [self._request(name, views) for views in bindings] for name, bindings in self._all_bindings().items()
+        }
+
+    def close(self) -> None:
+        # Requests hold the arrays, so they go first.
+        self._requests.clear()
+        self._compiled.clear()
+        super().close()
+
+    def _buffer(self, spec: TensorSpec) -> Buffer:
+        return HostBuffer(spec.shape, np.dtype(spec.dtype))
+
+    def _results_buffer(self, size: int) -> Buffer:
+        return HostBuffer((size,), np.dtype("uint8"))
+
+    def _request(self, name: GraphName, views: dict[str, View]) -> Any:
+        request = self._compiled[name].create_infer_request()
+        for spec in (*self._info.graphs[name].inputs, *self._info.graphs[name].outputs):
+            request.set_tensor(spec.name, self._module.Tensor(views[spec.name].host, shared_memory=True))
+        return request
+
+    def _run(self, name: GraphName, number: int) -> None:
+        try:
+            self._requests[name][number].infer()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed in {name}: {one_line(error)}") from error
+
+
+def import_openvino() -> Any:
+    """OpenVINO's Python package, with its telemetry off. Raises BackendError."""
+    # Before the first import, which is when it would be asked: it sends nothing where this package is not to be had.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return importlib.import_module("openvino")
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"OpenVINO is not installed or does not load ({one_line(error)}); pip install 'stm-skeletons[openvino]'"
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where compiled models are kept."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "stm-skeletons" / "openvino"
+
+
+def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) -> Any:
+    file = bundle.graph_file(name)
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        # FP32 means FP32, also where the processor has units for less.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "CACHE_DIR": str(cache_folder()),
+        **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
+    }
+    try:
+        compiled = core.compile_model(str(file), "CPU", options)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO cannot load {file}: {one_line(error)}") from error
+    graph = bundle.info.graphs[name]
+    ports = (*compiled.inputs, *compiled.outputs)
+    found = {own: (port.element_type.to_dtype().name, tuple(port.shape)) for port in ports for own in port.names}
+    for spec in (*graph.inputs, *graph.outputs):
+        if found.get(spec.name) != (spec.dtype, spec.shape):
+            there = found.get(spec.name, "missing")
+            raise BundleError(f"{file}: {spec.name} is {there}, bundle.json says {spec}; export the bundle again")
+    return compiled
