@@ -94,8 +94,8 @@ class OnnxRuntimeBackend(BoundBackend):
 
     def _record(self) -> None:
         """Run everything once, which takes long and allocates: ONNX Runtime records it then."""
-        for name, bindings in self._bindings.items():
-            for number in range(len(bindings)):
+        for name in GRAPH_NAMES:
+            for number in range(len(self._bindings[name])):
                 self._run(name, number)
         for camera in self._cameras:
             for name in ("memory_keys", "memory_values"):
