@@ -1,5 +1,6 @@
 """Execution contexts of one session: each of its engines on the session's own memory. Not yet run on a GPU."""
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from runtime.backends.loaded_engines import LoadedEngines, is_out_of_memory
@@ -17,8 +18,11 @@ class EngineRunner:
         """Raises BackendError where TensorRT makes no context."""
         self._loaded = loaded
         self._contexts: dict[GraphName, trt.IExecutionContext] = {}
-        for name in loaded.engines:
-            self._contexts[name] = self._make_context(name)
+        with ExitStack() as undo:
+            undo.callback(self.close)  # now, and not when the error is forgotten: the GPU is closed by then
+            for name in loaded.engines:
+                self._contexts[name] = self._make_context(name)
+            undo.pop_all()
         self._tensors = {name: frozenset(loaded.tensors(name)) for name in loaded.engines}
         self.activation_bytes = max(loaded.activation_bytes.values())
 
