@@ -24,14 +24,13 @@ def rows(bundle: Bundle, engines: EngineSet) -> list[tuple[str, ...]]:
     info = bundle.info
     weights = sum(spec.bytes for spec in engines.engines.values())
     activations = max(spec.activation_bytes or 0 for spec in engines.engines.values())
-    alone = plan_arena(info, activations, 1).size
+    alone = plan_arena(info, activations, 1).size if info.batch == 1 else None  # nobody would
     return [
         (
             *(f"`{info.variant}` {info.width}x{info.height}", info.precision, str(info.batch), str(cameras)),
-            *map(
-                _megabytes,
-                (weights, weights + cameras * alone, weights + plan_arena(info, activations, cameras).size),
-            ),
+            _megabytes(weights),
+            "-" if alone is None else _megabytes(weights + cameras * alone),
+            _megabytes(weights + plan_arena(info, activations, cameras).size),
         )
         for cameras in CAMERAS
     ]

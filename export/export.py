@@ -272,6 +272,8 @@ def _check(options: Options) -> None:
     for name, value in (("width", options.width), ("height", options.height)):
         if not 32 <= value <= LARGEST or value % 32:
             raise ExportError(f"{name} {value} must be a multiple of 32 up to {LARGEST}; for instance --size 448x256")
+    if options.precision == "int8" and options.batch > 1:
+        raise ExportError("--batch is not for --precision int8: CPUs gain nothing by it; leave it out")
     if options.precision == "fp32" and options.video is not None:
         raise ExportError("--video is for the other precisions: FP32 is checked without one")
     if options.precision != "fp32":

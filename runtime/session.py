@@ -71,7 +71,8 @@ class Session:
         Args:
             frame: BGR uint8 [h, w, 3] of any size.
             coming: called while a device works, for the next frame if there is one. That is letterboxed meanwhile, and
-                must be the same array in the next call, unchanged. Not for live cameras: it would wait for them.
+                must be the same array in the next call, unchanged. Not for live cameras: it would wait for them. Of no
+                use on a CPU. What it raises comes when this frame has been taken.
 
         Raises:
             FrameError: not such an array.
@@ -132,7 +133,7 @@ class Session:
         return self._group.addresses()
 
     def close(self) -> None:
-        """Release everything; may be called twice, and from any thread."""
+        """Release everything; may be called twice, and from any thread while no other method runs."""
         self._group.close()
 
     def __enter__(self) -> "Session":

@@ -50,7 +50,7 @@ class SessionGroup:
         min_keypoint_score: float | None = None,
     ) -> "SessionGroup":
         """Open a bundle for so many cameras; the other arguments and what is raised are those of ``Session.open``."""
-        if not 1 <= cameras <= MOST_CAMERAS:
+        if not isinstance(cameras, int) or not 1 <= cameras <= MOST_CAMERAS:
             raise SessionError(f"{cameras} cameras: a group has 1 to {MOST_CAMERAS}")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         thresholds = Thresholds.of(opened.info, min_score, min_joints, min_keypoint_score)
@@ -67,7 +67,8 @@ class SessionGroup:
         Args:
             frames: for each camera that has one its frame, BGR uint8 [h, w, 3] of any size.
             coming: called while a device works, for frames of the next step if there are any. These are letterboxed
-                meanwhile, and must be the same arrays then, unchanged. Not for live cameras: it would wait for them.
+                meanwhile, and must be the same arrays then, unchanged. Not for live cameras: it would wait for them. Of
+                no use on a CPU.
 
         Returns:
             The parts of each of these cameras.
@@ -76,6 +77,8 @@ class SessionGroup:
             SessionError: no such camera.
             FrameError: not such an array; nobody's frame has been taken then.
             BackendError: the group is closed, or the device failed.
+
+            What ``coming`` raises, and what is wrong with its frames: then the frames of this step have been taken.
         """
         backend = self._opened()
         self._stages.begin()
@@ -87,17 +90,13 @@ class SessionGroup:
                 self._cameras[camera].letterbox(frames[camera], backend.frame(camera))
             self._stages.done("letterbox")
             self._detect(backend, batch)
-        for camera, frame in (coming() if coming else {}).items():
-            check_frame(frame)
-            self._camera(camera).letterbox_ahead(frame)
-        self._stages.done("letterbox")
-        parts: dict[int, Parts] = {}
-        for camera in frames:
-            found = backend.results(camera)
-            self._cameras[camera].identify(found)
-            self._stages.done("people")
-            parts[camera] = self._cameras[camera].parts(found)
-            self._stages.done("parts")
+        try:
+            for camera, frame in (coming() if coming else {}).items():
+                check_frame(frame)
+                self._camera(camera).letterbox_ahead(frame)
+            self._stages.done("letterbox")
+        finally:  # whatever becomes of the next frames: these are in the memory
+            parts = {camera: self._finish(backend, camera) for camera in frames}
         return parts
 
     def record(self, stages: Stages) -> None:
@@ -125,8 +124,10 @@ class SessionGroup:
         return self._opened().read_maps(camera)
 
     def slot(self, camera: int, slot: int) -> tuple[NDArray, NDArray]:
-        """Copies of the key [HW, Ck] and value [HW, Cv] of a camera's slot."""
+        """Copies of the key [HW, Ck] and value [HW, Cv] of a camera's slot. Raises SessionError: no such slot."""
         self._camera(camera)
+        if not 0 <= slot < self.info.slots:
+            raise SessionError(f"there is no slot {slot}: the memory has {self.info.slots}, from 0 on")
         return self._opened().read_slot(camera, slot)
 
     def addresses(self) -> dict[str, int]:
@@ -134,7 +135,7 @@ class SessionGroup:
         return self._opened().addresses()
 
     def close(self) -> None:
-        """Release everything; may be called twice, and from any thread."""
+        """Release everything; may be called twice, and from any thread while no other method runs."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
@@ -160,6 +161,15 @@ class SessionGroup:
         # Queued before the results are waited for: it runs while the host goes on.
         if others := {number: camera.write_slot() for number, camera in cameras.items() if not camera.seeded}:
             backend.memorise(others)
+
+    def _finish(self, backend: Backend, number: int) -> Parts:
+        """What was found in a camera's frame."""
+        found, camera = backend.results(number), self._cameras[number]
+        camera.identify(found)
+        self._stages.done("people")
+        parts = camera.parts(found)
+        self._stages.done("parts")
+        return parts
 
     def _batches(self, cameras: Mapping[int, object]) -> list[list[int]]:
         """The cameras by batch, in order."""

@@ -62,7 +62,9 @@ class Gate(Strict):
         if (own := self._problem) is not None or self.fp16_sums is None:
             return own
         other = self.fp16_sums.problem
-        return None if other is None else f"summing in FP16, as GPUs do where that is faster, {other}"
+        if other is None:
+            return None
+        return f"summing in FP16, as GPUs do where that is faster, over the first {self.fp16_sums.frames} {other}"
 
     @property
     def _problem(self) -> str | None:

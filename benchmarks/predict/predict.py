@@ -79,15 +79,15 @@ def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]], work: 
     milliseconds, bound = {}, {"compute": 0.0, "bytes": 0.0, "start": 0.0}
     for name, found in counted.items():
         milliseconds[name] = 0.0
+        # The encoders take the frames of a batch in one run.
+        share = 1 if name == "read_decoder" else 1 / bundle.info.batch
         for kernel in found:
-            compute = kernel.operations / (1e12 * _rate(device, kernel))
-            move = kernel.bytes / (1e9 * device.bandwidth_gbs * BANDWIDTH)
-            start = device.launch_us * 1e-6
+            compute = share * kernel.operations / (1e12 * _rate(device, kernel))
+            move = share * kernel.bytes / (1e9 * device.bandwidth_gbs * BANDWIDTH)
+            start = share * device.launch_us * 1e-6
             bound["compute" if compute > move else "bytes"] += max(compute, move)
             bound["start"] += start
             milliseconds[name] += 1e3 * (max(compute, move) + start)
-        if name != "read_decoder":  # the encoders take the frames of a batch in one run
-            milliseconds[name] /= bundle.info.batch
     total = sum(bound.values())
     return Prediction(
         device=device.id,

@@ -66,7 +66,10 @@ def _groups(report: Report) -> Table:
         for one in report.groups
     ]
     header = ("cameras", "steps", "group, ms", "steps", "in turn, ms", "group / in turn")
-    return Table("A step of all cameras, in a group and each in a session of its own", header, rows)
+    title = "A step of all cameras, in a group and each in a session of its own"
+    if any(one.batch > 1 for one in report.groups):
+        title += " (of a bundle for batches each of these encodes a whole batch)"
+    return Table(title, header, rows)
 
 
 def _some(summary: Summary) -> tuple[str, ...]:

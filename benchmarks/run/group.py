@@ -25,6 +25,7 @@ class Group(Strict):
     """What a step of so many cameras takes, from decoded frames to parts of all of them."""
 
     cameras: int = Field(ge=1)
+    batch: int = Field(ge=1, description="Of the bundle. A session alone takes as long as such a batch.")
     group: Summary = Field(description="One step of a SessionGroup.")
     in_turn: Summary = Field(description="A step of a session for each camera, one after the other in one thread.")
     ratio: float = Field(description="Median over the rounds of the group's time divided by that of the sessions.")
@@ -72,4 +73,10 @@ def run_group(
             if number > WARM_UP and perf_counter() >= end:
                 break
     ratio = float(np.median(np.divide(*times)))
-    return Group(cameras=cameras, group=summarise(times[0]), in_turn=summarise(times[1]), ratio=round(ratio, 4))
+    return Group(
+        cameras=cameras,
+        batch=bundle.info.batch,
+        group=summarise(times[0]),
+        in_turn=summarise(times[1]),
+        ratio=round(ratio, 4),
+    )

@@ -76,7 +76,7 @@ def needed_bytes(bundle: Bundle) -> Needed:
     info = bundle.info
     tokens = info.height // 16 * (info.width // 16)
     scores = 2 * 4 * info.slots * tokens * tokens
-    maps = 4 * 64 * 4 * (info.height // 2) * (info.width // 2)
+    maps = info.batch * 4 * 64 * 4 * (info.height // 2) * (info.width // 2)
     largest = max(bundle.graph_file(name).stat().st_size for name in info.graphs)
     if info.precision == "fp32" and info.stored_weights == "fp16":
         largest *= 2  # TensorRT is given them in FP32

@@ -75,4 +75,4 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything; may be called twice, and from any thread."""
+        """Release everything; may be called twice, and from any thread while no other method runs."""

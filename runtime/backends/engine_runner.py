@@ -1,6 +1,7 @@
 """Execution contexts of one session: each of its engines on the session's own memory. Not yet run on a GPU."""
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from runtime.backends.loaded_engines import LoadedEngines, is_out_of_memory
 from stm_skeletons.bundle import GraphName
@@ -17,8 +18,11 @@ class EngineRunner:
         """Raises BackendError where TensorRT makes no context."""
         self._loaded = loaded
         self._contexts: dict[GraphName, trt.IExecutionContext] = {}
-        for name in loaded.engines:
-            self._contexts[name] = self._make_context(name)
+        with ExitStack() as undo:
+            undo.callback(self.close)  # now, and not when the error is forgotten: the GPU is closed by then
+            for name in loaded.engines:
+                self._contexts[name] = self._make_context(name)
+            undo.pop_all()
         self._tensors = {name: frozenset(loaded.tensors(name)) for name in loaded.engines}
         self.activation_bytes = max(loaded.activation_bytes.values())
 
@@ -55,16 +59,20 @@ class EngineRunner:
 
     def _make_context(self, name: GraphName) -> "trt.IExecutionContext":
         """One whose activation memory is ours to give."""
-        loaded, engine = self._loaded, self._loaded.engines[name]
+        loaded = self._loaded
         loaded.logger.forget()
-        without_memory = getattr(engine, "create_execution_context_without_device_memory", None)
-        if without_memory is not None:
-            context = without_memory()
-        else:  # TensorRT 11
-            strategies = getattr(loaded.module, "ExecutionContextAllocationStrategy")  # noqa: B009 - not in 8.6
-            context = engine.create_execution_context(getattr(strategies, "USER_MANAGED"))  # noqa: B009
+        context = _context_without_memory(loaded.module, loaded.engines[name])
         if context is None:
             error = loaded.logger.last_error()
             advice = "; stop other programs on this GPU" if is_out_of_memory(error) else ""
             raise BackendError(f"TensorRT cannot make an execution context of {name}: {error}{advice}")
         return context
+
+
+def _context_without_memory(module: Any, engine: "trt.ICudaEngine") -> "trt.IExecutionContext | None":
+    without_memory = getattr(engine, "create_execution_context_without_device_memory", None)
+    if without_memory is not None:
+        return without_memory()
+    # TensorRT 11
+    strategies = getattr(module, "ExecutionContextAllocationStrategy")  # noqa: B009 - not in TensorRT 8.6
+    return engine.create_execution_context(getattr(strategies, "USER_MANAGED"))  # noqa: B009

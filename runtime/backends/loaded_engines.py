@@ -104,9 +104,8 @@ def shared_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> Iterat
     info = engines.info
     key = (info.package, *(info.engines[name].sha256 for name in GRAPH_NAMES))
     with _sharing:
-        loaded = _shared.get(key) or LoadedEngines(bundle, engines)
-        _shared[key] = loaded
-        loaded.users += 1
+        loaded = _taken(key) or _taken(key, LoadedEngines(bundle, engines))
+    assert loaded is not None
     try:
         loaded.check_tensors(bundle, engines)
         yield loaded
@@ -115,6 +114,17 @@ def shared_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> Iterat
             loaded.users -= 1
             if not loaded.users:
                 _shared.pop(key).close()
+
+
+def _taken(key: _Key, new: LoadedEngines | None = None) -> LoadedEngines | None:
+    """The engines of a key with one more user, ``new`` ones if given; None where there are none."""
+    if new is not None:
+        _shared[key] = new
+    if (loaded := _shared.get(key)) is None:
+        return None
+    loaded.users += 1
+    # A session that is collected as garbage just now, in this very thread, may have been the last to use them.
+    return loaded if _shared.get(key) is loaded else None
 
 
 def is_out_of_memory(error: str) -> bool:

@@ -1,6 +1,6 @@
 """What a group of cameras must do on every backend. A test class that inherits from this one gives the fixtures
 ``open_group``, and ``bundles``: two bundles of one network with 4 slots, the first for batches of one, in which cameras
-step in turn. ``maps_bound`` is by how much maps and memory may differ where both encode in other batches."""
+step in turn."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -115,6 +115,21 @@ class GroupContract:
             assert group.step({}) == {}
             self.compare(group, alone, group.step({0: picture(0, number)}), number)
 
+    def test_what_is_wrong_with_the_next_frames_does_no_harm_to_these(
+        self, group: SessionGroup, alone: list[SessionGroup]
+    ):
+        """They are in the memory: the next step goes on from there."""
+        for number in range(4):
+            frames = {camera: picture(camera, number) for camera in (0, 1)}
+            if number in (1, 2):
+                wrong = {0: np.zeros((3, 3))} if number == 1 else {9: picture(0, 0)}
+                with pytest.raises(FrameError if number == 1 else SessionError):
+                    group.step(frames, lambda wrong=wrong: wrong)  # pyright: ignore[reportArgumentType]
+                for camera in frames:
+                    alone[camera].step({0: picture(camera, number)})
+            else:
+                self.compare(group, alone, group.step(frames, dict), number)
+
     def test_frames_may_have_any_size(self, group: SessionGroup):
         sizes = {0: (96, 160), 1: (480, 640), 2: (1080, 1920), 4: (31, 17)}
         parts = group.step({camera: np.zeros((*size, 3), np.uint8) for camera, size in sizes.items()})
@@ -132,6 +147,9 @@ class GroupContract:
             for camera in (-1, CAMERAS):
                 with pytest.raises(SessionError, match="there is no camera"):
                     ask(camera)
+        for slot in (-1, group.info.slots):
+            with pytest.raises(SessionError, match="there is no slot"):
+                group.slot(0, slot)
         with pytest.raises(SeedError):
             group.seed(0, np.zeros((1, 17, 3)))
 
@@ -141,7 +159,7 @@ class GroupContract:
         with pytest.raises(BackendError, match="is closed"):
             group.step({0: picture(0, 0)})
 
-    @pytest.mark.parametrize("cameras", [0, -1, 65])
+    @pytest.mark.parametrize("cameras", [0, -1, 65, 2.0])
     def test_a_group_has_a_number_of_cameras(self, bundle: Bundle, open_group: OpenGroup, cameras: int):
         with pytest.raises(SessionError, match=f"{cameras} cameras: a group has 1 to 64"):
             open_group(bundle, cameras)

@@ -21,6 +21,7 @@ from training.model import ModelConfig, build
 from training.model.session import TorchSession
 from training.model.weights import load_weights, save_weights
 
+CLIP = str(Path(__file__).parents[2] / "examples" / "vtest-10s.avi")
 SMALL = Options(width=96, height=64, slots=3, every=2, peaks=5)
 
 
@@ -151,6 +152,9 @@ def test_networks_without_keypoints_give_maps_only(config: ModelConfig, tmp_path
         (replace(SMALL, height=0), "height 0"),
         (replace(SMALL, width=3200000), "width 3200000"),
         (replace(SMALL, slots=1), "1 slots are too few"),
+        (replace(SMALL, batch=0), "--batch 0 must lie between 1 and 64"),
+        (replace(SMALL, batch=65), "--batch 65 must lie"),
+        (replace(SMALL, batch=2, precision="int8", video=CLIP), "--batch is not for --precision int8"),
         (replace(SMALL, every=0), "every 0"),
         (replace(SMALL, peaks=0), "0 peaks"),
         (replace(SMALL, peaks=10_000), "10000 peaks"),

@@ -16,7 +16,7 @@ for other in "${py[*]}" python3; do
 done
 clip=examples/vtest-10s.avi cut=$(mktemp -d) bad=0
 trap 'rm -rf "$cut"' EXIT
-rm -f "$out"/*.jsonl "$out/steps.txt"
+rm -f "$out"/*-{cpu,gpu,no-graphs,nsys}.jsonl "$out/cut.jsonl" "$out/steps.txt"
 
 # NAME SHARE COMMAND...: for at most SHARE % of the time; what it says goes to NAME.txt, and whatever its end, we go on.
 step() {

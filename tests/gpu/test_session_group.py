@@ -13,6 +13,7 @@ from runtime.backends.tensorrt import TensorRTBackend
 from runtime.session import Session
 from runtime.session_group import SessionGroup
 from stm_skeletons.bundle import Bundle
+from stm_skeletons.errors import BackendError
 from stm_skeletons.memory_policy import write_slot
 
 pytestmark = pytest.mark.gpu
@@ -41,6 +42,10 @@ def schedule(request: pytest.FixtureRequest, gpu) -> None:
 
 @pytest.mark.usefixtures("schedule")
 class TestTensorRT(GroupContract):
+    @pytest.fixture(autouse=True)
+    def _arithmetic(self, gpu) -> None:
+        self.exact = gpu.simulated  # a GPU has other kernels for other batches
+
     @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
     def open_group(self, request: pytest.FixtureRequest) -> OpenGroup:
         return lambda bundle, cameras: open_group(bundle, cameras, request.param)
@@ -211,10 +216,29 @@ def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Pa
                 np.testing.assert_allclose(found, wanted, atol=2e-2)
 
 
+def test_a_context_that_cannot_be_made_leaves_nothing_behind(gpu, fp32_bundle: Bundle, monkeypatch):
+    """Not even while the error is held: its traceback knows what was made before."""
+    import tensorrt
+
+    if not hasattr(tensorrt.ICudaEngine, "create_execution_context_without_device_memory"):
+        pytest.skip("another TensorRT makes contexts otherwise")
+    live = gpu.live() if gpu.simulated else {}
+    make, made = tensorrt.ICudaEngine.create_execution_context_without_device_memory, []
+
+    def only_one(engine):
+        made.append(1)
+        return make(engine) if len(made) == 1 else None
+
+    monkeypatch.setattr(tensorrt.ICudaEngine, "create_execution_context_without_device_memory", only_one)
+    with pytest.raises(BackendError, match="TensorRT cannot make an execution context of read_decoder") as caught:
+        open_group(fp32_bundle, 1)
+    if gpu.simulated:
+        assert gpu.live() == live
+    assert caught.value.__traceback__ is not None
+
+
 def test_activation_memory_that_is_refused_is_noticed(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
     """The setter returns nothing; TensorRT's log says it."""
-    from stm_skeletons.errors import BackendError
-
     monkeypatch.setattr("runtime.backends.arena.ALIGNMENT", 256)
     gpu.schedule("eager")  # skips on a real GPU
     messages = []

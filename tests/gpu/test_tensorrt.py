@@ -170,7 +170,8 @@ def test_every_bundle_runs(gpu, fp32_bundle, fp32_batch, fp16_bundle, resnet50, 
     """All that these tests use; with STM_SKELETONS_GPU_BUNDLES what is made is kept, for a machine without PyTorch."""
     for bundle in (fp32_bundle, fp32_batch, fp16_bundle, resnet50, resnet50_batch, stm):
         with SessionGroup.open(bundle, bundle.info.batch, BackendOptions("tensorrt")) as group:
-            group.step({camera: frames[0] for camera in range(bundle.info.batch)})
+            frame: np.ndarray = frames[0]
+            group.step(dict.fromkeys(range(bundle.info.batch), frame))
             assert group.maps(bundle.info.batch - 1).any()
 
 
