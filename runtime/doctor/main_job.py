@@ -43,9 +43,7 @@ def _onnxruntime() -> Finding:
 
 def _openvino() -> Finding:
     if installed_version("openvino") is None:
-        text = (
-            "not installed; runs frames faster on many CPUs: pip install 'stm-skeletons[openvino]', --backend openvino"
-        )
+        text = "not installed; a second backend for CPUs: pip install 'stm-skeletons[openvino]'"
         return Finding("OpenVINO", False, False, text)
     try:
         openvino = import_openvino()
