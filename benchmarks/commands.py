@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from benchmarks.run.bench_report import Report
     from benchmarks.run.one_stream import Options
 
-_MOST_STREAMS = 64
 _FRAMES = 1000
 
 
@@ -219,9 +218,11 @@ def _plot(report: "Report", out: Path) -> None:
 
 def _streams(text: str) -> tuple[int, ...]:
     """1,2,4"""
+    from runtime.session_group import MOST_CAMERAS
+
     words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
-    if not all(word.isdecimal() and 1 <= int(word) <= _MOST_STREAMS for word in words):
+    if not all(word.isdecimal() and 1 <= int(word) <= MOST_CAMERAS for word in words):
         raise typer.BadParameter(
-            f"'{text}' is no list of numbers from 1 to {_MOST_STREAMS}, for instance 1,2,4", param_hint="--streams"
+            f"'{text}' is no list of numbers from 1 to {MOST_CAMERAS}, for instance 1,2,4", param_hint="--streams"
         )
     return tuple(map(int, words))

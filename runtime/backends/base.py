@@ -22,7 +22,7 @@ memorises a frame while the host takes the next one.
 so that what is recorded is the device's time: such frames are slower than others, and no measure of latency.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -76,3 +76,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release everything; may be called twice, and from any thread while no other method runs."""
+
+
+def batch_of(cameras: Mapping[int, object], size: int) -> int:
+    """The one batch of this size that all cameras are in."""
+    (batch,) = {camera // size for camera in cameras}
+    return batch
+
+
+def named_addresses(shared: Mapping[str, int], cameras: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """What ``addresses`` gives: tensors that the cameras share by their names, those of a camera as "name/camera"."""
+    own = {
+        f"{name}/{camera}": address
+        for camera, addresses in enumerate(cameras)
+        for name, address in addresses.items()
+        if name not in shared
+    }
+    return {**shared, **own}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.arena import lay_out_results, view_results
+from runtime.backends.base import batch_of, named_addresses
 from runtime.backends.buffers import Buffer
 from runtime.stages import Stages
 from stm_skeletons.bundle import GRAPH_NAMES, BundleInfo, GraphName, TensorSpec
@@ -60,7 +61,7 @@ class BoundBackend(ABC):
         return self._row(self._frames, camera)
 
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
-        batch = self._batch_of(valid)
+        batch = batch_of(valid, self._info.batch)
         self._frames[batch].upload()
         for camera, slots in valid.items():
             self._cameras[camera]["memory_valid"].host[:] = slots
@@ -75,7 +76,7 @@ class BoundBackend(ABC):
             ((camera, slot),) = slots.items()
             self._run_stage("memory_encoder", camera * self._info.slots + slot)
             return
-        self._run_stage("memory_encoder", self._batch_of(slots))
+        self._run_stage("memory_encoder", batch_of(slots, self._info.batch))
         for camera, slot in slots.items():
             for bank, made in (("memory_keys", "memory_key"), ("memory_values", "memory_value")):
                 self._cameras[camera][bank].host[slot] = self._shared[made].host[camera % self._info.batch]
@@ -99,13 +100,8 @@ class BoundBackend(ABC):
 
     def addresses(self) -> dict[str, int]:
         shared = {name: buffer.address for name, buffer in self._shared.items()}
-        own = {
-            f"{name}/{camera}": view.address
-            for camera in range(len(self._cameras))
-            for name, view in self._of_decoder(camera).items()
-            if name not in shared
-        }
-        return shared | own
+        decoders = [self._of_decoder(camera) for camera in range(len(self._cameras))]
+        return named_addresses(shared, [{name: view.address for name, view in views.items()} for views in decoders])
 
     def close(self) -> None:
         for buffers in (self._cameras, self._shared, self._frames, self._maps, self._results):
@@ -161,8 +157,3 @@ class BoundBackend(ABC):
     def _row(self, buffers: list[Buffer], camera: int) -> NDArray[Any]:
         batch, row = divmod(camera, self._info.batch)
         return self._view_row(buffers[batch], row).host
-
-    def _batch_of(self, cameras: Mapping[int, object]) -> int:
-        """The one batch that all of them are in."""
-        (batch,) = {camera // self._info.batch for camera in cameras}
-        return batch

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.arena import Block, plan_arena, view_results
+from runtime.backends.base import batch_of, named_addresses
 from runtime.backends.cuda import Gpu, Graph, Stream
 from runtime.backends.engine_runner import EngineRunner
 from runtime.backends.loaded_engines import shared_engines
@@ -91,7 +92,7 @@ class TensorRTBackend:
         return self._frames[camera]
 
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
-        batch = self._batch_of(valid)
+        batch = batch_of(valid, self._info.batch)
         with self._working():
             # The upload before may not have left the page-locked memory that is written to now.
             self._wait_for(batch)
@@ -118,7 +119,7 @@ class TensorRTBackend:
                 self._stage_ends("download", self._copy)
 
     def memorise(self, slots: Mapping[int, int]) -> None:
-        batch = self._batch_of(slots)
+        batch = batch_of(slots, self._info.batch)
         with self._working():
             if slots.keys() == set(self._cameras_of(batch)) and len(set(slots.values())) == 1:
                 self._queue(_Work("memorise", batch, next(iter(slots.values()))))
@@ -157,13 +158,7 @@ class TensorRTBackend:
 
     def addresses(self) -> dict[str, int]:
         shared = {name: address for name, address in self._encoders[0].items() if name != "maps"}
-        own = {
-            f"{name}/{camera}": address
-            for camera, addresses in enumerate(self._decoders)
-            for name, address in addresses.items()
-            if name not in shared
-        }
-        return shared | own
+        return named_addresses(shared, self._decoders)
 
     def close(self) -> None:
         if self._gpu is not None:
@@ -271,11 +266,6 @@ class TensorRTBackend:
     def _cameras_of(self, batch: int) -> range:
         size = self._info.batch
         return range(batch * size, min((batch + 1) * size, self._cameras))
-
-    def _batch_of(self, cameras: Mapping[int, object]) -> int:
-        """The one batch that all of them are in."""
-        (batch,) = {camera // self._info.batch for camera in cameras}
-        return batch
 
     def _wait_for(self, batch: int) -> None:
         """Until what was uploaded for a batch has left, and its results have come. All batches come with it."""

@@ -1,9 +1,10 @@
-"""What a group of cameras must do on every backend. A test class that inherits from this one gives the fixtures
-``open_group``, and ``bundles``: two bundles of one network with 4 slots, the first for batches of one, in which cameras
+"""What a group of cameras must do on every backend. A test class that inherits from this one gives the fixture
+``open_group``, and if it likes ``bundles``: two bundles of one network, the first for batches of one, in which cameras
 step in turn."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -39,6 +40,10 @@ class GroupContract:
 
     exact = True
     """Whether the encoders give the same bits in a batch as alone."""
+
+    @pytest.fixture
+    def bundles(self, edge_bundle: Path, edge_batch_bundle: Path) -> tuple[Bundle, Bundle]:
+        return Bundle.open(edge_bundle), Bundle.open(edge_batch_bundle)
 
     @pytest.fixture(params=["in_turn", "batched"])
     def bundle(self, request: pytest.FixtureRequest, bundles: tuple[Bundle, Bundle]) -> Bundle:

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from pace import slowdown
+from ungated import export_ungated
 
 from benchmarks.predict.count import kernels
 from export.engines.build import build_engines
 from export.engines.compile import Settings, compile_graph
 from export.engines.log import failed_node, layer_name, layer_table, planned_activations
 from export.engines.memory_check import check_memory, needed_bytes
-from export.export import Options, export_bundle
 from runtime.gpu import GpuInfo, NoGpu
 from runtime.machine import DiskSwap, SystemMemory, is_jetson
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
@@ -50,12 +50,8 @@ def in_fp16(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest
         if variant not in made:
             weights = request.getfixturevalue("edge_weights" if variant == "edge" else "resnet_weights")
             width, height = (160, 96) if variant == "edge" else (96, 64)
-            options = Options(width, height, slots=4, every=3, peaks=8, precision="fp16", video=str(clip))
-            with pytest.MonkeyPatch.context() as patch:
-                for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
-                    patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-                folder = tmp_path_factory.mktemp("fp16") / variant
-                made[variant] = export_bundle(weights, folder, options).bundle
+            folder, options = tmp_path_factory.mktemp("fp16") / variant, {"slots": 4, "every": 3, "peaks": 8}
+            made[variant] = export_ungated(weights, folder, width=width, height=height, video=str(clip), **options)
         return made[variant]
 
     return make

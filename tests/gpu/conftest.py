@@ -21,6 +21,7 @@ from typing import Literal
 
 import pytest
 from gpu_build import build_or_skip
+from ungated import export_ungated
 
 from export.engines.build import build_engines
 from stm_skeletons.bundle import Bundle
@@ -190,6 +191,12 @@ def _with_engines(name: str, bundle: Bundle) -> Bundle:
     return bundle
 
 
+def _copied(bundle: Path, folder: Path) -> Bundle:
+    """A bundle that other tests use without engines, for itself."""
+    shutil.copytree(bundle, folder / "bundle", ignore=shutil.ignore_patterns("engines"))
+    return Bundle.open(folder / "bundle")
+
+
 def _given(name: str) -> Bundle | None:
     folders = os.environ.get(BUNDLES_VARIABLE)
     return Bundle.open(Path(folders, name)) if folders and Path(folders, name).is_dir() else None
@@ -207,9 +214,7 @@ def fp32_bundle(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: p
     """A small edge bundle in FP32 with random weights, 160x96, 4 slots, and its native engines."""
     if bundle := _given("fp32"):
         return bundle
-    folder = tmp_path_factory.mktemp("fp32") / "edge"
-    shutil.copytree(request.getfixturevalue("edge_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
-    return _with_engines("fp32", Bundle.open(folder))
+    return _with_engines("fp32", _copied(request.getfixturevalue("edge_bundle"), tmp_path_factory.mktemp("fp32")))
 
 
 @pytest.fixture(scope="session")
@@ -219,14 +224,9 @@ def fp16_bundle(
     """The same in FP16. Its weights are random; how near it comes to FP32 is left to the tests of that."""
     if bundle := _given("fp16"):
         return bundle
-    from export.export import Options, export_bundle  # PyTorch, which those that are given bundles need not load
-
-    folder = tmp_path_factory.mktemp("fp16") / "edge"
-    options = Options(width=160, height=96, slots=4, every=3, peaks=8, precision="fp16", video=str(clip))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
-            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-        return _with_engines("fp16", export_bundle(request.getfixturevalue("edge_weights"), folder, options).bundle)
+    weights, folder = request.getfixturevalue("edge_weights"), tmp_path_factory.mktemp("fp16") / "edge"
+    options = {"slots": 4, "every": 3, "peaks": 8}
+    return _with_engines("fp16", export_ungated(weights, folder, width=160, height=96, video=str(clip), **options))
 
 
 @pytest.fixture(scope="session")
@@ -242,9 +242,9 @@ def fp32_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: py
     """``fp32_bundle`` for batches of four cameras."""
     if bundle := _given("fp32_batch"):
         return bundle
-    folder = tmp_path_factory.mktemp("fp32") / "batch"
-    shutil.copytree(request.getfixturevalue("edge_batch_bundle"), folder, ignore=shutil.ignore_patterns("engines"))
-    return _with_engines("fp32_batch", Bundle.open(folder))
+    return _with_engines(
+        "fp32_batch", _copied(request.getfixturevalue("edge_batch_bundle"), tmp_path_factory.mktemp("fp32_batch"))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from group_contract import GroupContract, OpenGroup, picture
+from ungated import export_ungated
 
 from export.engines.build import build_engines
 from runtime.backends import BackendOptions
@@ -174,13 +175,8 @@ def test_every_size_is_aligned_as_tensorrt_wants_it(
 ):
     """Activations at multiples of 512 bytes, tensors of 256, whatever lies before them; in FP16, as sizes are odd."""
     pytest.importorskip("torch")
-    from export.export import Options, export_bundle
-
-    options = Options(width=160, height=96, slots=3, every=2, peaks=peaks, precision="fp16", video=str(clip))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
-            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-        bundle = export_bundle(request.getfixturevalue("edge_weights"), tmp_path / "edge", options).bundle
+    weights, options = request.getfixturevalue("edge_weights"), {"slots": 3, "every": 2, "peaks": peaks}
+    bundle = export_ungated(weights, tmp_path / "edge", width=160, height=96, video=str(clip), **options)
     build_engines(bundle, "native")
     with Session.open(bundle, BackendOptions("tensorrt")) as session:
         session.step(picture(0, 0))
@@ -190,7 +186,6 @@ def test_every_size_is_aligned_as_tensorrt_wants_it(
 def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Path, clip: Path):
     """A narrow ``resnet50`` in FP16 has slots of no multiple of 256 bytes."""
     torch = pytest.importorskip("torch")
-    from export.export import Options, export_bundle
     from training.model import ModelConfig, build
     from training.model.weights import save_weights
 
@@ -198,11 +193,8 @@ def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Pa
     save_weights(
         tmp_path / "narrow.safetensors", build(ModelConfig(variant="resnet50", width=0.1)), "random, for tests"
     )
-    options = Options(width=96, height=64, slots=4, every=2, peaks=4, precision="fp16", video=str(clip))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("check_video", "verify_graph", "verify_closed_loop", "_pass_gate", "write_gate"):
-            patch.setattr(f"export.export.{name}", lambda *_arguments: None)
-        bundle = export_bundle(tmp_path / "narrow.safetensors", tmp_path / "narrow", options).bundle
+    weights, options = tmp_path / "narrow.safetensors", {"slots": 4, "every": 2, "peaks": 4}
+    bundle = export_ungated(weights, tmp_path / "narrow", width=96, height=64, video=str(clip), **options)
     key = bundle.info.graphs["memory_encoder"].tensor("memory_value")
     assert int(np.prod(key.shape)) * 2 % 256 != 0
     build_engines(bundle, "native")

@@ -33,10 +33,6 @@ class TestGroups(GroupContract):
     exact = False
 
     @pytest.fixture
-    def bundles(self, edge_bundle: Path, edge_batch_bundle: Path) -> tuple[Bundle, Bundle]:
-        return Bundle.open(edge_bundle), Bundle.open(edge_batch_bundle)
-
-    @pytest.fixture
     def open_group(self) -> OpenGroup:
         return lambda bundle, cameras: SessionGroup.open(
             bundle, cameras, OPTIONS, min_score=0.0, min_keypoint_score=0.0

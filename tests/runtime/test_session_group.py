@@ -6,14 +6,9 @@ from group_contract import GroupContract, OpenGroup
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from runtime.session_group import SessionGroup
-from stm_skeletons.bundle import Bundle
 
 
 class TestOnnxRuntime(GroupContract):
-    @pytest.fixture
-    def bundles(self, edge_bundle: Path, edge_batch_bundle: Path) -> tuple[Bundle, Bundle]:
-        return Bundle.open(edge_bundle), Bundle.open(edge_batch_bundle)
-
     @pytest.fixture
     def open_group(self) -> OpenGroup:
         return lambda bundle, cameras: SessionGroup.open(
