@@ -83,6 +83,9 @@ def run(
     draw: Annotated[
         Draw, typer.Option(help="People in colours of their own, parts whosever they are, or the maps behind them.")
     ] = Draw.people,
+    blur_faces: Annotated[
+        bool, typer.Option("--blur-faces", help="Make heads unrecognisable in what is written or shown.")
+    ] = False,
     min_score: Annotated[
         float | None,
         typer.Option(min=0, max=1, callback=_number, help="People from this score on; the model's own unless given."),
@@ -136,7 +139,7 @@ def run(
     from runtime.sources import SourceOptions, open_source, without_password
 
     _keep_apart([source, seed], [parts, overlay])
-    _check_outputs(parts, form, draw, overlay is not None or window)
+    _check_outputs(parts, form, draw, blur_faces, overlay is not None or window)
     options = backend_options(backend, provider, threads, engines, cuda_graphs, rebuild)
     broken: list[StmError] = []
     tell = _ignore if quiet else say
@@ -145,7 +148,7 @@ def run(
     with ExitStack() as stack:
         opened = open_source(source, asked)
         stack.callback(opened.close)
-        painter = Painter(draw.value)
+        painter = Painter(draw.value, blur_faces)
         sinks: list[Sink] = []
         if window:
             sinks.append(WindowSink(painter))
@@ -191,12 +194,14 @@ def backend_options(
     return BackendOptions(backend, provider, threads, engines, cuda_graphs)
 
 
-def _check_outputs(parts: str | None, form: Format, draw: Draw, drawn: bool) -> None:
+def _check_outputs(parts: str | None, form: Format, draw: Draw, blur_faces: bool, drawn: bool) -> None:
     """What goes with an output is refused without it."""
     if form is not Format.jsonl and parts in (None, "-"):
         raise SinkError(f"--format {form.value} goes with --parts FILE: it is one file, written once the run is over")
     if draw is not Draw.people and not drawn:
         raise SinkError(f"--draw {draw.value} goes with --overlay or --window")
+    if blur_faces and not drawn:
+        raise SinkError("--blur-faces goes with --overlay or --window: nothing else shows a face")
 
 
 def _check_people(session: "Session", form: Format, min_score: float | None, min_joints: int) -> None:

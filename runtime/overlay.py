@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.blur import HeadBlur
 from runtime.frames import Frame
 from runtime.overlay_people import PeoplePainter
 from stm_skeletons.bundle import BundleInfo
@@ -40,18 +41,29 @@ class Painter:
     Several may show what it draws: of the same frame there is but one picture.
     """
 
-    def __init__(self, draw: Draw = "people") -> None:
+    def __init__(self, draw: Draw = "people", blur_heads: bool = False) -> None:
+        """``blur_heads``: nothing can be made of a face in what it draws; see HeadBlur."""
         self.source_of_maps: MapSource | None = None
         """To be given before maps are drawn."""
         self._draw = draw
         self._people = PeoplePainter()
+        self._blur_heads = blur_heads
+        self._heads: HeadBlur | None = None
         self._latest: tuple[Frame, NDArray[np.uint8]] | None = None
 
     def paint(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:
         """A copy of the frame's image (BGR [h, w, 3]) with what was seen in it; not to be changed."""
         if self._latest is None or self._latest[0] is not frame:
-            self._latest = frame, self._painted(frame.image, parts)
+            self._latest = frame, self._painted(self._shown(frame, parts), parts)
         return self._latest[1]
+
+    def _shown(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:
+        """The frame's image, or a copy with heads blurred."""
+        if not self._blur_heads:
+            return frame.image
+        if self._heads is None or frame.anew:
+            self._heads = HeadBlur(parts.skeleton)
+        return self._heads.blur(frame.image, parts, frame.time if frame.arrived is None else frame.arrived)
 
     def _painted(self, image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
         if self._draw == "people":

@@ -9,33 +9,22 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
-import av
-import av.error
 import cv2
-import numpy as np
-from av.codec import codecs_available
-from av.container import OutputContainer
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from runtime.formats import Footage, Writer
 from runtime.frames import Frame
 from runtime.overlay import Painter
-from stm_skeletons.errors import SinkError, one_line
+from runtime.video_writer import CODECS, VideoWriter
+from stm_skeletons.errors import SinkError
 from stm_skeletons.files import check_new, lock, make_folder, partial_path, whole_file
-from stm_skeletons.geometry import Letterbox
 from stm_skeletons.parts import Parts
 
-_H264 = ("libx264", "yuv420p", {"preset": "superfast", "crf": "23", "g": "50"})
-_VP9 = ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b:v": "0"})
-CODECS = {".mp4": _H264, ".mov": _H264, ".mkv": _H264, ".webm": _VP9, ".avi": ("mjpeg", "yuvj420p", {"q": "3"})}
-"""Encoder, its pixels and options, by the kind of file."""
 _WINDOW = "STM-skeletons (q closes)"
 
 
@@ -119,19 +108,28 @@ class JsonLinesSink:
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
+        self.write_line(line_of(frame, parts))
+        return True
+
+    def write_line(self, text: str) -> None:
+        """Add a line, given without its line break. Raises SinkError; the file ends in a whole line all the same."""
         try:
             file = self._file = self._file or self._open()
-            line, start = (line_of(frame, parts) + "\n").encode(), file.tell()
+            line, start = (text + "\n").encode(), file.tell()
             if file.write(line) != len(line):  # the disk took a part of it and no more
                 file.truncate(start)
+                file.seek(start)
                 raise SinkError(f"cannot write {self._path}: no room for another line; is the disk full?")
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
-        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """May be called twice."""
         if self._file is not None:
             self._file.close()
 
@@ -186,9 +184,11 @@ class DataSetSink(_FileSink):
         return keep
 
 
-def line_of(frame: Frame, parts: Parts) -> str:
-    """A frame's line of JSON, without the line break."""
-    about: dict[str, object] = {} if frame.file is None else {"file": frame.file}
+def line_of(frame: Frame, parts: Parts, more: Mapping[str, object] | None = None) -> str:
+    """A frame's line of JSON, without the line break; ``more``: what else it is to say."""
+    about: dict[str, object] = dict(more or {})
+    if frame.file is not None:
+        about |= {"file": frame.file}
     if frame.arrived is not None:
         about |= {"age": round(time.monotonic() - frame.arrived, 3), "skipped": frame.skipped}
     return parts.to_json_line(frame.number, frame.time, about)
@@ -218,72 +218,26 @@ class StandardOutputSink:
 
 
 class OverlaySink(_FileSink):
-    """A video of the frames with what was seen drawn on them, of the first frame's size and with the frames' own times.
-
-    H.264 in pieces that play even where a recording was cut off, or VP9 (.webm); .avi is MJPEG at a constant rate. The
-    codecs take even sizes only: of an odd one the last row or column is cut off.
-    """
+    """A video of the frames with what was seen drawn on them; see VideoWriter."""
 
     def __init__(self, path: str, frames_per_second: float, painter: Painter, force: bool = False) -> None:
         """Raises SinkError: no such kind of video, there is a file already, or none can be made."""
-        suffix = Path(path).suffix.lower()
-        if suffix not in CODECS:
+        if Path(path).suffix.lower() not in CODECS:
             raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
         super().__init__(path, force)
-        self._rate = Fraction(frames_per_second).limit_denominator(1001)
-        self._constant = suffix == ".avi"
-        self._tick = 1 / self._rate if self._constant else Fraction(1, 1000)
         self._painter = painter
-        self._container: OutputContainer | None = None
-        self._size = (0, 0)
-        self._last = -1
-        """Ticks of the latest frame."""
+        self._video = VideoWriter(self._partial, frames_per_second, self._path)
 
     def __enter__(self) -> "OverlaySink":
         self._take()
         return self
 
     def write(self, frame: Frame, parts: Parts) -> bool:
-        image = self._painter.paint(frame, parts)
-        try:
-            if self._container is None:
-                self._size = (image.shape[1], image.shape[0])
-                self._container = self._open()
-            width, height = self._stream.width, self._stream.height
-            picture = av.VideoFrame.from_ndarray(_fit(image, self._size)[:height, :width], format="bgr24")
-            picture.pts = self._last = max(self._last + 1, 0 if self._constant else round(frame.time * 1000))
-            picture.time_base = self._tick
-            self._container.mux(self._stream.encode(picture))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SinkError(f"cannot write {self._path}: {one_line(error)}") from error
+        self._video.write(self._painter.paint(frame, parts), frame.time)
         return True
 
     def _close(self, keep: bool) -> bool:
-        if self._container is None:
-            return False
-        try:
-            if keep:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-        except av.error.FFmpegError as error:
-            if keep:
-                raise SinkError(f"cannot write {self._path}: {one_line(error)}; is the disk full?") from error
-        return keep
-
-    def _open(self) -> OutputContainer:
-        codec, pixels, options = CODECS[self._path.suffix.lower()]
-        if codec not in codecs_available:
-            raise SinkError(f"cannot write {self._path}: this FFmpeg has no encoder {codec}; name it .webm or .avi")
-        pieces = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-        fragmented = self._path.suffix.lower() in (".mp4", ".mov")
-        container = av.open(str(self._partial), "w", options=pieces if fragmented else {})
-        stream = container.add_stream(codec, rate=self._rate, options=options)
-        if not isinstance(stream, VideoStream):
-            raise SinkError(f"cannot write {self._path}: {codec} is no video codec")
-        self._stream = stream
-        stream.width, stream.height, stream.pix_fmt = self._size[0] & ~1, self._size[1] & ~1, pixels
-        stream.codec_context.time_base = self._tick
-        return container
+        return self._video.close(finish=keep) and keep
 
 
 class OverlayImageSink:
@@ -350,12 +304,3 @@ class WindowSink:
     ) -> None:
         with suppress(cv2.error):
             cv2.destroyWindow(_WINDOW)
-
-
-def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame of another size is letterboxed: a video has but one."""
-    if (image.shape[1], image.shape[0]) == size:
-        return image
-    boxed = np.empty((size[1], size[0], 3), np.uint8)
-    Letterbox((image.shape[1], image.shape[0]), size).apply(image, boxed)
-    return boxed

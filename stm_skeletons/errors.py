@@ -15,6 +15,8 @@
     |-- RecipeError      a training recipe is missing, malformed or contradicts itself
     |-- TrainingError    training cannot go on
     |-- ExportError      an export cannot be done or did not pass its checks
+    |-- ConfigError      a service's configuration is missing, malformed or contradicts itself
+    |-- ServiceError     the onboard service cannot start
     |-- LibraryError     a library that the work needs is not installed
     `-- BenchmarkError   a benchmark cannot be done, or its report is missing or damaged
 
@@ -85,6 +87,14 @@ class TrainingError(StmError):
 
 class ExportError(StmError):
     """An export cannot be done or did not pass its checks."""
+
+
+class ConfigError(StmError):
+    """A configuration of the onboard service is missing, malformed or contradicts itself."""
+
+
+class ServiceError(StmError):
+    """The onboard service cannot start: a port is taken, a certificate or token is missing."""
 
 
 class LibraryError(StmError):

@@ -1,0 +1,1 @@
+"""Where the results of the service go, each output in a thread of its own."""

@@ -1,0 +1,18 @@
+"""Times and events as text."""
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from runtime.service.results import Event
+
+
+def utc_text(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601: 2026-11-28T13:05:00.250Z."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_fields(event: Event) -> dict[str, object]:
+    """An event's JSON object: camera, rule, kind, utc, id, what, count, clip."""
+    fields: dict[str, object] = asdict(event)
+    del fields["time"]
+    return {"utc": utc_text(event.time)} | fields

@@ -1,0 +1,43 @@
+"""What people do, noticed: each rule of a camera makes events of its results."""
+
+from typing import Protocol
+
+from runtime.service.config import CameraConfig, DwellRule, LineRule, RegionRule, Rule
+from runtime.service.results import Event, Result
+from runtime.service.rules.dwell import DwellWatch
+from runtime.service.rules.fall import FallWatch
+from runtime.service.rules.line import LineWatch
+from runtime.service.rules.places import Notice, Places, Seen
+from runtime.service.rules.region import RegionWatch
+from stm_skeletons.skeleton import Skeleton
+
+
+class _Watch(Protocol):
+    def look(self, seen: Seen) -> list[Notice]: ...
+
+
+class Rules:
+    """The rules of one camera. Time is that of the frames' arrival, by the monotonic clock."""
+
+    def __init__(self, camera: CameraConfig, skeleton: Skeleton) -> None:
+        self._places = Places(skeleton)
+        self._watches = [(rule, _watch(rule)) for rule in camera.rules]
+
+    def look(self, result: Result) -> tuple[Event, ...]:
+        """What happened with this result; to be asked once for each, in order. Its own ``events`` do not matter."""
+        if not self._watches:
+            return ()
+        seen = self._places.look(result.parts, result.frame.arrived or 0.0)
+        return tuple(
+            Event(result.camera, rule.name, rule.kind, result.time, notice.id, notice.what, notice.count)
+            for rule, watch in self._watches
+            for notice in watch.look(seen)
+        )
+
+
+def _watch(rule: Rule) -> _Watch:
+    if isinstance(rule, LineRule):
+        return LineWatch(rule)
+    if isinstance(rule, RegionRule):
+        return RegionWatch(rule)
+    return DwellWatch(rule) if isinstance(rule, DwellRule) else FallWatch(rule)

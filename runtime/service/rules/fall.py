@@ -1,0 +1,52 @@
+"""Who has fallen: hips that stay below a line."""
+
+from dataclasses import dataclass
+
+from runtime.service.config import FallRule
+from runtime.service.rules.places import ById, Notice, Point, Seen
+
+_GAP = 1.0
+"""Seconds without the hips below the line, up or unseen, that do not count."""
+
+
+@dataclass
+class _Fall:
+    """Of a person whose hips were below the line."""
+
+    since: float
+    last: float
+    told: bool = False
+
+
+class FallWatch:
+    """Notices "fell" when somebody's hips have been below the line for the rule's seconds; once until that person has
+    been seen up again. The line goes on beyond its ends."""
+
+    def __init__(self, rule: FallRule) -> None:
+        self._rule = rule
+        self._falls: ById[_Fall] = ById()
+
+    def look(self, seen: Seen) -> list[Notice]:
+        self._falls.forget(seen.now)
+        notices = []
+        for person in seen.people:
+            if person.hips is None:
+                continue
+            fall = self._falls[person.id]
+            gap = fall is not None and seen.now - fall.last > _GAP
+            if not self._is_below(person.hips):
+                if gap:
+                    self._falls.drop(person.id)
+                continue
+            if fall is None or (gap and not fall.told):
+                fall = _Fall(seen.now, seen.now)
+            fall.last = seen.now
+            self._falls.keep(person.id, fall, seen.now)
+            if not fall.told and seen.now - fall.since >= self._rule.seconds:
+                fall.told = True
+                notices.append(Notice("fell", person.id))
+        return notices
+
+    def _is_below(self, hips: Point) -> bool:
+        (x1, y1), (x2, y2) = self._rule.start, self._rule.end
+        return hips[1] > y1 + (hips[0] - x1) / (x2 - x1) * (y2 - y1)

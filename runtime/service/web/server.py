@@ -1,0 +1,172 @@
+"""The web server: uvicorn in a thread of its own."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from runtime.service.config import WebConfig
+from runtime.service.web.access import is_loopback
+from runtime.service.web.security import LONGEST_BODY
+from stm_skeletons.errors import ServiceError, one_line
+
+_LONGEST_HEADERS = 16_384
+_HEADER_SECONDS = 10.0
+_BESIDE_CLIENTS = 100
+"""Connections that there may be beside those of clients who watch."""
+_SEND_BUFFER = 32_768
+"""Bytes that the system keeps for each connection. What lies there is old when a slow client gets it."""
+_STARTING = 20.0
+"""Seconds."""
+
+
+class WebServer:
+    """Serves an app."""
+
+    def __init__(self, app: Any, config: WebConfig) -> None:
+        self._app, self._config = app, config
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the page; with the port that was found where the configuration says 0."""
+        assert self._socket is not None, "it has not been started"
+        scheme, (host, port) = "https" if self._config.certificate else "http", self._socket.getsockname()[:2]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def start(self) -> None:
+        """Returns when it can be asked. Raises ServiceError: the port is taken, or a file for TLS cannot be used."""
+        config = self._config
+        _check_certificate(config)
+        self._socket = _bound(config)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app,
+                loop="asyncio",
+                http=_PatientForSoLong,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws_max_size=LONGEST_BODY,
+                ws_max_queue=4,
+                ws_per_message_deflate=False,  # pictures are small already, and memory for each client is not
+                limit_concurrency=config.clients + _BESIDE_CLIENTS,
+                h11_max_incomplete_event_size=_LONGEST_HEADERS,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=1,
+                ssl_certfile=config.certificate,
+                ssl_keyfile=config.key,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, args=(self._server, self._socket), name="web", daemon=True)
+        self._thread.start()
+        self._wait_until_started(self._server, self._thread)
+
+    def stop(self, within: float = 2.0) -> None:
+        """Say goodbye to all who watch, and be gone within so many seconds. May be called twice."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(max(0.0, within - 0.2))
+        if self._thread.is_alive():
+            self._server.force_exit = True
+            self._thread.join(0.2)
+
+    def _run(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        with contextlib.suppress(SystemExit):  # uvicorn's word for a start that failed
+            asyncio.run(server.serve(sockets=[listening]))
+
+    def _wait_until_started(self, server: uvicorn.Server, thread: threading.Thread) -> None:
+        end = time.monotonic() + _STARTING
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > end:
+                self.stop()
+                raise ServiceError("the web server did not start; the log says more")
+            time.sleep(0.01)
+
+
+class _PatientForSoLong(H11Protocol):
+    """uvicorn waits for the rest of a request for ever, and takes any number of connections."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        assert self.limit_concurrency is not None
+        if len(self.connections) > self.limit_concurrency:
+            transport.abort()
+            return
+        self._timer = self.loop.call_later(_HEADER_SECONDS, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        if self._timer is None and (before is None or before.response_complete):
+            self._timer = self.loop.call_later(_HEADER_SECONDS, self._give_up)
+        super().data_received(data)
+        if self.cycle is not before or self.transport.is_closing():
+            self._cancel()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._cancel()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        self.transport.abort()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _bound(config: WebConfig) -> socket.socket:
+    """A socket that listens there and nowhere else."""
+    where = f"web.host {config.host}, port {config.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"{where}: there is no such address on this machine: {one_line(error)}") from error
+    if config.token_file is None and not is_loopback(str(address[0])):
+        raise ServiceError(f"{where}: {address[0]} is beyond this machine; name a file with a token in web.token_file")
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise ServiceError(f"{where}: cannot listen there: {error.strerror}; choose another port or address") from error
+    return listening
+
+
+def _check_certificate(config: WebConfig) -> None:
+    if (config.certificate is None) != (config.key is None):
+        raise ServiceError("web.certificate and web.key belong together; give both or none")
+    if config.certificate is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.certificate, config.key, password=lambda: "")  # never asks on a terminal
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise ServiceError(
+            f"web.certificate {config.certificate} and web.key {config.key} cannot be used: {one_line(error)}; both "
+            "must be PEM, belong together, and the key must have no password"
+        ) from error

@@ -1,0 +1,287 @@
+"""A camera's feed: files at their own pace or every frame, and a real RTSP camera that comes and goes."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pace import slowdown
+
+from runtime.frames import Frame
+from runtime.service.camera_feed import CameraFeed
+from runtime.service.config import CameraConfig
+from runtime.service.log import Log
+from runtime.service.status import Board, CameraMarks, State
+
+Reads = Callable[..., "Reader"]
+
+
+class Reader:
+    """A feed, and what it said."""
+
+    def __init__(self, source: object, **settings: Any) -> None:
+        self.marks = CameraMarks("door")
+        self.news = threading.Condition()
+        self.said: list[str] = []
+        config = CameraConfig(name="door", source=str(source), **settings)
+        self.feed = CameraFeed(config, self.marks, self.news, self.said.append)
+        self.feed.start()
+
+    def next(self, within: float = 10.0) -> Frame:
+        with self.news:
+            assert self.news.wait_for(lambda: self.feed.waiting, within), f"no frame; {self.marks.state()}"
+        frame = self.feed.take()
+        assert frame is not None
+        return frame
+
+    def all(self) -> list[Frame]:
+        frames = []
+        while True:
+            with self.news:
+                self.news.wait_for(lambda: self.feed.waiting or self.feed.ended, 10)
+            frame = self.feed.take()
+            if frame is None and self.feed.ended:
+                return frames
+            frames += [] if frame is None else [frame]
+
+    def wait_for_state(self, state: State, within: float) -> float:
+        started = time.monotonic()
+        while self.marks.state()[0] != state:
+            assert time.monotonic() - started < within, f"{self.marks.state()} after {within} s"
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+
+@pytest.fixture
+def reads() -> Iterator[Reads]:
+    readers: list[Reader] = []
+
+    def read(source: object, **settings: Any) -> Reader:
+        readers.append(Reader(source, **settings))
+        return readers[-1]
+
+    yield read
+    for reader in readers:
+        assert reader.feed.close(within=5)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve numbered frames at 10 a second, 64x48."""
+    path = tmp_path_factory.mktemp("videos") / "short.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(12):
+        writer.write(np.full((48, 64, 3), 40 + 15 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def number_in(frame: Frame) -> int:
+    return round((float(frame.image.mean()) - 40) / 15)
+
+
+def test_every_frame_of_a_file_waits_for_its_turn(reads: Reads, short: Path):
+    reader = reads(short, pace="all")
+    frames = []
+    for _ in range(12):
+        time.sleep(0.02)
+        frames.append(reader.next())
+    assert [number_in(frame) for frame in frames] == list(range(12))
+    assert [frame.number for frame in frames] == list(range(12))
+    assert [round(frame.time, 2) for frame in frames] == [round(number / 10, 2) for number in range(12)]
+    assert sum(frame.skipped for frame in frames) == 0
+    reader.wait_for_state("ended", 2)
+
+
+def test_a_file_at_its_own_pace_is_a_camera(reads: Reads, short: Path):
+    reader = reads(short)
+    started = time.monotonic()
+    first = reader.next()
+    time.sleep(0.55)
+    later = reader.next()
+    rest = reader.all()
+    assert time.monotonic() - started >= 1.05
+    assert first.arrived is not None
+    assert later.skipped >= 3
+    assert later.number == later.skipped + 1
+    assert [frame.number for frame in (first, later, *rest)] == [number_in(frame) for frame in (first, later, *rest)]
+    assert reader.marks.snapshot().skipped == sum(frame.skipped for frame in (first, later, *rest))
+    assert rest[-1].number == 11
+
+
+def test_a_file_that_loops_goes_on_in_number_and_time_and_begins_anew(reads: Reads, short: Path):
+    reader = reads(short, pace="all", loop=True)
+    frames = [reader.next() for _ in range(30)]
+    assert [frame.number for frame in frames] == list(range(30))
+    assert np.allclose(np.diff([frame.time for frame in frames]), 0.1)
+    anew = [frame.anew for frame in frames]  # at cuts too, of which this film has some
+    assert [anew[number] for number in (0, 1, 12, 13, 24, 25)] == [True, False, True, False, True, False]
+    assert reader.marks.snapshot().reconnects == 0
+
+
+def test_no_more_frames_than_the_rate_allows(reads: Reads, short: Path):
+    reader = reads(short, rate=4)
+    frames = reader.all()
+    assert 4 <= len(frames) <= 6  # of 1.2 s
+    assert reader.marks.snapshot().skipped >= 12 - 6 - 1
+
+
+def test_every_frame_of_a_file_at_a_limited_rate(reads: Reads, short: Path):
+    started = time.monotonic()
+    assert len(reads(short, pace="all", rate=20).all()) == 12
+    assert time.monotonic() - started >= 11 / 20
+
+
+def test_pictures_are_turned(reads: Reads, short: Path):
+    reader = reads(short, pace="all", rotate=90)
+    assert reader.next().image.shape == (64, 48, 3)
+    assert (reader.marks.snapshot().width, reader.marks.snapshot().height) == (48, 64)
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(reads: Reads, short: Path, tmp_path: Path):
+    reader = reads(tmp_path / "late.avi", pace="all")
+    reader.wait_for_state("away", 2)
+    assert "no file, folder or camera" in str(reader.marks.state()[1])
+    shutil.copy(short, tmp_path / "late.avi")
+    assert reader.next(within=5).number == 0
+
+
+def test_a_looping_file_that_vanishes_is_waited_for(reads: Reads, short: Path, tmp_path: Path):
+    copy = Path(shutil.copy(short, tmp_path / "copy.avi"))
+    reader = reads(copy, pace="all", loop=True)
+    reader.next()
+    copy.unlink()
+    while reader.marks.state()[0] != "away":
+        reader.feed.take()
+        time.sleep(0.01)
+    reader.feed.take()
+    shutil.copy(short, copy)
+    back = reader.next(within=5)
+    assert back.anew
+    assert back.number >= 11
+    assert reader.marks.snapshot().reconnects == 1
+
+
+def test_a_file_that_breaks_off_has_ended_and_says_why(reads: Reads, clip: Path, tmp_path: Path):
+    whole = clip.read_bytes()
+    broken = tmp_path / "broken.avi"
+    middle = len(whole) // 2
+    broken.write_bytes(whole[:middle] + bytes(len(whole) - middle))  # its header promises more frames
+    reader = reads(broken, pace="all")
+    assert reader.all()
+    assert "is damaged" in str(reader.marks.state()[1])
+
+
+def test_black_and_frozen_are_states(reads: Reads, tmp_path: Path):
+    pictures = {"black": np.zeros((48, 64, 3), np.uint8), "frozen": np.full((48, 64, 3), 90, np.uint8)}
+    for state, picture in pictures.items():
+        path = tmp_path / f"{state}.png"
+        cv2.imwrite(str(path), picture)
+        reader = reads(path, loop=True, stall=0.3)
+        reader.wait_for_state("live", 2)
+        reader.wait_for_state("black" if state == "black" else "frozen", 2)
+        assert f"the picture has been {state}" in str(reader.marks.state()[1])
+
+
+def test_an_address_shows_no_password(reads: Reads, tmp_path: Path):
+    for source in ("rtsp://somebody:s3cret@127.0.0.1:9/camera", "rtspx://somebody:s3cret@127.0.0.1/camera"):
+        reader = reads(source)
+        reader.wait_for_state("away", 20)
+        status = reader.marks.snapshot().model_dump_json()
+        assert "127.0.0.1" in status
+        assert "s3cret" not in status
+        assert "somebody" not in status
+
+
+def test_a_camera_that_dies_is_away_within_three_seconds_and_comes_back(reads: Reads, rtsp: Callable):
+    camera = rtsp(rate=20)
+    reader = reads(camera.address)
+    first = reader.next()
+    reader.wait_for_state("live", 2)
+    camera.kill()
+    assert reader.wait_for_state("away", 5) <= 3 * slowdown()
+    camera.start()
+    reader.feed.take()
+    while not (back := reader.next(within=15)).anew:
+        pass
+    reader.wait_for_state("live", 1)
+    assert back.number > first.number
+    assert back.time > first.time
+    assert reader.marks.snapshot().reconnects == 1
+    assert "s3cret" not in reader.marks.snapshot().model_dump_json() + "".join(reader.said)
+
+
+@pytest.mark.slow
+def test_a_camera_that_stalls_is_away_and_one_that_goes_black_says_so(reads: Reads, rtsp: Callable):
+    camera = rtsp(rate=20)
+    reader = reads(camera.address, stall=2.0)
+    reader.next()
+    camera.tell("stall")
+    assert reader.wait_for_state("away", 5) <= 3 * slowdown()
+    camera.tell("go")
+    reader.wait_for_state("live", 15)
+    camera.tell("black")
+    reader.wait_for_state("black", 5)
+    camera.tell("freeze")
+    reader.wait_for_state("frozen", 6)
+    camera.tell("go")
+    reader.wait_for_state("live", 3)
+    camera.tell("size 320x200")
+    while reader.next().image.shape != (200, 320, 3):
+        pass
+
+
+def test_closing_does_not_wait_for_a_frame(reads: Reads, rtsp: Callable):
+    camera = rtsp()
+    reader = reads(camera.address)
+    reader.next()
+    camera.tell("stall")
+    started = time.monotonic()
+    reader.feed.ask_to_stop()
+    reader.feed.close(within=3)
+    assert time.monotonic() - started < 2
+    assert reader.marks.state()[0] == "stopped"
+
+
+def test_the_log_tells_a_message_once_in_a_while():
+    lines: list[str] = []
+    log = Log(lines.append)
+    for number in range(50):
+        log(f"door: away {number} times")
+    log("door2: away 1 times")
+    log("door3: away 1 times")
+    assert lines == ["door: away 0 times", "door2: away 1 times", "door3: away 1 times"]
+    log.tidy()
+    assert len(lines) == 3
+    log.tidy(everything=True)
+    assert lines[3].startswith("door: away 49 times (so 49 more times in ")
+
+
+def test_a_snapshot_has_what_was_noted():
+    board = Board()
+    marks = board.camera("door")
+    now = time.monotonic()
+    for frame in range(20):
+        marks.arrived(now - 2 + frame / 10, (64, 48))
+        marks.answered(now - 2 + frame / 10, 0.05, people=3)
+    status = board.snapshot().cameras[0]
+    assert (status.state, status.frames, status.people, status.width) == ("live", 20, 3, 64)
+    assert status.frames_per_second == pytest.approx(10, rel=0.1)
+    assert status.source_rate == pytest.approx(10, rel=0.1)
+    assert status.age_p50 == pytest.approx(0.05)
+    assert abs(status.since - time.time()) < 60
+
+
+def test_a_slow_camera_is_not_away_between_its_frames():
+    slow, fast = CameraMarks("slow"), CameraMarks("fast")
+    now = time.monotonic()
+    for frame in range(4):
+        slow.arrived(now - 16 + 4 * frame, (64, 48))
+        fast.arrived(now - 4.3 + 0.1 * frame, (64, 48))
+    assert slow.state()[0] == "live"
+    assert fast.state()[0] == "away"

@@ -1,0 +1,444 @@
+"""The service as a process: what it writes, what signals do, what systemd hears, and what a mistake costs."""
+
+import configparser
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import COMMAND, SAYS, done, refused, stm
+from pace import slowdown
+
+from runtime.service.service import Service
+from runtime.service.watchdog import ServiceManager, StuckTest
+from runtime.session_group import SessionGroup
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / "examples" / "vtest-10s.avi"
+
+
+class Running:
+    """A service that runs."""
+
+    def __init__(self, config: Path, environment: dict[str, str] | None = None) -> None:
+        self.errors: list[str] = []
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
+        self.page = self.wait_for("the page is at ").rpartition(" ")[2]
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.errors.append(line.rstrip("\n"))
+
+    def wait_for(self, text: str, within: float = 40.0) -> str:
+        """A line of standard error with this text."""
+        end = time.monotonic() + within
+        while True:
+            if found := [line for line in list(self.errors) if text in line]:
+                return found[0]
+            assert time.monotonic() < end, self.errors
+            assert self.process.poll() is None, self.errors
+            time.sleep(0.02)
+
+    def status(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.page}/api/status", timeout=10) as answer:
+            return json.load(answer)
+
+    def code(self, path: str) -> int:
+        """Of the answer to a question of health."""
+        try:
+            with urllib.request.urlopen(f"{self.page}{path}", timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code
+
+    def camera(self, name: str) -> dict[str, Any]:
+        return next(each for each in self.status()["cameras"] if each["name"] == name)
+
+    def wait(self, until: Callable[[], object], within: float = 40.0) -> None:
+        end = time.monotonic() + within
+        while not until():
+            assert time.monotonic() < end, (self.errors, self.status())
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Exit code, and seconds until then."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        return code, time.monotonic() - started
+
+
+@pytest.fixture
+def runs() -> Iterator[Callable[..., Running]]:
+    services: list[Running] = []
+
+    def run(config: Path, environment: dict[str, str] | None = None) -> Running:
+        services.append(Running(config, environment))
+        return services[-1]
+
+    yield run
+    for service in services:
+        service.process.kill()
+        service.process.wait()
+        service.listener.join()
+        assert service.process.stderr is not None
+        service.process.stderr.close()
+
+
+def camera(name: str, source: object = CLIP, **settings: object) -> str:
+    given = {"name": name, "source": str(source), **settings}
+    return "[[cameras]]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in given.items())
+
+
+def value_of(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(value_of, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + "}"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def written(folder: Path, name: str) -> list[dict[str, Any]]:
+    """All lines of a camera, each of them whole."""
+    files = sorted(folder.glob(f"{name}-*.jsonl"))
+    texts = [file.read_text() for file in files]
+    assert all(text.endswith("\n") or not text for text in texts)
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    path = tmp_path / "serve.toml"
+
+    def write(*cameras: str, head: str = "") -> Path:
+        path.write_text(f"{head}\n[model]\nthreads = 1\n[web]\nport = 0\n" + "\n".join(cameras))
+        return path
+
+    return write
+
+
+def test_the_example_is_right():
+    text = done("serve", ROOT / "deploy" / "serve.toml", "--check")
+    assert text.rstrip().endswith("serve.toml is right; model: edge; cameras: door")
+    assert len(text.splitlines()) == 1
+
+
+def test_files_that_are_over_end_the_service(config: Callable[..., Path], tmp_path: Path, clip: Path):
+    out = tmp_path / "lines"
+    short = tmp_path / "short.png"
+    short.write_bytes(first_picture(clip))
+    path = config(*(camera(name, short, pace="all", lines={"folder": out}) for name in ("door", "yard")))
+    result = stm("serve", path)
+    assert result.returncode == 0, result.stderr
+    assert all(line.startswith(SAYS) for line in result.stderr.splitlines())
+    assert [len(written(out, name)) for name in ("door", "yard")] == [1, 1]
+    assert written(out, "door")[0]["people"] == written(out, "yard")[0]["people"]
+
+
+def first_picture(clip: Path) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", cv2.VideoCapture(str(clip)).read()[1])[1].tobytes()
+
+
+MISTAKES = [
+    ("threads", "treads", "model.treads: unknown key"),
+    ("[[cameras]]", camera("Door") + "[[cameras]]", "cameras: two cameras have the same name"),
+    ("[model]", "[model]\nbundle = 'none'", "no model or bundle 'none'"),
+    ("[model]", "[model]\nbackend = 'openvino'\nprovider = 'cuda'", "model.provider goes with backend onnxruntime"),
+    ('"out"', '"/dev/null/out"', "camera door: lines.folder: cannot write in /dev/null/out"),
+    ("port = 0", "port = 0\nhost = '0.0.0.0'", "name a file with a token"),
+    ("port = 0", "port = 0\ntoken_file = '/none'", "cannot read the token"),
+    ("port = 0", "port = 0\nkey = '/none'", "belong together"),
+    ("[web]", "[mqtt]\nhost = 'x'\nusername = 'u'\npassword_file = '/none'\n[web]", "cannot read /none"),
+    ("[model]", "[model", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "says"), MISTAKES, ids=[says for _, _, says in MISTAKES])
+@pytest.mark.parametrize("options", [["--check"], []], ids=["check", "run"])
+def test_a_mistake_is_one_line(config: Callable[..., Path], old: str, new: str, says: str, options: list[str]):
+    path = config(camera("door", lines={"folder": "out"}))
+    path.write_text(path.read_text().replace(old, new))
+    assert says in refused("serve", path, *options)
+
+
+def test_a_port_that_is_taken_is_one_line(config: Callable[..., Path]):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        path = config(camera("door"))
+        path.write_text(path.read_text().replace("port = 0", f"port = {taken.getsockname()[1]}"))
+        assert "cannot listen there" in refused("serve", path)
+
+
+def test_no_configuration_is_one_line(tmp_path: Path):
+    assert "cannot read" in refused("serve", tmp_path / "none.toml")
+
+
+def test_a_signal_finishes_all_files(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+    out = tmp_path / "out"
+    service = runs(
+        config(
+            camera("door", loop=True, lines={"folder": out}, recording={"folder": out}),
+            camera("gone", tmp_path / "none.avi"),
+            camera("dead", "rtsp://somebody:s3cret@127.0.0.1:9/camera"),
+        )
+    )
+    service.wait(lambda: service.camera("door")["frames"] >= 5)
+    service.wait(lambda: service.camera("dead")["state"] == "away")
+    assert service.camera("gone")["state"] == "away"
+    assert service.code("/healthz") == service.code("/readyz") == 200
+    answered = service.camera("door")["frames"]
+    code, seconds = service.stop()
+    assert code == 0
+    assert seconds < 2 * slowdown()
+    assert len(written(out, "door")) >= answered
+    assert [file.suffix for file in out.iterdir() if file.name.startswith(".")] == [], "nothing is left half-written"
+    assert len(list(out.glob("door-*.mp4"))) == 1
+    assert "s3cret" not in "\n".join(service.errors)
+    assert all(line.startswith(SAYS) for line in service.errors)
+
+
+def test_everything_is_wired(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+    out = tmp_path / "out"
+    everywhere = {"kind": "region", "name": "all", "region": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
+    folders = {"lines": {"folder": out}, "recording": {"folder": out}, "clips": {"folder": out, "after": 0.5}}
+    with mosquitto(tmp_path) as port:
+        path = config(
+            camera("door", loop=True, rules=[everywhere], **folders), head=f"[mqtt]\nhost = '127.0.0.1'\nport = {port}"
+        )
+        service = runs(path)
+        service.wait(lambda: service.camera("door")["frames"] >= 8)
+        assert set(service.camera("door")["outputs"]) == {"lines", "recording", "clips", "mqtt", "page"}
+        service.wait(lambda: service.camera("door")["outputs"]["mqtt"]["written"] >= 3)
+        heard = subprocess.run(
+            ["mosquitto_sub", "-p", str(port), "-t", "stm-skeletons/#", "-v", "-W", "2"], capture_output=True, text=True
+        ).stdout
+        assert "stm-skeletons/status online" in heard
+        assert "stm-skeletons/door/state live" in heard
+        assert "stm-skeletons/door/people {" in heard
+        answered = service.camera("door")["frames"]
+        code, seconds = service.stop()
+    assert code == 0, service.errors
+    assert seconds < 2 * slowdown()
+    lines = written(out, "door")
+    assert len(lines) >= answered
+    events = [event for line in lines for event in line["events"]]
+    assert (events[0]["kind"], events[0]["what"]) == ("region", "entered")
+    assert (out / events[0]["clip"]).stat().st_size > 0
+    assert [file for file in out.glob("door-*.mp4") if not file.name.endswith("-event.mp4")]
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    """A broker on loopback, and its port."""
+    if not Path("/usr/sbin/mosquitto").exists() or shutil.which("mosquitto_sub") is None:
+        reason = "needs Debian's mosquitto and mosquitto-clients"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "mosquitto.conf"
+    settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(settings)], stderr=subprocess.DEVNULL)
+    yield port
+    broker.terminate()
+    broker.wait(10)
+
+
+def test_an_interrupt_is_no_error(runs: Callable[..., Running], config: Callable[..., Path]):
+    service = runs(config(camera("door", loop=True)))
+    assert service.stop(signal.SIGINT)[0] == 0, service.errors
+
+
+def test_a_reload_leaves_the_other_cameras_alone(
+    runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path
+):
+    out = tmp_path / "out"
+    door = camera("door", loop=True, lines={"folder": out})
+    path = config(door, camera("yard", loop=True, lines={"folder": out}))
+    service = runs(path)
+    service.wait(lambda: min(service.camera(name)["frames"] for name in ("door", "yard")) >= 3)
+
+    path.write_text(path.read_text().replace("[web]", "[web]\nprot = 1"))
+    service.process.send_signal(signal.SIGHUP)
+    assert "web.prot: unknown key; the configuration of before stays" in service.wait_for("unknown key")
+    before = service.camera("door")["frames"]
+    service.wait(lambda: service.camera("door")["frames"] > before + 2)
+
+    config(door, camera("yard", loop=True, rate=1), camera("hall", loop=True))
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_for("1 cameras go on, 2 are new or changed")
+    service.wait(lambda: service.camera("hall")["frames"] >= 3)
+    assert [each["name"] for each in service.status()["cameras"]] == ["door", "yard", "hall"]
+    assert service.camera("door")["frames"] > before
+    assert service.camera("door")["reconnects"] == 0
+    assert service.status()["rebuilds"] == 0
+
+    config(door)
+    service.process.send_signal(signal.SIGHUP)
+    service.wait(lambda: len(service.status()["cameras"]) == 1)
+    before = service.camera("door")["frames"]
+    service.wait(lambda: service.camera("door")["frames"] > before + 2)
+    assert service.stop()[0] == 0
+    numbers = [line["frame"] for line in written(out, "door")]
+    assert numbers == sorted(set(numbers))
+    assert len(list(out.glob("door-*.jsonl"))) == 1
+
+
+def test_the_service_manager_hears_how_it_is(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        service = runs(
+            config(camera("door", loop=True)),
+            {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
+        )
+        heard: list[str] = []
+
+        def hears(text: str) -> bool:
+            while not any(text in message for message in heard):
+                heard.append(manager.recv(4096).decode())
+            return True
+
+        assert hears("READY=1")
+        assert hears("STATUS=1 of 1 cameras live")
+        assert heard.index("READY=1") < heard.index("STATUS=1 of 1 cameras live")
+        heard.clear()
+        started = time.monotonic()
+        assert hears("WATCHDOG=1")
+        assert time.monotonic() - started < 1
+        service.process.send_signal(signal.SIGHUP)
+        assert hears("RELOADING=1\nMONOTONIC_USEC=")
+        heard.clear()
+        assert hears("READY=1")
+        service.process.send_signal(signal.SIGTERM)
+        assert hears("STOPPING=1")
+
+
+def test_an_abstract_socket_is_told_too():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        name = f"stm-skeletons-test-{os.getpid()}"
+        manager.bind(f"\0{name}")
+        manager.settimeout(5)
+        ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()
+        assert manager.recv(100) == b"READY=1"
+    ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()  # who does not listen is no error
+    ServiceManager({}).ready()
+
+
+def test_stuck_is_work_without_progress():
+    test = StuckTest(patience=0.1)
+    assert not test.look(0, has_work=True)
+    time.sleep(0.15)
+    assert test.look(0, has_work=True)
+    assert not test.look(1, has_work=True)
+    time.sleep(0.15)
+    assert not test.look(1, has_work=False)
+    assert not test.look(1, has_work=True)
+
+
+def test_an_address_that_never_answers_does_not_hold_up_the_end(
+    runs: Callable[..., Running], config: Callable[..., Path]
+):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
+        service = runs(config(camera("silent", address), camera("door", loop=True)))
+        service.wait(lambda: service.camera("door")["frames"] >= 2)
+        code, seconds = service.stop()
+    assert code == 0, service.errors
+    assert seconds < 2 * slowdown()
+
+
+@pytest.mark.slow
+def test_a_camera_dies_and_comes_back_while_the_other_goes_on(
+    runs: Callable[..., Running], config: Callable[..., Path], rtsp: Callable
+):
+    first, second = rtsp(rate=5), rtsp(rate=5)
+    service = runs(config(camera("first", first.address), camera("second", second.address)))
+    service.wait(lambda: all(service.camera(name)["state"] == "live" for name in ("first", "second")))
+    service.wait(lambda: service.code("/readyz") == 200)
+    first.kill()
+    died = time.monotonic()
+    service.wait(lambda: service.camera("first")["state"] == "away", within=10)
+    assert time.monotonic() - died < 3 * slowdown()
+    before = service.camera("second")["frames"]
+    service.wait(lambda: service.camera("second")["frames"] > before + 5)
+    first.start()
+    service.wait(lambda: service.camera("first")["state"] == "live", within=20)
+    assert service.camera("first")["reconnects"] == 1
+    assert service.stop()[0] == 0
+    assert "s3cret" not in "\n".join(service.errors)
+
+
+def test_the_unit_waits_for_signs_of_life_and_is_nobody_special():
+    unit = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=True)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    unit.read(ROOT / "deploy" / "systemd" / "stm-skeletons.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) >= 10, "while it reloads it gives no sign of life"
+    assert service["Restart"] == "always"
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert int(service["TimeoutStopSec"]) > 2
+    assert service["DynamicUser"] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert service["StateDirectory"]
+    for key in ("PrivateDevices", "DeviceAllow", "MemoryDenyWriteExecute", "PrivateNetwork"):
+        assert key not in service, key
+
+
+def test_the_documented_configuration_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (ROOT / "docs" / "service.md").read_text()
+    path = tmp_path / "documented.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    assert done("serve", path, "--check").rstrip().endswith("model: edge; cameras: door, aisle")
+
+
+@pytest.mark.slow
+def test_a_device_that_hangs_makes_the_service_stuck_and_does_not_hold_it_up(
+    config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    released = threading.Event()
+    monkeypatch.setattr(SessionGroup, "step", lambda *_: released.wait(60))
+    service = Service(config(camera("door", loop=True), head="watchdog = 0.5"))
+    seen: list[bool] = []
+    watcher = threading.Timer(4.0, lambda: seen.append(service.board.snapshot().stuck))
+    watcher.start()
+    started = time.monotonic()
+    try:
+        service.run(6.0)
+    finally:
+        took = time.monotonic() - started
+        released.set()
+        watcher.join()
+    assert seen == [True]
+    assert took < 6 + 2 * slowdown()
+    assert service.left_behind
+    assert "stuck: no frame was finished for 0.5 s" in capfd.readouterr().err
