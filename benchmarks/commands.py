@@ -91,7 +91,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
     data: F1Data = None,
     threads: Threads = None,
-    backend: Backend = "onnxruntime",
+    backend: Backend = "auto",
     provider: Provider = "cpu",
     engines: Engines = None,
     cuda_graphs: CudaGraphs = True,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.model import Edge, SpaceTimeMemory
 from training.model.motion import SEARCH, Motion, every_second, middles
+from training.model.network import to_grid
 
 
 def for_cpu(model: SpaceTimeMemory) -> SpaceTimeMemory:
@@ -18,7 +19,15 @@ def for_cpu(model: SpaceTimeMemory) -> SpaceTimeMemory:
     model = copy.deepcopy(model)
     if isinstance(model, Edge):
         model.motion = CpuMotion()
+        model.channels_first = channels_first  # type: ignore[method-assign]
     return model
+
+
+def channels_first(maps: Tensor) -> Tensor:
+    """See Edge.channels_first. OpenVINO's convolutions give channels last, and turning its results round at a graph's
+    end takes it four times as long as these two transpositions, of which the first is none then."""
+    height, width = maps.shape[2:]
+    return to_grid(maps.permute(0, 2, 3, 1).flatten(1, 2), height, width)
 
 
 class CpuMotion(Motion):

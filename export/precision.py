@@ -3,6 +3,8 @@
 TensorRT 11 and TensorRT-RTX take every type from the graph, so the graph says them all: weights and what flows between
 layers are FP16; standardisation, logits and softmax of attention, ``edge``'s movements and mixing of slots, the maps'
 sigmoid and all that follows it (peaks, edge scores) are FP32; indices are integers.
+
+bf16 is simpler: the graphs are FP32's, and the backend runs their convolutions in bf16 (runtime.backends.openvino).
 """
 
 import copy

@@ -11,6 +11,7 @@ from export.graphs import ReadDecoder
 from export.moving_picture import moving_picture
 from export.onnx_graphs import Traced
 from export.precision import torch_session
+from runtime.backends import BackendOptions
 from runtime.session import Session
 from runtime.session_group import SessionGroup
 from stm_skeletons.bundle import Bundle, Precision
@@ -124,7 +125,7 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
     info = bundle.info
     loops = {camera: torch_session(model, info.slots, info.every) for camera in sorted({0, info.batch - 1})}
     pictures = moving_picture(info.height, info.width, LOOP_FRAMES + info.batch - 1)
-    with SessionGroup.open(bundle, info.batch) as group:
+    with SessionGroup.open(bundle, info.batch, BackendOptions("onnxruntime")) as group:
         for number in range(LOOP_FRAMES):
             group.step({camera: pictures[number + camera] for camera in range(info.batch)})
             slot = write_slot(number, info.slots, info.every)

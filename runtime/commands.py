@@ -120,7 +120,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
     threads: Threads = None,
-    backend: Backend = "onnxruntime",
+    backend: Backend = "auto",
     provider: Provider = "cpu",
     engines: Engines = None,
     rebuild: Annotated[
@@ -131,12 +131,14 @@ def run(
     """Find the people in a video, an image folder or a camera, and their body parts."""
     import cv2
 
+    from runtime.backends import AUTO, choose_backend
     from runtime.live import LiveOptions
     from runtime.overlay import Painter
     from runtime.run import run as run_source
     from runtime.session import Session
     from runtime.sinks import WindowSink
     from runtime.sources import SourceOptions, open_source, without_password
+    from stm_skeletons.bundle import Bundle
 
     _keep_apart([source, seed], [parts, overlay])
     _check_outputs(parts, form, draw, blur_faces, overlay is not None or window)
@@ -158,7 +160,10 @@ def run(
             sinks.append(_overlay_sink(overlay, opened, painter, force))
         if rebuild:
             command("build")(model, engines=engines, unless_fitting=True)
-        session = stack.enter_context(Session.open(model, options, min_score, min_joints))
+        opened_bundle = Bundle.open(model)
+        session = stack.enter_context(Session.open(opened_bundle, options, min_score, min_joints))
+        if options.backend == AUTO:
+            tell(_told_backend(choose_backend(options, opened_bundle)))
         painter.source_of_maps = session
         _check_people(session, form, min_score, min_joints)
         if threads is not None:
@@ -286,6 +291,20 @@ def _told(summary: "Summary", source: str, written: list[str | None]) -> str:
     if written:
         parts.append(f"wrote {' and '.join(map(str, written))}")
     return "; ".join(parts) + (" (stopped early)" if summary.stopped else "")
+
+
+def _told_backend(options: "BackendOptions") -> str:
+    """What was chosen where nothing was asked for, and what else there is."""
+    from runtime.gpu import NoGpu, find_gpu
+
+    if options.provider != "cpu":
+        return f"ONNX Runtime, {options.provider}"
+    name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[options.backend]
+    try:
+        gpu = find_gpu().name
+    except NoGpu:
+        return f"running on the CPU with {name}; choose with --backend"
+    return f"running on the CPU with {name}; for the {gpu} here see --backend tensorrt and --provider cuda"
 
 
 def _ignore(_line: str) -> None:

@@ -123,6 +123,12 @@ def has_vnni(root: Path = ROOT) -> bool | None:
     return None if text is None else "vnni" in text
 
 
+def has_bf16(root: Path = ROOT) -> bool:
+    """Whether a processor, x86 or ARM, has units for bf16: AVX512-BF16, AMX, ARM's BF16."""
+    flags = re.findall(r"^(?:flags|Features)\s*:(.*)", read(root / "proc/cpuinfo") or "", re.M)
+    return bool(flags) and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags[0].split())
+
+
 def cpu_mhz(root: Path = ROOT) -> float | None:
     """Clock of the fastest core now; None where the machine does not tell.
 

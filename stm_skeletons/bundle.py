@@ -28,7 +28,7 @@ MODELS_FOLDER = Path(__file__).parent / "models"
 
 GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
 GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Grouping = Literal["centres", "edges", "none"]
 
 
@@ -93,7 +93,8 @@ class BundleInfo(Strict):
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
     precision: Precision
-    """Type that the graphs compute in: "fp16" keeps islands of FP32, "int8" rounds the trunk of ``edge`` for CPUs."""
+    """What is computed in: "fp16" for GPUs, with islands of FP32; for CPUs "bf16", whose graphs are FP32's (the backend
+    runs their convolutions in bf16), and "int8"."""
     stored_weights: Literal["fp32", "fp16"]
     """Type that the weights are stored in; cast on loading where it differs."""
     opset: int

@@ -1,7 +1,7 @@
 """What is compared: bundles, networks in PyTorch, MoveNet; each named by a text as "edge,threads=1".
 
     edge | FOLDER         a shipped model or a bundle, from decoded frame to parts
-    movenet:FILE.onnx     MoveNet MultiPose's network alone, frame by frame
+    movenet:FILE.onnx     MoveNet MultiPose's network alone, frame by frame; also with backend=openvino
     eager:WEIGHTS         a network in eager PyTorch with the runtime's bounded memory
     growing:WEIGHTS       the same with STM's memory, which keeps every n-th frame for ever
     compiled:WEIGHTS      as eager, by torch.compile
@@ -21,11 +21,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from runtime.backends import BackendOptions
+from runtime.backends import BackendOptions, choose_backend
 from runtime.backends.onnxruntime import session_options
+from runtime.backends.openvino import compile_options, import_openvino
 from runtime.session import Session
 from stm_skeletons.bundle import FILE_NAME, Bundle
-from stm_skeletons.errors import BenchmarkError, one_line
+from stm_skeletons.errors import BackendError, BenchmarkError, one_line
 from stm_skeletons.files import sha256
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.libraries import need
@@ -34,7 +35,7 @@ Image = NDArray[np.uint8]
 _YES_OR_NO = {"yes": True, "no": False}
 _BUNDLE = {"backend": str, "provider": str, "threads": int, "engines": Path, "cuda_graphs": _YES_OR_NO.__getitem__}
 _TORCH = {"size": str, "slots": int, "every": int, "threads": int, "device": str}
-_OPTIONS = {"bundle": _BUNDLE, "movenet": {"size": str, "threads": int}}
+_OPTIONS = {"bundle": _BUNDLE, "movenet": {"size": str, "threads": int, "backend": str}}
 _OPTIONS |= dict.fromkeys(("eager", "growing", "compiled"), _TORCH)
 _DEFAULT_SIZE = "448x256"
 
@@ -115,7 +116,7 @@ def open_arm(name: ArmName, threads: int, stack: ExitStack) -> Arm:
 def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
     opened = Bundle.open(name.path)
     options: dict[str, Any] = name.options | {"threads": threads}
-    backend = BackendOptions(**options)
+    backend = choose_backend(BackendOptions(**options), opened)
     session = stack.enter_context(Session.open(opened, backend))
     info = opened.info
     where = f"ONNX Runtime, {backend.provider}" if backend.backend == "onnxruntime" else backend.backend
@@ -134,13 +135,17 @@ def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
 
 
 def _movenet(name: ArmName, threads: int) -> Arm:
-    file = _existing(name)
+    file, backend = _existing(name), name.options.get("backend", "onnxruntime")
+    if backend not in _MOVENET_BY:
+        raise BenchmarkError(f"'{name.text}': backend must be one of: {', '.join(_MOVENET_BY)}")
+    title, load = _MOVENET_BY[backend]
     try:
-        network = onnxruntime.InferenceSession(file, session_options(threads), providers=["CPUExecutionProvider"])
+        inputs, run = load(file, threads)
+    except BackendError:
+        raise
     except Exception as error:  # ONNX Runtime raises types that it does not export
-        raise BenchmarkError(f"ONNX Runtime cannot load {file}: {one_line(error)}") from error
-    inputs = network.get_inputs()
-    if [(each.name, each.type) for each in inputs] != [("input:0", "tensor(int32)")]:
+        raise BenchmarkError(f"{title} cannot load {file}: {one_line(error)}") from error
+    if inputs != [("input:0", "int32")]:
         raise BenchmarkError(f"{file} is not MoveNet MultiPose as ONNX: it has no input 'input:0' of int32")
     size = _size(name)
     box = _boxed(size)
@@ -148,8 +153,29 @@ def _movenet(name: ArmName, threads: int) -> Arm:
     def prepare(frame: Image) -> NDArray[np.int32]:
         return box(frame)[None, :, :, ::-1].astype(np.int32)
 
-    what = f"MoveNet MultiPose alone, {name.options.get('size', _DEFAULT_SIZE)}; ONNX Runtime, cpu; no peaks, no memory"
-    return Arm(name, threads, what, sha256(file), prepare, lambda pixels: network.run(None, {"input:0": pixels}), size)
+    what = f"MoveNet MultiPose alone, {name.options.get('size', _DEFAULT_SIZE)}; {title}, cpu; no peaks, no memory"
+    return Arm(name, threads, what, sha256(file), prepare, run, size)
+
+
+Network = tuple[list[tuple[str, str]], Callable[[NDArray[np.int32]], object]]
+"""Names and types of its inputs, and what runs it."""
+
+
+def _in_onnxruntime(file: Path, threads: int) -> Network:
+    network = onnxruntime.InferenceSession(file, session_options(threads), providers=["CPUExecutionProvider"])
+    inputs = [(each.name, each.type.removeprefix("tensor(").removesuffix(")")) for each in network.get_inputs()]
+    return inputs, lambda pixels: network.run(None, {"input:0": pixels})
+
+
+def _in_openvino(file: Path, threads: int) -> Network:
+    openvino = import_openvino()
+    network = openvino.Core().compile_model(str(file), "CPU", compile_options(threads))
+    inputs = [(each.any_name, each.element_type.to_dtype().name) for each in network.inputs]
+    request = network.create_infer_request()
+    return inputs, lambda pixels: request.infer({"input:0": pixels})
+
+
+_MOVENET_BY = {"onnxruntime": ("ONNX Runtime", _in_onnxruntime), "openvino": ("OpenVINO", _in_openvino)}
 
 
 def _in_torch(name: ArmName, threads: int) -> Arm:

@@ -48,8 +48,8 @@ class Prediction(Strict):
 
 def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
     """Predict a bundle on devices of devices.json. The host is timed on this machine. Raises BenchmarkError."""
-    if bundle.info.precision == "int8":
-        raise BenchmarkError(f"{bundle.folder} is in INT8 for CPUs; predict an fp16 bundle")
+    if bundle.info.precision in ("int8", "bf16"):
+        raise BenchmarkError(f"{bundle.folder} is in {bundle.info.precision} for CPUs; predict an fp16 bundle")
     devices = [find_device(name) for name in dict.fromkeys(names)]
     counted = {name: kernels(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
     work = measure(bundle.info)

@@ -20,6 +20,7 @@ from benchmarks.run.one_stream import Measured, Options, measure_one
 from benchmarks.run.soak import judge
 from benchmarks.run.streams import Streams, run_streams
 from benchmarks.run.tail import ENOUGH_FRAMES
+from runtime.backends import choose_backend
 from runtime.session import Session
 
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 2.0, 120.0
@@ -110,7 +111,7 @@ def _report(
 
 
 def _run(options: Options, measured: Measured, deadline: float, stopped: bool) -> Run:
-    info, footage, how = measured.bundle.info, measured.footage, options.backend
+    info, footage, how = measured.bundle.info, measured.footage, choose_backend(options.backend, measured.bundle)
     counted = measured.samples.frames.count + measured.samples.stages.count
     return Run(
         network=info.variant,

@@ -127,9 +127,9 @@ def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Se
     if workspace_mb is not None and not 1 <= workspace_mb <= 1 << 20:
         raise ExportError(f"--workspace-mb {workspace_mb} must lie between 1 and {1 << 20}")
     precision = bundle.info.precision
-    if precision == "int8":
+    if precision in ("int8", "bf16"):
         raise ExportError(
-            f"{bundle.folder} is in INT8 for CPUs, which TensorRT does not take; export with --precision fp16"
+            f"{bundle.folder} is in {precision} for CPUs, which TensorRT does not take; export with --precision fp16"
         )
     if target in AHEAD:
         import_tensorrt("tensorrt_rtx")

@@ -40,8 +40,7 @@ class OnnxRuntimeBackend(BoundBackend):
     def __init__(
         self, bundle: Bundle, provider: str, threads: int | None, cuda_graphs: bool = False, cameras: int = 1
     ) -> None:
-        if bundle.info.precision == "int8":
-            _check_integers(bundle, provider)
+        _check_precision(bundle, provider)
         available = onnxruntime.get_available_providers()
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         if self._device != "cpu" and bundle.info.batch > 1:
@@ -108,8 +107,15 @@ class OnnxRuntimeBackend(BoundBackend):
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
 
 
-def _check_integers(bundle: Bundle, provider: str) -> None:
-    """Raise BackendError where integers are not multiplied exactly: without VNNI, x86 saturates at 16 bits."""
+def _check_precision(bundle: Bundle, provider: str) -> None:
+    """Raise BackendError for bf16, and where integers are not multiplied exactly: without VNNI, x86 saturates at 16
+    bits."""
+    if bundle.info.precision == "bf16":
+        raise BackendError(
+            f"{bundle.folder} is in bf16, which ONNX Runtime does not compute in: use --backend openvino"
+        )
+    if bundle.info.precision != "int8":
+        return
     if provider != "cpu":
         raise BackendError(f"{bundle.folder} is in INT8 for CPUs: use --provider cpu, or export with --precision fp16")
     from runtime.machine import has_vnni  # only here: most bundles never ask

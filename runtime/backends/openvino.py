@@ -2,6 +2,10 @@
 
 An infer request for each binding, so that nothing is bound anew: the memory encoder writes each slot in place. Compiled
 models are kept in the user's cache folder; a start that finds them there takes a fraction of a second.
+
+FP32 means FP32, also where the processor has units for less; left alone, OpenVINO takes those without a word. Of a
+bundle in bf16 convolutions, and nothing else, take and give bf16; inside they sum up in FP32. So memory, attention,
+what is mixed, peaks and scores are FP32.
 """
 
 import importlib
@@ -14,18 +18,18 @@ import numpy as np
 
 from runtime.backends.bound import BoundBackend, View
 from runtime.backends.buffers import Buffer, HostBuffer
+from runtime.machine import has_bf16
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, TensorSpec
 from stm_skeletons.errors import BackendError, BundleError, one_line
+
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 class OpenVinoBackend(BoundBackend):
     """See Backend."""
 
     def __init__(self, bundle: Bundle, threads: int | None, cameras: int = 1) -> None:
-        if bundle.info.precision == "fp16":
-            raise BackendError(
-                f"{bundle.folder} is in FP16, which is for GPUs: export with --precision fp32, or int8, for a CPU"
-            )
+        _check_precision(bundle)
         self._module = import_openvino()
         core = self._module.Core()
         self._compiled: dict[GraphName, Any] = {name: _compile(core, bundle, name, threads) for name in GRAPH_NAMES}
@@ -71,24 +75,39 @@ def import_openvino() -> Any:
         ) from error
 
 
+def _check_precision(bundle: Bundle) -> None:
+    if bundle.info.precision == "fp16":
+        raise BackendError(
+            f"{bundle.folder} is in FP16, which is for GPUs: export with --precision fp32, bf16 or int8 for a CPU"
+        )
+    if bundle.info.precision == "bf16" and not has_bf16():
+        raise BackendError(
+            f"{bundle.folder} is in bf16, for which this processor has no units: export with --precision fp32 or int8"
+        )
+
+
 def cache_folder() -> Path:
     """Where compiled models are kept."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "stm-skeletons" / "openvino"
 
 
-def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) -> Any:
-    file = bundle.graph_file(name)
-    options = {
+def compile_options(threads: int | None) -> dict[str, Any]:
+    """Options of every model but for the cache: one frame at a time, in FP32, with all cores without ``threads``."""
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        # FP32 means FP32, also where the processor has units for less.
         "INFERENCE_PRECISION_HINT": "f32",
-        "CACHE_DIR": str(cache_folder()),
         **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
+
+
+def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) -> Any:
+    file = bundle.graph_file(name)
+    options = compile_options(threads) | {"CACHE_DIR": str(cache_folder())}
     try:
-        compiled = core.compile_model(str(file), "CPU", options)
+        model = _in_bf16(core.read_model(str(file))) if bundle.info.precision == "bf16" else str(file)
+        compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO cannot load {file}: {one_line(error)}") from error
     graph = bundle.info.graphs[name]
@@ -99,3 +118,19 @@ def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) ->
             there = found.get(spec.name, "missing")
             raise BundleError(f"{file}: {spec.name} is {there}, bundle.json says {spec}; export the bundle again")
     return compiled
+
+
+def _in_bf16(model: Any) -> Any:
+    """The same model, changed in place."""
+    convert = importlib.import_module("openvino.opset13").convert
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() in _CONVOLUTIONS:
+            users = list(operation.output(0).get_target_inputs())
+            for operand in operation.inputs():
+                operand.replace_source_output(convert(operand.get_source_output(), "bf16").output(0))
+            operation.validate_and_infer_types()
+            wide = convert(operation.output(0), "f32").output(0)
+            for user in users:
+                user.replace_source_output(wide)
+    model.validate_nodes_and_infer_types()
+    return model

@@ -10,7 +10,10 @@ from stm_skeletons.errors import RecipeError
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores unless given.")]
 Backend = Annotated[
     str,
-    typer.Option(help="onnxruntime, openvino (CPUs; extra [openvino]) or tensorrt (not yet run on a GPU)."),
+    typer.Option(
+        help="auto (the fastest CPU backend that is installed), onnxruntime, openvino (CPUs; extra [openvino]) or "
+        "tensorrt (not yet run on a GPU)."
+    ),
 ]
 Provider = Annotated[str, typer.Option(help="Of onnxruntime: cpu, cuda or tensorrt (not yet run on a GPU).")]
 Engines = Annotated[Path | None, typer.Option(help="Folder of TensorRT engines; inside the bundle unless given.")]

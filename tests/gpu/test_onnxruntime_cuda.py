@@ -47,7 +47,10 @@ def frames_of(clip: Path, count: int) -> list[np.ndarray]:
 
 def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
     """The shipped model, each side on its own predictions and its own memory."""
-    with Session.open("edge", BackendOptions(provider="cuda")) as ours, Session.open("edge") as theirs:
+    with (
+        Session.open("edge", BackendOptions(provider="cuda")) as ours,
+        Session.open("edge", BackendOptions("onnxruntime")) as theirs,
+    ):
         addresses = ours.addresses()
         keypoints = 0
         for frame in frames_of(clip, 100):

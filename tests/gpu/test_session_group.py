@@ -198,7 +198,10 @@ def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Pa
     key = bundle.info.graphs["memory_encoder"].tensor("memory_value")
     assert int(np.prod(key.shape)) * 2 % 256 != 0
     build_engines(bundle, "native")
-    with open_group(bundle, 1) as ours, SessionGroup.open(bundle, 1, BackendOptions(threads=1)) as theirs:
+    with (
+        open_group(bundle, 1) as ours,
+        SessionGroup.open(bundle, 1, BackendOptions("onnxruntime", threads=1)) as theirs,
+    ):
         for number in range(5):
             frame = picture(0, number)[:64, :96]
             ours.step({0: frame})

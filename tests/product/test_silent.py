@@ -82,7 +82,18 @@ def test_the_spy_sees_what_is_tried(spy: Path, tmp_path: Path):
 
 
 def test_a_run_and_the_python_interface_are_silent(spy: Path, clip: Path, edge_bundle: Path, tmp_path: Path):
-    run = (*COMMAND, "run", str(clip), "--model", str(edge_bundle), "--max-frames", "3", "--quiet")
+    run = (
+        *COMMAND,
+        "run",
+        str(clip),
+        "--model",
+        str(edge_bundle),
+        "--max-frames",
+        "3",
+        "--quiet",
+        "--backend",
+        "onnxruntime",
+    )
     assert attempts(spy, tmp_path / "run", *run) == []
     code = PYTHON_API.format(bundle=str(edge_bundle), backend="onnxruntime")
     assert attempts(spy, tmp_path / "api", sys.executable, "-c", code) == []

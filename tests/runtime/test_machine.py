@@ -12,6 +12,7 @@ from runtime.machine import (
     ask,
     cpu_mhz,
     disk_swap,
+    has_bf16,
     has_vnni,
     hottest_sensor,
     is_jetson,
@@ -201,3 +202,17 @@ def test_the_hottest_sensor_that_can_be_read(tmp_path: Path):
     assert hottest_sensor(tmp_path) == (48.343, "cpu-thermal")
     board(tmp_path, {f"{zone}1/temp": "91250\n"})
     assert hottest_sensor(tmp_path) == (91.25, "thermal_zone1")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 avx512_vnni\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("flags\t\t: fpu avx512f avx512_vnni\nmodel name\t: none bf16\n", False),
+        ("", False),
+    ],
+)
+def test_units_for_bf16_are_told_by_the_system(tmp_path: Path, cpuinfo: str, has: bool):
+    assert has_bf16(board(tmp_path, {"proc/cpuinfo": cpuinfo})) is has

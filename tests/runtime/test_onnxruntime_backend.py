@@ -17,7 +17,7 @@ from stm_skeletons.errors import BackendError
 @pytest.mark.parametrize(
     ("name", "provider", "message"),
     [
-        ("tensorflow", "cpu", "unknown backend 'tensorflow'; choose one of: onnxruntime, openvino, tensorrt"),
+        ("tensorflow", "cpu", "unknown backend 'tensorflow'; choose one of: auto, onnxruntime, openvino, tensorrt"),
         ("onnxruntime", "npu", "unknown provider 'npu'; choose one of: cpu, cuda"),
     ],
 )

@@ -9,8 +9,9 @@ import pytest
 from backend_contract import BackendContract
 from group_contract import GroupContract, OpenGroup
 
-from runtime.backends import BackendOptions, open_backend
+from runtime.backends import BackendOptions, choose_backend, open_backend
 from runtime.backends.base import Backend
+from runtime.machine import has_bf16
 from runtime.session import Session
 from runtime.session_group import SessionGroup
 from stm_skeletons.bundle import Bundle
@@ -29,6 +30,24 @@ class TestOpenVino(BackendContract):
         opened.close()
 
 
+def computing_in(bundle: str | Path, precision: str) -> Bundle:
+    """A bundle that says so, without the export's checks."""
+    opened = Bundle.open(bundle)
+    return Bundle(opened.folder, opened.info.model_copy(update={"precision": precision}))
+
+
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no units for bf16")
+
+
+@needs_bf16
+class TestBf16(BackendContract):
+    @pytest.fixture
+    def backend(self, edge_bundle: Path) -> Iterator[Backend]:
+        opened = open_backend(computing_in(edge_bundle, "bf16"), OPTIONS)
+        yield opened
+        opened.close()
+
+
 class TestGroups(GroupContract):
     exact = False
 
@@ -42,7 +61,10 @@ class TestGroups(GroupContract):
 def test_parts_are_those_of_onnx_runtime(clip: Path):
     """The shipped model on real frames, each on its own memory."""
     capture = cv2.VideoCapture(str(clip))
-    with Session.open("edge", OPTIONS) as ours, Session.open("edge", BackendOptions(threads=1)) as theirs:
+    with (
+        Session.open("edge", OPTIONS) as ours,
+        Session.open("edge", BackendOptions("onnxruntime", threads=1)) as theirs,
+    ):
         for _ in range(15):
             frame = np.asarray(capture.read()[1], np.uint8)
             found, wanted = ours.step(frame), theirs.step(frame)
@@ -72,8 +94,8 @@ def test_a_second_start_compiles_nothing_and_a_damaged_cache_does_no_harm(
 
 def test_what_it_cannot_run_is_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
-    half = Bundle(bundle.folder, bundle.info.model_copy(update={"precision": "fp16"}))
-    with pytest.raises(BackendError, match="is in FP16, which is for GPUs: export with --precision fp32"):
+    half = computing_in(edge_bundle, "fp16")
+    with pytest.raises(BackendError, match="is in FP16, which is for GPUs: export with --precision fp32, bf16 or int8"):
         open_backend(half, OPTIONS)
     broken = tmp_path / "broken"
     shutil.copytree(edge_bundle, broken)
@@ -84,3 +106,54 @@ def test_what_it_cannot_run_is_one_line(edge_bundle: Path, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match=r"OpenVINO is not installed .*pip install 'stm-skeletons\[openvino\]'"):
         open_backend(bundle, OPTIONS)
+
+
+@needs_bf16
+def test_convolutions_in_bf16_are_near_fp32_but_not_the_same(clip: Path):
+    """The shipped model on real frames, each on its own memory."""
+    capture = cv2.VideoCapture(str(clip))
+    with Session.open(computing_in("edge", "bf16"), OPTIONS) as ours, Session.open("edge", OPTIONS) as theirs:
+        for _ in range(10):
+            frame = np.asarray(capture.read()[1], np.uint8)
+            found, wanted = ours.step(frame), theirs.step(frame)
+            differences = np.abs(ours.maps() - theirs.maps())
+            assert 1e-4 < np.sqrt((differences**2).mean()) < 5e-3
+            assert len(found.people) == pytest.approx(len(wanted.people), abs=1)
+
+
+def test_bf16_needs_units_for_it_and_this_backend(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle = computing_in(edge_bundle, "bf16")
+    with pytest.raises(BackendError, match="in bf16, which ONNX Runtime does not compute in: use --backend openvino"):
+        open_backend(bundle, BackendOptions("onnxruntime"))
+    monkeypatch.setattr("runtime.backends.openvino.has_bf16", lambda: False)
+    with pytest.raises(BackendError, match="in bf16, for which this processor has no units: export with --precision"):
+        open_backend(bundle, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "provider", "installed", "machine", "chosen"),
+    [
+        ("fp32", "cpu", "2026.4", "x86_64", "openvino"),
+        ("int8", "cpu", "2026.4", "x86_64", "openvino"),
+        ("fp32", "cpu", "2026.4", "aarch64", "onnxruntime"),
+        ("fp32", "cpu", None, "x86_64", "onnxruntime"),
+        ("fp16", "cpu", "2026.4", "x86_64", "onnxruntime"),
+        ("fp32", "cuda", "2026.4", "x86_64", "onnxruntime"),
+        ("bf16", "cpu", None, "aarch64", "openvino"),
+    ],
+)
+def test_the_fastest_backend_is_chosen_where_none_is_asked_for(
+    edge_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    provider: str,
+    installed: str | None,
+    machine: str,
+    chosen: str,
+):
+    monkeypatch.setattr("runtime.backends.installed_version", lambda _package: installed)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    bundle = computing_in(edge_bundle, precision)
+    assert choose_backend(BackendOptions(provider=provider, threads=3), bundle) == BackendOptions(chosen, provider, 3)
+    asked = BackendOptions("tensorrt", provider)
+    assert choose_backend(asked, bundle) == asked

@@ -12,7 +12,7 @@ class TestOnnxRuntime(GroupContract):
     @pytest.fixture
     def open_group(self) -> OpenGroup:
         return lambda bundle, cameras: SessionGroup.open(
-            bundle, cameras, BackendOptions(threads=1), min_score=0.0, min_keypoint_score=0.0
+            bundle, cameras, BackendOptions("onnxruntime", threads=1), min_score=0.0, min_keypoint_score=0.0
         )
 
 

@@ -57,11 +57,11 @@ class Centres(nn.Module):
         Returns:
             [B, P, NK, 2]: x, y in cells.
         """
-        spread = self.hidden.depthwise(features).flatten(2)
-        if len(index) == 1:  # as one operation that every compiler has
-            chosen = spread[:, :, index[0]]
+        spread = self.hidden.depthwise(features)
+        if len(index) == 1:  # as one operation that every compiler has, on whole rows
+            chosen = spread.permute(0, 2, 3, 1).flatten(1, 2)[:, index[0]].transpose(1, 2)
         else:
-            chosen = spread.gather(2, index[:, None].expand(-1, spread.shape[1], -1))
+            chosen = spread.flatten(2).gather(2, index[:, None].expand(-1, spread.shape[1], -1))
         steps = self.predict(F.relu(self.hidden.pointwise(chosen[..., None]))).squeeze(-1)
         # MoveNet has y before x.
         return steps.unflatten(1, (self.joints, 2)).flip(2).permute(0, 3, 1, 2)

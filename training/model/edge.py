@@ -75,7 +75,8 @@ class Edge(SpaceTimeMemory):
         features = self.trunk(rgb)
         standard = self.standard(features["features_16"])
         context = torch.cat([F.relu(self.context(standard)), self.clearness(standard)], dim=1)
-        return QueryEncoding(self.key(standard), to_tokens(context), {**features, "features_16": standard})
+        handed_on = {"features_16": standard, "features_p2": self.channels_first(features["features_p2"])}
+        return QueryEncoding(self.key(standard), to_tokens(context), {**features, **handed_on})
 
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         # One key for both sides: a frame matches itself best (cf. STCN, Cheng et al. 2021).
@@ -146,11 +147,16 @@ class Edge(SpaceTimeMemory):
         read, moves = self.recall(query, keys, values, valid)
         features = self.shared_features(query)
         joints, others = self._parts(features, read, query)
-        maps = _in_order(joints.float(), torch.sigmoid(others.float())).squeeze(0)
+        maps = self.channels_first(_in_order(joints.float(), torch.sigmoid(others.float()))).squeeze(0)
         found = find_parts(maps, self.config.skeleton, count)
         previous = came_from(found.peaks, self._moves_of(found.cells, moves.squeeze(0)), valid.squeeze(0))
         centres, centre_joints = self.centres(features)
         return {"maps": maps, **found.tensors, "previous": previous, "centres": centres, "centre_joints": centre_joints}
+
+    @staticmethod
+    def channels_first(maps: Tensor) -> Tensor:
+        """Maps [B, C, h, w] as they leave a graph: as they are; an export may put an equal one in its place."""
+        return maps
 
     @staticmethod
     def _moves_of(cells: Tensor, moves: Tensor) -> Tensor:
