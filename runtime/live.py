@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from runtime.frames import Frame, usable_rate
 from runtime.picture_watch import PictureWatch
+from runtime.stream_capture import StreamCapture
 from stm_skeletons.errors import SourceError
 
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts to connect again; the last is kept to."""
 _LOOK_UP = 0.05
 """Seconds after which who waits for a frame looks whether it shall stop."""
+Capture = cv2.VideoCapture | StreamCapture
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ class LiveSource:
     live = True
     total: int | None = None
 
-    def __init__(
-        self, capture: cv2.VideoCapture, again: Callable[[], cv2.VideoCapture], name: str, options: LiveOptions
-    ) -> None:
+    def __init__(self, capture: Capture, again: Callable[[], Capture], name: str, options: LiveOptions) -> None:
         """
         Args:
             capture: the opened camera, which is released with this source.
@@ -107,6 +107,11 @@ class LiveSource:
             self._news.notify_all()
         self._thread.join(timeout=1.0)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether its thread still reads; of a source that was closed: whether its decoder hangs."""
+        return self._thread.is_alive()
+
     def _next(self) -> _Arrival | None:
         """The newest frame that has not been taken yet; None when asked to stop."""
         with self._news:
@@ -130,7 +135,7 @@ class LiveSource:
             "and its cable, or wait longer with --give-up-after"
         )
 
-    def _run(self, capture: cv2.VideoCapture) -> None:
+    def _run(self, capture: Capture) -> None:
         """What the thread does, until it is closed or the camera stays away."""
         try:
             anew = False
@@ -169,7 +174,7 @@ class LiveSource:
             self._last = now
             self._news.notify_all()
 
-    def _reconnect(self) -> cv2.VideoCapture | None:
+    def _reconnect(self) -> Capture | None:
         """Open the camera again, with growing waits in between; None when it is closed or stays away.
 
         The waits go on growing where it can be opened and gives no frame.
@@ -194,7 +199,7 @@ class LiveSource:
         return None
 
 
-def _read(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+def _read(capture: Capture) -> NDArray[np.uint8] | None:
     """The next picture; None when there is none, for whatever reason."""
     try:
         read, image = capture.read()

@@ -51,10 +51,13 @@ class Painter:
         self._heads: HeadBlur | None = None
         self._latest: tuple[Frame, NDArray[np.uint8]] | None = None
 
-    def paint(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:
-        """A copy of the frame's image (BGR [h, w, 3]) with what was seen in it; not to be changed."""
+    def paint(self, frame: Frame, parts: Parts, everybody: Parts | None = None) -> NDArray[np.uint8]:
+        """A copy of the frame's image (BGR [h, w, 3]) with what was seen in it; not to be changed.
+
+        ``everybody``: whose heads are blurred where more people were found than are drawn.
+        """
         if self._latest is None or self._latest[0] is not frame:
-            self._latest = frame, self._painted(self._shown(frame, parts), parts)
+            self._latest = frame, self._painted(self._shown(frame, everybody or parts), parts)
         return self._latest[1]
 
     def _shown(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Where frames come from: a video file, a folder of images, one image, a camera, a stream, a GStreamer pipeline."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,18 @@ import cv2
 from runtime.containers import is_cut_short
 from runtime.frames import Source
 from runtime.images import ImageSource, images_in, is_image, look_like_a_sequence
-from runtime.live import LiveOptions, LiveSource
+from runtime.live import Capture, LiveOptions, LiveSource
+from runtime.stream_capture import StreamCapture
 from runtime.video import VideoSource
 from stm_skeletons.errors import SourceError
 
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 _FETCHED, _VIDEOS = ("http://", "https://"), {".mp4", ".mov", ".mkv", ".avi", ".webm"}
 """Of a video that is fetched over the network, as its name says; it is no stream."""
-_OPENING = 15_000
-"""Milliseconds that a stream may take to connect and to show what is in it."""
+_VALUE = re.compile(r"=[^&;/?\s]+")
+"""Of a name in an address."""
+_OPENING = 15.0
+"""Seconds that a stream may take to connect and to show what is in it."""
 _TEXT_ART = {".txt", ".ans", ".art", ".asc", ".diz", ".ice", ".nfo", ".vt"}
 """Text that FFmpeg would draw on a terminal and film."""
 
@@ -61,11 +65,8 @@ def open_source(source: str, options: SourceOptions | None = None) -> Source:
     if source.lower().startswith(_FETCHED) and Path(source.partition("?")[0]).suffix.lower() in _VIDEOS:
         return VideoSource(source, without_password(source))
     if source.lower().startswith(_STREAMS):
-        milliseconds = int(1000 * options.live.stall)
-        opening = max(milliseconds, _OPENING)
-        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, opening, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-        name = without_password(source)
-        return _capture(lambda: cv2.VideoCapture(source, cv2.CAP_FFMPEG, patience), name, options.live)
+        stall, name = options.live.stall, without_password(source)
+        return _capture(lambda: StreamCapture(source, max(stall, _OPENING), stall), name, options.live)
     if path.is_char_device():
         return _capture(lambda: cv2.VideoCapture(source), source, options.live)
     if path.is_dir():
@@ -87,7 +88,7 @@ def _follow(files: list[Path], folder: str, options: SourceOptions) -> bool:
     return guessed
 
 
-def _capture(opens: Callable[[], cv2.VideoCapture], name: str, options: LiveOptions) -> LiveSource:
+def _capture(opens: Callable[[], Capture], name: str, options: LiveOptions) -> LiveSource:
     """A camera or stream."""
     capture = opens()
     if not capture.isOpened():
@@ -98,9 +99,10 @@ def _capture(opens: Callable[[], cv2.VideoCapture], name: str, options: LiveOpti
 
 
 def without_password(address: str) -> str:
-    """What may be shown of a source: a stream's address without user and password."""
+    """What may be shown of a source: a stream's address without user and password, and without the values that some
+    cameras want in its path ("user=admin&password=...")."""
     scheme, found, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if found else address
+    return f"{scheme}://{_VALUE.sub('=...', rest.rpartition('@')[2])}" if found else address
 
 
 def _check_file(path: Path) -> None:

@@ -25,8 +25,12 @@ The message is one line: what is wrong, where, and what to do. The command line 
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """The text of an error, ours or another library's, without line breaks and not longer than ``limit``."""
-    return " ".join(str(text).split())[:limit]
+    """The text of an error, ours or another library's, without line breaks and not longer than ``limit``.
+
+    What cannot be printed, or would do something to a terminal, becomes "?".
+    """
+    line = " ".join(str(text).split())[:limit]
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class StmError(Exception):

@@ -161,6 +161,21 @@ class PersonLine(BaseModel):
     )
 
 
+class EventLine(BaseModel):
+    """What a rule of the service noticed in a frame."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    utc: str = Field(description="When the frame arrived, ISO 8601.")
+    camera: str = Field(description="Name of the camera.")
+    rule: str = Field(description="Name of the rule.")
+    kind: Literal["line", "region", "dwell", "fall"] = Field(description="Of the rule.")
+    id: int | None = Field(description="Of the person; null where it is about several.")
+    what: Literal["in", "out", "entered", "left", "stayed", "fell"] = Field(description="What happened.")
+    count: int | None = Field(description="People in the region, or crossings in this direction so far.")
+    clip: str | None = Field(description="File name of its video, which is complete some seconds later.")
+
+
 class PartsLine(BaseModel):
     """One line of the JSON lines output; ``stm-skeletons schema parts`` prints its schema."""
 
@@ -178,6 +193,9 @@ class PartsLine(BaseModel):
     skipped: int | None = Field(
         default=None, ge=0, description="Frames since the line before for which there was no time. Cameras only."
     )
+    camera: str | None = Field(default=None, description="Name of the camera. Of the service only, as the next two.")
+    utc: str | None = Field(default=None, description="When the frame arrived, ISO 8601.")
+    events: list[EventLine] | None = Field(default=None, description="What rules noticed in this frame.")
     size: tuple[int, int] = Field(description="Width and height of the source frame in pixels.")
     keypoints: dict[str, list[tuple[float, float, float]]] = Field(
         description="For every joint, always present: x, y in source pixels (top-left corner is 0, 0) and score."

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from runtime.frames import Frame, Source, rotated
-from runtime.live import LiveOptions
+from runtime.live import LiveOptions, LiveSource
 from runtime.picture_watch import PictureWatch
 from runtime.service.config import CameraConfig
 from runtime.service.status import CameraMarks, State
-from runtime.sources import SourceOptions, open_source
+from runtime.sources import SourceOptions, open_source, without_password
 from stm_skeletons.errors import StmError, one_line
 
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts to open a source again; the last is kept to."""
 _GIVE_UP = 60.0
 """Seconds without a frame after which a camera is opened from scratch: its decoder may hang."""
+_MOST_HANGING = 4
+"""Decoders of a camera that hang; it is not opened once more before one of them has ended."""
 _LATE = 1.0
 """Seconds by which a file may be late before its clock is set back."""
 _LOOK_UP = 0.05
@@ -53,6 +55,8 @@ class CameraFeed:
         self._first: float | None = None
         """When the first frame came."""
         self._anew = True
+        self._hanging: list[LiveSource] = []
+        """Sources that were closed, and whose threads go on."""
         self._away = False
         self._odd: tuple[State, str | None] = ("live", None)
         self._watch = PictureWatch(camera.stall, self._heard_of_file)
@@ -130,6 +134,9 @@ class CameraFeed:
     def _follow(self) -> tuple[bool, str | None]:
         """Read the source to its end: whether it is a file, and why it broke."""
         source: Source | None = None
+        self._hanging = [each for each in self._hanging if each.hangs]
+        if len(self._hanging) >= _MOST_HANGING:
+            return False, f"its decoder hangs, {_MOST_HANGING} times over; start the service anew"
         try:
             options = SourceOptions(
                 LiveOptions(give_up_after=_GIVE_UP, stall=self._camera.stall, say=self._heard),
@@ -152,6 +159,8 @@ class CameraFeed:
                 self._offset += self._position + 1 / source.frames_per_second
                 self._position = 0.0
                 source.close()
+                if isinstance(source, LiveSource) and source.hangs:
+                    self._hanging.append(source)
 
     def _arrived(self, frame: Frame, live: bool) -> None:
         """A frame was read, from a live source or a file."""
@@ -223,7 +232,8 @@ class CameraFeed:
             self._say(line)
 
     def _without_secrets(self, text: object) -> str:
-        """A line about the source, without the user and password of its address."""
-        line = one_line(text)
-        credentials = self._camera.source.partition("://")[2].rpartition("@")[0]
-        return line.replace(f"{credentials}@", "") if credentials else line
+        """A line about the source, without what is secret in its address."""
+        line, source = one_line(text), self._camera.source
+        credentials, _, place = source.partition("://")[2].rpartition("@")
+        line = line.replace(f"{credentials}@", "") if credentials else line
+        return line.replace(place, without_password(source).partition("://")[2]) if place else line

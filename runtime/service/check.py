@@ -28,10 +28,10 @@ def check(config: ServiceConfig) -> Bundle:
         _check_readable("mqtt.certificate_authority", config.mqtt.certificate_authority)
     if config.web is not None:
         from runtime.service.web.access import Access
-        from runtime.service.web.server import _check_certificate
+        from runtime.service.web.server import check_certificate
 
         Access(config.web)
-        _check_certificate(config.web)
+        check_certificate(config.web)
     return bundle
 
 

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from runtime.session_group import MOST_CAMERAS
-from stm_skeletons.errors import ConfigError
+from stm_skeletons.errors import ConfigError, one_line
 from stm_skeletons.files import read_text
 from stm_skeletons.strict import Exact, what_is_wrong
 
@@ -18,13 +18,25 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_LONGEST = 1 << 20
+_LONGEST = 1 << 18
 """Bytes of a configuration."""
+_DEEP = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+"""A key of so many parts. Python's parser takes memory by their square: 200 kB of them are more than a machine has."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """Of the picture's width or height, from its left or top edge: it stays true when a camera changes its resolution."""
 Point = tuple[Share, Share]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 Name = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,30}\.?|[0-9A-Fa-f:]{2,39}(%[A-Za-z0-9_-]{1,16})?")
+
+
+def _as_host(text: str) -> str:
+    if _HOST.fullmatch(text) is None:
+        raise ValueError("neither the name nor the address of a machine")
+    return text
+
+
+Host = Annotated[str, AfterValidator(_as_host)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -44,7 +56,7 @@ class ModelConfig(Exact):
 class WebConfig(Exact):
     """The live page, its API, metrics and health."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """An address beyond this machine needs ``token_file``."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """0: any that is free."""
@@ -66,7 +78,7 @@ class WebConfig(Exact):
 class MqttConfig(Exact):
     """A broker that people and events are published to."""
 
-    host: str
+    host: Host
     port: Annotated[int, Field(ge=1, le=65_535)] = 1883
     topic: Annotated[str, Field(pattern=r"^[^+#\x00/][^+#\x00]{0,199}$")] = "stm-skeletons"
     """Topics are TOPIC/CAMERA/people, TOPIC/CAMERA/events and TOPIC/CAMERA/state."""
@@ -237,13 +249,18 @@ def load_config(path: Path) -> ServiceConfig:
     try:
         if path.stat().st_size > _LONGEST:
             raise ConfigError(f"{path} is larger than {_LONGEST} bytes; it is no configuration of a service")
-        return ServiceConfig.model_validate(_as_exact(tomllib.loads(read_text(path))))
+        text = read_text(path)
+        if _DEEP.search(text):
+            raise RecursionError
+        return ServiceConfig.model_validate(_as_exact(tomllib.loads(text)))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {what_is_wrong(error)}") from error
     except ValueError as error:  # no UTF-8, or no TOML
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply; it is no configuration of a service") from error
 
 
 def _as_exact(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.backends import BackendOptions
+from runtime.backends import BackendOptions, choose_backend
 from runtime.frames import Frame
 from runtime.service.camera_feed import CameraFeed
 from runtime.service.config import CameraConfig, ModelConfig
@@ -99,8 +99,8 @@ class Detector:
         """The number of each in the group."""
         self._ids: dict[str, _Ids] = {}
         self._parked: dict[Channel, str] = {}
-        # A device takes several frames at once. A CPU takes one after the other, and each is newer if it is taken last.
-        self._together = bundle.info.batch > 1 or model.backend == "tensorrt" or model.provider != "cpu"
+        self._options = backend_options(model, bundle)
+        self._together = takes_several(bundle, self._options)
         self._turn = 0
         """Place of the camera whose turn it is, where they are stepped one by one."""
         self._all_parked_since: float | None = None
@@ -160,7 +160,7 @@ class Detector:
     def _open(self, cameras: int) -> SessionGroup:
         """A group with room for so many. Of everybody, whatever the score: cameras have thresholds of their own."""
         room = min(-(-cameras // _ROOM) * _ROOM, MOST_CAMERAS)
-        return SessionGroup.open(self._bundle, room, backend_options(self._model), min_score=0.0)
+        return SessionGroup.open(self._bundle, room, self._options, min_score=0.0)
 
     def _close(self) -> None:
         group, self._group = self._group, None
@@ -251,10 +251,10 @@ class Detector:
         """Have rules look at what was found, and offer it to the outputs."""
         assert frame.arrived is not None
         own = channel.config.min_score
-        parts = reported(parts, channel.config, self._bundle.info.person_threshold if own is None else own)
-        parts = self._numbered(channel.config.name, parts)
+        everybody = self._numbered(channel.config.name, parts)
+        parts = reported(everybody, channel.config, self._bundle.info.person_threshold if own is None else own)
         arrived = time.time() - (time.monotonic() - frame.arrived)
-        result = Result(channel.config.name, frame, parts, arrived)
+        result = Result(channel.config.name, frame, parts, arrived, everybody)
         events = channel.rules.look(result)
         if channel.clip_name is not None:
             events = tuple(replace(event, clip=channel.clip_name(event)) for event in events)
@@ -326,11 +326,17 @@ class Detector:
             self._board.rebuilt()
 
 
-def backend_options(model: ModelConfig) -> BackendOptions:
-    """What a configuration says of the backend."""
-    backend = "onnxruntime" if model.backend == "auto" else model.backend
+def takes_several(bundle: Bundle, options: BackendOptions) -> bool:
+    """Whether frames of several cameras are taken at once, by a device or in one run. A CPU takes one after the other,
+    and each is newer if it is taken last."""
+    return bundle.info.batch > 1 or options.backend == "tensorrt" or options.provider != "cpu"
+
+
+def backend_options(model: ModelConfig, bundle: Bundle) -> BackendOptions:
+    """What a configuration says of the backend; the one that is chosen where it leaves that open."""
     engines = None if model.engines is None else Path(model.engines)
-    return BackendOptions(backend, model.provider, model.threads, engines, model.cuda_graphs)
+    options = BackendOptions(model.backend, model.provider, model.threads, engines, model.cuda_graphs)
+    return choose_backend(options, bundle)
 
 
 def _told(error: Exception) -> str:

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stm_skeletons.cli.say import say as print_line
@@ -30,7 +30,7 @@ class Log:
     thread."""
 
     def __init__(self, tell: Callable[[str], None] = print_line) -> None:
-        self._tell, self._lock = tell, threading.Lock()
+        self._print, self._lock = tell, threading.Lock()
         self._told: dict[tuple[str, str], _Told] = {}
 
     def __call__(self, line: str) -> None:
@@ -60,6 +60,10 @@ class Log:
                     self._told[key] = _Told(now, told.line)
         for line in lines:
             self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):  # nobody reads it any more, or its disk is full: cameras go on
+            self._print(line)
 
 
 @contextmanager

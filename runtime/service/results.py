@@ -35,8 +35,11 @@ class Result:
     frame: Frame
     """Its ``arrived`` is always set: ``time.monotonic()``."""
     parts: Parts
+    """What is reported of it."""
     time: float
     """Seconds since 1970, UTC, when the frame arrived: for people to read; never subtracted."""
+    everybody: Parts
+    """All that was found, whoever is left out of ``parts``: heads to hide are among these."""
     events: tuple[Event, ...] = field(default=())
 
 

@@ -14,7 +14,8 @@ import cv2
 from runtime.service.camera_feed import CameraFeed
 from runtime.service.check import check
 from runtime.service.config import CameraConfig, ServiceConfig, load_config
-from runtime.service.detector import Channel, Detector
+from runtime.service.detector import Channel
+from runtime.service.detectors import Detectors
 from runtime.service.log import Log, logging_to
 from runtime.service.results import Event, Output
 from runtime.service.status import Board, ModelStatus
@@ -56,11 +57,14 @@ class Service:
         self.board = Board()
         self._news = threading.Condition()
         self._manager = ServiceManager()
-        self._stuck = StuckTest(self._config.watchdog)
+        self._stuck: list[StuckTest] = []
+        """Of each detector."""
         self._channels: tuple[Channel, ...] = ()
+        self._hanging: list[CameraFeed] = []
+        """Of cameras that are gone; their decoders did not end in time."""
         self._told: dict[str, str] = {}
         """States of cameras that were told."""
-        self._detector: Detector | None = None
+        self._detector: Detectors | None = None
         self._hub: Hub | None = None
         self._web: WebServer | None = None
         self._mqtt: MqttPublisher | None = None
@@ -83,18 +87,20 @@ class Service:
                 while detector is not None and not signals.stop and time.monotonic() < until:
                     if detector.error is not None:
                         raise ServiceError(f"the detector has ended: {_where(detector.error)}") from detector.error
+                    if self._web is not None and self._web.has_ended:
+                        raise ServiceError("the web server has ended; the line before says why")
                     if signals.reload:
                         signals.reload = False
                         self._reload(detector)
                     self._look(detector)
-                    if all(each.feed.ended and not each.feed.waiting for each in self._channels):
+                    if self._channels and all(each.feed.ended and not each.feed.waiting for each in self._channels):
                         finish = _FINISH_AT_THE_END
                         break
                     time.sleep(_TICK)
             finally:
                 self._stop(finish)
 
-    def _start(self, signals: "_Signals") -> Detector | None:
+    def _start(self, signals: "_Signals") -> Detectors | None:
         """Everything, the page first; None where it was told to stop meanwhile."""
         config = self._config
         if config.model.threads is not None:
@@ -108,7 +114,10 @@ class Service:
             self._mqtt = MqttPublisher(config.mqtt)
         for camera in config.cameras:
             self._channels += (self._channel(camera),)
-        detector = Detector(self._bundle, config.model, config.park_after, self.board, self._news, self._log)
+        detector = Detectors(
+            self._bundle, config.model, config.park_after, self.board, self._news, self._log, len(config.cameras)
+        )
+        self._stuck = [StuckTest(config.watchdog) for _ in detector.each]
         self._detector = detector
         detector.start(self._channels)
         while not detector.is_open(_TICK):
@@ -166,11 +175,13 @@ class Service:
             undo.pop_all()
         return tuple(outputs)
 
-    def _look(self, detector: Detector) -> None:
+    def _look(self, detector: Detectors) -> None:
         """How is everything? Tell whoever wants to know."""
-        self.board.stuck = self._stuck.look(detector.finished, detector.has_work)
+        pairs = zip(self._stuck, detector.each, strict=True)
+        stuck = [test.look(each.finished, each.has_work) for test, each in pairs]  # all look, each time
+        self.board.stuck = any(stuck)
         if self.board.stuck:
-            self._log(f"stuck: no frame was finished for {self._stuck.patience:g} s")
+            self._log(f"stuck: no frame was finished for {self._config.watchdog:g} s")
         else:
             self._manager.alive()
         live = 0
@@ -185,7 +196,7 @@ class Service:
         self._manager.status(f"{live} of {len(self._channels)} cameras live" + (", stuck" * self.board.stuck))
         self._log.tidy()
 
-    def _reload(self, detector: Detector) -> None:
+    def _reload(self, detector: Detectors) -> None:
         """Read the configuration again; cameras that stay as they are go on as they are."""
         self._manager.reloading()
         try:
@@ -206,8 +217,9 @@ class Service:
         channels = {each.config.name: each for each in (*kept.values(), *new)}
         self._channels = tuple(channels[camera.name] for camera in config.cameras if camera.name in channels)
         self.board.keep([camera.name for camera in config.cameras])
-        detector.faults.park_after = config.park_after
-        self._stuck.patience = config.watchdog
+        detector.park_after(config.park_after)
+        for test in self._stuck:
+            test.patience = config.watchdog
         detector.serve(self._channels, _TAKE_OVER)
         for channel in new:
             channel.feed.start()
@@ -216,16 +228,19 @@ class Service:
         self._log(f"{self._path} is taken over: {len(kept)} cameras go on, {len(new)} are new or changed")
         self._manager.ready()
 
-    def _let_go(self, gone: list[Channel], kept: list[Channel], detector: Detector) -> None:
+    def _let_go(self, gone: list[Channel], kept: list[Channel], detector: Detectors) -> None:
         """Read these cameras no longer, and finish their files."""
         if not gone:
             return
         for channel in gone:
             channel.feed.ask_to_stop()
         detector.serve(tuple(kept), _TAKE_OVER)
-        _close_all(gone, time.monotonic() + _FINISH)
+        self._hanging = [feed for feed in self._hanging if not feed.close(0.0)]
+        until = time.monotonic() + _FINISH
+        _close_all(gone, until)
         for channel in gone:
-            channel.feed.close(0.5)
+            if not channel.feed.close(max(0.05, until - time.monotonic())):
+                self._hanging.append(channel.feed)
             if self._mqtt is not None and channel.config.mqtt:
                 self._mqtt.publish_state(channel.config.name, "stopped")
 
@@ -250,7 +265,8 @@ class Service:
             self._mqtt.close(max(0.1, until - time.monotonic()))
         if self._web is not None:
             self._web.stop(max(0.3, until - time.monotonic()))
-        closed = [channel.feed.close(max(0.05, until - time.monotonic())) for channel in self._channels]
+        feeds = [*self._hanging, *(channel.feed for channel in self._channels)]
+        closed = [feed.close(max(0.0, until - time.monotonic())) for feed in feeds]
         self.left_behind = not (ended and all(closed))
         self._log.tidy(everything=True)
 
@@ -272,8 +288,8 @@ def _close_all(channels: "list[Channel] | tuple[Channel, ...]", until: float) ->
 def _about(bundle: Bundle, config: ServiceConfig) -> ModelStatus:
     from runtime.service.detector import backend_options
 
-    options = backend_options(config.model)
-    provider = options.provider if options.backend == "onnxruntime" else "-"
+    options = backend_options(config.model, bundle)
+    provider = "gpu" if options.backend == "tensorrt" else options.provider
     return ModelStatus(
         bundle=bundle.folder.name, precision=bundle.info.precision, backend=options.backend, provider=provider
     )

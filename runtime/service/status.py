@@ -87,7 +87,8 @@ class ServiceStatus(Strict):
     uptime: float
     """Seconds."""
     ready: bool
-    """Whether every camera that is not parked has been seen or has said why not, and one at least is live."""
+    """Whether every camera that is not parked has been seen or has said why not, one at least is live, and the service
+    is not stuck."""
     stuck: bool
     """Whether no frame was finished for longer than ``watchdog`` while there were some."""
     model: ModelStatus | None
@@ -275,7 +276,7 @@ class Board:
             version=stm_skeletons.__version__,
             started=_as_utc(self._started, now),
             uptime=now - self._started,
-            ready=self.model is not None and _are_ready(cameras),
+            ready=self.model is not None and not self.stuck and _are_ready(cameras),
             stuck=self.stuck,
             model=self.model,
             cameras=cameras,

@@ -4,7 +4,9 @@
 
 Run by the system's Python, which has GStreamer's bindings (Debian: gir1.2-gst-rtsp-server-1.0). The upper 16 rows hold
 CLOCK_MONOTONIC in milliseconds, 32 bits of 8x16 pixels, highest first. What is read from standard input: "freeze",
-"black", "stall" (nothing more is sent), "size WIDTHxHEIGHT" and "go", which ends all of these but the size.
+"black", "stall" (nothing more is sent), and "go", which ends these; "size WIDTHxHEIGHT"; "rate FRAMES_PER_SECOND";
+"pixels I420" or "pixels Y42B"; "codec jpeg", "codec h264" (VP8 without an encoder for it) or "codec vp8", which sends
+everybody away, as in cameras.
 """
 
 import random
@@ -20,14 +22,23 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 BITS, BIT_WIDTH, CLOCK_ROWS = 32, 8, 16
+ENCODERS = {
+    "jpeg": "jpegenc quality=90 ! rtpjpegpay name=pay0 pt=26",
+    "h264": "openh264enc gop-size=10 ! rtph264pay name=pay0 pt=96 config-interval=-1",
+    "vp8": "vp8enc deadline=1 keyframe-max-dist=10 ! rtpvp8pay name=pay0 pt=96",
+}
 
 
 class Camera:
     """Pictures at a rate, into whatever is connected."""
 
     def __init__(self, rate: float) -> None:
-        self.rate, self.state, self.size = rate, "go", (256, 160)
+        self.rate, self.state, self.size, self.pixels, self.codec = rate, "go", (256, 160), "I420", "jpeg"
         self.sinks: list[Any] = []
+        """One for each who looks, and where its pixels' format is set."""
+        self.formats: list[Any] = []
+        self.on_codec = lambda: None
+        """Called when ``codec`` is another."""
         self._frozen = self._picture()
 
     def _picture(self) -> bytes:
@@ -50,6 +61,7 @@ class Camera:
             data = bytes(len(self._frozen)) if self.state == "black" else self._frozen
             for sink in list(self.sinks):
                 if sink.emit("push-buffer", Gst.Buffer.new_wrapped(data)) != Gst.FlowReturn.OK:
+                    del self.formats[self.sinks.index(sink)]
                     self.sinks.remove(sink)
 
     def listen(self) -> None:
@@ -62,6 +74,16 @@ class Camera:
                 for sink in self.sinks:
                     sink.set_property("caps", self.caps())
                 self._frozen = self._picture()
+            elif command == "rate":
+                self.rate = float(rest[0])
+            elif command == "pixels":
+                self.pixels = rest[0]
+                for sink in self.formats:
+                    sink.set_property("caps", self.coded_caps())
+            elif command == "codec":
+                h264 = Gst.ElementFactory.find("openh264enc")
+                self.codec = "vp8" if rest[0] == "h264" and h264 is None else rest[0]
+                self.on_codec()
             else:
                 self.state = command
 
@@ -72,10 +94,17 @@ class Camera:
             f"video/x-raw,format=GRAY8,width={width},height={height},framerate={int(self.rate)}/1"
         )
 
+    def coded_caps(self) -> Any:
+        """Of the pictures as they are encoded."""
+        return Gst.Caps.from_string(f"video/x-raw,format={self.pixels if self.codec == 'jpeg' else 'I420'}")
+
     def connect(self, _factory: Any, media: Any) -> None:
         """Somebody looks."""
         sink = media.get_element().get_by_name("camera")
         sink.set_property("caps", self.caps())
+        pixels = media.get_element().get_by_name("pixels")
+        pixels.set_property("caps", self.coded_caps())
+        self.formats.append(pixels)
         self.sinks.append(sink)
 
 
@@ -86,10 +115,19 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(sys.argv[1])
     factory = GstRtspServer.RTSPMediaFactory.new()
-    factory.set_launch(
-        "( appsrc name=camera is-live=true do-timestamp=true format=time max-buffers=2 leaky-type=downstream"
-        " ! videoconvert ! video/x-raw,format=I420 ! jpegenc quality=90 ! rtpjpegpay name=pay0 pt=26 )"
-    )
+
+    def encode() -> None:
+        factory.set_launch(
+            "( appsrc name=camera is-live=true do-timestamp=true format=time max-buffers=2 leaky-type=downstream"
+            f" ! videoconvert ! capsfilter name=pixels ! {ENCODERS[camera.codec]} )"
+        )
+
+    def send_away() -> None:
+        encode()
+        server.client_filter(lambda *_: GstRtspServer.RTSPFilterResult.REMOVE)
+
+    encode()
+    camera.on_codec = lambda: GLib.idle_add(send_away)
     factory.connect("media-configure", camera.connect)
     server.get_mount_points().add_factory("/camera", factory)
     server.attach(None)

@@ -42,4 +42,4 @@ def result(
     edges = np.zeros((19, every.shape[1], every.shape[1]), np.float32)
     parts = assemble_parts(COCO17, size, every, edges, who, 0.3, 0.3)
     picture = np.full((size[1], size[0], 3), 90, np.uint8) if image is None else image
-    return Result(camera, Frame(number, now, picture, arrived=now), parts, 1_700_000_000 + now, events)
+    return Result(camera, Frame(number, now, picture, arrived=now), parts, 1_700_000_000 + now, parts, events)

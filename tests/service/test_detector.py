@@ -132,6 +132,7 @@ def alone(clip: Path, frames: int, memory: bool = True, **thresholds: Any) -> li
     return lines
 
 
+@pytest.mark.slow
 def test_each_camera_gets_what_it_would_get_alone(rig: Rig, clip: Path):
     plain = rig.camera("plain", clip)
     choosy = rig.camera("choosy", clip, min_score=0.36, min_joints=9)
@@ -338,6 +339,16 @@ def test_everything_may_be_ignored(somebody: Parts):
     parts = reported(somebody, camera(ignore=(everywhere,)), 0.0)
     assert (len(parts.people), len(parts.keypoints), len(parts.edge_ends)) == (0, 0, 0)
     assert line(reported(parts, camera(ignore=(everywhere,)), 0.0)) == line(parts)
+
+
+def test_results_also_have_those_who_are_left_out(rig: Rig, clip: Path):
+    """Their heads are hidden where heads are."""
+    everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    rig.start(rig.camera("nobody", clip, ignore=(everywhere,)))
+    rig.wait(lambda: rig.count("nobody") >= 2)
+    latest = rig.kept["nobody"].results[-1]
+    assert len(latest.parts.people) == 0
+    assert len(latest.everybody.people) >= 3
 
 
 def test_people_who_score_too_little_leave_keypoints_of_nobody(somebody: Parts):

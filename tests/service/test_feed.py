@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from pace import slowdown
 
+from runtime import sources
 from runtime.frames import Frame
+from runtime.service import camera_feed
 from runtime.service.camera_feed import CameraFeed
 from runtime.service.config import CameraConfig
 from runtime.service.log import Log
 from runtime.service.status import Board, CameraMarks, State
 
 Reads = Callable[..., "Reader"]
+JOIN = threading.Thread.join
 
 
 class Reader:
@@ -196,6 +199,43 @@ def test_an_address_shows_no_password(reads: Reads, tmp_path: Path):
         assert "127.0.0.1" in status
         assert "s3cret" not in status
         assert "somebody" not in status
+    reader = reads("rtsp://127.0.0.1:9/user=somebody&password=s3cret&channel=1_stream=0.sdp")
+    reader.wait_for_state("away", 20)
+    assert "rtsp://127.0.0.1:9/user=...&password=...&channel=...:" in str(reader.marks.state()[1])
+
+
+def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypatch: pytest.MonkeyPatch):
+    """Each attempt costs a thread, which nobody can end."""
+    free = threading.Event()
+
+    class Hangs:
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, _: int) -> float:
+            return 0.0
+
+        def read(self) -> tuple[bool, None]:
+            return free.wait(), None
+
+        def release(self) -> None: ...
+
+    monkeypatch.setattr(sources, "StreamCapture", lambda *_: Hangs())
+    monkeypatch.setattr(camera_feed, "_GIVE_UP", 0.1)
+    monkeypatch.setattr(camera_feed, "_WAITS", (0.0,))
+    monkeypatch.setattr(threading.Thread, "join", lambda thread, timeout=None: JOIN(thread, min(timeout or 5, 0.2)))
+    reader = reads("rtsp://127.0.0.1:9/camera")
+
+    def hanging() -> int:
+        return sum(thread.name == "reads rtsp://127.0.0.1:9/camera" for thread in threading.enumerate())
+
+    end = time.monotonic() + 10
+    while "hangs" not in str(reader.marks.state()[1]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert hanging() == 4
+    free.set()
 
 
 def test_a_camera_that_dies_is_away_within_three_seconds_and_comes_back(reads: Reads, rtsp: Callable):

@@ -16,6 +16,7 @@ from people_at import result
 from runtime.service.config import CameraConfig, LinesConfig
 from runtime.service.outputs.lines import LinesOutput
 from runtime.service.results import Event
+from stm_skeletons.parts import PartsLine
 
 PEOPLE = {7: {"ankles": (100.0, 150.0), "hips": (100.0, 90.0)}}
 NAME = re.compile(r"door-\d{8}T\d{6}Z(-\d+)?\.jsonl")
@@ -54,7 +55,7 @@ def test_a_line_is_that_of_run_with_camera_time_and_events(tmp_path: Path):
         "utc": "2023-11-14T22:13:21.250Z", "camera": "door", "rule": "gate", "kind": "line", "id": 7, "what": "in",
         "count": 1, "clip": "door-clip.mp4",
     }  # fmt: skip
-    assert line["version"] == 2
+    PartsLine.model_validate(line)
     assert line["people"][0]["id"] == 7
     assert output.counters() == {"written": 1, "dropped": 0, "failed": 0}
     assert output.problem() is None

@@ -114,7 +114,9 @@ def test_heads_are_blurred_where_that_is_asked(tmp_path: Path):
     for name, blur in (("plain", False), ("blurred", True)):
         output = recording_to(tmp_path / name, blur_heads=blur)
         image = noise((400, 200))
-        output.offer(result(10.0, {1: FACE}, image=image))
+        found = result(10.0, {1: FACE}, image=image)
+        # Of people who are left out, too: nobody is reported here.
+        output.offer(replace(found, parts=result(10.0).parts))
         output.close(2)
         with av.open(str(segments(tmp_path / name)[0])) as container:
             seen.append(next(container.decode(video=0)).to_ndarray(format="bgr24").astype(int))
@@ -129,10 +131,10 @@ def test_a_slow_encoder_has_two_seconds_of_frames_ahead_at_most(tmp_path: Path, 
     written = output._painter.paint
     arrived = []
 
-    def slowly(frame, parts):
+    def slowly(frame, *rest):
         arrived.append(frame.arrived)
         time.sleep(0.2)
-        return written(frame, parts)
+        return written(frame, *rest)
 
     monkeypatch.setattr(output._painter, "paint", slowly)
     started = time.monotonic()

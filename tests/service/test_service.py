@@ -1,91 +1,23 @@
 """The service as a process: what it writes, what signals do, what systemd hears, and what a mistake costs."""
 
 import configparser
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from command import COMMAND, SAYS, done, refused, stm
+from command import SAYS, done, refused, stm
 from pace import slowdown
+from running import ROOT, Running, camera, mosquitto, written
 
 from runtime.service.service import Service
 from runtime.service.watchdog import ServiceManager, StuckTest
 from runtime.session_group import SessionGroup
-
-ROOT = Path(__file__).parents[2]
-CLIP = ROOT / "examples" / "vtest-10s.avi"
-
-
-class Running:
-    """A service that runs."""
-
-    def __init__(self, config: Path, environment: dict[str, str] | None = None) -> None:
-        self.errors: list[str] = []
-        self.process = subprocess.Popen(
-            [*COMMAND, "serve", str(config)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        self.listener = threading.Thread(target=self._listen)
-        self.listener.start()
-        self.page = self.wait_for("the page is at ").rpartition(" ")[2]
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.errors.append(line.rstrip("\n"))
-
-    def wait_for(self, text: str, within: float = 40.0) -> str:
-        """A line of standard error with this text."""
-        end = time.monotonic() + within
-        while True:
-            if found := [line for line in list(self.errors) if text in line]:
-                return found[0]
-            assert time.monotonic() < end, self.errors
-            assert self.process.poll() is None, self.errors
-            time.sleep(0.02)
-
-    def status(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.page}/api/status", timeout=10) as answer:
-            return json.load(answer)
-
-    def code(self, path: str) -> int:
-        """Of the answer to a question of health."""
-        try:
-            with urllib.request.urlopen(f"{self.page}{path}", timeout=10) as answer:
-                return answer.status
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code
-
-    def camera(self, name: str) -> dict[str, Any]:
-        return next(each for each in self.status()["cameras"] if each["name"] == name)
-
-    def wait(self, until: Callable[[], object], within: float = 40.0) -> None:
-        end = time.monotonic() + within
-        while not until():
-            assert time.monotonic() < end, (self.errors, self.status())
-            time.sleep(0.05)
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Exit code, and seconds until then."""
-        started = time.monotonic()
-        self.process.send_signal(number)
-        code = self.process.wait(20)
-        return code, time.monotonic() - started
 
 
 @pytest.fixture
@@ -98,32 +30,7 @@ def runs() -> Iterator[Callable[..., Running]]:
 
     yield run
     for service in services:
-        service.process.kill()
-        service.process.wait()
-        service.listener.join()
-        assert service.process.stderr is not None
-        service.process.stderr.close()
-
-
-def camera(name: str, source: object = CLIP, **settings: object) -> str:
-    given = {"name": name, "source": str(source), **settings}
-    return "[[cameras]]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in given.items())
-
-
-def value_of(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(value_of, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + "}"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
-
-
-def written(folder: Path, name: str) -> list[dict[str, Any]]:
-    """All lines of a camera, each of them whole."""
-    files = sorted(folder.glob(f"{name}-*.jsonl"))
-    texts = [file.read_text() for file in files]
-    assert all(text.endswith("\n") or not text for text in texts)
-    return [json.loads(line) for text in texts for line in text.splitlines()]
+        service.close()
 
 
 @pytest.fixture
@@ -171,6 +78,8 @@ MISTAKES = [
     ("port = 0", "port = 0\ntoken_file = '/none'", "cannot read the token"),
     ("port = 0", "port = 0\nkey = '/none'", "belong together"),
     ("[web]", "[mqtt]\nhost = 'x'\nusername = 'u'\npassword_file = '/none'\n[web]", "cannot read /none"),
+    ("[web]", "[mqtt]\nhost = ''\n[web]", "mqtt.host: neither the name nor the address of a machine"),
+    ("port = 0", "port = 0\nhost = 'a..b'", "web.host: neither the name nor the address"),
     ("[model]", "[model", "is not TOML"),
 ]
 
@@ -248,25 +157,6 @@ def test_everything_is_wired(runs: Callable[..., Running], config: Callable[...,
     assert (events[0]["kind"], events[0]["what"]) == ("region", "entered")
     assert (out / events[0]["clip"]).stat().st_size > 0
     assert [file for file in out.glob("door-*.mp4") if not file.name.endswith("-event.mp4")]
-
-
-@contextmanager
-def mosquitto(folder: Path) -> Iterator[int]:
-    """A broker on loopback, and its port."""
-    if not Path("/usr/sbin/mosquitto").exists() or shutil.which("mosquitto_sub") is None:
-        reason = "needs Debian's mosquitto and mosquitto-clients"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = folder / "mosquitto.conf"
-    settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-    broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(settings)], stderr=subprocess.DEVNULL)
-    yield port
-    broker.terminate()
-    broker.wait(10)
 
 
 def test_an_interrupt_is_no_error(runs: Callable[..., Running], config: Callable[..., Path]):
@@ -416,7 +306,9 @@ def test_the_unit_waits_for_signs_of_life_and_is_nobody_special():
 def test_the_documented_configuration_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = (ROOT / "docs" / "service.md").read_text()
     path = tmp_path / "documented.toml"
-    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    (tmp_path / "token").write_text("0123456789abcdef")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    path.write_text(example.replace("/etc/stm-skeletons/token", "token"))
     monkeypatch.chdir(tmp_path)
     assert done("serve", path, "--check").rstrip().endswith("model: edge; cameras: door, aisle")
 

@@ -66,7 +66,7 @@ class Site:
     def give(self, seen: Seen, camera: str = "door", events: tuple[Event, ...] = ()) -> Result:
         """A frame to the hub and the board, as the detector does."""
         now, self.number = time.monotonic(), self.number + 1
-        result = Result(camera, Frame(self.number, 0.0, seen[0], arrived=now), seen[1], time.time(), events)
+        result = Result(camera, Frame(self.number, 0.0, seen[0], arrived=now), seen[1], time.time(), seen[1], events)
         marks = self.board.camera(camera)
         marks.arrived(now, seen[1].size)
         self.outputs[camera].offer(result)
@@ -609,13 +609,13 @@ def test_events_before_the_page_is_there_are_told_too(seen):
     output = hub.output("door")
     image, parts = seen[0]
     frame = Frame(0, 0.0, image, arrived=time.monotonic())
-    output.offer(Result("door", frame, parts, time.time(), (event(1),)))
+    output.offer(Result("door", frame, parts, time.time(), parts, (event(1),)))
     web = WebConfig(port=0)
     server = WebServer(make_app(Board(), hub, service(web)), web)
     server.start()
     with connect(server.address.replace("http", "ws") + "/ws") as watcher:
         assert len(message(watcher, "events")["events"]) == 1
-        output.offer(Result("door", frame, parts, time.time(), (event(2),)))
+        output.offer(Result("door", frame, parts, time.time(), parts, (event(2),)))
         assert len(message(watcher, "events")["events"]) == 1
     server.stop(2.0)
 
@@ -722,6 +722,7 @@ def test_health_and_readiness_tell_the_truth(site, seen):
     assert answer.status_code == 200
     assert answer.json() == {"ready": True, "cameras": {"door": "live", "yard": "away"}}
     there.board.stuck = True
+    assert there.client.get("/readyz").status_code == 503, "frames come, but nothing becomes of them"
     answer = there.client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json()["stuck"] is True

@@ -86,7 +86,7 @@ class ClipsOutput(Worker):
 
     def _write(self, result: Result) -> None:
         arrived = result.frame.arrived or 0.0
-        self._remember(arrived, _small(self._painter.paint(result.frame, result.parts)))
+        self._remember(arrived, _small(self._painter.paint(result.frame, result.parts, result.everybody)))
         self._copy(arrived, _AT_ONCE)
 
     def _idle(self) -> None:

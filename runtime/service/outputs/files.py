@@ -16,6 +16,10 @@ _RECENT = 100
 """Names given last, which are remembered though there may be no files of them yet."""
 
 
+_MOST = 200_000
+"""Names that are remembered at all; more than files that anybody may keep."""
+
+
 @dataclass(frozen=True)
 class OldFile:
     path: Path
@@ -56,6 +60,8 @@ class Files:
                 number += 1
             self._given += 1
             self._ours[name] = self._given
+            if len(self._ours) > _MOST:  # where no file comes of them: the disk is gone
+                del self._ours[next(iter(self._ours))]
         return name
 
     def path(self, name: str) -> Path:

@@ -48,7 +48,7 @@ class RecordingOutput(Worker):
         arrived = result.frame.arrived or 0.0
         if self._path is not None and self._is_over(self._path, result, arrived):
             self._end()
-        image = self._painter.paint(result.frame, result.parts)
+        image = self._painter.paint(result.frame, result.parts, result.everybody)
         if self._path is None:
             self._begin(result, arrived)
         self._last = arrived

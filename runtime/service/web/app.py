@@ -78,6 +78,8 @@ def make_app(board: Board, hub: Hub, config: ServiceConfig) -> FastAPI:
         docs_url=None,  # these pages would load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        # Of newer FastAPIs; older ones take no notice. Nothing leaves this machine, whatever the environment says.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lambda _app: _lifespan(board, hub),
     )
     app.add_middleware(Guard, access=access, allowance=allowance, tls=tls)

@@ -191,7 +191,7 @@ class Hub:
         image = messages.small(result.frame.image)
         if self._config.blur_heads:
             camera.blur = camera.blur or HeadBlur(result.parts.skeleton)
-            image = camera.blur.blur(image, result.parts, time.monotonic())
+            image = camera.blur.blur(image, result.everybody, time.monotonic())
         return messages.picture(result.camera, result.frame.number, image)
 
     def _post(self, what: str, *message: str | bytes) -> None:

@@ -1,7 +1,7 @@
 """The web server: uvicorn in a thread of its own."""
 
 import asyncio
-import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -24,6 +24,7 @@ _SEND_BUFFER = 32_768
 """Bytes that the system keeps for each connection. What lies there is old when a slow client gets it."""
 _STARTING = 20.0
 """Seconds."""
+_log = logging.getLogger(__name__)
 
 
 class WebServer:
@@ -45,7 +46,7 @@ class WebServer:
     def start(self) -> None:
         """Returns when it can be asked. Raises ServiceError: the port is taken, or a file for TLS cannot be used."""
         config = self._config
-        _check_certificate(config)
+        check_certificate(config)
         self._socket = _bound(config)
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -82,9 +83,19 @@ class WebServer:
             self._server.force_exit = True
             self._thread.join(0.2)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody is answered any more."""
+        return self._thread is not None and not self._thread.is_alive()
+
     def _run(self, server: uvicorn.Server, listening: socket.socket) -> None:
-        with contextlib.suppress(SystemExit):  # uvicorn's word for a start that failed
+        try:
             asyncio.run(server.serve(sockets=[listening]))
+        except SystemExit:  # uvicorn's word for a start that failed
+            pass
+        except Exception as error:
+            if not server.should_exit:  # then it trips over WebSockets that are just closing
+                _log.error("the web server has ended: %s: %s", type(error).__name__, one_line(error))
 
     def _wait_until_started(self, server: uvicorn.Server, thread: threading.Thread) -> None:
         end = time.monotonic() + _STARTING
@@ -157,7 +168,8 @@ def _bound(config: WebConfig) -> socket.socket:
     return listening
 
 
-def _check_certificate(config: WebConfig) -> None:
+def check_certificate(config: WebConfig) -> None:
+    """Raises ServiceError: certificate and key do not belong together, or cannot be used."""
     if (config.certificate is None) != (config.key is None):
         raise ServiceError("web.certificate and web.key belong together; give both or none")
     if config.certificate is None:

@@ -1,0 +1,55 @@
+"""``stm-skeletons`` with a backend that fails when it is told to.
+
+The file named by FAILURES holds three numbers: a camera's number in the group, how often its frames shall fail, and how
+often the model cannot be loaded after that. The file is gone when all of that has happened.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime import session_group
+from stm_skeletons.cli import main
+from stm_skeletons.errors import BackendError
+
+FAILURES = Path(os.environ["FAILURES"])
+_open = session_group.open_backend
+
+
+def open_backend(*arguments: Any) -> Any:
+    if FAILURES.exists():
+        camera, steps, loads = wanted()
+        if steps == 0:
+            tell(camera, 0, loads - 1)
+            raise BackendError("the device is not there")
+    backend = _open(*arguments)
+    detect = backend.detect
+
+    def fails(valid: Mapping[int, tuple[bool, ...]]) -> None:
+        if FAILURES.exists():
+            camera, steps, loads = wanted()
+            if camera in valid and steps > 0:
+                tell(camera, steps - 1, loads)
+                raise BackendError("the device has failed")
+        detect(valid)
+
+    backend.detect = fails  # type: ignore[method-assign]
+    return backend
+
+
+def wanted() -> tuple[int, int, int]:
+    camera, steps, loads = map(int, FAILURES.read_text().split())
+    return camera, steps, loads
+
+
+def tell(camera: int, steps: int, loads: int) -> None:
+    if steps + loads <= 0:
+        FAILURES.unlink()
+    else:
+        FAILURES.write_text(f"{camera} {steps} {loads}")
+
+
+if __name__ == "__main__":
+    session_group.open_backend = open_backend  # type: ignore[assignment]
+    main()

@@ -1,0 +1,152 @@
+"""The service as a process, what it is told and what it leaves, for tests."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import COMMAND
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / "examples" / "vtest-10s.avi"
+MOSQUITTO = Path("/usr/sbin/mosquitto")
+
+
+class Running:
+    """A service that runs."""
+
+    def __init__(
+        self, config: Path, environment: dict[str, str] | None = None, command: Sequence[str] = COMMAND
+    ) -> None:
+        self.errors: list[str] = []
+        self.process = subprocess.Popen(
+            [*command, "serve", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
+        self.page = self.wait_for("the page is at ").rpartition(" ")[2]
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.errors.append(line.rstrip("\n"))
+
+    def wait_for(self, text: str, within: float = 40.0) -> str:
+        """A line of standard error with this text."""
+        end = time.monotonic() + within
+        while True:
+            if found := [line for line in list(self.errors) if text in line]:
+                return found[0]
+            assert time.monotonic() < end, self.errors
+            assert self.process.poll() is None, self.errors
+            time.sleep(0.02)
+
+    def status(self, patience: float = 10) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.page}/api/status", timeout=patience) as answer:
+            return json.load(answer)
+
+    def code(self, path: str) -> int:
+        """Of the answer to a question of health."""
+        try:
+            with urllib.request.urlopen(f"{self.page}{path}", timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code
+
+    def camera(self, name: str) -> dict[str, Any]:
+        return next(each for each in self.status()["cameras"] if each["name"] == name)
+
+    def wait(self, until: Callable[[], object], within: float = 40.0) -> None:
+        end = time.monotonic() + within
+        while not until():
+            assert time.monotonic() < end, (self.errors, self.status())
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Exit code, and seconds until then."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        return code, time.monotonic() - started
+
+    def close(self) -> None:
+        """Whatever became of it."""
+        self.process.kill()
+        self.process.wait()
+        self.listener.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def camera(name: str, source: object = CLIP, **settings: object) -> str:
+    given = {"name": name, "source": str(source), **settings}
+    return "[[cameras]]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in given.items())
+
+
+def value_of(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(value_of, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + "}"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def written(folder: Path, name: str) -> list[dict[str, Any]]:
+    """All lines of a camera, each of them whole."""
+    files = sorted(folder.glob(f"{name}-*.jsonl"))
+    texts = [file.read_text() for file in files]
+    assert all(text.endswith("\n") or not text for text in texts)
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def need(what: str, there: object) -> None:
+    """Skip a test where something is missing; in CI it fails."""
+    if not there:
+        if os.environ.get("CI"):
+            pytest.fail(f"needs {what}")
+        pytest.skip(f"needs {what}")
+
+
+class Broker:
+    """A real Mosquitto."""
+
+    def __init__(self, folder: Path) -> None:
+        need("Debian's mosquitto", MOSQUITTO.exists())
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._settings = folder / "mosquitto.conf"
+        self._settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._settings)], stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    """A broker on loopback, and its port."""
+    need("Debian's mosquitto-clients", shutil.which("mosquitto_sub"))
+    broker = Broker(folder)
+    yield broker.port
+    broker.process.terminate()
+    broker.process.wait(10)

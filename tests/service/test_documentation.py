@@ -1,0 +1,70 @@
+"""docs/service.md: every key that a configuration may have, and examples that are right."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from runtime.service.config import ServiceConfig, load_config
+from runtime.service.rules import Rules
+from stm_skeletons.skeleton import COCO17
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "service.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+EXAMPLES = [(ROOT / "deploy" / "serve.toml").read_text(encoding="utf-8"), *re.findall(r"```toml\n(.*?)```", TEXT, re.S)]
+
+
+def models(kind: Any) -> set[type[BaseModel]]:
+    """All that an annotation is made of, and what their fields are made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {kind}.union(*(models(field.annotation) for field in kind.model_fields.values()))
+    return set().union(*map(models, get_args(kind)))
+
+
+def test_every_key_and_its_default_are_told():
+    told = {code for line in TEXT.splitlines() if line.startswith("|") for code in re.findall(r"`([a-z_]+)`", line)}
+    found = models(ServiceConfig)
+    assert len(found) == 12
+    for model in found:
+        assert set(model.model_fields) - {"kind", "model", "web"} <= told, model.__name__
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("At the top of the file", "ServiceConfig"), ("`[model]`", "ModelConfig"), ("`[web]`", "WebConfig"),
+     ("`[mqtt]`", "MqttConfig"), ("`[[cameras]]`", "CameraConfig")],
+)  # fmt: skip
+def test_each_table_has_the_keys_and_defaults_of_its_own(heading: str, model: str):
+    by_name = {each.__name__: each for each in models(ServiceConfig)}
+    table = TEXT.partition(f"**{heading}**")[2].partition("\n\n")[2].partition("\n\n")[0]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    keys = {key for row in rows for key in re.findall(r"`([a-z_]+)`", row[0])}
+    fields = by_name[model].model_fields
+    assert keys == set(fields) - {"model", "web", "mqtt"} | (keys & {"mqtt"})
+    for key, default, *_ in rows:
+        plain = fields[key.strip("|` ")].default if key.count("`") == 2 else None
+        if isinstance(plain, (str, int, float)) and plain is not None:
+            as_toml = (
+                str(plain).lower() if isinstance(plain, bool) else f'`"{plain}"`' if isinstance(plain, str) else plain
+            )
+            assert default.strip() == str(as_toml), key
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_are_right(example: str, tmp_path: Path):
+    path = tmp_path / "serve.toml"
+    path.write_text(example, encoding="utf-8")
+    for camera in load_config(path).cameras:
+        Rules(camera, COCO17)
+
+
+def test_every_link_and_anchor_leads_somewhere():
+    anchors = {
+        re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", TEXT, re.M)
+    }
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([\w-]+))?\)", TEXT):
+        assert not target or (PAGE.parent / target).exists(), target
+        assert target or anchor in anchors, anchor
