@@ -101,6 +101,8 @@ def compile_options(threads: int | None) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
+        # Pinned, the threads of two sessions would share one core, and stay beside whatever else is busy there.
+        "ENABLE_CPU_PINNING": False,
         **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
 
