@@ -1,6 +1,6 @@
 """Everything that docs/benchmarks.md shows, measured on this machine and put into it: about two hours on two cores.
 
-python -m benchmarks.publish --video V --coco COCO --movenet MOVENET.onnx --results FOLDER
+python -m benchmarks.publish --video V --coco COCO --calibrate COCO --movenet MOVENET.onnx --results FOLDER
 
 Each step is a command of its own; what lies in the folder of results already is not measured again. The page keeps its
 words: what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, plots go to docs/images.
@@ -23,7 +23,7 @@ from stm_skeletons.files import make_folder, whole_file
 from stm_skeletons.table import Table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-THREADS = ("--threads", "2")
+THREADS = 2
 SLOTS = (2, 3, 4, 8, 12)
 SIZES = ("320x192", "640x384")
 SOAK_SIZE = "160x96"
@@ -32,39 +32,64 @@ CARDS = ("rtx-a2000", "rtx-a4000")
 _BLOCK = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
-def steps(video: str, coco: str, movenet: str) -> dict[str, list[str]]:
+def steps(video: str, coco: str, calibrate: str, movenet: str) -> dict[str, list[str]]:
     """Arguments of ``stm-skeletons`` by the name of the folder or file that comes of them; "{}" is that of results."""
     weights = "{}/edge.safetensors"
     edge = ["export", weights, "--every", "1", "--out"]
     found = {"edge.safetensors": ["init", "edge", "--from", "edge", "--out", weights]}
     found |= {
         f"edge-{precision}": [*edge, f"{{}}/edge-{precision}", "--precision", precision, "--video", video]
-        for precision in ("int8", "fp16")
+        for precision in ("int8", "bf16", "fp16")
     }
+    found["edge-int8"] += ["--calibrate", f"coco={calibrate}"]
     found |= {f"edge-{size}": [*edge, f"{{}}/edge-{size}", "--size", size] for size in (*SIZES, SOAK_SIZE)}
     found |= {f"edge-{count}-slots": [*edge, f"{{}}/edge-{count}-slots", "--slots", str(count)] for count in SLOTS}
     fresh = "{}/resnet50.safetensors"
     found["resnet50.safetensors"] = ["init", "resnet50", "--out", fresh]
     found["resnet50"] = ["export", fresh, "--out", "{}/resnet50"]
+    bf16 = ("--precision", "bf16", "--video", video)
+    found["resnet50-bf16"] = ["export", fresh, "--out", "{}/resnet50-bf16", *bf16]
 
-    def compare(name: str, frames: int, *arms: str, source: str = video, f1: bool = False) -> None:
+    def compare(name: str, frames: int, *arms: str, threads: int = THREADS, f1: bool = False) -> None:
         data = ("--data", f"coco={coco}") if f1 else ()
-        command = ["bench", "compare", source, *arms, "--frames", str(frames), *THREADS, *data]
+        command = ["bench", "compare", video, *arms, "--frames", str(frames), "--threads", str(threads), *data]
         found[name] = [*command, "--out", f"{{}}/{name}"]
 
     networks = f"movenet:{movenet}", "edge", "{}/edge-int8"
     compare("edge-movenet", 700, *networks, f1=True)
+    backends = [
+        f"{what},backend={backend}"
+        for what in (f"movenet:{movenet}", "edge", "{}/edge-int8")
+        for backend in ("onnxruntime", "openvino")
+    ]
+    for threads in (1, 2):
+        compare(f"cpu-{threads}", 300, *backends, "{}/edge-bf16", threads=threads)
+    large = ("{}/resnet50,backend=onnxruntime", "{}/resnet50,backend=openvino", "{}/resnet50-bf16")
+    compare("resnet50-cpu", 30, *large, threads=1)
     compare("sizes", 300, "edge", *(f"{{}}/edge-{size}" for size in SIZES), f1=True)
     compare("slots", 300, "edge", *(f"{{}}/edge-{count}-slots" for count in SLOTS), f1=True)
     compare("threads", 200, "edge,threads=2", "edge,threads=1")
     compare("edge-eager", 60, "edge", f"eager:{weights},every=1", f"compiled:{weights},every=1")
     compare("resnet50-eager", 40, "{}/resnet50", f"eager:{fresh}", f"compiled:{fresh}")
-    run = ["bench", "run", video, *THREADS, "--frames", "1000", "--streams", "1,2", "--data", f"coco={coco}"]
+    run = [
+        "bench",
+        "run",
+        video,
+        "--threads",
+        str(THREADS),
+        "--frames",
+        "1000",
+        "--streams",
+        "1,2",
+        "--data",
+        f"coco={coco}",
+    ]
     found["edge-run"] = [*run, "--out", "{}/edge-run"]
     found["int8-run"] = [*run, "--model", "{}/edge-int8", "--out", "{}/int8-run"]
     two = ["bench", "run", video, "--threads", "1", "--frames", "200", "--streams", "1,2"]
     found["one-thread-run"] = [*two, "--out", "{}/one-thread-run"]
-    found["people"] = ["bench", "run", "{}/crowd.avi", *THREADS, "--frames", "1080", "--out", "{}/people"]
+    crowd = ["bench", "run", "{}/crowd.avi", "--threads", str(THREADS), "--frames", "1080"]
+    found["people"] = [*crowd, "--out", "{}/people"]
     devices = [word for name in (*BOARDS, *CARDS) for word in ("--device", name)]
     found["predict-fp16"] = ["bench", "predict", "{}/edge-fp16", *devices, "--out", "{}/predict-fp16"]
     # One thread: of two, the slower one counts, so p99 scatters with whatever else the machine does.
@@ -143,11 +168,11 @@ def copy_plots(page: Path, results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("video", "coco", "movenet"):
+    for option in ("video", "coco", "calibrate", "movenet"):
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
-    commands = steps(arguments.video, arguments.coco, arguments.movenet)
+    commands = steps(arguments.video, arguments.coco, arguments.calibrate, arguments.movenet)
     measure(commands, arguments.results, arguments.coco)
     missing = fill(PAGE, blocks(arguments.results))
     copy_plots(PAGE, arguments.results)

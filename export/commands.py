@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from stm_skeletons.cli.options import name_and_value
 from stm_skeletons.cli.say import say_once
 from stm_skeletons.libraries import need, panel
 from stm_skeletons.variants import Variant
@@ -20,6 +21,7 @@ class Precision(str, Enum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
 
 
@@ -48,10 +50,17 @@ def export(
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="fp16 is for GPUs, int8 for CPUs with VNNI; both must find what fp32 finds in --video."),
+        typer.Option(
+            help="fp16 is for GPUs, bf16 for CPUs with units for it (by OpenVINO), int8 for CPUs with VNNI; all must "
+            "find what fp32 finds in --video."
+        ),
     ] = Precision.fp32,
     video: Annotated[
         str | None, typer.Option(help="Footage of at least 500 frames, for all but fp32: video or folder of images.")
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="KIND=FOLDER: int8 takes its ranges from the training part of these data, not from --video."),
     ] = None,
 ) -> None:
     """Turn weights into a verified bundle of three ONNX graphs."""
@@ -72,6 +81,7 @@ def export(
         precision is Precision.fp32 and provenance.config.variant == "edge" if compact is None else compact,
         precision=precision.value,
         video=video,
+        calibrate=None if calibrate is None else _kind_and_folder(calibrate),
         keypoint_threshold=default_threshold(provenance.config.variant) if threshold is None else threshold,
     )
     report = export_bundle(weights, out, options, say_once)
@@ -81,6 +91,11 @@ def export(
     if report.gate is not None:
         print(f"gate: {report.gate.summary}")
     print(f"wrote {out}: {options.slots} slots, every {options.every}, keypoints from {options.keypoint_threshold:g}")
+
+
+def _kind_and_folder(text: str) -> tuple[str, Path]:
+    kind, folder = name_and_value(text, "--calibrate", "KIND=FOLDER")
+    return kind, Path(folder)
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -1,18 +1,25 @@
 """Weights to bundle: trace, write, verify, and only then give the folder its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from export.calibrate import watch
 from export.cpu import for_cpu
 from export.gate import FRAMES, GATE_FILES, Gate, check_video, letterboxed, run_gate, write_gate
 from export.onnx_graphs import OPSET, Traced, export_graph, tensor_specs, trace
 from export.precision import HalfPrecision, HalfSumsSession, check_types, torch_session
-from export.quantise import CALIBRATION_FRAMES, SAMPLE_EVERY, quantise
+from export.quantise import PARTS, Rounding, take_bytes
 from export.storage import round_to_fp16, store_as_fp16
 from export.verify import FP16_GRAPH_BOUND, GRAPH_BOUND, check_finite, verify_closed_loop, verify_graph
+from runtime.backends import BackendOptions
 from runtime.backends.arena import plan_arena
+from runtime.backends.openvino import import_openvino
+from runtime.machine import has_bf16
 from runtime.session import Session
 from runtime.session_group import MOST_CAMERAS, SessionGroup
 from stm_skeletons import __version__
@@ -33,12 +40,20 @@ from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
 from stm_skeletons.errors import ExportError, SinkError
 from stm_skeletons.files import sha256, whole_folder
 from stm_skeletons.geometry import STRIDE
+from stm_skeletons.skeleton import Skeleton
+from training.data.held_out import held_out_sequences
+from training.data.open import open_data
 from training.model import SpaceTimeMemory
 from training.model.weights import load_weights
 
+CALIBRATION_SEQUENCES, CALIBRATION_LENGTH = 120, 3
+"""INT8 on labelled data: sequences, and frames of each."""
+CALIBRATION_FRAMES, SAMPLE_EVERY = 160, 5
+"""INT8 on a video: frames in a row, as a camera gives them; every n-th of them counts."""
 LARGEST = 4096
 """Pixels of a side of the network's input."""
 MOST_SLOTS = 256
+Frame = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,12 @@ class Options:
     compact: bool = False
     """Round the weights to FP16 and store them so; the graphs still compute in FP32, which ``precision`` must be."""
     precision: Precision = "fp32"
-    """"fp16" for GPUs, with islands of FP32; "int8" for CPUs, edge's trunk."""
+    """"fp16" for GPUs, with islands of FP32; "bf16" and "int8" for CPUs; see BundleInfo."""
     video: str | None = None
-    """Real footage for the gate, of at least 500 frames, and for INT8's calibration; all but fp32 need it."""
+    """Real footage for the gate, of at least 500 frames; all but fp32 need it. Without ``calibrate`` INT8 takes its
+    ranges from it, too."""
+    calibrate: tuple[str, Path] | None = None
+    """Kind and folder of labelled data whose training part INT8 takes its ranges from, see training.data.open."""
     person_threshold: float = PERSON_THRESHOLD
     keypoint_threshold: float = 0.3
     edge_threshold: float = 0.15
@@ -93,6 +111,7 @@ def export_bundle(
     Raises:
         WeightsError: the weights cannot be read.
         SourceError: the video cannot be read.
+        DataError: the data to calibrate on cannot be read.
         BackendError: a batch whose rows a GPU could not tell apart.
         ExportError: impossible options, ``out`` holds something else, or a check did not pass; nothing is written.
             Where it was the gate, gate.json and gate.png are left in OUT.rejected; a later success removes them.
@@ -102,7 +121,8 @@ def export_bundle(
     out = Path(out).absolute()
     _check_replaceable(out)
     model, recipe = load_weights(weights)
-    if options.precision == "int8" and recipe.config.variant != "edge":
+    int8 = options.precision == "int8"
+    if int8 and recipe.config.variant != "edge":
         raise ExportError(f"--precision int8 is for edge, not for {recipe.config.variant}; leave it at fp32")
     if options.compact:
         round_to_fp16(model)
@@ -110,7 +130,7 @@ def export_bundle(
     traced = trace(network, options.height, options.width, options.slots, options.peaks, options.batch)
     with whole_folder(out) as folder:
         differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
-        calibration = _quantise(folder, options) if options.precision == "int8" else None
+        calibration = _quantise(folder, options, recipe.config.skeleton) if int8 else None
         graphs: dict[GraphName, GraphSpec] = {name: _describe(name, graph, folder) for name, graph in traced.items()}
         info = BundleInfo(
             format=FORMAT,
@@ -140,7 +160,9 @@ def export_bundle(
         (folder / FILE_NAME).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         bundle = Bundle.open(folder)
         # FP32 is held against what was trained, not against its equal.
-        closed_loop = verify_closed_loop(network if options.precision == "fp16" else model, bundle)
+        # Of bf16 the graphs are FP32's: what the rounding does is the gate's business.
+        exact = Bundle(folder, info.model_copy(update={"precision": "fp32"})) if options.precision == "bf16" else bundle
+        closed_loop = verify_closed_loop(network if options.precision == "fp16" else model, exact)
         gate = None
         if options.precision != "fp32":
             gate = _pass_gate(model, network, bundle, out, options, calibration, say)
@@ -184,20 +206,47 @@ def _describe(name: GraphName, graph: Traced, folder: Path) -> GraphSpec:
     )
 
 
-def _quantise(folder: Path, options: Options) -> str:
-    """Rewrite the query encoder in INT8; the frames that it was calibrated on, in words.
+def _quantise(folder: Path, options: Options, skeleton: Skeleton) -> str:
+    """Rewrite the graphs in INT8; what they were calibrated on, in words."""
+    if options.calibrate is None:
+        sequences, note_every, words = _frames_of_video(options)
+    else:
+        sequences, note_every, words = _sequences_of_data(*options.calibrate, options, skeleton)
+    take_bytes(folder / "query_encoder.onnx")
+    roundings: dict[GraphName, Rounding] = {
+        name: Rounding(folder / f"{name}.onnx", parts) for name, parts in PARTS.items()
+    }
+    tensors: dict[GraphName, set[str]] = {name: rounding.tensors for name, rounding in roundings.items()}
+    seen = watch(folder, sequences, tensors, options.slots, options.every, note_every)
+    if not seen:
+        raise ExportError(f"INT8 found nothing to calibrate on: {words}; give a longer --video, or --calibrate")
+    for name, rounding in roundings.items():
+        rounding.write(seen[name])
+    return words
 
-    Those are behind the gate's frames where the video is long enough.
-    """
+
+def _sequences_of_data(
+    kind: str, folder: Path, options: Options, skeleton: Skeleton
+) -> tuple[Iterable[list[Frame]], int, str]:
+    """Training images of labelled data moved about, as held-out ones are to measure on; the last frame counts."""
+    data = open_data(kind, folder, "train", skeleton)
+    made = held_out_sequences(data, (options.width, options.height), CALIBRATION_LENGTH, CALIBRATION_SEQUENCES)
+    sequences = ([frame.image for frame in sequence.frames] for sequence in made)
+    what = f"up to {CALIBRATION_SEQUENCES} sequences made of {folder.resolve().name}, {data.name}"
+    words = f"the last of {CALIBRATION_LENGTH} frames of {what}"
+    return sequences, CALIBRATION_LENGTH, words
+
+
+def _frames_of_video(options: Options) -> tuple[Iterable[list[Frame]], int, str]:
+    """Frames of the gate's video, behind the gate's own where it is long enough."""
     video, size = str(options.video), (options.width, options.height)
     start = FRAMES
     frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
     if len(frames) < CALIBRATION_FRAMES:
         start = 0
         frames = list(letterboxed(video, size, start, CALIBRATION_FRAMES))
-    quantise(folder / "query_encoder.onnx", frames)
     own = "" if start else ", which the gate uses too: the video has no others"
-    return f"every {SAMPLE_EVERY}th of frames {start} to {start + len(frames) - 1}{own}"
+    return [frames], SAMPLE_EVERY, f"every {SAMPLE_EVERY}th of frames {start} to {start + len(frames) - 1}{own}"
 
 
 def _pass_gate(
@@ -213,8 +262,9 @@ def _pass_gate(
     video, info = str(options.video), bundle.info
     name = info.precision.upper()
     fp32 = torch_session(model, info.slots, info.every)
-    with Session(SessionGroup.open(bundle, 1)) as session:
-        check_finite(session, info.height, info.width, f"the {name} bundle in ONNX Runtime")
+    backend, title = ("openvino", "OpenVINO") if info.precision == "bf16" else ("onnxruntime", "ONNX Runtime")
+    with Session(SessionGroup.open(bundle, 1, BackendOptions(backend))) as session:
+        check_finite(session, info.height, info.width, f"the {name} bundle in {title}")
         session.reset()
         if info.precision == "fp16":
             # ONNX Runtime has hardly any FP16 kernels for CPUs: it computes in FP32 and leaves roundings out.
@@ -225,7 +275,7 @@ def _pass_gate(
                 each.reset()
             ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
         else:
-            other, sums, ran = session, None, "the bundle in ONNX Runtime on a CPU"
+            other, sums, ran = session, None, f"the bundle in {title} on a CPU"
         frames = letterboxed(video, info.size, 0, FRAMES)
         gate = run_gate(fp32, other, frames, info, ran, video, calibration, say, sums)
     if gate.problem is not None:
@@ -274,6 +324,15 @@ def _check(options: Options) -> None:
             raise ExportError(f"{name} {value} must be a multiple of 32 up to {LARGEST}; for instance --size 448x256")
     if options.precision == "int8" and options.batch > 1:
         raise ExportError("--batch is not for --precision int8: CPUs gain nothing by it; leave it out")
+    if options.precision == "bf16":
+        import_openvino()
+        if not has_bf16():
+            raise ExportError(
+                "--precision bf16: this processor has no units for bf16, so the bundle cannot be tried here; export on "
+                "one that has (AVX512-BF16, AMX, ARM's BF16), or with --precision int8"
+            )
+    if options.precision != "int8" and options.calibrate is not None:
+        raise ExportError("--calibrate is for --precision int8: the others round alike whatever they see; leave it out")
     if options.precision == "fp32" and options.video is not None:
         raise ExportError("--video is for the other precisions: FP32 is checked without one")
     if options.precision != "fp32":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from runtime.ages import Ages
 from runtime.frames import Frame, Source, rotated
-from runtime.prefetch import Prefetch
+from runtime.read_ahead import ReadAhead
 from runtime.session import Session
 from runtime.sinks import Sink
 from stm_skeletons.errors import SourceError
@@ -76,13 +76,14 @@ def run(
         for sink in sinks:
             stack.enter_context(sink)
         try:
-            frames = Prefetch(replace(frame, image=rotated(frame.image, rotate)) for frame in source)
-            for frame in frames:
+            frames = (replace(frame, image=rotated(frame.image, rotate)) for frame in source)
+            # A camera's next frame is not there yet, and will not be the newest.
+            ahead = None if source.live else stack.enter_context(ReadAhead(frames))
+            for frame in ahead or frames:
                 if frame.anew:
                     session.reset()
-                # A camera's next frame is not there yet, and will not be the newest.
                 is_last = summary.frames + 1 == max_frames
-                parts = session.step(frame.image, None if source.live or is_last else frames.fetch_image)
+                parts = session.step(frame.image, None if ahead is None or is_last else ahead.fetch_image)
                 answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
                 summary.count(frame, parts)
                 if on_frame is not None:

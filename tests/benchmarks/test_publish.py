@@ -40,7 +40,7 @@ def page() -> str:
 
 
 def test_every_block_of_the_page_has_a_step_and_is_filled(page: str):
-    made = steps("v", "c", "m")
+    made = steps("v", "c", "s", "m")
     found = re.findall(r"<!-- ([a-z0-9-]+) -->\n(.*?)<!-- end -->", page, re.S)
     assert len(found) > 10
     for name, text in found:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -15,10 +14,9 @@ from export import gate as gate_module
 from export.engines.build import build_engines
 from export.export import Options, export_bundle
 from export.gate import F1_LOSS, FP16_SUMS_F1_LOSS, Gate, check_video, letterboxed, run_gate, write_gate
-from runtime.backends import BackendOptions
-from runtime.session import Session
+from runtime.machine import has_bf16
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
-from stm_skeletons.errors import BackendError, ExportError, SourceError
+from stm_skeletons.errors import ExportError, SourceError
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.skeleton import COCO17
 
@@ -191,6 +189,7 @@ def any_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights have peaks everywhere, so that roundings add and remove some."""
     monkeypatch.setattr(gate_module, "F1_LOSS", 1.0)
     monkeypatch.setattr(gate_module, "FP16_SUMS_F1_LOSS", 1.0)
+    monkeypatch.setattr(gate_module, "BF16_F1_LOSS", 1.0)
     monkeypatch.setattr(gate_module, "INT8_F1_LOSS", 1.0)
 
 
@@ -211,6 +210,31 @@ def test_an_fp16_bundle_runs_and_carries_its_gate(edge_weights: Path, clip: Path
     assert 0.8 < sums.f1 < 1
 
 
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no units for bf16")
+@pytest.mark.usefixtures("any_loss")
+def test_a_bf16_bundle_is_fp32s_graphs_and_carries_its_gate(
+    edge_weights: Path, edge_bundle: Path, clip: Path, tmp_path: Path
+):
+    pytest.importorskip("openvino")
+    report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="bf16", video=str(clip)))
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.info.precision == "bf16"
+    assert report.closed_loop < 1e-3, "as FP32"
+    assert report.gate is not None
+    assert report.gate.ran == "the bundle in OpenVINO on a CPU"
+    assert report.gate.f1 is not None
+    assert 0.8 < report.gate.f1 < 1
+    with pytest.raises(ExportError, match="is in bf16 for CPUs, which TensorRT does not take"):
+        build_engines(bundle, "sm86", tmp_path / "engines")
+
+
+def test_bf16_is_exported_where_it_can_be_tried(edge_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("export.export.has_bf16", lambda: False)
+    with pytest.raises(ExportError, match="this processor has no units for bf16, so the bundle cannot be tried here"):
+        export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="bf16", video="v.avi"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_engines_and_gate_go_with_the_bundle_that_is_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
     bundle = tmp_path / "b"
     shutil.copytree(edge_bundle, bundle)
@@ -225,36 +249,6 @@ def test_engines_and_gate_go_with_the_bundle_that_is_replaced(edge_weights: Path
     assert not rejected.exists()
     expected = {"bundle.json", *(f"{name}.onnx" for name in GRAPH_NAMES)}
     assert {path.name for path in bundle.iterdir()} == expected, "another bundle's gate would be a lie"
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("any_loss")
-def test_int8_rounds_the_trunk_and_nothing_else(edge_weights: Path, clip: Path, tmp_path: Path):
-    report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="int8", video=str(clip)))
-    assert report.gate is not None
-    assert report.gate.calibration == "every 5th of frames 20 to 39"
-    bundle = Bundle.open(tmp_path / "b")
-    for name in GRAPH_NAMES:
-        graph = onnx.load(bundle.graph_file(name)).graph
-        made_by = {output: node for node in graph.node for output in node.output}
-        rounded = {
-            node.name
-            for node in graph.node
-            if node.op_type == "Conv" and made_by.get(node.input[1], node).op_type == "DequantizeLinear"
-        }
-        trunk = {
-            node.name
-            for node in graph.node
-            if node.op_type == "Conv" and ("/trunk/blocks" in node.name or "/trunk/last" in node.name)
-        }
-        assert {node for node in rounded if "stem" not in node} == trunk
-    with Session.open(bundle) as session:
-        session.step(next(letterboxed(str(clip), (160, 96), 0, 1)))
-        assert np.ptp(session.maps()) > 0.01
-    with pytest.raises(ExportError, match="TensorRT does not take"):
-        build_engines(bundle, "sm86", tmp_path / "engines")
-    with pytest.raises(BackendError, match="--provider cpu"):
-        Session.open(bundle, BackendOptions(provider="cuda"))
 
 
 @pytest.mark.slow

@@ -74,7 +74,9 @@ class Motion:
         sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
         weighted = torch.cat([moves * sureness, sureness], dim=-1)
         smoothed = self._smooth(weighted.unflatten(2, (height // 2, width // 2)), height, width)
-        return smoothed[..., :2] / smoothed[..., 2:].clamp(min=1e-12)
+        x, y, weight = smoothed.unbind(-1)
+        weight = weight.clamp(min=1e-12)
+        return torch.stack([x / weight, y / weight], dim=-1)
 
     def sample(self, cells: Tensor, moves: Tensor) -> Tensor:
         """Pictures at their own cells' positions plus ``moves``, bilinear; beyond the border they go on as there.
