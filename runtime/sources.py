@@ -21,7 +21,7 @@ _FETCHED, _VIDEOS = ("http://", "https://"), {".mp4", ".mov", ".mkv", ".avi", ".
 """Of a video that is fetched over the network, as its name says; it is no stream."""
 _VALUE = re.compile(r"=[^&;/?\s]+")
 """Of a name in an address."""
-_OPENING = 15.0
+_OPENING = 10.0
 """Seconds that a stream may take to connect and to show what is in it."""
 _TEXT_ART = {".txt", ".ans", ".art", ".asc", ".diz", ".ice", ".nfo", ".vt"}
 """Text that FFmpeg would draw on a terminal and film."""

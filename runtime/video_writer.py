@@ -1,5 +1,7 @@
 """A video file, written frame by frame."""
 
+import errno
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +23,9 @@ CODECS = {".mp4": _H264, ".mov": _H264, ".mkv": _H264, ".webm": _VP9, ".avi": ("
 """Encoder, its pixels and options, by the kind of file."""
 _AT_ONCE = {"tune": "zerolatency", "forced-idr": "1", "threads": "1"}
 """Of x264: no frame waits for others, and a picture asked to be whole begins a new piece."""
+_ROOM = 65_536
+"""Bytes that there must be room for before a video is begun: a header that cannot be written costs a file descriptor
+for as long as the process lives, because PyAV closes the file only of a video that has begun."""
 _PIECE = 2.0
 """Seconds of a piece of a video that is written as things happen."""
 
@@ -94,6 +99,7 @@ class VideoWriter:
         codec, pixels, options = CODECS[self._path.suffix.lower()]
         if codec not in codecs_available:
             raise SinkError(f"cannot write {self._name}: this FFmpeg has no encoder {codec}; name it .webm or .avi")
+        _check_room(self._path)
         pieces = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         fragmented = self._path.suffix.lower() in (".mp4", ".mov")
         container = av.open(str(self._path), "w", options=pieces if fragmented else {})
@@ -104,6 +110,13 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = self._size[0] & ~1, self._size[1] & ~1, pixels
         stream.codec_context.time_base = self._tick
         return container
+
+
+def _check_room(path: Path) -> None:
+    """Raises OSError."""
+    with path.open("wb", buffering=0) as file:
+        if file.write(bytes(_ROOM)) < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _what(error: Exception) -> str:

@@ -90,7 +90,7 @@ class World:
         ready = self.wait_for(lambda sample: all(sample.frames[name] >= 3 for name in NAMES), 60)
         assert ready is not None, (self.service.errors, self.samples[-1:])
         time.sleep(1)
-        self.began = time.monotonic()
+        self.began, self.descriptors = time.monotonic(), self.process.num_fds()
 
     def write_config(self, calm_score: float = 0.1, broken: bool = False) -> None:
         region = {"kind": "region", "name": "all", "region": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
