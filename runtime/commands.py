@@ -162,8 +162,7 @@ def run(
             command("build")(model, engines=engines, unless_fitting=True)
         opened_bundle = Bundle.open(model)
         session = stack.enter_context(Session.open(opened_bundle, options, min_score, min_joints))
-        if options.backend == AUTO:
-            tell(_told_backend(choose_backend(options, opened_bundle)))
+        chosen = _told_backend(choose_backend(options, opened_bundle)) if options.backend == AUTO else ""
         painter.source_of_maps = session
         _check_people(session, form, min_score, min_joints)
         if threads is not None:
@@ -173,7 +172,8 @@ def run(
         talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
         summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
     if not quiet:
-        say(_told(summary, without_password(source), [name for name in (parts, overlay) if name not in (None, "-")]))
+        outputs = [name for name in (parts, overlay) if name not in (None, "-")]
+        say(_told(summary, without_password(source), outputs, chosen))
     if summary.broken is not None:
         raise summary.broken
     if broken:
@@ -278,11 +278,11 @@ def _progress(source: "Source", max_frames: int | None, quiet: bool, print_peopl
     return frame_progress(min(known) if known else None, quiet)
 
 
-def _told(summary: "Summary", source: str, written: list[str | None]) -> str:
+def _told(summary: "Summary", source: str, written: list[str | None], backend: str) -> str:
     """What was done, in a line."""
     rate, frames = summary.frames / max(summary.seconds, 1e-9), max(summary.frames, 1)
     parts = [
-        f"{source}: {summary.frames} frames at {rate:.1f} fps",
+        f"{source}: {summary.frames} frames at {rate:.1f} fps{backend}",
         f"{summary.people / frames:.1f} people and {summary.keypoints / frames:.1f} keypoints a frame",
     ]
     if summary.ages.count:
@@ -294,17 +294,17 @@ def _told(summary: "Summary", source: str, written: list[str | None]) -> str:
 
 
 def _told_backend(options: "BackendOptions") -> str:
-    """What was chosen where nothing was asked for, and what else there is."""
+    """Behind "fps": what was chosen where nothing was asked for, and what else there is."""
     from runtime.gpu import NoGpu, find_gpu
 
     if options.provider != "cpu":
-        return f"ONNX Runtime, {options.provider}"
+        return ""
     name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[options.backend]
     try:
         gpu = find_gpu().name
     except NoGpu:
-        return f"running on the CPU with {name}; choose with --backend"
-    return f"running on the CPU with {name}; for the {gpu} here see --backend tensorrt and --provider cuda"
+        return f" on the CPU by {name} (--backend chooses)"
+    return f" on the CPU by {name} (for the {gpu}: --backend tensorrt, or --provider cuda)"
 
 
 def _ignore(_line: str) -> None:

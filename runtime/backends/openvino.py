@@ -12,6 +12,7 @@ import importlib
 import math
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from runtime.machine import has_bf16
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, TensorSpec
 from stm_skeletons.errors import BackendError, BundleError, one_line
 
+_compiling = threading.Lock()
+"""OpenVINO changes the process's locale while it reads a model, and back: two at once may leave it changed."""
 _FEWEST_PRODUCTS = 48
 """Of which a result is the sum, where a convolution is in bf16. Smaller ones, depthwise above all, lose most: with all
 of them in bf16 ``edge`` finds 5 % fewer keypoints, so 1 %."""
@@ -111,8 +114,9 @@ def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) ->
     file = bundle.graph_file(name)
     options = compile_options(threads) | {"CACHE_DIR": str(cache_folder())}
     try:
-        model = _in_bf16(core.read_model(str(file))) if bundle.info.precision == "bf16" else str(file)
-        compiled = core.compile_model(model, "CPU", options)
+        with _compiling:
+            model = _in_bf16(core.read_model(str(file))) if bundle.info.precision == "bf16" else str(file)
+            compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO cannot load {file}: {one_line(error)}") from error
     graph = bundle.info.graphs[name]

@@ -98,10 +98,11 @@ def serve_and_watch(bundle: Path, port: int, folder: Path, seconds: float, every
         third = max(1, len(ages) // 3)
         assert np.median(ages[-third:]) < 1.2 * np.median(ages[:third]) + 0.05
         assert memory[-1] < 1.03 * memory[len(memory) // 3]
-    finally:
         code, took = service.stop()
-    assert code == 0
-    assert took < 4
+        assert code == 0
+        assert took < 4
+    finally:
+        service.close()
 
 
 @pytest.mark.slow

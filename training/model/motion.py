@@ -68,7 +68,7 @@ class Motion:
         """
         coarse = every_second(middles(height, width)).to(near.device)
         attention = torch.softmax(near, dim=-1)
-        moves = (best_places(near, width) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+        moves = (best_places(near, self.best(near), width) - coarse).clamp(-LARGEST_MOVE, LARGEST_MOVE)
         # 1 where a token matches a single one, near 0 where it matches many.
         sureness = (attention * attention).sum(-1, keepdim=True) ** 2
         sureness = sureness * torch.exp(clear.float().clamp(max=MOST_CLEAR)).flatten(1)[:, None, :, None]
@@ -77,6 +77,10 @@ class Motion:
         x, y, weight = smoothed.unbind(-1)
         weight = weight.clamp(min=1e-12)
         return torch.stack([x / weight, y / weight], dim=-1)
+
+    def best(self, logits: Tensor) -> Tensor:
+        """[..., 1]: the number of the largest of the last axis, the first of equal ones."""
+        return logits.argmax(dim=-1, keepdim=True)
 
     def sample(self, cells: Tensor, moves: Tensor) -> Tensor:
         """Pictures at their own cells' positions plus ``moves``, bilinear; beyond the border they go on as there.
@@ -113,23 +117,23 @@ class Motion:
         return near + FAR_SHARE * far
 
 
-def best_places(logits: Tensor, width: int) -> Tensor:
+def best_places(logits: Tensor, best: Tensor, width: int) -> Tensor:
     """Where each of n tokens matches best: x, y in tokens, between them by a parabola through the logits.
 
     The mean over the attention would nearly always be the middle of a token: it is too sure of one.
 
     Args:
         logits: [B, T, n, h * w]
+        best: [B, T, n, 1], int64: the number of the largest.
         width: w
 
     Returns:
         [B, T, n, 2]
     """
     height = logits.shape[-1] // width
-    centre = logits.amax(-1, keepdim=True)
-    best = _first(logits >= centre)
     row = torch.div(best, width, rounding_mode="trunc")
     column = best - row * width
+    centre = logits.gather(-1, best)
 
     def between(position: Tensor, length: int, step: int) -> Tensor:
         inside = (position > 0) & (position < length - 1)
@@ -138,17 +142,6 @@ def best_places(logits: Tensor, width: int) -> Tensor:
         return position.to(logits) + 0.5 + torch.where(inside, vertex(before, centre, after), torch.zeros_like(centre))
 
     return torch.cat([between(column, width, 1), between(row, height, width)], dim=-1)
-
-
-def _first(chosen: Tensor) -> Tensor:
-    """The first that is true of the last axis, kept with length 1; the last one where none is.
-
-    Not by ``argmax``, for which OpenVINO sorts: a tenth of the read decoder, in bf16 a fifth.
-    """
-    count = chosen.shape[-1]
-    # FP32 holds every number, FP16 would not.
-    from_the_end = (chosen.float() * torch.arange(count, 0, -1).to(chosen.device).float()).amax(-1, keepdim=True)
-    return (count - from_the_end).clamp(max=count - 1).to(torch.int64)
 
 
 def every_second(grid: Tensor) -> Tensor:
