@@ -172,7 +172,7 @@ def run(
         talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
         summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
     if not quiet:
-        outputs = [name for name in (parts, overlay) if name not in (None, "-")]
+        outputs = [name for name in (parts, overlay) if name is not None and name != "-"]
         say(_told(summary, without_password(source), outputs, chosen))
     if summary.broken is not None:
         raise summary.broken
@@ -278,7 +278,7 @@ def _progress(source: "Source", max_frames: int | None, quiet: bool, print_peopl
     return frame_progress(min(known) if known else None, quiet)
 
 
-def _told(summary: "Summary", source: str, written: list[str | None], backend: str) -> str:
+def _told(summary: "Summary", source: str, written: list[str], backend: str) -> str:
     """What was done, in a line."""
     rate, frames = summary.frames / max(summary.seconds, 1e-9), max(summary.frames, 1)
     parts = [
@@ -289,7 +289,7 @@ def _told(summary: "Summary", source: str, written: list[str | None], backend: s
         half, late = (summary.ages.percentile(percent) * 1000 for percent in (50, 99))
         parts.append(f"{summary.skipped} frames skipped, results {half:.0f} ms old (p99 {late:.0f} ms)")
     if written:
-        parts.append(f"wrote {' and '.join(map(str, written))}")
+        parts.append(f"wrote {' and '.join(written)}")
     return "; ".join(parts) + (" (stopped early)" if summary.stopped else "")
 
 

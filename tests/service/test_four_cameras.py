@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pace import slowdown
 from running import CLIP, Running
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -83,7 +84,10 @@ def watch(service: Running, seconds: float, every: float) -> tuple[NDArray, NDAr
     return frames / took, np.array(ages), np.array(late), np.array(memory)
 
 
-def serve_and_watch(bundle: Path, port: int, folder: Path, seconds: float, every: float) -> None:
+def serve_and_watch(
+    bundle: Path, port: int, folder: Path, seconds: float, every: float, least: float, apart: float
+) -> None:
+    """``least``: frames a second that each camera must get; ``apart``: share by which it may differ from the mean."""
     cameras = [CAMERA.format(number=number, port=port) for number in range(CAMERAS)]
     config = folder / "serve.toml"
     config.write_text("\n".join([CONFIG.format(bundle=bundle), *cameras]))
@@ -92,9 +96,8 @@ def serve_and_watch(bundle: Path, port: int, folder: Path, seconds: float, every
         service.wait(lambda: all(camera["state"] == "live" for camera in service.status()["cameras"]))
         time.sleep(5)
         rates, ages, _, memory = watch(service, seconds, every)
-        assert rates.min() > 4, rates
-        assert rates.max() < 1.1 * rates.mean(), rates
-        assert rates.min() > 0.9 * rates.mean(), rates
+        assert rates.min() > least, rates
+        assert np.abs(rates / rates.mean() - 1).max() < apart, rates
         third = max(1, len(ages) // 3)
         assert np.median(ages[-third:]) < 1.2 * np.median(ages[:third]) + 0.05
         assert memory[-1] < 1.03 * memory[len(memory) // 3]
@@ -107,9 +110,9 @@ def serve_and_watch(bundle: Path, port: int, folder: Path, seconds: float, every
 
 @pytest.mark.slow
 def test_for_18_seconds(small_edge: Path, port: int, tmp_path: Path):
-    serve_and_watch(small_edge, port, tmp_path, 18, 1)
+    serve_and_watch(small_edge, port, tmp_path, 18, 1, 4 / slowdown() / 2, 0.3)
 
 
 @pytest.mark.soak
 def test_for_half_an_hour(small_edge: Path, port: int, tmp_path: Path):
-    serve_and_watch(small_edge, port, tmp_path, 1800, 10)
+    serve_and_watch(small_edge, port, tmp_path, 1800, 10, 4, 0.1)
