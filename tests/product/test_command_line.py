@@ -29,8 +29,8 @@ def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
     result = stm("run", clip, "--parts", parts, "--overlay", overlay)
     assert (result.returncode, result.stdout) == (0, "")
     assert re.fullmatch(
-        r"stm-skeletons: .*: 100 frames at .* fps on the CPU by .* \(--backend chooses\); .* people and .* keypoints a frame; "
-        r"wrote .*\n",
+        r"stm-skeletons: .*: 100 frames at .* fps on the CPU by .* \(--backend chooses\); .* people and "
+        r".* keypoints a frame; wrote .*\n",
         result.stderr,
     ), "the closing line"
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
