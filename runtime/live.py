@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.frames import Frame, usable_rate
 from runtime.picture_watch import PictureWatch
 from runtime.stream_capture import StreamCapture
-from stm_skeletons.errors import SourceError
+from stm_skeletons.errors import SourceError, one_line
 
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts to connect again; the last is kept to."""
@@ -150,6 +150,10 @@ class LiveSource:
                     continue
                 self._arrived(image, anew)
                 anew = False
+        except Exception as error:  # whatever a decoder makes of broken data; who iterates is told
+            with self._news:
+                self._error = SourceError(f"{self._name} cannot be read: {type(error).__name__}: {one_line(error)}")
+                self._news.notify_all()
         finally:
             capture.release()
 

@@ -31,10 +31,11 @@ class StreamCapture:
         self._container = None
         with suppress(av.error.FFmpegError, OSError, ValueError):
             container = av.open(address, options=_OPTIONS, timeout=(opening, reading))
-            if not container.streams.video:
+            known = [stream for stream in container.streams.video if stream.codec_context is not None]
+            if not known:  # nothing, or a codec that this FFmpeg has not
                 container.close()
                 return
-            self._container, self._stream = container, container.streams.video[0]
+            self._container, self._stream = container, known[0]
             self._packets = container.demux(self._stream)
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
