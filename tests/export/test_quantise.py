@@ -124,6 +124,8 @@ def short_export(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "INT8_F1_LOSS", 1.0)
     monkeypatch.setattr(export_module, "CALIBRATION_FRAMES", 20)
     monkeypatch.setattr(export_module, "CALIBRATION_SEQUENCES", 3)
+    # Random weights, rounded by two grey pictures: keys may be any, and which they are hangs on the processor.
+    monkeypatch.setattr("export.verify.LOOSE_LOOP_BOUNDS", {"int8": (1.0, 10.0)})
 
 
 @pytest.mark.slow
