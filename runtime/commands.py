@@ -162,7 +162,6 @@ def run(
             command("build")(model, engines=engines, unless_fitting=True)
         opened_bundle = Bundle.open(model)
         session = stack.enter_context(Session.open(opened_bundle, options, min_score, min_joints))
-        chosen = _told_backend(choose_backend(options, opened_bundle)) if options.backend == AUTO else ""
         painter.source_of_maps = session
         _check_people(session, form, min_score, min_joints)
         if threads is not None:
@@ -173,6 +172,7 @@ def run(
         summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
     if not quiet:
         outputs = [name for name in (parts, overlay) if name is not None and name != "-"]
+        chosen = _told_backend(choose_backend(options, opened_bundle)) if options.backend == AUTO else ""
         say(_told(summary, without_password(source), outputs, chosen))
     if summary.broken is not None:
         raise summary.broken

@@ -1,21 +1,10 @@
 """Who stays in a region for long."""
 
-from dataclasses import dataclass
-
 from runtime.service.config import DwellRule
-from runtime.service.rules.places import ById, Notice, Seen, is_inside
+from runtime.service.rules.places import ById, Notice, Seen, Spell, is_inside
 
 _ABSENCE = 2.0
 """Seconds of being outside, or unseen, that do not end a stay."""
-
-
-@dataclass
-class _Stay:
-    """Of a person."""
-
-    since: float
-    last: float
-    told: bool = False
 
 
 class DwellWatch:
@@ -23,7 +12,7 @@ class DwellWatch:
 
     def __init__(self, rule: DwellRule) -> None:
         self._rule = rule
-        self._stays: ById[_Stay] = ById()
+        self._stays: ById[Spell] = ById()
 
     def look(self, seen: Seen) -> list[Notice]:
         self._stays.forget(seen.now)
@@ -33,10 +22,8 @@ class DwellWatch:
                 continue
             stay = self._stays[person.id]
             if stay is None or seen.now - stay.last > _ABSENCE:
-                stay = _Stay(seen.now, seen.now)
-            stay.last = seen.now
+                stay = Spell(seen.now, seen.now)
             self._stays.keep(person.id, stay, seen.now)
-            if not stay.told and seen.now - stay.since >= self._rule.seconds:
-                stay.told = True
+            if stay.goes_on(seen.now, self._rule.seconds):
                 notices.append(Notice("stayed", person.id))
         return notices

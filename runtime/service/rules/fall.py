@@ -1,21 +1,10 @@
 """Who has fallen: hips that stay below a line."""
 
-from dataclasses import dataclass
-
 from runtime.service.config import FallRule
-from runtime.service.rules.places import ById, Notice, Point, Seen
+from runtime.service.rules.places import ById, Notice, Point, Seen, Spell
 
 _GAP = 1.0
 """Seconds without the hips below the line, up or unseen, that do not count."""
-
-
-@dataclass
-class _Fall:
-    """Of a person whose hips were below the line."""
-
-    since: float
-    last: float
-    told: bool = False
 
 
 class FallWatch:
@@ -24,7 +13,7 @@ class FallWatch:
 
     def __init__(self, rule: FallRule) -> None:
         self._rule = rule
-        self._falls: ById[_Fall] = ById()
+        self._falls: ById[Spell] = ById()
 
     def look(self, seen: Seen) -> list[Notice]:
         self._falls.forget(seen.now)
@@ -39,11 +28,9 @@ class FallWatch:
                     self._falls.drop(person.id)
                 continue
             if fall is None or (gap and not fall.told):
-                fall = _Fall(seen.now, seen.now)
-            fall.last = seen.now
+                fall = Spell(seen.now, seen.now)
             self._falls.keep(person.id, fall, seen.now)
-            if not fall.told and seen.now - fall.since >= self._rule.seconds:
-                fall.told = True
+            if fall.goes_on(seen.now, self._rule.seconds):
                 notices.append(Notice("fell", person.id))
         return notices
 

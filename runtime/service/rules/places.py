@@ -51,6 +51,23 @@ class Notice:
     count: int | None = None
 
 
+@dataclass
+class Spell:
+    """Of a person, something that goes on."""
+
+    since: float
+    last: float
+    told: bool = False
+
+    def goes_on(self, now: float, seconds: float) -> bool:
+        """It is so still. Whether it has been for so many seconds, which is said once."""
+        self.last = now
+        if self.told or now - self.since < seconds:
+            return False
+        self.told = True
+        return True
+
+
 class ById(Generic[_State]):
     """What is remembered of people: dropped when they have not been seen for ``FORGOTTEN`` seconds."""
 
