@@ -5,8 +5,6 @@ import os
 import random
 import re
 import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import stm
+from rtsp import RtspCamera, need_gstreamer
 
 from runtime.frames import Frame
 from runtime.live import LiveOptions
@@ -24,49 +23,13 @@ from runtime.sources import SourceOptions, open_source
 from stm_skeletons.errors import SourceError
 from stm_skeletons.parts import Parts
 
-SYSTEM_PYTHON = "/usr/bin/python3"
-CAMERA = Path(__file__).with_name("rtsp_camera.py")
 RATE = 60
 
 
-class Camera:
-    """The server as a process, which can be killed and started again under the same address."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"rtsp://127.0.0.1:{self.port}/camera"
-        self.start()
-
-    def start(self) -> None:
-        command = [SYSTEM_PYTHON, str(CAMERA), str(self.port), str(RATE)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def tell(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
 @pytest.fixture
-def camera() -> Iterator[Camera]:
-    needs = "import gi; gi.require_version('GstRtspServer', '1.0')"
-    tried = subprocess.run([SYSTEM_PYTHON, "-c", needs], capture_output=True, check=False)
-    if tried.returncode != 0:
-        reason = "needs Debian's gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-good"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    camera = Camera()
+def camera() -> Iterator[RtspCamera]:
+    need_gstreamer()
+    camera = RtspCamera(RATE)
     yield camera
     camera.kill()
 
@@ -95,7 +58,7 @@ def until(true: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_results_of_a_camera_that_is_faster_are_never_late(camera: Camera, session: Session):
+def test_results_of_a_camera_that_is_faster_are_never_late(camera: RtspCamera, session: Session):
     """60 frames a second against 8: the picture's own clock tells how old a result is."""
     pace, ages, numbers = 1 / 8, [], []
 
@@ -114,7 +77,9 @@ def test_results_of_a_camera_that_is_faster_are_never_late(camera: Camera, sessi
     assert summary.ages.count == 40
 
 
-def test_the_command_counts_from_its_first_frame_and_keeps_passwords(camera: Camera, edge_bundle: Path, tmp_path: Path):
+def test_the_command_counts_from_its_first_frame_and_keeps_passwords(
+    camera: RtspCamera, edge_bundle: Path, tmp_path: Path
+):
     address, lines = camera.address.replace("://", "://user:secret@"), tmp_path / "p.jsonl"
     result = stm("run", address, "--model", edge_bundle, "--parts", lines, "--max-frames", "20")
     assert result.returncode == 0, result.stderr
@@ -128,7 +93,7 @@ def test_the_command_counts_from_its_first_frame_and_keeps_passwords(camera: Cam
     )
 
 
-def test_every_frame_can_be_asked_for(camera: Camera):
+def test_every_frame_can_be_asked_for(camera: RtspCamera):
     source = open_source(camera.address, SourceOptions(LiveOptions(every_frame=True)))
     numbers, clocks = [], []
     for frame in source:
@@ -142,7 +107,7 @@ def test_every_frame_can_be_asked_for(camera: Camera):
     assert np.diff(clocks).max() < 100, "none is left out"
 
 
-def test_what_happens_to_a_camera_is_said_and_survived(camera: Camera):
+def test_what_happens_to_a_camera_is_said_and_survived(camera: RtspCamera):
     said: list[str] = []
     stop, frames = threading.Event(), []
     source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, say=said.append)))
@@ -178,7 +143,7 @@ def test_what_happens_to_a_camera_is_said_and_survived(camera: Camera):
     assert [number for number, _, _ in frames] == sorted({number for number, _, _ in frames})
 
 
-def test_a_camera_that_stays_away_is_given_up(camera: Camera):
+def test_a_camera_that_stays_away_is_given_up(camera: RtspCamera):
     source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, give_up_after=2.0)))
     frames = iter(source)
     next(frames)
@@ -191,7 +156,7 @@ def test_a_camera_that_stays_away_is_given_up(camera: Camera):
     source.close()
 
 
-def test_nobody_waits_for_a_camera_that_hangs(camera: Camera):
+def test_nobody_waits_for_a_camera_that_hangs(camera: RtspCamera):
     """Ctrl-C works at once, though the decoder may hang for longer."""
     source = open_source(camera.address)
     stop = threading.Event()
@@ -207,7 +172,7 @@ def test_nobody_waits_for_a_camera_that_hangs(camera: Camera):
     assert time.monotonic() - started < 2.5
 
 
-def faults(camera: Camera, count: int, seed: int) -> None:
+def faults(camera: RtspCamera, count: int, seed: int) -> None:
     """Cuts, stalls, freezes and changes of size at random times; each time it comes back, and nothing is left."""
     dice, said = random.Random(seed), []
     source = open_source(camera.address, SourceOptions(LiveOptions(stall=0.5, give_up_after=60, say=said.append)))
@@ -246,12 +211,12 @@ def faults(camera: Camera, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.soak)])
-def test_it_is_back_after_every_fault(camera: Camera, count: int):
+def test_it_is_back_after_every_fault(camera: RtspCamera, count: int):
     faults(camera, count, seed=21)
 
 
 @pytest.mark.soak
-def test_an_hour_of_a_camera_that_is_faster(camera: Camera, session: Session):
+def test_an_hour_of_a_camera_that_is_faster(camera: RtspCamera, session: Session):
     """Age and memory stay flat. STM_SKELETONS_SOAK_SECONDS shortens it."""
     from runtime.machine import resident_memory
 

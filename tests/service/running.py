@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from command import COMMAND
+from rtsp import free_port
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "examples" / "vtest-10s.avi"
@@ -123,19 +124,30 @@ def need(what: str, there: object) -> None:
 
 
 class Broker:
-    """A real Mosquitto."""
+    """A real Mosquitto, with a port of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
+        """``settings``: lines of its configuration; anybody may come in without."""
         need("Debian's mosquitto", MOSQUITTO.exists())
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._settings = folder / "mosquitto.conf"
-        self._settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        self.port = free_port()
+        self._file = folder / "mosquitto.conf"
+        rest = settings or ("allow_anonymous true",)
+        lines = ["user root", f"listener {self.port} 127.0.0.1", "persistence false", *rest, ""]
+        self._file.write_text("\n".join(lines))
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._settings)], stderr=subprocess.DEVNULL)
+        """Returns when it answers."""
+        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while not self._answers():
+            assert time.monotonic() < end, "Mosquitto does not answer"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "Mosquitto ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         self.process.kill()

@@ -1,6 +1,5 @@
 """Four cameras at ten frames a second on this machine, through a real RTSP server: half an hour, in CI 18 seconds."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pace import slowdown
+from rtsp import SYSTEM_PYTHON, free_port, need_gstreamer
 from running import CLIP, Running
 
-SYSTEM_PYTHON = "/usr/bin/python3"
 SERVER = Path(__file__).with_name("video_cameras.py")
 CAMERAS = 4
 CONFIG = """\
@@ -43,8 +42,9 @@ def small_edge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def port(tmp_path: Path, rtsp) -> Iterator[int]:
+def port(tmp_path: Path) -> Iterator[int]:
     """Of a server of four cameras, each of which begins elsewhere in the clip."""
+    need_gstreamer()
     capture = cv2.VideoCapture(str(CLIP))
     frames = []
     while (frame := capture.read()[1]) is not None:
@@ -55,9 +55,7 @@ def port(tmp_path: Path, rtsp) -> Iterator[int]:
         start = number * len(frames) // CAMERAS
         for place, frame in enumerate([*frames[start:], *frames[:start]]):
             cv2.imwrite(str(folder / f"{place:03}.jpg"), frame)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
+    number = free_port()
     command = [SYSTEM_PYTHON, str(SERVER), str(number), "10", *map(str, folders)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None

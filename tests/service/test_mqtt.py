@@ -1,8 +1,6 @@
 """MQTT against a real Mosquitto on loopback, which is killed and started again."""
 
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +14,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from people_at import result
 from pydantic import ValidationError
+from running import Broker
 from test_recording import until
 
 from runtime.service.config import MqttConfig
@@ -23,37 +22,8 @@ from runtime.service.outputs.mqtt import MqttPublisher
 from runtime.service.results import Event
 from stm_skeletons.errors import ServiceError
 
-MOSQUITTO = shutil.which("mosquitto", path=f"/usr/sbin:{os.environ.get('PATH', '')}")
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="needs Debian's mosquitto")
 PEOPLE = {7: {"ankles": (100.0, 150.0), "hips": (100.0, 90.0)}}
 EVENT = Event("door", "gate", "line", 1_700_000_001.25, 7, "in", 1, "door-clip.mp4")
-
-
-class Broker:
-    """Mosquitto as a process, with a port of its own."""
-
-    def __init__(self, folder: Path, *settings: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._file = folder / "mosquitto.conf"
-        rest = settings or ("allow_anonymous true",)
-        self._file.write_text("\n".join(["user root", f"listener {self.port} 127.0.0.1", *rest, ""]))
-        self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stderr=subprocess.DEVNULL)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, "Mosquitto ended"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Listener:
