@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from coco_folder import write_coco
 from numpy.typing import NDArray
 
 from export import export as export_module
@@ -18,7 +18,6 @@ from runtime.machine import has_bf16
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, BundleInfo
 from stm_skeletons.errors import ExportError, SourceError
 from stm_skeletons.geometry import STRIDE
-from stm_skeletons.skeleton import COCO17
 
 SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
 FRAMES = 20
@@ -275,16 +274,7 @@ def test_a_memory_that_is_not_written_is_refused(
 
 def test_of_a_data_set_with_a_split_only_the_training_part_is_looked_at(tmp_path: Path):
     """Neither the gate nor INT8's calibration ever sees what is kept for choosing and for the last word."""
-    (tmp_path / "images").mkdir()
-    category = {"id": 1, "name": "person", "keypoints": list(COCO17.joints)}
-    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in range(6)]
-    people = [
-        {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 9, 9], "keypoints": [5, 6, 2] * 17} for i in range(6)
-    ]
-    content = {"categories": [category], "images": images, "annotations": people}
-    (tmp_path / "person_keypoints_train.json").write_text(json.dumps(content))
-    (tmp_path / "splits.json").write_text(json.dumps({"train": [1, 4], "validation": [0, 2], "test": [3, 5]}))
-    for i in range(6):
-        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), np.full((64, 64, 3), 40 * i, np.uint8))
+    parts = {"train": [1, 4], "validation": [0, 2], "test": [3, 5]}
+    write_coco(tmp_path, parts, {i: 40 * i for i in range(6)})
     seen = [int(frame[32, 32, 0]) for frame in letterboxed(str(tmp_path / "images"), (64, 64), 0, 10)]
     assert seen == [40, 160]

@@ -1,15 +1,14 @@
 """INT8: what is rounded, how, and by what it was seen to hold."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from coco_folder import write_coco
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -24,7 +23,6 @@ from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
 from stm_skeletons.errors import BackendError, DataError, ExportError
-from stm_skeletons.skeleton import COCO17
 
 SMALL = Options(width=160, height=96, slots=4, every=3, peaks=8)
 
@@ -162,17 +160,8 @@ def test_int8_rounds_what_it_says_and_nothing_else(edge_weights: Path, clip: Pat
 @pytest.mark.usefixtures("short_export")
 def test_int8_is_calibrated_on_training_images(edge_weights: Path, clip: Path, tmp_path: Path):
     data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    category = {"id": 1, "name": "person", "keypoints": list(COCO17.joints)}
-    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in range(4)]
-    people = [
-        {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 9, 9], "keypoints": [5, 6, 2] * 17} for i in range(4)
-    ]
-    content = {"categories": [category], "images": images, "annotations": people}
-    (data / "person_keypoints_train.json").write_text(json.dumps(content))
-    (data / "splits.json").write_text(json.dumps({"train": [1, 2], "validation": [0], "test": [3]}))
-    for i in (1, 2):  # the others are never opened
-        cv2.imwrite(str(data / "images" / f"{i}.png"), np.full((64, 64, 3), 60 * i, np.uint8))
+    parts = {"train": [1, 2], "validation": [0], "test": [3]}
+    write_coco(data, parts, {i: 60 * i for i in parts["train"]})  # the others are never opened
     options = replace(SMALL, precision="int8", video=str(clip), calibrate=("coco", data))
     report = export_bundle(edge_weights, tmp_path / "b", options)
     assert report.gate is not None
