@@ -94,7 +94,7 @@ def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
 
 
 def on_the_cpu(bundle: Bundle) -> Session:
-    return Session.open(bundle, BackendOptions(threads=1), min_score=0.0, min_keypoint_score=0.0)
+    return Session.open(bundle, BackendOptions("onnxruntime", threads=1), min_score=0.0, min_keypoint_score=0.0)
 
 
 def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float = PIXELS) -> None:
@@ -152,7 +152,7 @@ def test_all_detections_are_those_of_onnx_runtime(
     bundle: Bundle = request.getfixturevalue(network)
     slots, every = bundle.info.slots, bundle.info.every
     given = {spec.name for spec in bundle.info.graphs["read_decoder"].outputs}
-    options = (BackendOptions("tensorrt", cuda_graphs=cuda_graphs), BackendOptions(threads=1))
+    options = (BackendOptions("tensorrt", cuda_graphs=cuda_graphs), BackendOptions("onnxruntime", threads=1))
     ours, theirs = (open_backend(bundle, each) for each in options)
     with closing(ours), closing(theirs):
         for number, frame in enumerate(frames[:8]):
