@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from export.engines.build import build_engines
 from runtime.backends.arena import plan_arena
 from stm_skeletons.bundle import Bundle
-from stm_skeletons.engines import AHEAD, EngineSet
+from stm_skeletons.engines import RTX_TARGETS, EngineSet
 from stm_skeletons.table import Table
 
 CAMERAS = (1, 2, 4, 8)
@@ -43,7 +43,7 @@ def _megabytes(count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="GPU memory of several cameras")
     parser.add_argument("bundles", nargs="+")
-    parser.add_argument("--target", choices=AHEAD, default="sm86")
+    parser.add_argument("--target", choices=RTX_TARGETS, default="sm86")
     arguments = parser.parse_args()
     found: list[tuple[str, ...]] = []
     for path in arguments.bundles:

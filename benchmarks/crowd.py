@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_skeletons.errors import DataError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 
 COUNTS = (1, 10, 30)
 BLOCK, BLOCKS = 30, 12
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     people = cut_people(arguments.coco, max(COUNTS))
     random = np.random.default_rng(0)
-    with whole_file(arguments.out) as partial:
+    with atomic_write(arguments.out) as partial:
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH, HEIGHT))
         for number in range(len(COUNTS) * BLOCK * BLOCKS):
             writer.write(draw(people[: COUNTS[number // BLOCK % len(COUNTS)]], random))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from export.engines.build import AHEAD, Report, build_engines
+from export.engines.build import RTX_TARGETS, Report, build_engines
 from export.engines.log import layer_name
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import StmError
@@ -40,7 +40,7 @@ def _megabytes(count: int | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Layers, planned memory, size and build time of ahead-of-time engines")
     parser.add_argument("bundles", nargs="+")
-    parser.add_argument("--targets", nargs="+", choices=AHEAD, default=["sm75", "sm86", "sm89", "sm120"])
+    parser.add_argument("--targets", nargs="+", choices=RTX_TARGETS, default=["sm75", "sm86", "sm89", "sm120"])
     parser.add_argument("--layers", metavar="GRAPH", help="also print the names of a graph's layers after fusion")
     arguments = parser.parse_args()
     found: list[tuple[str, ...]] = []

@@ -19,7 +19,7 @@ from benchmarks.predict import predict as prediction
 from benchmarks.run.bench_report import load_report
 from benchmarks.run.bench_tables import tables
 from stm_skeletons.errors import BenchmarkError
-from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.files import atomic_write, make_folder
 from stm_skeletons.table import Table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -153,7 +153,7 @@ def fill(page: Path, texts: dict[str, str]) -> list[str]:
         return f"{match[1]}\n{texts[match[2]]}\n{match[3]}"
 
     text = _BLOCK.sub(replace, page.read_text(encoding="utf-8"))
-    with whole_file(page) as partial:
+    with atomic_write(page) as partial:
         partial.write_text(text, encoding="utf-8")
     return missing
 

@@ -19,7 +19,7 @@ from runtime.backends import BackendOptions
 from runtime.overlay import Painter, draw_parts
 from runtime.session import Session
 from runtime.sources import open_source
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.geometry import PADDING_GREY, Letterbox
 from stm_skeletons.skeleton import Skeleton
 from training.map_pictures import caption, grid, paint
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     looked = look_at_people if arguments.people else look
     sheet = grid(looked(arguments.bundle, arguments.video, arguments.frames, arguments.threads))
-    with whole_file(arguments.out) as partial:
+    with atomic_write(arguments.out) as partial:
         partial.write_bytes(cv2.imencode(arguments.out.suffix, sheet)[1].tobytes())
 
 

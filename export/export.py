@@ -38,7 +38,7 @@ from stm_skeletons.bundle import (
 )
 from stm_skeletons.engines import FOLDER as ENGINES_FOLDER
 from stm_skeletons.errors import ExportError, SinkError
-from stm_skeletons.files import sha256, whole_folder
+from stm_skeletons.files import atomic_folder, sha256
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.skeleton import Skeleton
 from training.data.held_out import held_out_sequences
@@ -128,7 +128,7 @@ def export_bundle(
         round_to_fp16(model)
     network = _network(model, options)
     traced = trace(network, options.height, options.width, options.slots, options.peaks, options.batch)
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         differences = {name: _write_graph(name, graph, folder, options) for name, graph in traced.items()}
         calibration = _quantise(folder, options, recipe.config.skeleton) if int8 else None
         graphs: dict[GraphName, GraphSpec] = {name: _describe(name, graph, folder) for name, graph in traced.items()}
@@ -273,11 +273,13 @@ def _pass_gate(
             for each, what in ((other, "network"), (sums, "network with sums in FP16")):
                 check_finite(each, info.height, info.width, f"the {name} {what}")
                 each.reset()
-            ran = "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
+            executed_on = (
+                "PyTorch on a CPU: FP16 tensors between layers, sums in FP32, as on a GPU; not the GPU's own kernels"
+            )
         else:
-            other, sums, ran = session, None, f"the bundle in {title} on a CPU"
+            other, sums, executed_on = session, None, f"the bundle in {title} on a CPU"
         frames = letterboxed(video, info.size, 0, FRAMES)
-        gate = run_gate(fp32, other, frames, info, ran, video, calibration, say, sums)
+        gate = run_gate(fp32, other, frames, info, executed_on, video, calibration, say, sums)
     if gate.problem is not None:
         rejected = _rejected(out)
         try:

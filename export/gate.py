@@ -21,7 +21,7 @@ from runtime.images import ImageSource
 from runtime.sources import open_source
 from stm_skeletons.bundle import BundleInfo
 from stm_skeletons.errors import ExportError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.gate_file import FILE_NAME, Gate, Window
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
@@ -95,7 +95,7 @@ def run_gate(
     other: Stepper,
     frames: Iterable[NDArray[np.uint8]],
     info: BundleInfo,
-    ran: str,
+    executed_on: str,
     video: str,
     calibration: str | None = None,
     say: Callable[[str], None] | None = None,
@@ -107,7 +107,7 @@ def run_gate(
         fp32, other: at their first frame.
         frames: uint8 [H, W, 3] BGR, letterboxed.
         info: of the bundle; its threshold and number of peaks are used.
-        ran, video, calibration: for the record, see Gate.
+        executed_on, video, calibration: for the record, see Gate.
         say: told now and then how far it is.
         fp16_sums: a third, run through the first FP16_SUMS_FRAMES frames and held to FP16_SUMS_F1_LOSS.
 
@@ -129,7 +129,7 @@ def run_gate(
             f"{video} has {len(record.differences)} frames; the gate needs {FRAMES}: give a longer --video"
         )
     bound = {"int8": INT8_F1_LOSS, "bf16": BF16_F1_LOSS}.get(info.precision, F1_LOSS)
-    gate = record.gate(ran, video, calibration, bound)
+    gate = record.gate(executed_on, video, calibration, bound)
     if fp16_sums is None:
         return gate
     ran_sums = f"the same with sums in FP16, rounded after every {SUMMED_AT_ONCE} products"
@@ -151,13 +151,13 @@ class _Record:
         self.differences.append(1.0 if bad else float(np.abs(truth - maps).max()))
         self._counts.append(_count(truth, np.nan_to_num(maps), self._info))
 
-    def gate(self, ran: str, video: str, calibration: str | None, bound: float) -> Gate:
+    def gate(self, executed_on: str, video: str, calibration: str | None, bound: float) -> Gate:
         """What was measured of all frames so far."""
         info, by_frame = self._info, np.array(self._counts)
         keypoints, found, matched, near, near_found = (int(count) for count in by_frame.sum(axis=0))
         return Gate(
             precision=info.precision,
-            ran=ran,
+            executed_on=executed_on,
             video=Path(video).name,
             frames=len(self.differences),
             calibration=calibration,
@@ -204,7 +204,7 @@ def _count(truth: NDArray[np.float32], maps: NDArray[np.float32], info: BundleIn
 
 def write_gate(gate: Gate, folder: Path) -> None:
     """Write gate.json and gate.png. Raises SinkError."""
-    with whole_file(folder / FILE_NAME) as partial:
+    with atomic_write(folder / FILE_NAME) as partial:
         partial.write_text(gate.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -223,5 +223,5 @@ def write_gate(gate: Gate, folder: Path) -> None:
     scores.legend(loc="lower left")
     maps.set_xlabel("frame")
     maps.set_ylabel("largest difference of a map")
-    with whole_file(folder / "gate.png") as partial:
+    with atomic_write(folder / "gate.png") as partial:
         figure.savefig(partial, dpi=100)

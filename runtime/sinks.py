@@ -22,7 +22,7 @@ from runtime.frames import Frame
 from runtime.overlay import Painter
 from runtime.video_writer import CODECS, VideoWriter
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import check_new, lock, make_folder, partial_path, whole_file
+from stm_skeletons.files import atomic_write, check_new, lock, make_folder, partial_path
 from stm_skeletons.parts import Parts
 
 _WINDOW = "STM-skeletons (q closes)"
@@ -259,7 +259,7 @@ class OverlayImageSink:
         check_new(path, self._force)
         if self._folder:
             make_folder(path.parent)
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             written, data = cv2.imencode(path.suffix, self._painter.paint(frame, parts))
             if not written:
                 raise SinkError(f"cannot write {path}: OpenCV cannot encode {path.suffix}")

@@ -28,7 +28,7 @@ FOLDER = "engines"
 FILE_NAME = "engines.json"
 NATIVE = "native"
 """Target of engines that were built on the machine that runs them, by ``tensorrt``."""
-AHEAD = ("sm75", "sm86", "sm89", "sm120", "sm121")
+RTX_TARGETS = ("sm75", "sm86", "sm89", "sm120", "sm121")
 """Targets (compute capabilities) that ``tensorrt_rtx`` builds for on any machine."""
 
 Package = Literal["tensorrt", "tensorrt_rtx"]
@@ -79,7 +79,7 @@ class EngineSet(Strict):
     def _is_whole(self) -> "EngineSet":
         if missing := [name for name in GRAPH_NAMES if name not in self.engines]:
             raise ValueError(f"engines of {', '.join(missing)} are not listed")
-        if self.target not in (NATIVE, *AHEAD):
+        if self.target not in (NATIVE, *RTX_TARGETS):
             raise ValueError(f"unknown target '{one_line(self.target, 20)}'")
         for spec in self.engines.values():
             if Path(spec.file).name != spec.file:
@@ -146,7 +146,7 @@ def open_engines(bundle: Bundle, folder: Path) -> Engines:
 
 def _read_sidecar(bundle: Bundle, folder: Path) -> EngineSet:
     file = folder / FILE_NAME
-    target = folder.name if folder.name in AHEAD else NATIVE
+    target = folder.name if folder.name in RTX_TARGETS else NATIVE
     advice = f"build them: {rebuild_command(bundle, target, folder.parent)}"
     if not file.is_file():
         raise EngineError(f"{folder} has no engines ({FILE_NAME} is missing); {advice}")

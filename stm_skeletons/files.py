@@ -77,7 +77,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to; renamed to ``path`` at the end, removed on any error.
 
     Raises SinkError when the file cannot be written.
@@ -93,7 +93,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder to fill; renamed to ``path`` at the end, removed on any error.
 
     A folder already at ``path`` is replaced, and only once the new one is complete. Raises SinkError.

@@ -24,7 +24,7 @@ class Gate(Strict):
     """What was measured: the contents of gate.json."""
 
     precision: str
-    ran: str
+    executed_on: str
     """What stood for the device, in words."""
     video: str
     frames: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stm_skeletons.errors import WeightsError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from training.recipe import Recipe
 
 _VERSION = 1
@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     # In memory first: PyTorch's own file writer turns a full disk into an error without a name.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(buffer.getbuffer())
 
 

@@ -80,13 +80,13 @@ def train(
     from training.hardware import Hardware
     from training.recipe import load_recipe
     from training.recipe_run import run_recipe
-    from training.train import Habits
+    from training.train import LoggingOptions
 
     # A folder alone is for the kind that the recipe needs.
     folders = data_folders([text if "=" in text else f"{load_recipe(recipe).data.kind}={text}" for text in data])
     hardware = Hardware(accelerator, devices, nodes, precision, workers, threads)
-    habits = Habits(checkpoint_every, picture_minutes)
-    result = run_recipe(recipe, folders, out, seed, init, resume, hardware, habits, say_once)
+    logging_options = LoggingOptions(checkpoint_every, picture_minutes)
+    result = run_recipe(recipe, folders, out, seed, init, resume, hardware, logging_options, say_once)
     if result.interrupted:
         say_once(f"stopped after {result.steps} steps; the same command with --resume goes on")
         raise typer.Exit(130)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 
 COLUMNS: tuple[str, ...] = (
     "step",
@@ -36,7 +36,7 @@ class RunLog:
         rows = [row for row in _read(path) if int(row["step"]) <= from_step]
         try:
             (folder / "pictures").mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as partial, partial.open("w", newline="") as file:
+            with atomic_write(path) as partial, partial.open("w", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
@@ -59,7 +59,7 @@ class RunLog:
     def picture(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
         """A BGR picture, as a file and for TensorBoard."""
         encoded = cv2.imencode(".png", image)[1]
-        with whole_file(self._folder / "pictures" / f"{name}-{step:07d}.png") as partial:
+        with atomic_write(self._folder / "pictures" / f"{name}-{step:07d}.png") as partial:
             partial.write_bytes(encoded.tobytes())
         self._board.add_image(name, np.ascontiguousarray(image[..., ::-1]), step, dataformats="HWC")
 

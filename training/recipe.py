@@ -125,7 +125,7 @@ class Recipe(Exact):
     """The table of the paper that it fills, and its row there."""
     after: tuple[str, ...] = Field(default=(), strict=False)
     """The recipe whose weights this one starts from, or several, for the mean of their weights."""
-    turns_with: str | None = None
+    interleaved_with: str | None = None
     """A recipe for other data: its samples, made as it says but as long as this one's, take turns with this one's.
     Nothing else of it counts."""
     seed: int = 0

@@ -8,7 +8,7 @@ from training.data.labels import DataSet
 from training.data.open import open_data
 from training.hardware import Hardware
 from training.recipe import Recipe, load_recipe
-from training.train import Habits, Result, train
+from training.train import LoggingOptions, Result, train
 
 
 def run_recipe(
@@ -19,7 +19,7 @@ def run_recipe(
     init: Path | None = None,
     resume: bool = False,
     hardware: Hardware = Hardware(),  # noqa: B008 - frozen
-    habits: Habits = Habits(),  # noqa: B008 - frozen
+    logging_options: LoggingOptions = LoggingOptions(),  # noqa: B008 - frozen
     say: Callable[[str], None] = print,
 ) -> Result:
     """Train a recipe in ``runs/<its name>/seed<n>``.
@@ -34,7 +34,7 @@ def run_recipe(
         seed: instead of the recipe's.
         init: starting weights; of the first recipe, if there are several.
         resume: go on with a run that was stopped. Without it, a folder that holds a run already is an error.
-        hardware, habits: see training.train.
+        hardware, logging_options: see training.train.
         say: is given what the user should know, line by line.
 
     Raises:
@@ -49,14 +49,20 @@ def run_recipe(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise RecipeError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
-    before = [_weights_of(name, recipe, data, runs, init, hardware, habits, say) for name in recipe.after]
+    before = [_weights_of(name, recipe, data, runs, init, hardware, logging_options, say) for name in recipe.after]
     training_data, validation_data = (open_split(recipe, data[recipe.data.kind], split) for split in ("train", "val"))
-    turns = _turns(recipe, name, data)
-    for problem in (*training_data.problems, *validation_data.problems, *(turns[1].problems if turns else ())):
+    interleaved = _interleaved(recipe, name, data)
+    for problem in (
+        *training_data.problems,
+        *validation_data.problems,
+        *(interleaved[1].problems if interleaved else ()),
+    ):
         say(problem)
     resume = resume and checkpoint.exists()
     starting = before or ([init] if init else [])
-    return train(recipe, training_data, validation_data, folder, starting, resume, hardware, habits, turns)
+    return train(
+        recipe, training_data, validation_data, folder, starting, resume, hardware, logging_options, interleaved
+    )
 
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:
@@ -79,18 +85,18 @@ def _check_given(recipe: Recipe, name: str, data: Mapping[str, Path]) -> None:
         raise RecipeError(f"{name} needs {recipe.data.kind} data: --data {recipe.data.kind}=FOLDER")
 
 
-def _turns(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe, DataSet] | None:
+def _interleaved(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe, DataSet] | None:
     """The recipe whose samples take turns with this one's, and its data."""
-    if recipe.turns_with is None:
+    if recipe.interleaved_with is None:
         return None
-    other = load_recipe(recipe.turns_with)
+    other = load_recipe(recipe.interleaved_with)
     ours, theirs = _fits_in_batch(recipe), _fits_in_batch(other)
     for what in ours:
         if ours[what] != theirs[what]:
             raise RecipeError(
-                f"{name} and {recipe.turns_with} take turns, but differ in {what}: {ours[what]} and {theirs[what]}"
+                f"{name} and {recipe.interleaved_with} take turns, but differ in {what}: {ours[what]} and {theirs[what]}"
             )
-    _check_given(other, recipe.turns_with, data)
+    _check_given(other, recipe.interleaved_with, data)
     return other, open_split(other, data[other.data.kind], "train")
 
 
@@ -106,7 +112,7 @@ def _weights_of(
     runs: Path,
     init: Path | None,
     hardware: Hardware,
-    habits: Habits,
+    logging_options: LoggingOptions,
     say: Callable[[str], None],
 ) -> Path:
     """Of a recipe that ``recipe`` goes on from, trained if need be."""
@@ -116,7 +122,7 @@ def _weights_of(
         say(f"starting from {weights}")
         return weights
     say(f"{before} comes first")
-    result = run_recipe(before, data, runs, recipe.seed, init, True, hardware, habits, say)
+    result = run_recipe(before, data, runs, recipe.seed, init, True, hardware, logging_options, say)
     if result.interrupted:
         raise KeyboardInterrupt
     return result.weights

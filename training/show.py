@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from stm_skeletons.errors import DataError, SinkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.maps import render_maps
 from training.data.memory_maps import memory_maps
 from training.data.samples import Samples
@@ -69,5 +69,5 @@ def show(
         )
         for chosen, title in ((maps, f"ground truth {what}"), (mistaken, f"modified {what}"))
     ]
-    with whole_file(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(cv2.imencode(out.suffix, grid([keypoints, pairs]))[1].tobytes())

@@ -20,12 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from stm_skeletons.errors import DataError, TrainingError, one_line
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.signals import stop_signals
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoint import Progress as RunProgress
 from training.data.labels import DataSet
-from training.data.samples import Sample, SampleOrder, Samples, Turns, prepare_worker
+from training.data.samples import InterleavedSamples, Sample, SampleOrder, Samples, prepare_worker
 from training.hardware import Hardware, keep_freed_memory, open_fabric
 from training.logs import RunLog
 from training.map_pictures import caption, grid, paint
@@ -39,7 +39,7 @@ _LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Habits:
+class LoggingOptions:
     """How often a run writes what."""
 
     checkpoint_every: int = 100
@@ -74,8 +74,8 @@ def train(
     init: Sequence[Path] = (),
     resume: bool = False,
     hardware: Hardware = Hardware(),  # noqa: B008 - frozen
-    habits: Habits = Habits(),
-    turns: tuple[Recipe, DataSet] | None = None,
+    logging_options: LoggingOptions = LoggingOptions(),
+    interleaved: tuple[Recipe, DataSet] | None = None,
 ) -> Result:
     """Train as the recipe says.
 
@@ -90,8 +90,8 @@ def train(
         init: starting weights of the same network, or several to start from their mean; fresh ones without.
         resume: go on from the folder's checkpoint, on the CPU to the same bits as if it had never stopped.
         hardware: devices, precision and workers.
-        habits: how often a checkpoint and a picture are written.
-        turns: a recipe and its training data, whose samples take turns with these.
+        logging_options: how often a checkpoint and a picture are written.
+        interleaved: a recipe and its training data, whose samples take turns with these.
 
     Raises:
         WeightsError: starting weights or the checkpoint do not fit.
@@ -105,9 +105,11 @@ def train(
     fabric = open_fabric(hardware)
     fabric.launch()
     samples = _samples(recipe, training_data, recipe)
-    if turns is not None:
-        samples = Turns(samples, _samples(*turns, recipe))
-    run = _Run(fabric, recipe, samples, Validation(recipe, validation_data), folder, init, resume, hardware, habits)
+    if interleaved is not None:
+        samples = InterleavedSamples(samples, _samples(*interleaved, recipe))
+    run = _Run(
+        fabric, recipe, samples, Validation(recipe, validation_data), folder, init, resume, hardware, logging_options
+    )
     return run.train()
 
 
@@ -124,18 +126,18 @@ class _Run:
         self,
         fabric: Fabric,
         recipe: Recipe,
-        samples: Samples | Turns,
+        samples: Samples | InterleavedSamples,
         validation: Validation,
         folder: Path,
         init: Sequence[Path],
         resume: bool,
         hardware: Hardware,
-        habits: Habits,
+        logging_options: LoggingOptions,
     ) -> None:
         self._fabric = fabric
         self._recipe = recipe
         self._folder = folder
-        self._habits = habits
+        self._logging = logging_options
         self._model, self._origin = starting_model(recipe, init)
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=recipe.optimiser.learning_rate)
@@ -178,7 +180,7 @@ class _Run:
                     self._write_down(log, batch, unrolled, loss, norm)
                 if progress.step % self._recipe.validation.every == 0 or progress.step == self._total:
                     self._validate(log)
-                if progress.step % self._habits.checkpoint_every == 0:
+                if progress.step % self._logging.checkpoint_every == 0:
                     self._save()
         return self._finish()
 
@@ -190,7 +192,7 @@ class _Run:
             return
         log = RunLog(self._folder, self._progress.step)
         try:
-            with whole_file(self._folder / "recipe.json") as partial:
+            with atomic_write(self._folder / "recipe.json") as partial:
                 partial.write_text(json.dumps(self._recipe.resolved(), indent=2) + "\n")
             yield log
         finally:
@@ -200,7 +202,7 @@ class _Run:
         step = self._progress.step
         if step % _LOG_EVERY == 0 or step == self._total:
             log.add(self._numbers(loss, norm))
-        if time.monotonic() - self._pictured > 60 * self._habits.picture_minutes:
+        if time.monotonic() - self._pictured > 60 * self._logging.picture_minutes:
             self._pictured = time.monotonic()
             log.picture("training", step, self._picture(batch, unrolled))
 

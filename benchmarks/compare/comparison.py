@@ -12,7 +12,7 @@ from benchmarks.run.bench_report import F1
 from benchmarks.run.bench_tables import F1_HEADER, UNKNOWN, environment_table, f1_row
 from benchmarks.run.environment import Environment, State
 from benchmarks.run.latency import Summary
-from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.files import atomic_write, make_folder
 from stm_skeletons.strict import Strict
 from stm_skeletons.table import Table
 
@@ -80,7 +80,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         "compare.md": comparison_markdown(comparison, can_plot()),
     }
     for name, text in texts.items():
-        with whole_file(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.compare.comparison import Comparison
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 
 WINDOW = 20
 """Frames to a point of the curves."""
@@ -18,7 +18,7 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     figures = {"ratios.png": _ratios(comparison), "times.png": _times(comparison)}
     for name, figure in figures.items():
         FigureCanvasAgg(figure)
-        with whole_file(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             figure.savefig(partial, dpi=100)
     return [folder / name for name in figures]
 

@@ -29,7 +29,7 @@ def predict(
     from benchmarks.predict.predict import tables
     from benchmarks.run.bench_files import check_folder
     from stm_skeletons.bundle import Bundle
-    from stm_skeletons.files import make_folder, whole_file
+    from stm_skeletons.files import atomic_write, make_folder
     from stm_skeletons.table import show
 
     if out is not None:
@@ -40,8 +40,8 @@ def predict(
     if out is None:
         return
     make_folder(out)
-    with whole_file(out / "predict.json") as partial:
+    with atomic_write(out / "predict.json") as partial:
         partial.write_text(json.dumps([one.model_dump() for one in found], indent=1) + "\n", encoding="utf-8")
-    with whole_file(out / "predict.md") as partial:
+    with atomic_write(out / "predict.md") as partial:
         partial.write_text("\n\n".join(table.section() for table in shown) + "\n", encoding="utf-8")
     print(f"wrote {out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.run.bench_report import FILE_NAME, Report, report_text
 from benchmarks.run.bench_tables import tables
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.files import atomic_write, make_folder
 
 PLOTS = {
     "latency.png": "Distribution of the latency",
@@ -39,9 +39,9 @@ def can_plot() -> bool:
 def write_report(report: Report, folder: Path) -> None:
     """Write report.json and report.md, each whole or not at all; the folder is made. Raises SinkError."""
     make_folder(folder)
-    with whole_file(folder / FILE_NAME) as partial:
+    with atomic_write(folder / FILE_NAME) as partial:
         partial.write_text(report_text(report), encoding="utf-8")
-    with whole_file(folder / "report.md") as partial:
+    with atomic_write(folder / "report.md") as partial:
         partial.write_text(report_markdown(report, can_plot()), encoding="utf-8")
 
 

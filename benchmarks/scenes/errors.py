@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_skeletons.errors import BenchmarkError
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 
 FILE = Path(__file__).parent / "residuals.npz"
 LOWEST_PEAK = 0.1
@@ -133,7 +133,7 @@ def save_residuals(residuals: Residuals, path: Path) -> None:
             packed[field.name] = np.where(np.isnan(array), _UNKNOWN, steps).astype(np.int8)
         else:
             packed[field.name] = array.astype(kind)
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **packed)
 
 

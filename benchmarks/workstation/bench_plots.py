@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.run.bench_files import PLOTS
 from benchmarks.run.bench_report import Report
-from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.files import atomic_write, make_folder
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -36,7 +36,7 @@ def write_plots(report: Report, folder: Path) -> list[Path]:
         draw[name](axes, report)
         axes.set_title(f"{caption}: {report.environment.bundle}, {report.environment.source}", fontsize=10)
         axes.grid(alpha=0.3)
-        with whole_file(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             figure.savefig(partial, dpi=150)
         written.append(folder / name)
     return written

@@ -16,9 +16,9 @@ from runtime.machine import is_jetson
 from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons import __version__
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName
-from stm_skeletons.engines import AHEAD, FILE_NAME, NATIVE, Engines, EngineSet, EngineSpec, engines_folder
+from stm_skeletons.engines import FILE_NAME, NATIVE, RTX_TARGETS, Engines, EngineSet, EngineSpec, engines_folder
 from stm_skeletons.errors import ExportError, SinkError, one_line
-from stm_skeletons.files import partial_path, sha256, whole_file, whole_folder
+from stm_skeletons.files import atomic_folder, atomic_write, partial_path, sha256
 
 JETSON = "jetson"
 """Another word for NATIVE, refused on other machines."""
@@ -49,7 +49,7 @@ def build_engines(
 
     Args:
         bundle: an opened bundle.
-        target: "native" or "jetson" for the GPU of this machine, or one of AHEAD.
+        target: "native" or "jetson" for the GPU of this machine, or one of RTX_TARGETS.
         root: folder of the engines, each target in a folder of its own; inside the bundle without.
         workspace_mb: most memory for a layer's scratch space; without, 512 on a GPU that shares the system's memory,
             else what TensorRT likes.
@@ -86,7 +86,7 @@ def build_engines(
     folder = engines_folder(bundle, NATIVE if gpu is not None else target, root)
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             compiled: dict[GraphName, Compiled] = {}
             for name in GRAPH_NAMES:
                 compiled[name] = _write_engine(bundle, name, partial, settings, cache, step, stop)
@@ -102,7 +102,7 @@ def build_engines(
             with suppress(OSError):
                 parent.rmdir()  # only when nothing came into it
     if timing_cache is not None and cache:
-        with whole_file(timing_cache) as partial:
+        with atomic_write(timing_cache) as partial:
             partial.write_bytes(cache)
     return Report(Engines(folder, info), {name: built.layers for name, built in compiled.items()}, tuple(notes))
 
@@ -131,7 +131,7 @@ def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Se
         raise ExportError(
             f"{bundle.folder} is in {precision} for CPUs, which TensorRT does not take; export with --precision fp16"
         )
-    if target in AHEAD:
+    if target in RTX_TARGETS:
         import_tensorrt("tensorrt_rtx")
         if target == "sm75" and precision != "fp16":
             raise ExportError(
@@ -162,14 +162,14 @@ def _check_native(target: str) -> None:
     if target == JETSON and not is_jetson():
         raise ExportError(
             "this machine is no Jetson, and engines for one are built on it: run this there; for this machine's GPU "
-            f"--target {NATIVE}, ahead of time one of: {', '.join(AHEAD)}"
+            f"--target {NATIVE}, ahead of time one of: {', '.join(RTX_TARGETS)}"
         )
     if target in ("sm53", "sm62", "sm72", "sm87", "sm101", "sm110"):
         raise ExportError(
             f"engines for {target} (a Jetson's GPU) are not built ahead of time: on the board itself, --target {JETSON}"
         )
     if target not in (NATIVE, JETSON):
-        raise ExportError(f"unknown target '{target}'; choose one of: {JETSON}, {NATIVE}, {', '.join(AHEAD)}")
+        raise ExportError(f"unknown target '{target}'; choose one of: {JETSON}, {NATIVE}, {', '.join(RTX_TARGETS)}")
 
 
 def _read_cache(file: Path | None) -> bytes:

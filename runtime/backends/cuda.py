@@ -30,7 +30,7 @@ _NO_TIMING = 2
 _log = logging.getLogger("stm_skeletons")
 
 
-def keep_out_of_recordings() -> None:
+def use_thread_local_capture() -> None:
     """From now on what this thread does with CUDA breaks no recording of another thread.
 
     For libraries that record in CUDA's default mode, in which any allocation or wait of any thread does. Without a GPU

@@ -7,9 +7,9 @@ from runtime.backends.cuda import Gpu
 from runtime.tensorrt_module import import_tensorrt, is_installed
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.engines import (
-    AHEAD,
     FILE_NAME,
     NATIVE,
+    RTX_TARGETS,
     Engines,
     Package,
     engines_folder,
@@ -24,7 +24,7 @@ def target_for(compute_capability: str, installed: Callable[[Package], bool] = i
 
     ``installed`` says whether a package is.
     """
-    only_ahead = not installed("tensorrt") and compute_capability in AHEAD and installed("tensorrt_rtx")
+    only_ahead = not installed("tensorrt") and compute_capability in RTX_TARGETS and installed("tensorrt_rtx")
     return compute_capability if only_ahead else NATIVE
 
 

@@ -20,7 +20,7 @@ import onnxruntime
 from runtime.backends.arena import RESULTS
 from runtime.backends.bound import BoundBackend, View
 from runtime.backends.buffers import Buffer, CudaBuffer, HostBuffer
-from runtime.backends.cuda import keep_out_of_recordings
+from runtime.backends.cuda import use_thread_local_capture
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, GraphSpec, TensorSpec
 from stm_skeletons.engines import FOLDER
 from stm_skeletons.errors import BackendError, BundleError, one_line
@@ -50,7 +50,7 @@ class OnnxRuntimeBackend(BoundBackend):
             )
         self._graphs = cuda_graphs
         if self._graphs:
-            keep_out_of_recordings()
+            use_thread_local_capture()
         providers = provider_list(bundle, provider, self._graphs)
         self._sessions = {name: _open_session(bundle, name, provider, providers, threads) for name in GRAPH_NAMES}
         super().__init__(bundle.info, cameras)
@@ -64,7 +64,7 @@ class OnnxRuntimeBackend(BoundBackend):
 
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
         if self._graphs:
-            keep_out_of_recordings()  # this may be another thread than the one that opened the session
+            use_thread_local_capture()  # this may be another thread than the one that opened the session
         super().detect(valid)
 
     def close(self) -> None:

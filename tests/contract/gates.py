@@ -9,7 +9,7 @@ def made_gate(**changes: Any) -> Gate:
     """A gate that passes, but for what is changed."""
     fields = {
         "precision": "fp16",
-        "ran": "a test",
+        "executed_on": "a test",
         "video": "street.mp4",
         "frames": 300,
         "calibration": None,

@@ -22,7 +22,7 @@ from export.engines.memory_check import check_memory, needed_bytes
 from runtime.gpu import GpuInfo, NoGpu
 from runtime.machine import DiskSwap, SystemMemory, is_jetson
 from stm_skeletons.bundle import GRAPH_NAMES, Bundle
-from stm_skeletons.engines import AHEAD, open_engines
+from stm_skeletons.engines import RTX_TARGETS, open_engines
 from stm_skeletons.errors import BackendError, ExportError
 from stm_skeletons.files import sha256
 
@@ -399,7 +399,7 @@ def test_every_target_is_one_that_tensorrt_rtx_has():
     import tensorrt_rtx
 
     capabilities = getattr(tensorrt_rtx, "ComputeCapability", None)
-    assert all(hasattr(capabilities, target.upper()) for target in AHEAD)
+    assert all(hasattr(capabilities, target.upper()) for target in RTX_TARGETS)
 
 
 def users_of_tensorrt() -> list[Path]:

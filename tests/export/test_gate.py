@@ -220,7 +220,7 @@ def test_a_bf16_bundle_is_fp32s_graphs_and_carries_its_gate(
     assert bundle.info.precision == "bf16"
     assert report.closed_loop < 1e-3, "as FP32"
     assert report.gate is not None
-    assert report.gate.ran == "the bundle in OpenVINO on a CPU"
+    assert report.gate.executed_on == "the bundle in OpenVINO on a CPU"
     assert report.gate.f1 is not None
     assert 0.8 < report.gate.f1 < 1
     with pytest.raises(ExportError, match="is in bf16 for CPUs, which TensorRT does not take"):

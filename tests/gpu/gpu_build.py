@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stm_skeletons.errors import SinkError, one_line
-from stm_skeletons.files import whole_folder
+from stm_skeletons.files import atomic_folder
 
 CACHE_VARIABLE = "STM_SKELETONS_GPU_CACHE"
 """Environment variable that names the cache folder; ~/.cache/stm-skeletons-gpu without."""
@@ -105,7 +105,7 @@ def _cuda(cache: Path) -> Path:
             return Path(folder)
     target = cache / f"headers-{_key(*HEADERS)}"
     if not target.is_dir():
-        with whole_folder(target) as partial:
+        with atomic_folder(target) as partial:
             _run([sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(partial), *HEADERS], partial)
     for header in sorted(target.glob("nvidia/*/include/cuda.h")):
         return header.parents[1]
@@ -118,7 +118,7 @@ def _driver(cache: Path, cuda: Path) -> Path:
     target = cache / f"nullgpu-{_key(*contents, str(include))}"
     if not target.is_dir():
         _need("make", "gcc")
-        with whole_folder(target) as partial:
+        with atomic_folder(target) as partial:
             for name in _SOURCE_FILES:
                 shutil.copy(SOURCES / name, partial)
             # Its own test comes with it: a driver that does not work is not kept.
@@ -134,7 +134,7 @@ def _pycuda(cache: Path, cuda: Path, driver: Path) -> Path:
     if target.is_dir():
         return target
     _need("gcc", "g++")
-    with whole_folder(target) as partial:
+    with atomic_folder(target) as partial:
         work = partial / "work"
         venv.create(work / "venv", with_pip=True)
         python = str(work / "venv" / "bin" / "python")

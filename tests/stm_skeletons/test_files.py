@@ -1,18 +1,18 @@
 import pytest
 
 from stm_skeletons.errors import SinkError
-from stm_skeletons.files import make_folder, sha256, whole_file, whole_folder
+from stm_skeletons.files import atomic_folder, atomic_write, make_folder, sha256
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out.txt"
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
 
     def fail() -> None:
-        with whole_file(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text("half")
             raise RuntimeError("stop")
 
@@ -25,12 +25,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_a_folder_is_replaced_only_when_complete(tmp_path):
     target = tmp_path / "deep" / "bundle"
     for content in ("first", "second"):
-        with whole_folder(target) as partial:
+        with atomic_folder(target) as partial:
             (partial / "file").write_text(content)
         assert (target / "file").read_text() == content
 
     def fail() -> None:
-        with whole_folder(target) as partial:
+        with atomic_folder(target) as partial:
             (partial / "file").write_text("half")
             raise RuntimeError("stop")
 
@@ -44,9 +44,9 @@ def test_impossible_places_are_one_clear_error(tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
     for target in (tmp_path, tmp_path / "missing" / "out", file / "out"):
-        with pytest.raises(SinkError), whole_file(target) as partial:
+        with pytest.raises(SinkError), atomic_write(target) as partial:
             partial.write_text("x")
-    with pytest.raises(SinkError), whole_folder(file):
+    with pytest.raises(SinkError), atomic_folder(file):
         pass
 
 

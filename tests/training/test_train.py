@@ -23,7 +23,7 @@ from training.model import ModelConfig, build
 from training.model.weights import load_weights, save_weights
 from training.recipe import Recipe, load_recipe
 from training.recipe_run import open_split, run_folder, run_recipe
-from training.train import Habits, Result, train
+from training.train import LoggingOptions, Result, train
 
 CPU = Hardware(accelerator="cpu", workers=0)
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
-    result = train(recipe, *data, tmp_path / "run", hardware=CPU, habits=Habits(checkpoint_every=2))
+    result = train(recipe, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=2))
     assert result.steps == 6
     assert not result.interrupted
     model, provenance = load_weights(result.weights)
@@ -123,7 +123,9 @@ def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, Dat
     patch = pytest.MonkeyPatch()
     patch.setattr(validation.Validation, "f1", interrupted)
     try:
-        result = train(changed(recipe), *data, folder, hardware=hardware, habits=Habits(checkpoint_every=step))
+        result = train(
+            changed(recipe), *data, folder, hardware=hardware, logging_options=LoggingOptions(checkpoint_every=step)
+        )
     finally:
         patch.undo()
     assert result.interrupted
@@ -199,7 +201,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
 ):
     wild = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
     with pytest.raises(TrainingError, match=r"the loss is no number at step .*; lower learning_rate or set clip"):
-        train(wild, *data, tmp_path / "run", hardware=CPU, habits=Habits(checkpoint_every=1))
+        train(wild, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
     content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert content["progress"]["step"] >= 1
     assert not (tmp_path / "run" / "weights.safetensors").exists()
@@ -222,7 +224,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[Data
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as if no more room was left
     try:
         with pytest.raises(SinkError, match=r"cannot write .*(checkpoint\.pt|\.safetensors)"):
-            train(recipe, *data, folder, resume=True, hardware=CPU, habits=Habits(checkpoint_every=1))
+            train(recipe, *data, folder, resume=True, hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)

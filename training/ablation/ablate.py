@@ -13,7 +13,7 @@ from training.evaluation.report_files import write_report
 from training.hardware import Hardware
 from training.recipe import Recipe, load_recipe
 from training.recipe_run import run_folder, run_recipe
-from training.train import Habits
+from training.train import LoggingOptions
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def ablate(
     plan: Plan,
     out: Path,
     hardware: Hardware = Hardware(),  # noqa: B008 - frozen
-    habits: Habits = Habits(),  # noqa: B008 - frozen
+    logging_options: LoggingOptions = LoggingOptions(),  # noqa: B008 - frozen
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train and measure, and write the tables; what is there already is taken, what was stopped goes on.
@@ -50,7 +50,7 @@ def ablate(
     for name, recipe in recipes.items():
         by_kind: dict[str, list[Report]] = {}
         for seed in plan.seeds:
-            weights = _trained(name, recipe, seed, plan, out, hardware, habits, say)
+            weights = _trained(name, recipe, seed, plan, out, hardware, logging_options, say)
             candidate = candidate_from_weights(weights, threads=hardware.cpu_threads)
             for kind, root in plan.data.items():
                 report = evaluate_candidates([candidate], kind, root, plan.conditions, say)
@@ -69,14 +69,14 @@ def _trained(
     plan: Plan,
     out: Path,
     hardware: Hardware,
-    habits: Habits,
+    logging_options: LoggingOptions,
     say: Callable[[str], None],
 ) -> Path:
     weights = run_folder(out / "runs", name, seed) / "weights.safetensors"
     if not weights.is_file():
         say(f"{name}, seed {seed}: {recipe.title}")
         init = plan.init.get(recipe.model.variant)
-        result = run_recipe(name, plan.data, out / "runs", seed, init, True, hardware, habits, say)
+        result = run_recipe(name, plan.data, out / "runs", seed, init, True, hardware, logging_options, say)
         if result.interrupted:
             raise KeyboardInterrupt
     return weights

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.table import Table
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
@@ -67,9 +67,9 @@ def write_tables(measured: Sequence[Measured], seeds: Sequence[int], conditions:
             rows += found
             shown = Table("", _HEADER, [row.cells() for row in found]).markdown()
             lines += [f"Measured on {entries[0].reports[kind][0].data}:", "", shown, ""]
-    with whole_file(out / "tables.json") as partial:
+    with atomic_write(out / "tables.json") as partial:
         partial.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    with whole_file(out / "tables.md") as partial:
+    with atomic_write(out / "tables.md") as partial:
         partial.write_text("\n".join(lines).rstrip() + "\n")
     return out / "tables.md"
 

@@ -222,7 +222,7 @@ class Samples(Dataset):
         return select_channels(maps, skeleton, self._channels)
 
 
-class Turns(Dataset):
+class InterleavedSamples(Dataset):
     """Two kinds of samples that take turns: in an epoch every one of the first, and as many of the second."""
 
     def __init__(self, first: Samples, second: Samples) -> None:

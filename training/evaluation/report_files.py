@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stm_skeletons.files import make_folder, whole_file
+from stm_skeletons.files import atomic_write, make_folder
 from stm_skeletons.table import show
 from training.evaluation.keypoints import MATCHINGS, Matching
 from training.evaluation.people_tables import people_figures, tracking_joint_table
@@ -37,19 +37,19 @@ def write_report(report: Report, folder: Path) -> None:
         DataError: nothing was counted at the report's threshold.
     """
     make_folder(folder)
-    with whole_file(folder / "report.json") as partial:
+    with atomic_write(folder / "report.json") as partial:
         partial.write_text(json.dumps(_without_nan(_as_json(report)), allow_nan=False), encoding="utf-8")
-    with whole_file(folder / "report.md") as partial:
+    with atomic_write(folder / "report.md") as partial:
         partial.write_text(report_markdown(report), encoding="utf-8")
     if not report.with_keypoints:
         return
     with (
-        whole_file(folder / "recall_over_time.csv") as partial,
+        atomic_write(folder / "recall_over_time.csv") as partial,
         partial.open("w", encoding="utf-8", newline="") as file,
     ):
         csv.writer(file).writerows(_recall_rows(report))
     for name, figure in (("recall_over_time", recall_figure(report)), ("thresholds", threshold_figure(report))):
-        with whole_file(folder / f"{name}.png") as partial:
+        with atomic_write(folder / f"{name}.png") as partial:
             figure.savefig(partial, dpi=150)
 
 

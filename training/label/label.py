@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from runtime.frames import Frame
 from stm_skeletons.annotation_file import PERSON, name_from
 from stm_skeletons.errors import DataError
-from stm_skeletons.files import make_folder, partial_path, whole_file
+from stm_skeletons.files import atomic_write, make_folder, partial_path
 from training.label.contact_sheet import ContactSheet, Drawing
 from training.label.labels_file import Footage, LabelledImage, LabelledPerson, Labels, begin, drop_unfinished, save
 from training.label.people_labels import Person, Teacher, overlap
@@ -116,7 +116,7 @@ def label(
             save(path, labels)
     if not labels.images:
         raise DataError(f"{source} has no frames to label")
-    with whole_file(sheet_path) as partial:
+    with atomic_write(sheet_path) as partial:
         partial.write_bytes(sheet.draw(teacher.skeleton, _drawings(labels, sheet.numbers)))
     return Summary(
         labels=path,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stm_skeletons.annotation_file import Annotation, Image, person_category
 from stm_skeletons.errors import DataError, one_line
-from stm_skeletons.files import read_text, whole_file
+from stm_skeletons.files import atomic_write, read_text
 from stm_skeletons.strict import what_is_wrong
 from training.label.people_labels import Teacher
 
@@ -119,5 +119,5 @@ def save(path: Path, labels: Labels) -> None:
     for image in labels.images:
         image.nframes = labels.next_frame
     text = json.dumps(labels.model_dump(), separators=(",", ":"))
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stm_skeletons.errors import WeightsError, one_line
-from stm_skeletons.files import whole_file
+from stm_skeletons.files import atomic_write
 from stm_skeletons.strict import Strict
 from training.model import build
 from training.model.config import ModelConfig
@@ -44,7 +44,7 @@ def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training
     # One key: safetensors writes several in no fixed order, and the same weights are to have the same hash.
     metadata = {_KEY: provenance.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with whole_file(Path(path)) as partial:
+    with atomic_write(Path(path)) as partial:
         partial.write_bytes(save(tensors, metadata))  # safetensors' own writer makes files that only the owner reads
 
 

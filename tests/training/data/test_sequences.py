@@ -20,7 +20,7 @@ from training.data.affine import Motion, move_points, random_step
 from training.data.labels import DataSet, LabelledPicture, Picture, Regions, Video
 from training.data.open import open_data
 from training.data.pictures import read_picture
-from training.data.samples import Augmentation, SampleOptions, SampleOrder, Samples, Turns, prepare_worker
+from training.data.samples import Augmentation, InterleavedSamples, SampleOptions, SampleOrder, Samples, prepare_worker
 from training.data.sequence import SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
 from training.recipe import load_recipe, shipped_recipes
@@ -409,14 +409,14 @@ def test_turns_take_every_sample_of_the_first_and_pass_over_the_second(small_coc
     videos = open_data("footage", small_footage, "train", COCO17)
     options = SequenceOptions(kind="real", frames=4)
     second = Samples(videos, channels, (96, 64), options, SampleOptions(), seed=5)
-    turns = Turns(first, second)
-    assert len(turns) == 2 * len(first) == 16
+    interleaved = InterleavedSamples(first, second)
+    assert len(interleaved) == 2 * len(first) == 16
     for epoch in range(2):
         for number in range(8):
-            assert torch.equal(turns[epoch, 2 * number]["maps"], first[epoch, number]["maps"])
+            assert torch.equal(interleaved[epoch, 2 * number]["maps"], first[epoch, number]["maps"])
             # There is one video, so each turn is the next pass over it.
             wanted = second[8 * epoch + number, 0]
-            assert torch.equal(turns[epoch, 2 * number + 1]["frames"], wanted["frames"])
+            assert torch.equal(interleaved[epoch, 2 * number + 1]["frames"], wanted["frames"])
 
 
 def test_order_covers_every_epoch_and_goes_on_from_anywhere():
