@@ -1,0 +1,99 @@
+"""The scripts of examples/, on the sample clip, as a user starts them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIP = "examples/vtest-10s.avi"
+
+
+def example(*command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a script prints; run from the root of the sources, with this environment's commands on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, **environment},
+        timeout=900,
+        check=False,
+    )
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def python(script: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return example(sys.executable, f"examples/{script}", *words, check=check)
+
+
+def test_people_are_drawn_and_counted(tmp_path: Path):
+    said = python("webcam.py", CLIP, "--save", tmp_path / "people.mp4").stdout.splitlines()
+    assert len(said) == 100
+    counts = [int(re.fullmatch(r" *\d+\.\d\d s: (\d+) people", line)[1]) for line in said]  # type: ignore[index]
+    assert max(counts) >= 5
+    video = cv2.VideoCapture(str(tmp_path / "people.mp4"))
+    assert sum(1 for _ in iter(video.grab, False)) == 100
+
+
+def test_people_in_a_region_are_counted():
+    everywhere = python("count_in_region.py", CLIP, "--region", "0,0", "1,0", "1,1", "0,1").stdout
+    front = python("count_in_region.py").stdout
+    nowhere = python("count_in_region.py", CLIP, "--region", "0,0", "0.01,0", "0.01,0.01").stdout
+
+    def most(said: str) -> int:
+        return max(int(count) for count in re.findall(r"s: (\d+) in the region", said))
+
+    assert most(everywhere) > most(front) > most(nowhere) == 0
+    assert nowhere.count("\n") == 1, "a line only where the count changes"
+
+
+def test_each_camera_has_its_frames():
+    said = python("many_cameras.py", CLIP, CLIP, "--seconds", "4").stdout.splitlines()
+    assert len(said) > 6
+    counts = [int(line.split()[-2]) for line in said[-2:]]
+    assert min(counts) > 2
+    assert sum(counts) == len(said) - 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install ray")
+def test_two_workers_share_an_archive_and_go_on_after_an_interruption(tmp_path: Path):
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    (archive / "monday").mkdir(parents=True)
+    for name in ("a.avi", "monday/a.avi", "monday/b.avi"):
+        shutil.copy(ROOT / CLIP, archive / name)
+    (archive / "broken.avi").write_bytes(b"RIFF" + 100 * b"x")
+    arguments = (archive, "--out", out, "--workers", "2")
+    first = python("archive.py", *arguments, check=False)
+    assert first.returncode == 1, "one is broken"
+    assert "4 videos, 0 of them done before" in first.stdout
+    assert first.stdout.count("100 frames") == 3
+    assert first.stdout.count("broken.avi: ") == 1
+    assert "Traceback" not in first.stdout + first.stderr
+    results = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert results == ["a.avi.jsonl", "monday/a.avi.jsonl", "monday/b.avi.jsonl"]
+    assert all(len((out / name).read_text().splitlines()) == 100 for name in results)
+    (archive / "broken.avi").unlink()
+    (out / "a.avi.jsonl").unlink()
+    again = python("archive.py", *arguments).stdout
+    assert "3 videos, 2 of them done before" in again
+    assert again.count("100 frames") == 1
+    assert "3 videos, 3 of them done before" in python("archive.py", *arguments).stdout
+
+
+@pytest.mark.slow
+def test_the_model_is_adapted_to_a_camera(tmp_path: Path):
+    out = tmp_path / "adapted"
+    said = example("bash", "examples/adapt_to_camera.sh", out, CLIP, STEPS="2", FRAMES="24").stdout
+    assert said.rstrip().endswith("overlay.mp4")
+    assert (out / "bundle" / "bundle.json").is_file()
+    assert (out / "overlay.mp4").stat().st_size > 10_000
