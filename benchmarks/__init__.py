@@ -1,1 +1,1 @@
-"""Benchmarks: speed and accuracy, measured beside what they are compared with in one run."""
+"""Benchmarks of speed and accuracy. Everything that is compared is measured in the same run."""

@@ -1,4 +1,4 @@
-"""``stm-skeletons bench``: honest speed, on boards too."""
+"""The commands ``stm-skeletons bench`` and ``stm-skeletons schema``. They also run on boards."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _FRAMES = 1000
 
 
 class _SourceFirst(TyperGroup):
-    """``bench VIDEO`` is ``bench run VIDEO``; a video that is named like a command is './run'."""
+    """Reads ``bench VIDEO`` as ``bench run VIDEO``. A video whose name is a command needs a path, such as './run'."""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:  # the context's class moves between Typer's versions
         if args and args[0] not in self.commands and args[0] != "--help":
@@ -38,7 +38,7 @@ _bench = typer.Typer(
     cls=_SourceFirst,
     name="bench",
     no_args_is_help=True,
-    help="Measure speed on real frames. 'bench VIDEO' is 'bench run VIDEO', whose options 'bench run --help' lists.",
+    help="Measure speed on real frames. 'bench VIDEO' is short for 'bench run VIDEO'; see 'bench run --help'.",
 )
 
 
@@ -46,8 +46,8 @@ app.add_typer(_bench, rich_help_panel=BOARD)
 _bench.command()(predict)
 
 
-class What(str, Enum):
-    """What there is a schema of."""
+class Output(str, Enum):
+    """Outputs that have a JSON schema."""
 
     parts = "parts"
     bench = "bench"
@@ -56,39 +56,47 @@ class What(str, Enum):
 
 @app.command(rich_help_panel=BOARD)
 def schema(
-    what: Annotated[What, typer.Argument(help="Lines of run, report.json of bench or compare.json of bench compare.")],
+    output: Annotated[
+        Output,
+        typer.Argument(
+            help="parts: a line of run's output; bench: report.json of bench; compare: compare.json of bench compare."
+        ),
+    ],
 ) -> None:
-    """Print the JSON schema of an output."""
+    """Print the JSON schema of an output format."""
     from benchmarks.compare.comparison import Comparison
     from benchmarks.run.bench_report import Report
     from stm_skeletons.parts import PartsLine
 
-    of = {What.parts: PartsLine, What.bench: Report, What.compare: Comparison}
-    print(json.dumps(of[what].model_json_schema(), indent=2))
+    models = {Output.parts: PartsLine, Output.bench: Report, Output.compare: Comparison}
+    print(json.dumps(models[output].model_json_schema(), indent=2))
 
 
 @_bench.callback()
 def _group() -> None:
-    """There is more than one command, so that 'run' keeps its name."""
+    """An empty callback: Typer then keeps 'run' as a named command."""
 
 
 @_bench.command()
 def run(
-    source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a bundle's folder.")] = "edge",
+    source: Annotated[str, typer.Argument(help="Video file or folder of images. Looped if it is too short.")],
+    model: Annotated[str, typer.Option(help="Shipped model or folder of a bundle.")] = "edge",
     frames: Annotated[
-        int | None, typer.Option(min=11, help="Undisturbed frames; 1000 unless given. p99 needs 662.")
+        int | None,
+        typer.Option(min=11, help=f"Timed frames; p99 needs at least 662. Default: {_FRAMES}."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.05, max=7 * 24 * 60, help="Instead: a soak test, so long, with a verdict.")
+        float | None,
+        typer.Option(min=0.05, max=7 * 24 * 60, help="Soak-test for this many minutes instead of --frames."),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, max=10_000, help="Frame rate of the camera; the source's own unless given.")
+        float | None,
+        typer.Option(min=0.1, max=10_000, help="Camera's frame rate, which sets the deadline. Default: the source's."),
     ] = None,
     streams: Annotated[
-        str, typer.Option(help="Also so many cameras at once, in threads and in one group, for instance 1,2,4.")
+        str, typer.Option(help="Also measure this many concurrent streams, in threads and as a group; e.g. 1,2,4.")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write report.json, report.md and plots to.")] = None,
     data: F1Data = None,
     threads: Threads = None,
     backend: Backend = "auto",
@@ -96,7 +104,7 @@ def run(
     engines: Engines = None,
     cuda_graphs: CudaGraphs = True,
 ) -> None:
-    """Measure latency end to end and by stage, throughput and memory, on real frames. Ctrl-C ends it with a report."""
+    """Measure latency, time by stage, throughput and memory on real frames. Ctrl-C stops early and still reports."""
     from benchmarks.run.bench import bench
     from benchmarks.run.bench_files import check_folder, write_report
     from benchmarks.run.bench_tables import tables
@@ -106,7 +114,7 @@ def run(
 
     how = backend_options(backend, provider, threads, engines, cuda_graphs)
     if frames is not None and minutes is not None:
-        raise BenchmarkError("--frames and --minutes exclude each other; give one of them")
+        raise BenchmarkError("--frames and --minutes exclude each other; use one of them")
     length = Length(frames or _FRAMES) if minutes is None else Length(seconds=minutes * 60)
     options = Options(source, model, how, length, fps, _streams(streams), data_folders(data or []))
     if out is not None:
@@ -117,7 +125,7 @@ def run(
             write_report(report, out)
     show(tables(report), notes=report.notes)
     if report.run.stopped_early:
-        say(f"stopped after {report.end_to_end.count} frames; the report is finished")
+        say(f"stopped after {report.end_to_end.count} timed frames; the report is complete up to there")
     elif options.data:
         report = _with_f1(report, options, out)
     if out is not None:
@@ -127,35 +135,35 @@ def run(
 
 @_bench.command()
 def compare(
-    source: Annotated[str, typer.Argument(help="Video file or folder of images; read again when it ends.")],
-    what: Annotated[
+    source: Annotated[str, typer.Argument(help="Video file or folder of images. Looped if it is too short.")],
+    variants: Annotated[
         list[str],
         typer.Argument(
-            help="Bundles or shipped models, as 'edge' or 'edge,threads=1' (also backend, provider, engines, "
-            "cuda_graphs=no); movenet:FILE.onnx; eager:WEIGHTS, growing:WEIGHTS (STM's memory), compiled:WEIGHTS "
-            "(torch.compile). Ratios are to the first."
+            help="Two or more to compare; ratios are to the first. A shipped model or bundle, with options as in "
+            "'edge,threads=1' (backend, provider, threads, engines, cuda_graphs=no); movenet:FILE.onnx; or PyTorch "
+            "weights as eager:FILE, compiled:FILE (torch.compile) or growing:FILE (STM's growing memory)."
         ),
     ],
-    frames: Annotated[int, typer.Option(min=1, help="That count; p99 needs 662.")] = 200,
+    frames: Annotated[int, typer.Option(min=1, help="Timed frames; p99 needs at least 662.")] = 200,
     threads: Threads = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and plots.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write compare.json, compare.md and plots to.")] = None,
     data: F1Data = None,
 ) -> None:
-    """Time several bundles, networks or settings in turn, frame by frame, and give ratios."""
+    """Compare the speed of bundles, networks or settings. They are timed interleaved, frame by frame."""
     from benchmarks.compare.compare import Options
     from benchmarks.compare.compare import compare as measure
-    from benchmarks.compare.comparison import tables, write_comparison
+    from benchmarks.compare.comparison import notes, tables, write_comparison
     from benchmarks.run.bench_files import NO_PLOTS, can_plot, check_folder
     from stm_skeletons.table import show
 
-    options = Options(source, tuple(what), frames, threads, data_folders(data or []))
+    options = Options(source, tuple(variants), frames, threads, data_folders(data or []))
     if out is not None:
         check_folder(out)
     with stop_signals() as stop:
         found = measure(options, stop, say)
-        show(tables(found))
+        show(tables(found), notes=notes(found))
         if found.stopped_early:
-            say(f"stopped after {found.frames} frames; the report is finished")
+            say(f"stopped after {found.frames} timed frames; the report is complete up to there")
         if out is None:
             return
         write_comparison(found, out)
@@ -170,10 +178,10 @@ def compare(
 
 @_bench.command()
 def plots(
-    report: Annotated[Path, typer.Argument(help="report.json of a benchmark, or its folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    report: Annotated[Path, typer.Argument(help="report.json of 'bench run', or its folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the plots to.")],
 ) -> None:
-    """Draw the plots of a report, for instance of one that a board wrote."""
+    """Draw the plots of a report, for example one from a board that has no matplotlib."""
     from benchmarks.run.bench_files import NO_PLOTS, can_plot, check_folder
     from benchmarks.run.bench_report import load_report
 
@@ -188,21 +196,24 @@ def plots(
 
 
 def _with_f1(report: "Report", options: "Options", out: Path | None) -> "Report":
-    """Last: the measured speed has been written and printed, whatever fails here, and torch takes memory."""
+    """The report with F1, also printed and written.
+
+    Runs last: the speed is already printed and written should this fail, and torch's memory is not measured.
+    """
     from benchmarks.run.bench_files import write_report
     from benchmarks.run.bench_tables import accuracy_table
     from benchmarks.workstation.f1 import add_f1
     from stm_skeletons.table import print_table
 
     try:
-        whole = add_f1(report, options, say)
+        report_with_f1 = add_f1(report, options, say)
     except KeyboardInterrupt:
-        say("interrupted; the report is finished, without F1")
+        say("interrupted; the report is complete but for F1")
         return report
-    print_table(accuracy_table(whole))
+    print_table(accuracy_table(report_with_f1))
     if out is not None:
-        write_report(whole, out)
-    return whole
+        write_report(report_with_f1, out)
+    return report_with_f1
 
 
 def _plot(report: "Report", out: Path) -> None:
@@ -217,12 +228,12 @@ def _plot(report: "Report", out: Path) -> None:
 
 
 def _streams(text: str) -> tuple[int, ...]:
-    """1,2,4"""
+    """Numbers of streams from text such as "1,2,4"."""
     from runtime.session_group import MOST_CAMERAS
 
     words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
     if not all(word.isdecimal() and 1 <= int(word) <= MOST_CAMERAS for word in words):
         raise typer.BadParameter(
-            f"'{text}' is no list of numbers from 1 to {MOST_CAMERAS}, for instance 1,2,4", param_hint="--streams"
+            f"'{text}' is not a list of numbers from 1 to {MOST_CAMERAS}, such as 1,2,4", param_hint="--streams"
         )
     return tuple(map(int, words))

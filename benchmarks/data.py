@@ -1,4 +1,4 @@
-"""Whether F1 can be measured afterwards, asked before anything is timed."""
+"""Checks before the timing starts that F1 can be measured after it."""
 
 from pathlib import Path
 
@@ -7,17 +7,19 @@ from stm_skeletons.libraries import need
 
 
 def check_data(data: dict[str, Path]) -> None:
-    """Find missing libraries and folders; torch itself is loaded only later, since it would take part of the memory.
+    """Check that the libraries and folders for F1 are there.
+
+    torch is not imported yet, because it would add to the measured memory.
 
     Args:
-        data: folders by kind of data; nothing is needed without any.
+        data: folder by kind of data; nothing is checked when empty.
 
     Raises:
-        LibraryError: F1 cannot be measured here.
-        BenchmarkError: a folder is not there.
+        LibraryError: a library that F1 needs is not installed.
+        BenchmarkError: a folder does not exist.
     """
     if data:
         need("--data", "torch", "safetensors", "pycocotools", "matplotlib")
     for kind, root in data.items():
         if not root.is_dir():
-            raise BenchmarkError(f"--data {kind}: there is no folder {root}; check the name")
+            raise BenchmarkError(f"--data {kind}: folder {root} does not exist; check the path")

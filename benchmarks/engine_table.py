@@ -1,4 +1,6 @@
-"""What TensorRT-RTX makes of bundles, as a Markdown table. The engines are built, not run: it needs no GPU.
+"""Layers, memory, size and build time of bundles' TensorRT-RTX engines, as a Markdown table.
+
+The engines are built but not run, so no GPU is needed.
 
 python -m benchmarks.engine_table BUNDLE... [--targets sm75 sm86 ...] [--layers read_decoder]
 """
@@ -21,7 +23,7 @@ _HEADER = (
 
 
 def rows(bundle: Bundle, report: Report) -> list[tuple[str, ...]]:
-    """A row for each graph."""
+    """One row for each graph."""
     info = report.engines.info
     return [
         (
@@ -33,15 +35,23 @@ def rows(bundle: Bundle, report: Report) -> list[tuple[str, ...]]:
     ]
 
 
-def _megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:.1f}"
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.1f}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Layers, planned memory, size and build time of ahead-of-time engines")
-    parser.add_argument("bundles", nargs="+")
-    parser.add_argument("--targets", nargs="+", choices=RTX_TARGETS, default=["sm75", "sm86", "sm89", "sm120"])
-    parser.add_argument("--layers", metavar="GRAPH", help="also print the names of a graph's layers after fusion")
+    parser = argparse.ArgumentParser(
+        description="Layers, planned memory, size and build time of ahead-of-time engines, as a Markdown table."
+    )
+    parser.add_argument("bundles", nargs="+", help="shipped models or folders of bundles")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        choices=RTX_TARGETS,
+        default=["sm75", "sm86", "sm89", "sm120"],
+        help="GPU architectures to build for",
+    )
+    parser.add_argument("--layers", metavar="GRAPH", help="also print the names of this graph's layers after fusion")
     arguments = parser.parse_args()
     found: list[tuple[str, ...]] = []
     for path in arguments.bundles:

@@ -1,9 +1,9 @@
-"""How long the host takes to tell who is who: association and identity, beside the frame that they belong to.
+"""Host time for grouping keypoints into people and assigning ids, compared with the time of a frame.
 
     python -m benchmarks.grouping [--model edge] [--frames 700]
 
-5 and 30 people stand in rows, every joint of everybody found, and sway; with 30 all peaks are filled. Each frame is
-timed beside a frame of the model, in turn, on one thread.
+5 and 30 simulated people stand in rows and sway, with every joint found; 30 people fill all peaks. Grouping and the
+model's frames are timed interleaved, on one thread.
 """
 
 import argparse
@@ -25,8 +25,9 @@ COLUMNS = 10
 SIZE = (448, 256)
 PEAKS = CENTRES = 30
 SWAY = 1.5
-"""Network pixels that a joint moves in a frame, at random."""
-# Across and down in shares of a person, left first: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+"""Standard deviation of a joint's random movement in a frame, in network pixels."""
+# x and y as fractions of a person's box, left before right: nose, eyes, ears, shoulders, elbows, wrists, hips, knees,
+# ankles.
 _POSE = np.array(
     [
         *((0.5, 0.05), (0.55, 0.02), (0.45, 0.02), (0.6, 0.04), (0.4, 0.04), (0.7, 0.2), (0.3, 0.2), (0.8, 0.38)),
@@ -38,23 +39,23 @@ _POSE = np.array(
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds [N] of frames."""
+    """Times of N frames, in milliseconds."""
 
     frame: NDArray
-    """Of the model."""
+    """[N]: the model's frames."""
     grouping: dict[int, NDArray]
-    """By the number of people."""
+    """[N] by number of people."""
 
 
 def crowd(people: int, frames: int) -> Iterator[Detections]:
-    """Frames of so many people in rows."""
+    """Simulated detections of a crowd in rows, frame by frame."""
     random = np.random.default_rng(people)
     column, row = np.arange(people) % COLUMNS, np.arange(people) // COLUMNS
     corners = np.stack([column * SIZE[0] / COLUMNS, row * SIZE[1] / 3], axis=-1)
-    places = corners[:, None] + _POSE * [SIZE[0] / COLUMNS * 0.8, SIZE[1] / 3 * 0.9] + 2
-    before = places
+    poses = corners[:, None] + _POSE * [SIZE[0] / COLUMNS * 0.8, SIZE[1] / 3 * 0.9] + 2
+    before = poses
     for _ in range(frames):
-        now = places + random.normal(0, SWAY, places.shape)
+        now = poses + random.normal(0, SWAY, poses.shape)
         yield _detections(now, before, COCO17, random)
         before = now
 
@@ -78,38 +79,38 @@ def _detections(now: NDArray, before: NDArray, skeleton: Skeleton, random: np.ra
 
 
 def measure(model: str, frames: int) -> Times:
-    """Time all in turn; the first tenth of the frames does not count."""
+    """Time the model and the grouping interleaved; the first tenth of the frames is warm-up."""
     identities = {people: Identities(COCO17) for people in PEOPLE}
     crowds = {people: crowd(people, frames) for people in PEOPLE}
-    picture = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     frame_ms: list[float] = []
     grouping_ms: dict[int, list[float]] = {people: [] for people in PEOPLE}
     with Session.open(model, BackendOptions(threads=1)) as session:
         for _ in range(frames):
             started = perf_counter()
-            session.step(picture)
+            session.step(image)
             frame_ms.append((perf_counter() - started) * 1e3)
             for people in PEOPLE:
-                found = next(crowds[people])
+                detections = next(crowds[people])
                 started = perf_counter()
-                identities[people].update(found, 0)
+                identities[people].update(detections, 0)
                 grouping_ms[people].append((perf_counter() - started) * 1e3)
     first = frames // 10
     return Times(np.array(frame_ms[first:]), {people: np.array(times[first:]) for people, times in grouping_ms.items()})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long it takes to tell who is who")
-    parser.add_argument("--model", default="edge")
-    parser.add_argument("--frames", type=int, default=700)
+    parser = argparse.ArgumentParser(description="Time the grouping of keypoints into people with ids.")
+    parser.add_argument("--model", default="edge", help="shipped model or folder of a bundle")
+    parser.add_argument("--frames", type=int, default=700, help="frames to time, including a tenth for warm-up")
     arguments = parser.parse_args()
     times = measure(arguments.model, arguments.frames)
     frame = float(np.median(times.frame))
-    print(f"a frame: median {frame:.1f} ms")
-    for people, each in times.grouping.items():
-        median, p99 = np.percentile(each, [50, 99])
-        print(f"{people} people: median {median:.2f} ms, {median / frame:.1%} of a frame; p99 {p99:.2f} ms", end="")
-        print(f", {p99 / frame:.1%}")
+    print(f"frame: median {frame:.1f} ms")
+    for people, grouping in times.grouping.items():
+        median, p99 = np.percentile(grouping, [50, 99])
+        shares = f"{median / frame:.1%} and {p99 / frame:.1%} of a frame"
+        print(f"grouping {people} people: median {median:.2f} ms, p99 {p99:.2f} ms; {shares}")
 
 
 if __name__ == "__main__":

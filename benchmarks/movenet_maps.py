@@ -1,4 +1,4 @@
-"""MoveNet MultiPose's own heat maps, which ``edge`` is compared with."""
+"""Heat maps of MoveNet MultiPose, as a baseline for ``edge``."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 HEAT_MAPS = "StatefulPartitionedCall/Sigmoid_1:0"
-"""MoveNet MultiPose's inner tensor [1, 17, H/4, W/4]."""
+"""Name of MoveNet MultiPose's inner tensor [1, 17, H/4, W/4]."""
 
 
 class MoveNetHeatMaps:
-    """They are taken from inside MoveNet's graph."""
+    """Runs MoveNet MultiPose and returns its heat maps, an inner tensor of its graph."""
 
     def __init__(self, path: Path) -> None:
         model = onnx.load(path)
@@ -20,6 +20,6 @@ class MoveNetHeatMaps:
         self._session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def maps(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """BGR uint8 [H, W, 3], sides multiples of 32, to [17, H/4, W/4]."""
+        """Heat maps [17, H/4, W/4] of a frame, BGR uint8 [H, W, 3] with sides that are multiples of 32."""
         (maps,) = self._session.run([HEAT_MAPS], {"input:0": frame[None, :, :, ::-1].astype(np.int32)})
         return np.asarray(maps)[0]

@@ -1,11 +1,11 @@
-"""Ids held against people numbered by eye: how often somebody's number changes.
+"""Counts how often people's ids change, compared with hand-labelled ids.
 
     python -m benchmarks.numbered vtest.avi [--model edge] [--truth tests/data/vtest_people.json]
 
-The truth gives boxes of every person at key frames, boxes in between are interpolated. In each frame the people that
-are reported are matched with the boxes, one to one, whoever was matched before first (as MOTA does). A switch is a
-person whose id is another than when last matched. One who left the picture and came back has a right to a new number:
-such returns are counted apart.
+The ground truth has boxes of every person at key frames; boxes in between are interpolated. In each frame, reported
+people are matched one to one with the boxes; as in MOTA, the id of a person's last match has priority. A switch is a
+person whose id differs from that of the last match. People who left the image and came back may get a new id: these
+returns are counted separately.
 """
 
 import argparse
@@ -23,23 +23,23 @@ from stm_skeletons.assignment import best_assignment
 from stm_skeletons.people import People
 
 TRUTH = Path(__file__).parents[1] / "tests" / "data" / "vtest_people.json"
-NEAR = 0.5
-"""Largest distance between the middles of a box and of a person's joints, in heights of the box."""
+MAX_DISTANCE = 0.5
+"""Largest distance between the centres of a labelled box and of the box around a reported person, in box heights."""
 
 
 class Person(BaseModel):
-    """One person of the truth."""
+    """A person of the ground truth."""
 
     id: int
     boxes: dict[int, tuple[float, float, float, float]]
     """Left, top, width and height at key frames, in pixels of the frame."""
     hidden: list[tuple[int, int]] = []
-    """First and last of frames in which hardly anything is seen of the person: not counted as missed."""
+    """Ranges of frames (first, last) in which the person is hardly visible; not counted as missed."""
     absent: list[tuple[int, int]] = []
-    """First and last of frames between two visits."""
+    """Ranges of frames (first, last) between two visits."""
 
     def box(self, frame: int) -> NDArray | None:
-        """[4] interpolated; None where the person is not in the picture."""
+        """[4]: interpolated box; None when the person is not in the image."""
         keys = sorted(self.boxes)
         if not keys[0] <= frame <= keys[-1] or _within(frame, self.absent):
             return None
@@ -47,16 +47,16 @@ class Person(BaseModel):
         return np.array([np.interp(frame, keys, side) for side in boxes.T])
 
     def is_hidden(self, frame: int) -> bool:
-        """Whether hardly anything is seen of the person."""
+        """Whether the person is hardly visible in this frame."""
         return _within(frame, self.hidden)
 
     def visit(self, frame: int) -> int:
-        """Number of the visit to the picture, from 0."""
+        """Number of the person's visit, counted from 0."""
         return sum(last < frame for _, last in self.absent)
 
 
 class Truth(BaseModel):
-    """Everybody in a video."""
+    """All people of a video."""
 
     frames: int
     people: list[Person]
@@ -67,62 +67,62 @@ def _within(frame: int, ranges: list[tuple[int, int]]) -> bool:
 
 
 @dataclass
-class Count:
-    """What became of the numbers."""
+class IdCounts:
+    """Counts of matches and id switches over the frames of a video."""
 
     truth: Truth
     frames: int = 0
     person_frames: int = 0
-    """Of people who are seen."""
+    """Visible people, summed over the frames."""
     matched: int = 0
-    """Of these, with a person reported there."""
+    """Those of ``person_frames`` that match a reported person."""
     reported: int = 0
-    strangers: int = 0
-    """Reported where nobody is."""
+    false_positives: int = 0
+    """Reported people that match no box."""
     switches: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Frame, person, id before, id now."""
     returns: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """The same for those who left the picture and came back."""
+    """The same for people who left the image and came back."""
     _last: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Id and visit of each person when last matched with one who had an id."""
+    """Id and visit at each person's last match with a reported person that had an id."""
 
     def add(self, frame: int, people: People) -> None:
-        """Count a frame's people, coordinates in pixels of the frame."""
-        there = [(person, box) for person in self.truth.people if (box := person.box(frame)) is not None]
-        seen = [not person.is_hidden(frame) for person, _ in there]
-        likeness = self._likeness([box for _, box in there], people)
-        for row, (person, _) in enumerate(there):
-            if person.id in self._last:  # as MOTA does: who was matched before is kept while near enough
-                likeness[row] += (likeness[row] > 0) & (people.ids == self._last[person.id][0])
-        chosen = best_assignment(likeness[None])[0].tolist()
+        """Count a frame's people, whose coordinates are in pixels of the frame."""
+        present = [(person, box) for person in self.truth.people if (box := person.box(frame)) is not None]
+        visible = [not person.is_hidden(frame) for person, _ in present]
+        similarity = self._similarity([box for _, box in present], people)
+        for row, (person, _) in enumerate(present):
+            if person.id in self._last:  # as in MOTA, the id of the last match has priority while it is near enough
+                similarity[row] += (similarity[row] > 0) & (people.ids == self._last[person.id][0])
+        matches = best_assignment(similarity[None])[0].tolist()
         self.frames += 1
-        self.person_frames += sum(seen)
-        self.matched += sum(visible and number >= 0 for visible, number in zip(seen, chosen, strict=True))
+        self.person_frames += sum(visible)
+        self.matched += sum(is_visible and match >= 0 for is_visible, match in zip(visible, matches, strict=True))
         self.reported += len(people)
-        self.strangers += len(people) - sum(number >= 0 for number in chosen)
-        for (person, _), number in zip(there, chosen, strict=True):
-            if number >= 0 and people.ids[number]:
-                self._note(frame, person, int(people.ids[number]))
+        self.false_positives += len(people) - sum(match >= 0 for match in matches)
+        for (person, _), match in zip(present, matches, strict=True):
+            if match >= 0 and people.ids[match]:
+                self._record_id(frame, person, int(people.ids[match]))
 
     @staticmethod
-    def _likeness(boxes: list[NDArray], people: People) -> NDArray:
-        """[boxes, people] in [0, 1], 0 where they are too far apart."""
-        theirs = people.boxes().astype(float)
-        ours = np.array(boxes).reshape(-1, 4)
-        middles = ours[:, None, :2] + ours[:, None, 2:] / 2 - theirs[:, :2] - theirs[:, 2:] / 2
-        return np.maximum(0, 1 - np.linalg.norm(middles, axis=-1) / (NEAR * ours[:, None, 3]))
+    def _similarity(boxes: list[NDArray], people: People) -> NDArray:
+        """[boxes, people] in [0, 1]; 0 when they are too far apart."""
+        reported = people.boxes().astype(float)
+        labelled = np.array(boxes).reshape(-1, 4)
+        offsets = labelled[:, None, :2] + labelled[:, None, 2:] / 2 - reported[:, :2] - reported[:, 2:] / 2
+        return np.maximum(0, 1 - np.linalg.norm(offsets, axis=-1) / (MAX_DISTANCE * labelled[:, None, 3]))
 
-    def _note(self, frame: int, person: Person, number: int) -> None:
+    def _record_id(self, frame: int, person: Person, number: int) -> None:
         before, visit = self._last.get(person.id, (number, 0))
         if number != before:
-            kind = self.switches if person.visit(frame) == visit else self.returns
-            kind.append((frame, person.id, before, number))
+            changes = self.switches if person.visit(frame) == visit else self.returns
+            changes.append((frame, person.id, before, number))
         self._last[person.id] = number, person.visit(frame)
 
 
-def count_switches(model: str, video: str, truth: Truth) -> Count:
-    """Run a model through a video's numbered frames."""
-    count, source = Count(truth), open_source(video)
+def count_switches(model: str, video: str, truth: Truth) -> IdCounts:
+    """Run a model on the labelled frames of a video and count id switches."""
+    count, source = IdCounts(truth), open_source(video)
     with Session.open(model) as session:
         for frame in source:
             if frame.number == truth.frames:
@@ -133,20 +133,21 @@ def count_switches(model: str, video: str, truth: Truth) -> Count:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Ids held against people numbered by eye")
-    parser.add_argument("video")
-    parser.add_argument("--model", default="edge")
-    parser.add_argument("--truth", type=Path, default=TRUTH)
+    parser = argparse.ArgumentParser(description="Count id switches, compared with hand-labelled ids.")
+    parser.add_argument("video", help="the video that the ground truth labels")
+    parser.add_argument("--model", default="edge", help="shipped model or folder of a bundle")
+    parser.add_argument("--truth", type=Path, default=TRUTH, help="JSON file with the labelled boxes")
     arguments = parser.parse_args()
     truth = Truth.model_validate(json.loads(arguments.truth.read_text(encoding="utf-8")))
     count = count_switches(arguments.model, arguments.video, truth)
-    print(f"{count.frames} frames, {len(truth.people)} people, in view {count.person_frames} times")
+    print(f"{count.frames} frames, {len(truth.people)} people, {count.person_frames} visible person-frames")
     print(
-        f"found {count.matched / count.person_frames:.1%}; {count.reported} reported, {count.strangers} of them nobody"
+        f"found {count.matched / count.person_frames:.1%}; "
+        f"{count.reported} reported, {count.false_positives} of them false positives"
     )
-    for name, found in (("switches", count.switches), ("new numbers on return", count.returns)):
-        told = ", ".join(f"frame {frame}: person {one}, {old} -> {new}" for frame, one, old, new in found)
-        print(f"{len(found)} {name}{': ' if told else ''}{told}")
+    for name, changes in (("id switches", count.switches), ("new ids after a return", count.returns)):
+        details = ", ".join(f"frame {frame}: person {person}, {old} -> {new}" for frame, person, old, new in changes)
+        print(f"{len(changes)} {name}{': ' if details else ''}{details}")
 
 
 if __name__ == "__main__":

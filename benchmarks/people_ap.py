@@ -1,9 +1,10 @@
-"""OKS AP of a bundle's people on labelled COCO images, beside MoveNet MultiPose's own decoding of the same pixels.
+"""OKS AP of a bundle's people on labelled COCO images, compared with MoveNet MultiPose's own decoding.
 
     python -m benchmarks.people_ap edge --coco FOLDER --movenet movenet-multipose.onnx --split test
 
-Each image is letterboxed to the bundle's size and shown once, to an empty memory. Intervals are 95 % of a bootstrap
-over images; differences are paired. MoveNet decodes six people at most, so images with more are a group of their own.
+Each image is letterboxed to the bundle's size and run once, with an empty memory; MoveNet gets the same pixels.
+Intervals are 95% bootstrap intervals over images; differences are paired. MoveNet decodes at most six people, so images
+with more are reported as a separate group.
 """
 
 import argparse
@@ -24,11 +25,11 @@ from training.data.open import open_data
 from training.evaluation.people_scores import PeopleEvaluation, PeopleTally, compare_people
 
 FRAMES = 2
-"""Of a sequence; only the first, the picture as it is, is looked at."""
+"""Frames of a sequence; only the first one, the unmoved image, is used."""
 
 
 class MoveNetDecoding:
-    """MoveNet MultiPose as Google decodes it: six people at most, each with a score and all of his or her joints."""
+    """MoveNet MultiPose with Google's own decoding: at most six people, each with a score and all joints."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -37,7 +38,7 @@ class MoveNetDecoding:
             raise WeightsError(f"ONNX Runtime cannot load {path}: {one_line(error)}") from error
 
     def people(self, frame: NDArray[np.uint8]) -> People:
-        """Everybody in a frame, BGR [H, W, 3], sides multiples of 32; in its pixels."""
+        """People in a frame, BGR [H, W, 3] with sides that are multiples of 32, in its pixels."""
         (decoded,) = self._session.run(None, {"input:0": frame[None, :, :, ::-1].astype(np.int32)})
         six = np.asarray(decoded)[0]
         height, width = frame.shape[:2]
@@ -47,9 +48,9 @@ class MoveNetDecoding:
 
 
 def measure(bundle: str, coco: Path, movenet: Path, split: str) -> dict[str, PeopleEvaluation]:
-    """Both on the images of a split."""
+    """Evaluate the bundle ("ours") and MoveNet on the images of a split."""
     opened = Bundle.open(bundle)
-    theirs = MoveNetDecoding(movenet)
+    decoding = MoveNetDecoding(movenet)
     data = open_data("coco", coco, split, COCO17)
     tallies = {name: PeopleTally(COCO17, opened.info.person_threshold) for name in ("ours", "MoveNet")}
     with Session.open(opened) as session:
@@ -57,7 +58,7 @@ def measure(bundle: str, coco: Path, movenet: Path, split: str) -> dict[str, Peo
             frame = sequence.frames[0]
             session.reset()
             session.step(frame.image)
-            for name, people in (("ours", session.people()), ("MoveNet", theirs.people(frame.image))):
+            for name, people in (("ours", session.people()), ("MoveNet", decoding.people(frame.image))):
                 assert people is not None
                 tallies[name].begin(sequence.sourced)
                 tallies[name].count(frame, people)
@@ -82,11 +83,11 @@ def _interval(bounds: tuple[float, float] | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="OKS AP of people beside MoveNet's own decoding")
-    parser.add_argument("bundle")
-    parser.add_argument("--coco", type=Path, required=True)
-    parser.add_argument("--movenet", type=Path, required=True)
-    parser.add_argument("--split", default="val")
+    parser = argparse.ArgumentParser(description="OKS AP of people, compared with MoveNet's own decoding.")
+    parser.add_argument("bundle", help="shipped model or folder of a bundle")
+    parser.add_argument("--coco", type=Path, required=True, help="folder of COCO keypoints")
+    parser.add_argument("--movenet", type=Path, required=True, help="MoveNet MultiPose as ONNX")
+    parser.add_argument("--split", default="val", help="train, val or test")
     arguments = parser.parse_args()
     found = measure(arguments.bundle, arguments.coco, arguments.movenet, arguments.split)
     print(table(found).markdown())
@@ -94,7 +95,7 @@ def main() -> None:
         figures = ", ".join(f"{key} {value:.3f}" for key, value in evaluation.figures().items())
         print(f"{name}: {figures}")
     ours = found["ours"]
-    print(f"ours: {ours.reported_per_frame:.2f} people an image reported, {ours.labelled_per_frame:.2f} labelled")
+    print(f"ours: {ours.reported_per_frame:.2f} people reported per image, {ours.labelled_per_frame:.2f} labelled")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Everything that docs/benchmarks.md shows, measured on this machine and put into it: about two hours on two cores.
+"""Runs all benchmarks of docs/benchmarks.md on this machine and updates the page. Takes about two hours on two cores.
 
 python -m benchmarks.publish --video V --coco COCO --calibrate COCO --movenet MOVENET.onnx --results FOLDER
 
-Each step is a command of its own; what lies in the folder of results already is not measured again. The page keeps its
-words: what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, plots go to docs/images.
+Each step is a separate command. A step whose results are already in FOLDER is skipped. On the page, only the text
+between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced. Plots go to docs/images.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _BLOCK = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def steps(video: str, coco: str, calibrate: str, movenet: str) -> dict[str, list[str]]:
-    """Arguments of ``stm-skeletons`` by the name of the folder or file that comes of them; "{}" is that of results."""
+    """Arguments of ``stm-skeletons``, by the file or folder that each command writes; "{}" is the folder of results."""
     weights = "{}/edge.safetensors"
     edge = ["export", weights, "--every", "1", "--out"]
     found = {"edge.safetensors": ["init", "edge", "--from", "edge", "--out", weights]}
@@ -92,7 +92,7 @@ def steps(video: str, coco: str, calibrate: str, movenet: str) -> dict[str, list
     found["people"] = [*crowd, "--out", "{}/people"]
     devices = [word for name in (*BOARDS, *CARDS) for word in ("--device", name)]
     found["predict-fp16"] = ["bench", "predict", "{}/edge-fp16", *devices, "--out", "{}/predict-fp16"]
-    # One thread: of two, the slower one counts, so p99 scatters with whatever else the machine does.
+    # One thread: with two, the slower one decides, so p99 depends more on the other load of the machine.
     soak = ["bench", "run", video, "--threads", "1", "--model", f"{{}}/edge-{SOAK_SIZE}", "--frames", "100000"]
     found["soak"] = [*soak, "--out", "{}/soak"]
     compare("resnet50-growing", 1000, "{}/resnet50", f"growing:{fresh}")
@@ -100,7 +100,7 @@ def steps(video: str, coco: str, calibrate: str, movenet: str) -> dict[str, list
 
 
 def measure(commands: dict[str, list[str]], results: Path, coco: str) -> None:
-    """Run what is not there yet. Raises BenchmarkError when a step fails."""
+    """Run the steps that have no results yet. Raises BenchmarkError when a step fails."""
     make_folder(results)
     if not (results / "crowd.avi").exists():
         _run(["benchmarks.crowd", "--coco", coco, "--out", str(results / "crowd.avi")])
@@ -113,11 +113,11 @@ def measure(commands: dict[str, list[str]], results: Path, coco: str) -> None:
 
 def _run(module: list[str]) -> None:
     if subprocess.run([sys.executable, "-m", *module], check=False).returncode:
-        raise BenchmarkError(f"{' '.join(module)} failed; see above")
+        raise BenchmarkError(f"'python -m {' '.join(module)}' failed; see its messages above")
 
 
 def blocks(results: Path) -> dict[str, str]:
-    """Markdown by the name of its block on the page, of what is there."""
+    """Markdown of the results that are there, by the name of its block on the page."""
     found = {}
     for file in sorted(results.glob(f"*/{comparison.FILE_NAME}")):
         loaded = comparison.Comparison.model_validate_json(file.read_bytes())
@@ -143,7 +143,7 @@ def _text(shown: list[Table]) -> str:
 
 
 def fill(page: Path, texts: dict[str, str]) -> list[str]:
-    """Put texts into the page's blocks; names of blocks for which there is none."""
+    """Replace the page's blocks and return the names of the blocks that have no text."""
     missing: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
@@ -159,7 +159,7 @@ def fill(page: Path, texts: dict[str, str]) -> list[str]:
 
 
 def copy_plots(page: Path, results: Path) -> None:
-    """The pictures that the page shows: images/bench-FOLDER-NAME.png is NAME.png of a folder of results."""
+    """Copy the plots that the page shows: images/bench-FOLDER-NAME.png is FOLDER/NAME.png of the results."""
     for target in re.findall(r"\((images/bench-[^)]+\.png)\)", page.read_text(encoding="utf-8")):
         folder, _, name = Path(target).stem.removeprefix("bench-").rpartition("-")
         if (results / folder / f"{name}.png").is_file():
@@ -168,15 +168,20 @@ def copy_plots(page: Path, results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("video", "coco", "calibrate", "movenet"):
-        parser.add_argument(f"--{option}", required=True)
-    parser.add_argument("--results", type=Path, required=True)
+    for option, text in (
+        ("video", "video to measure on"),
+        ("coco", "folder of COCO keypoints to measure F1 on"),
+        ("calibrate", "folder of COCO keypoints to calibrate INT8 with"),
+        ("movenet", "MoveNet MultiPose as ONNX"),
+    ):
+        parser.add_argument(f"--{option}", required=True, help=text)
+    parser.add_argument("--results", type=Path, required=True, help="folder for the results of all steps")
     arguments = parser.parse_args()
     commands = steps(arguments.video, arguments.coco, arguments.calibrate, arguments.movenet)
     measure(commands, arguments.results, arguments.coco)
     missing = fill(PAGE, blocks(arguments.results))
     copy_plots(PAGE, arguments.results)
-    print(f"wrote {PAGE}" + (f"; nothing for {', '.join(missing)}" if missing else ""))
+    print(f"wrote {PAGE}" + (f"; no results for {', '.join(missing)}" if missing else ""))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Frames of a video with what a bundle sees in them: mask, keypoint maps, edge maps and parts, side by side.
+"""Draws a bundle's output for frames of a video: mask, keypoint maps, edge maps and parts, side by side.
 
 python -m benchmarks.stills edge VIDEO --frames 20 100 --out edge.jpg
 
-With ``--people`` the frames as ``stm-skeletons run --overlay`` draws them; the one in the README is
+With ``--people``, frames are drawn as by ``stm-skeletons run --overlay``. The image of the README is made by
 
 python -m benchmarks.stills edge examples/vtest-10s.avi --people --frames 75 --out docs/images/overlay.jpg
 """
@@ -22,13 +22,13 @@ from runtime.sources import open_source
 from stm_skeletons.files import atomic_write
 from stm_skeletons.geometry import PADDING_GREY, Letterbox
 from stm_skeletons.skeleton import Skeleton
-from training.map_pictures import caption, grid, paint
+from training.map_images import caption, grid, paint
 
 Image = NDArray[np.uint8]
 
 
-def look(bundle: str, video: str, numbers: list[int], threads: int) -> list[list[Image]]:
-    """A row of pictures of the network's size, BGR, for each of the frames; all frames before are looked at, too."""
+def draw_maps(bundle: str, video: str, numbers: list[int], threads: int) -> list[list[Image]]:
+    """A row of BGR images of the network's size for each of the frames; the bundle also runs on all frames before."""
     rows = []
     source = open_source(video)
     with Session.open(bundle, BackendOptions(threads=threads)) as session:
@@ -38,14 +38,14 @@ def look(bundle: str, video: str, numbers: list[int], threads: int) -> list[list
                 boxed, drawn = (
                     _boxed(image, session.info.size) for image in (frame.image, draw_parts(frame.image, parts))
                 )
-                found = caption(drawn, f"frame {frame.number}: parts")
-                rows.append([*_maps(boxed, session.maps(), session.info.skeleton), found])
+                parts_image = caption(drawn, f"frame {frame.number}: parts")
+                rows.append([*_maps(boxed, session.maps(), session.info.skeleton), parts_image])
     source.close()
     return rows
 
 
-def look_at_people(bundle: str, video: str, numbers: list[int], threads: int) -> list[list[Image]]:
-    """A row for each of the frames, with a picture of the frame's size with its people; trails need those before."""
+def draw_people(bundle: str, video: str, numbers: list[int], threads: int) -> list[list[Image]]:
+    """A row for each of the frames: the frame with its people and their trails, at its own size."""
     rows = []
     source, painter = open_source(video), Painter()
     with Session.open(bundle, BackendOptions(threads=threads)) as session:
@@ -73,16 +73,16 @@ def _maps(frame: Image, maps: NDArray[np.float32], skeleton: Skeleton) -> list[I
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a bundle sees in frames of a video")
-    parser.add_argument("bundle")
+    parser = argparse.ArgumentParser(description="Draw a bundle's output for frames of a video.")
+    parser.add_argument("bundle", help="shipped model or folder of a bundle")
     parser.add_argument("video")
-    parser.add_argument("--frames", type=int, nargs="+", default=[0], help="counted from 0")
-    parser.add_argument("--people", action="store_true", help="the frames with their people alone")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, required=True, help=".png or .jpg")
+    parser.add_argument("--frames", type=int, nargs="+", default=[0], help="frames to draw, counted from 0")
+    parser.add_argument("--people", action="store_true", help="draw people as 'run --overlay' does, without maps")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--out", type=Path, required=True, help="image to write, .png or .jpg")
     arguments = parser.parse_args()
-    looked = look_at_people if arguments.people else look
-    sheet = grid(looked(arguments.bundle, arguments.video, arguments.frames, arguments.threads))
+    draw = draw_people if arguments.people else draw_maps
+    sheet = grid(draw(arguments.bundle, arguments.video, arguments.frames, arguments.threads))
     with atomic_write(arguments.out) as partial:
         partial.write_bytes(cv2.imencode(arguments.out.suffix, sheet)[1].tobytes())
 

@@ -1,1 +1,1 @@
-"""Export: a trained network into a verified bundle of three ONNX graphs, and on boards too into TensorRT engines."""
+"""Export of a trained network to a verified bundle of three ONNX graphs; and TensorRT engines, also on boards."""

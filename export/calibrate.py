@@ -1,4 +1,4 @@
-"""What INT8 is calibrated on: tensors of the FP32 graphs of ``edge`` while they run over frames, memory and all."""
+"""Calibrates INT8: observes tensors of ``edge``'s FP32 graphs while they run over frames, with memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,53 +15,53 @@ from stm_skeletons.memory_policy import readable_slots, write_slot
 
 HIGHEST_LEVEL = 255
 _KEPT = 4096
-"""Values kept of a tensor and frame, spread over it."""
+"""Values sampled per tensor and frame, spread over the tensor."""
 _BINS = 2048
 _SHARES = np.linspace(0.3, 1, 15)
-"""Of the smallest and of the largest value: the ends of the ranges that are tried."""
+"""Shares of the smallest and of the largest value that are tried as ends of the range."""
 Tensors = dict[str, NDArray]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """How a tensor is best rounded to levels, and what it was on average."""
+class Observation:
+    """The best quantisation of a tensor, and its mean."""
 
     scale: float
     zero: int
-    """The level that stands for 0, between 0 and HIGHEST_LEVEL."""
+    """The level that represents 0, between 0 and HIGHEST_LEVEL."""
     means: NDArray[np.float64]
-    """[C], of each channel."""
+    """[C]: mean of each channel."""
 
 
-def watch(
+def observe(
     folder: Path,
     sequences: Iterable[Sequence[NDArray[np.uint8]]],
     tensors: Mapping[GraphName, Iterable[str]],
     slots: int,
     every: int,
-    note_every: int,
-) -> dict[GraphName, dict[str, Seen]]:
-    """Run the three FP32 graphs over sequences, each from an empty memory, and look at tensors.
+    sample_every: int,
+) -> dict[GraphName, dict[str, Observation]]:
+    """Run the three FP32 graphs over sequences, each with an empty memory, and observe tensors.
 
     Args:
-        folder: of the graphs.
-        sequences: frames in a row, uint8 [H, W, 3] BGR, letterboxed.
+        folder: folder of the graphs.
+        sequences: consecutive frames, uint8 [H, W, 3] BGR, letterboxed.
         tensors: names of FP32 tensors [1, C, h, w] in each graph.
-        slots, every: of the memory, see Options.
-        note_every: every n-th frame of a sequence is looked at; all fill the memory.
+        slots, every: the memory's, see Options.
+        sample_every: every n-th frame of a sequence is sampled; all frames fill the memory.
 
     Returns:
-        Of each graph its tensors; nothing where no sequence has so many frames.
+        The observed tensors of each graph; empty if no sequence has ``sample_every`` frames.
     """
-    graphs: dict[GraphName, _Watched] = {
-        name: _Watched(folder / f"{name}.onnx", tensors.get(name, ())) for name in GRAPH_NAMES
+    graphs: dict[GraphName, _ObservedGraph] = {
+        name: _ObservedGraph(folder / f"{name}.onnx", tensors.get(name, ())) for name in GRAPH_NAMES
     }
     shapes = {name: shape for name, shape in graphs["read_decoder"].inputs.items() if name.startswith("memory_")}
     looked = False
     for frames in sequences:
         memory = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         for number, frame in enumerate(frames):
-            look = (number + 1) % note_every == 0
+            look = (number + 1) % sample_every == 0
             looked |= look
             memory["memory_valid"][:] = readable_slots(number, slots, every)
             known: Tensors = {"frame": frame, **memory}
@@ -72,8 +72,8 @@ def watch(
     return {name: graph.seen() for name, graph in graphs.items()} if looked else {}
 
 
-class _Watched:
-    """A graph that keeps some of what its tensors hold."""
+class _ObservedGraph:
+    """A graph that samples the values of some tensors."""
 
     def __init__(self, path: Path, tensors: Iterable[str]) -> None:
         model = onnx.load(path)
@@ -88,30 +88,29 @@ class _Watched:
         self._means: dict[str, list[NDArray]] = {name: [] for name in self._tensors}
 
     def run(self, known: Tensors, look: bool) -> Tensors:
-        """The graph's outputs by name; its inputs are taken from ``known``."""
+        """Run the graph on inputs from ``known`` and return its outputs by name."""
         inputs = {name: known[name] for name in self.inputs}
         names = [*self._outputs, *self._tensors] if look else self._outputs
         found: Tensors = dict(zip(names, map(np.asarray, self._session.run(names, inputs)), strict=True))
         for name in self._tensors if look else ():
             values = found[name].reshape(-1)
-            # An odd step: an even one might see the same columns of every row.
+            # An odd step, because an even one might sample the same columns of every row.
             self._values[name].append(values[:: values.size // _KEPT | 1].copy())
             self._means[name].append(found[name].mean((0, 2, 3), dtype=np.float64))
         return {name: found[name] for name in self._outputs}
 
-    def seen(self) -> dict[str, Seen]:
-        """Of the tensors, by name."""
+    def seen(self) -> dict[str, Observation]:
+        """Return the observations by tensor name."""
         return {
-            name: Seen(*closest_levels(np.concatenate(self._values[name])), np.mean(self._means[name], axis=0))
+            name: Observation(*closest_levels(np.concatenate(self._values[name])), np.mean(self._means[name], axis=0))
             for name in self._tensors
         }
 
 
 def closest_levels(values: NDArray) -> tuple[float, int]:
-    """Scale and zero of the levels that are closest to values by the mean square.
+    """Return the scale and the zero level with the smallest mean squared error.
 
-    What lies outside becomes the lowest or the highest level: without the few largest values, all others have finer
-    steps.
+    Values outside the range are clipped: excluding the few largest gives all others finer steps.
     """
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     counts, edges = np.histogram(values, _BINS)

@@ -1,4 +1,4 @@
-"""From weights to a bundle, and to the weights that training starts from."""
+"""The commands ``export`` and ``init``."""
 
 from enum import Enum
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Annotated, get_args
 import typer
 
 from stm_skeletons.cli.options import name_and_value
-from stm_skeletons.cli.say import say_once
+from stm_skeletons.cli.progress import show_progress
 from stm_skeletons.libraries import need, panel
+from stm_skeletons.origin import brief_origin
 from stm_skeletons.variants import Variant
 from training.commands import parse_size
 
@@ -17,7 +18,7 @@ _PANEL = panel("Export", "torch", "safetensors", "onnx", "onnxslim")
 
 
 class Precision(str, Enum):
-    """What a bundle's graphs compute in."""
+    """Arithmetic of a bundle's graphs."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -27,43 +28,51 @@ class Precision(str, Enum):
 
 @app.command(rich_help_panel=_PANEL)
 def export(
-    weights: Annotated[Path, typer.Argument(help="Weights (.safetensors) of this project.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    size: Annotated[str, typer.Option(help="Network input, width x height, multiples of 32.")] = "448x256",
+    weights: Annotated[Path, typer.Argument(help="Weights file of this project (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+    size: Annotated[str, typer.Option(help="Network input size, width x height, both multiples of 32.")] = "448x256",
     slots: Annotated[
-        int | None, typer.Option(help="Frames in memory: the first, the previous and a ring; as trained, else 6.")
+        int | None,
+        typer.Option(help="Memory slots: the first frame, the previous frame and a ring. Default: as trained, else 6."),
     ] = None,
-    every: Annotated[int | None, typer.Option(help="The ring takes every n-th frame; as trained, else 5.")] = None,
-    peaks: Annotated[int, typer.Option(help="Peaks a joint: the largest number of people.")] = 30,
+    every: Annotated[
+        int | None, typer.Option(help="Memorise every n-th frame in the ring. Default: as trained, else 5.")
+    ] = None,
+    peaks: Annotated[int, typer.Option(help="Most peaks per joint, which limits the number of people.")] = 30,
     batch: Annotated[
-        int, typer.Option(help="Cameras whose frames the encoders take in one run; for many cameras on one GPU.")
+        int, typer.Option(help="Cameras whose frames the encoders process in one run, for many cameras on one GPU.")
     ] = 1,
     compact: Annotated[
         bool | None,
         typer.Option(
-            help="Round weights to FP16 and store them so, compute stays FP32; edge in fp32 always unless told."
+            help="Round weights to FP16 and store them so; compute stays FP32. Default: on for edge in fp32, else off."
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Keypoints are reported from this score on; as the shipped edge, others 0.3."),
+        typer.Option(
+            min=0, max=1, help="Lowest score of a reported keypoint. Default: the shipped model's for edge, else 0.3."
+        ),
     ] = None,
     precision: Annotated[
         Precision,
         typer.Option(
-            help="fp16 is for GPUs, bf16 for CPUs with units for it (by OpenVINO), int8 for CPUs with VNNI; all must "
-            "find what fp32 finds in --video."
+            help="Arithmetic: fp16 for GPUs, bf16 for CPUs with bf16 units (OpenVINO), int8 for CPUs with VNNI. All "
+            "but fp32 must match fp32's keypoints on --video."
         ),
     ] = Precision.fp32,
     video: Annotated[
-        str | None, typer.Option(help="Footage of at least 500 frames, for all but fp32: video or folder of images.")
+        str | None,
+        typer.Option(help="Video or image folder with at least 500 frames of real footage; required except for fp32."),
     ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option(help="KIND=FOLDER: int8 takes its ranges from the training part of these data, not from --video."),
+        typer.Option(
+            help="Labelled data as KIND=FOLDER: calibrate int8 on their training split instead of on --video."
+        ),
     ] = None,
 ) -> None:
-    """Turn weights into a verified bundle of three ONNX graphs."""
+    """Export weights to a verified bundle of three ONNX graphs."""
     need("export", "torch", "safetensors", "onnx", "onnxslim", "matplotlib", "scipy")
     from export.export import Options, default_threshold, export_bundle
     from training.model.weights import load_provenance
@@ -84,13 +93,16 @@ def export(
         calibrate=None if calibrate is None else _kind_and_folder(calibrate),
         keypoint_threshold=default_threshold(provenance.config.variant) if threshold is None else threshold,
     )
-    report = export_bundle(weights, out, options, say_once)
+    with show_progress() as progress:
+        report = export_bundle(weights, out, options, progress)
     for name, difference in report.graphs.items():
-        print(f"{name}: within {difference:.1e} of PyTorch")
-    print(f"closed loop: maps and memory within {report.closed_loop:.1e} of PyTorch")
+        print(f"{name}: differs from PyTorch by at most {difference:.1e}")
+    print(f"closed loop: maps and memory differ from PyTorch by at most {report.closed_loop:.1e}")
     if report.gate is not None:
         print(f"gate: {report.gate.summary}")
-    print(f"wrote {out}: {options.slots} slots, every {options.every}, keypoints from {options.keypoint_threshold:g}")
+    print(
+        f"wrote {out}: {options.slots} slots, every {options.every}, keypoint threshold {options.keypoint_threshold:g}"
+    )
 
 
 def _kind_and_folder(text: str) -> tuple[str, Path]:
@@ -100,31 +112,33 @@ def _kind_and_folder(text: str) -> tuple[str, Path]:
 
 @app.command(rich_help_panel=_PANEL)
 def init(
-    variant: Annotated[str, typer.Argument(help=f"The network: {', '.join(get_args(Variant))}.")],
+    variant: Annotated[str, typer.Argument(help=f"Network: {', '.join(get_args(Variant))}.")],
     out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="For edge a bundle (a folder, or 'edge': the shipped weights) or MoveNet MultiPose's .onnx; for "
-            "resnet50 and stm STM's official .pth.",
+            help="Source of the weights. For edge: a bundle's folder, 'edge' (the shipped model), or MoveNet "
+            "MultiPose's .onnx. For resnet50 and stm: STM's official .pth. Default: random weights.",
         ),
     ] = None,
-    skeleton: Annotated[str, typer.Option(help="coco17 or posetrack15.")] = "coco17",
-    edges_only: Annotated[bool, typer.Option("--edges-only", help="resnet50 without keypoint maps.")] = False,
-    random_seed: Annotated[int, typer.Option(help="For the layers that start at random.")] = 0,
+    skeleton: Annotated[str, typer.Option(help="Skeleton: coco17 or posetrack15.")] = "coco17",
+    edges_only: Annotated[bool, typer.Option("--edges-only", help="Leave out keypoint maps (resnet50 only).")] = False,
+    random_seed: Annotated[int, typer.Option(help="Seed of randomly initialised layers.")] = 0,
 ) -> None:
-    """Make the starting weights of a network, from a bundle, from other projects' weights or fresh."""
+    """Create a network's initial weights: from a bundle, from another project's weights, or at random."""
     need("train", "torch", "safetensors", *(["onnx"] if variant == "edge" and source else []))
     from stm_skeletons.bundle import shipped_models
     from training.model.init import init_weights, network
 
     config = network(variant, skeleton, edges_only)
-    if source is not None and (source.is_dir() or str(source) in shipped_models()):
-        need("init --from BUNDLE", "onnx", "onnxslim")
-        from export.recover import recover_weights
+    with show_progress() as progress:
+        if source is not None and (source.is_dir() or str(source) in shipped_models()):
+            need("init --from BUNDLE", "onnx", "onnxslim")
+            from export.recover import recover_weights
 
-        origin = recover_weights(config, out, source)
-    else:
-        origin = init_weights(config, out, source, random_seed)
-    print(f"wrote {out}: {variant}, {origin}")
+            origin = recover_weights(config, out, source, progress)
+        else:
+            progress(f"making weights of {variant}")
+            origin = init_weights(config, out, source, random_seed)
+    print(f"wrote {out}: {variant}, {brief_origin(origin)}")

@@ -1,10 +1,10 @@
-"""The gate that a bundle of lower precision passes: FP32 and it side by side through a video, each on its own memory.
+"""The gate for bundles of lower precision: FP32 and the bundle run side by side through a video, each with its memory.
 
-What one reports in a frame changes what it remembers, so errors could grow; only a closed loop over many frames shows
-it. FP32's keypoints are taken for the truth and the other's are held against them.
+What a network reports in a frame changes what it memorises, so errors could accumulate; only a closed loop over many
+frames shows that. FP32's keypoints are the reference.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from runtime.frames import Source
 from runtime.images import ImageSource
 from runtime.sources import open_source
 from stm_skeletons.bundle import BundleInfo
+from stm_skeletons.cli.progress import Progress, no_progress
 from stm_skeletons.errors import ExportError
 from stm_skeletons.files import atomic_write
 from stm_skeletons.gate_file import FILE_NAME, Gate, Window
@@ -33,53 +34,52 @@ from training.model.parts import find_peaks
 
 FRAMES = 500
 FP16_SUMS_FRAMES = 100
-"""Of these, FP16 is also run with sums in FP16: that takes five to ten times as long."""
+"""Of these, FP16 is also run with FP16 accumulation, which takes five to ten times as long."""
 F1_LOSS = 0.005
-"""Largest loss of F1 against FP32 that is let through."""
+"""Largest loss of F1 compared with FP32 that passes."""
 FP16_SUMS_F1_LOSS = 0.01
-"""The same with sums in FP16 everywhere, which is more than a GPU does, and over fewer frames."""
+"""The same with FP16 accumulation everywhere, which is stricter than a GPU, over fewer frames."""
 BF16_F1_LOSS = 0.01
-"""The same for "bf16", whose numbers have 8 binary digits where FP16's have 11."""
+"""The same for "bf16", whose numbers have 8 significant bits; FP16's have 11."""
 INT8_F1_LOSS = 0.03
-"""The same for "int8": points near the threshold come and go, as many rightly as wrongly (docs/benchmarks.md has its F1
-on labelled data)."""
+"""The same for "int8": points near the threshold appear and disappear, as many correctly as wrongly (docs/benchmarks.md
+has its F1 on labelled data)."""
 MAP_DIFFERENCE = 0.05
-"""Largest difference of any map that is let through where FP32 reports no keypoint in the whole video."""
+"""Largest difference of any map that passes if FP32 reports no keypoint in the whole video."""
 NEAR = 0.02
-"""Of a score from the threshold: what ``f1_near`` forgives."""
+"""Distance of a score from the threshold that ``f1_near`` tolerates."""
 WINDOW = 30
-"""Frames to a point of the plot."""
+"""Frames per point of the plot."""
 GATE_FILES = (FILE_NAME, "gate.png")
-_SAY_EVERY = 50
 
 
 def check_video(video: str) -> None:
-    """Raise SourceError or ExportError when the gate cannot run on a video, as far as its header tells."""
+    """Raise SourceError or ExportError if the gate cannot run on a video, as far as its header tells."""
     with closing(_open_footage(video)) as source:
         _check_length(source, video)
 
 
 def _check_length(source: Source, video: str) -> None:
     if source.live:
-        raise ExportError(f"{video} is a camera or stream; record it first: the gate reads its video more than once")
+        raise ExportError(f"{video} is a camera or stream; record it first: the gate reads the video more than once")
     if source.total is not None and source.total < FRAMES:
-        raise ExportError(f"{video} has {source.total} frames; the gate needs {FRAMES}: give a longer --video")
+        raise ExportError(f"{video} has {source.total} frames, the gate needs {FRAMES}; give a longer --video")
 
 
 def _open_footage(video: str) -> Source:
-    """A video or folder; of a data set that has a splits.json only the training part, whether to calibrate or to judge.
+    """Open a video or folder. From a data set with a splits.json, only the training split is used.
 
-    Raises SourceError, or DataError for a damaged data set.
+    Raises SourceError, or DataError if the data set is damaged.
     """
     folder = Path(video)
     if folder.is_dir() and (folder.parent / splits.FILE).is_file():
-        labelled = open_data("coco", folder.parent, "train", COCO17).pictures
-        return ImageSource([picture.picture.path for picture in labelled])
+        labelled = open_data("coco", folder.parent, "train", COCO17).images
+        return ImageSource([image.file.path for image in labelled])
     return open_source(video)
 
 
 def letterboxed(video: str, size: tuple[int, int], start: int, count: int) -> Iterator[NDArray[np.uint8]]:
-    """At most ``count`` frames of a video from number ``start`` on, uint8 [H, W, 3] BGR of the network's size (W, H).
+    """Yield at most ``count`` frames of a video from number ``start`` on: uint8 [H, W, 3] BGR at the network's (W, H).
 
     Raises SourceError.
     """
@@ -98,18 +98,18 @@ def run_gate(
     executed_on: str,
     video: str,
     calibration: str | None = None,
-    say: Callable[[str], None] | None = None,
+    progress: Progress = no_progress,
     fp16_sums: Stepper | None = None,
 ) -> Gate:
-    """Run both through the frames, each on its own predictions, and compare.
+    """Run both networks through the frames, each on its own predictions, and compare them.
 
     Args:
-        fp32, other: at their first frame.
+        fp32, other: sessions before their first frame.
         frames: uint8 [H, W, 3] BGR, letterboxed.
-        info: of the bundle; its threshold and number of peaks are used.
-        executed_on, video, calibration: for the record, see Gate.
-        say: told now and then how far it is.
-        fp16_sums: a third, run through the first FP16_SUMS_FRAMES frames and held to FP16_SUMS_F1_LOSS.
+        info: the bundle's; gives the threshold and the number of peaks.
+        executed_on, video, calibration: recorded in the result, see Gate.
+        progress: shows how far it is.
+        fp16_sums: a third session, run through the first FP16_SUMS_FRAMES frames with the bound FP16_SUMS_F1_LOSS.
 
     Raises:
         ExportError: fewer than FRAMES frames.
@@ -122,22 +122,21 @@ def run_gate(
         if fp16_sums is not None and number < FP16_SUMS_FRAMES:
             fp16_sums.step(frame)
             sums_record.add(fp32.maps(), fp16_sums.maps())
-        if say and (number + 1) % _SAY_EVERY == 0:
-            say(f"gate: frame {number + 1} of {FRAMES}")
+        progress("gate, frames", number + 1, FRAMES)
     if len(record.differences) < FRAMES:
         raise ExportError(
-            f"{video} has {len(record.differences)} frames; the gate needs {FRAMES}: give a longer --video"
+            f"{video} has {len(record.differences)} frames, the gate needs {FRAMES}; give a longer --video"
         )
     bound = {"int8": INT8_F1_LOSS, "bf16": BF16_F1_LOSS}.get(info.precision, F1_LOSS)
     gate = record.gate(executed_on, video, calibration, bound)
     if fp16_sums is None:
         return gate
-    ran_sums = f"the same with sums in FP16, rounded after every {SUMMED_AT_ONCE} products"
+    ran_sums = f"the same with FP16 accumulation, rounded after every {SUMMED_AT_ONCE} products"
     return gate.model_copy(update={"fp16_sums": sums_record.gate(ran_sums, video, calibration, FP16_SUMS_F1_LOSS)})
 
 
 class _Record:
-    """What one side makes of the frames, held against FP32."""
+    """Comparison of one session with FP32."""
 
     def __init__(self, info: BundleInfo) -> None:
         self.differences: list[float] = []
@@ -145,14 +144,14 @@ class _Record:
         self._counts: list[tuple[int, int, int, int, int]] = []
 
     def add(self, truth: NDArray[np.float32], maps: NDArray[np.float32]) -> None:
-        """The maps of the next frame, FP32's first."""
+        """Add the maps of the next frame, FP32's first."""
         bad = int((~np.isfinite(maps)).sum())
         self._not_finite += bad
         self.differences.append(1.0 if bad else float(np.abs(truth - maps).max()))
         self._counts.append(_count(truth, np.nan_to_num(maps), self._info))
 
     def gate(self, executed_on: str, video: str, calibration: str | None, bound: float) -> Gate:
-        """What was measured of all frames so far."""
+        """Return the measurements of all frames so far."""
         info, by_frame = self._info, np.array(self._counts)
         keypoints, found, matched, near, near_found = (int(count) for count in by_frame.sum(axis=0))
         return Gate(
@@ -187,7 +186,8 @@ def _f1(keypoints: int, found: int, right: int) -> float | None:
 
 
 def _count(truth: NDArray[np.float32], maps: NDArray[np.float32], info: BundleInfo) -> tuple[int, int, int, int, int]:
-    """Of a frame: keypoints of FP32, of the other, matched; and of each side, those that the other has nearly."""
+    """Count keypoints of FP32, keypoints of the other, matches; and for each side, keypoints near the other's
+    threshold."""
     if not info.has_keypoints:
         return 0, 0, 0, 0, 0
     joints, threshold = len(info.skeleton.joints), info.keypoint_threshold
@@ -209,7 +209,7 @@ def write_gate(gate: Gate, folder: Path) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     scores, maps = figure.subplots(2, 1, sharex=True)
-    for each, label in ((gate, None), (gate.fp16_sums, "sums in FP16")):
+    for each, label in ((gate, None), (gate.fp16_sums, "FP16 accumulation")):
         if each is not None:
             middles = [window.first_frame + window.frames / 2 for window in each.windows]
             f1 = [np.nan if window.f1 is None else window.f1 for window in each.windows]
@@ -218,10 +218,10 @@ def write_gate(gate: Gate, folder: Path) -> None:
     scores.axhline(
         1 - gate.f1_loss_bound, linestyle="--", color="grey", label=f"bound on the mean, {1 - gate.f1_loss_bound}"
     )
-    scores.set_ylabel(f"F1 of {WINDOW} frames")
-    scores.set_title(f"{gate.precision.upper()} against FP32, each on its own predictions: {gate.video}")
+    scores.set_ylabel(f"F1 over {WINDOW} frames")
+    scores.set_title(f"{gate.precision.upper()} compared with FP32, each on its own predictions: {gate.video}")
     scores.legend(loc="lower left")
     maps.set_xlabel("frame")
-    maps.set_ylabel("largest difference of a map")
+    maps.set_ylabel("largest difference of any map")
     with atomic_write(folder / "gate.png") as partial:
         figure.savefig(partial, dpi=100)

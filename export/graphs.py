@@ -1,9 +1,10 @@
-"""The three graphs as modules, with the peaks and edge scores that belong into the graph.
+"""The three graphs as modules, including peaks and edge scores.
 
-T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks a joint, P centres; NK joints and NE edges.
+Shape legend: T slots, H x W network input, Q = H/16 * W/16 tokens, C maps, K peaks per joint, P centres; NK joints and
+NE edges.
 
-The encoders take one frame without a batch axis, or, of a bundle for batches, B of them: then what follows has B in
-front. The decoder reads for one camera.
+The encoders take one frame without a batch axis or, in a bundle for batches, B frames with a leading axis B. The
+decoder reads for one camera.
 """
 
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class QueryEncoder(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """``frame`` or ``features_16``, and ``maps`` [C, H/4, W/4], to ``memory_key`` [Q, Ck], ``memory_value`` [Q, Cv]."""
+    """``frame`` or ``features_16``, and ``maps`` [C, H/4, W/4] to ``memory_key`` [Q, Ck], ``memory_value`` [Q, Cv]."""
 
     def __init__(self, model: SpaceTimeMemory, batched: bool = False) -> None:
         super().__init__()
@@ -41,10 +42,10 @@ class MemoryEncoder(nn.Module):
 
 
 class ReadDecoder(nn.Module):
-    """The memory and the query to ``maps``, ``peaks`` [NK, K, 3], ``edge_scores`` [NE, K, K], ``previous``
-    [T, NK, K, 2] and, of networks with centres, ``centres`` [P, 3] and ``centre_joints`` [P, NK, 2].
+    """Memory and query to ``maps``, ``peaks`` [NK, K, 3], ``edge_scores`` [NE, K, K], ``previous`` [T, NK, K, 2] and,
+    for networks with centres, ``centres`` [P, 3] and ``centre_joints`` [P, NK, 2].
 
-    Networks without keypoint maps give ``maps`` only.
+    Networks without keypoint maps give only ``maps``.
     """
 
     def __init__(self, model: SpaceTimeMemory, peaks: int) -> None:
@@ -56,7 +57,7 @@ class ReadDecoder(nn.Module):
         return tuple(self.named(keys, values, valid, *query).values())
 
     def named(self, keys: Tensor, values: Tensor, valid: Tensor, *query: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, in their order."""
+        """Return the outputs by name, in their order."""
         encoding = QueryEncoding(
             query[0][None],
             query[1][None],
@@ -66,5 +67,5 @@ class ReadDecoder(nn.Module):
 
 
 def _as_floats(tensor: Tensor, model: nn.Module) -> Tensor:
-    """In the type of the weights. TensorRT takes nothing but a cast on uint8, so that comes before anything else."""
+    """Cast to the weights' type. This must be the first operation: TensorRT accepts only a cast on uint8."""
     return tensor.to(next(model.parameters()).dtype)

@@ -1,4 +1,4 @@
-"""Modules to ONNX: opset 17, static shapes, names of the bundle's contract."""
+"""Modules to ONNX: opset 17, static shapes, the bundle's tensor names."""
 
 import warnings
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from export.graphs import MemoryEncoder, QueryEncoder, ReadDecoder
-from export.moving_picture import moving_picture
+from export.synthetic_frames import synthetic_frames
 from stm_skeletons.bundle import GraphName, TensorSpec
 from stm_skeletons.errors import ExportError
 from stm_skeletons.geometry import STRIDE
 from training.model import SpaceTimeMemory
 
 OPSET = 17
-"""TensorRT 8.6 misreads some graphs of opset 18 without an error."""
+"""TensorRT 8.6 silently misreads some graphs of opset 18."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A graph as a module with example inputs, all by the names of the contract."""
+    """A graph as a module with example inputs and outputs, by the bundle's tensor names."""
 
     module: nn.Module
     inputs: dict[str, Tensor]
@@ -34,20 +34,20 @@ class Traced:
 def trace(
     model: SpaceTimeMemory, height: int, width: int, slots: int, peaks: int, batch: int = 1
 ) -> dict[GraphName, Traced]:
-    """The three graphs of a network at fixed sizes, the encoders for a batch of so many frames.
+    """Trace the three graphs of a network at fixed sizes; the encoders take a batch of ``batch`` frames.
 
-    Inputs are pictures with random maps, as a check on the result wants them: in noise every place would match every
-    other, and rounding choose between them.
+    Inputs are synthetic images with random maps. In noise every place would match every other, and rounding would
+    decide between them, so results could not be verified.
     """
     random = torch.Generator().manual_seed(0)
     batched = batch > 1
-    pictures = torch.from_numpy(np.stack(list(moving_picture(height, width, batch))))
+    images = torch.from_numpy(np.stack(list(synthetic_frames(height, width, batch))))
     rows = torch.rand(batch, len(model.config.channels), height // STRIDE, width // STRIDE, generator=random)
-    frame, maps = (pictures, rows) if batched else (pictures[0], rows[0])
+    frame, maps = (images, rows) if batched else (images[0], rows[0])
 
-    # PyTorch's exporter puts a module and all that is in it back into the mode that the outermost was in.
+    # PyTorch's exporter resets a module and its children to the mode of the outermost module.
     query_encoder = QueryEncoder(model, batched).eval()
-    features = list(model.encode_query(pictures[:1]).features)
+    features = list(model.encode_query(images[:1]).features)
     query = dict(zip(("query_key", "query_value", *features), query_encoder(frame), strict=True))
 
     memory_encoder = MemoryEncoder(model, batched).eval()
@@ -70,9 +70,10 @@ def trace(
 
 
 def _noisy(slot: Tensor, slots: int, random: torch.Generator) -> Tensor:
-    """``slots`` different slots of the type and about the scale of the one given.
+    """Return ``slots`` different slots of the given slot's type and about its scale.
 
-    The noise is small beside it: ``edge``'s keys are unit vectors, and FP16 would be asked for more than it has to do.
+    The noise is small compared with the slot: ``edge``'s keys are unit vectors, and larger noise would demand more of
+    FP16 than real frames do.
     """
     noise = slot.float().std() / 4 * torch.randn(slots, *slot.shape, generator=random)
     return slot + noise.to(slot)
@@ -81,10 +82,10 @@ def _noisy(slot: Tensor, slots: int, random: torch.Generator) -> Tensor:
 def export_graph(traced: Traced, path: Path) -> None:
     """Write a graph as ONNX and simplify it."""
     with warnings.catch_warnings():
-        # The tracing exporter is the one that writes opset 17; the newer one starts at 18 and cannot convert down.
+        # Only the tracing exporter writes opset 17; the newer one starts at 18 and cannot convert down.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Constant folding")
-        # Shapes are meant to become constants; whether that was right is measured afterwards.
+        # Shapes become constants on purpose; verification follows.
         warnings.filterwarnings("ignore", message="(?s).*trace")
         torch.onnx.export(
             traced.module,
@@ -97,13 +98,13 @@ def export_graph(traced: Traced, path: Path) -> None:
         )
     model = onnxslim.slim(str(path))
     if not isinstance(model, onnx.ModelProto):
-        raise ExportError(f"onnxslim gave no model for {path.name}; install a newer onnxslim")
+        raise ExportError(f"onnxslim returned no model for {path.name}; install a newer onnxslim")
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
 def tensor_specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
-    """Names, types and shapes as the bundle records them."""
+    """Return names, types and shapes as recorded in the bundle."""
     return tuple(
         TensorSpec.model_validate(
             {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tensor.shape}

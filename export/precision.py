@@ -1,10 +1,10 @@
-"""FP16: a network whose tensors are half precision, with islands of FP32 where half precision is not enough.
+"""FP16: a half-precision network with islands of FP32 where half precision is not enough.
 
-TensorRT 11 and TensorRT-RTX take every type from the graph, so the graph says them all: weights and what flows between
-layers are FP16; standardisation, logits and softmax of attention, ``edge``'s movements and mixing of slots, the maps'
-sigmoid and all that follows it (peaks, edge scores) are FP32; indices are integers.
+TensorRT 11 and TensorRT-RTX take every type from the graph, so the graph states them all. Weights and tensors between
+layers are FP16. FP32 are: standardisation, attention logits and softmax, ``edge``'s motion and mixing of slots, the
+maps' sigmoid and everything after it (peaks, edge scores). Indices are integers.
 
-bf16 is simpler: the graphs are FP32's, and the backend runs their convolutions in bf16 (runtime.backends.openvino).
+bf16 is simpler: its graphs are FP32, and the backend runs their convolutions in bf16 (runtime.backends.openvino).
 """
 
 import copy
@@ -27,19 +27,19 @@ from training.model.resnet import FrozenBatchNorm2d
 from training.model.session import TorchSession
 
 _BATCH_NORM_EPS = 1e-5
-"""PyTorch's, which FrozenBatchNorm2d uses."""
+"""PyTorch's default, which FrozenBatchNorm2d uses."""
 _PRODUCTS = (torch.conv2d, torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__)
 SUMMED_AT_ONCE = 8
-"""Products that a tensor core of Ampere (A100) adds before it rounds; Volta and Turing: 4, Hopper 16 (Fasi et al.,
+"""Products that a tensor core of Ampere (A100) adds before it rounds; Volta and Turing: 4, Hopper: 16 (Fasi et al.,
 Numerical behavior of NVIDIA tensor cores, 2021; Khattak and Mikaitis, Accurate models of NVIDIA tensor cores, 2025)."""
 _FLOATS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
 
 
 class HalfPrecision(SpaceTimeMemory):
-    """A network in FP16 behind the same methods. It gives logits in FP32, every other float tensor in FP16."""
+    """A network in FP16 with the same methods. Logits are FP32, all other float tensors FP16."""
 
     def __init__(self, model: SpaceTimeMemory) -> None:
-        """Copies ``model``. Raises ExportError when a weight is too large for FP16."""
+        """Copies ``model``. Raises ExportError if a weight is too large for FP16."""
         super().__init__(model.config)
         self.memory_source, self.decoder_features = model.memory_source, model.decoder_features
         self.model = copy.deepcopy(model)
@@ -49,7 +49,7 @@ class HalfPrecision(SpaceTimeMemory):
         self.model.half()
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
-                raise ExportError(f"{name} holds numbers that FP16 cannot; export with --precision fp32")
+                raise ExportError(f"{name} exceeds the range of FP16; export with --precision fp32")
         self.eval()
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
@@ -71,11 +71,10 @@ class HalfPrecision(SpaceTimeMemory):
 
 
 class AccumulateInFp32(TorchFunctionMode):
-    """Within it, sums of products of FP16 tensors (convolutions, matrix products) are taken in FP32 and rounded once.
+    """Within it, products of FP16 tensors (convolutions, matrix products) are summed in FP32 and rounded once.
 
-    That is what a GPU does with FP32 accumulators: FP16 from kernel to kernel, FP32 inside one. PyTorch's own FP16
-    kernels on CPUs differ from one processor to the next, and take seconds a frame where there are no FP16
-    instructions.
+    This is what a GPU does with FP32 accumulators: FP16 between kernels, FP32 inside one. PyTorch's own FP16 CPU
+    kernels differ between processors, and take seconds per frame on processors without FP16 instructions.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -88,8 +87,8 @@ class AccumulateInFp32(TorchFunctionMode):
 class AccumulateInFp16(TorchFunctionMode):
     """Within it, the same sums are rounded to FP16 after every SUMMED_AT_ONCE products.
 
-    That is what a GPU does with FP16 accumulators, which TensorRT takes where they are faster; nothing in a graph can
-    forbid it. Products come in PyTorch's order, the bias last.
+    This is what a GPU does with FP16 accumulators. TensorRT uses them where they are faster, and a graph cannot forbid
+    it. Products are summed in PyTorch's order, the bias last.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -99,7 +98,7 @@ class AccumulateInFp16(TorchFunctionMode):
 
 
 def _rounding_sums(func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
-    """A convolution, a linear layer or a product of matrices (x, weight: FP16) with such sums."""
+    """A convolution, linear layer or matrix product (x, weight: FP16) with FP16 accumulation."""
     if func is torch.conv2d:
         total = _convolution(x, weight, *geometry)
         bias = None if bias is None else bias[:, None, None]
@@ -127,8 +126,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return total.float()
 
 
-class HalfSession(TorchSession):
-    """A ``TorchSession`` of a HalfPrecision network that rounds as a GPU does, see AccumulateInFp32."""
+class HalfPrecisionSession(TorchSession):
+    """A ``TorchSession`` of a HalfPrecision network that rounds like a GPU, see AccumulateInFp32."""
 
     sums: type[TorchFunctionMode] = AccumulateInFp32
 
@@ -137,22 +136,22 @@ class HalfSession(TorchSession):
             super().step(frame)
 
 
-class HalfSumsSession(HalfSession):
-    """The same as a GPU rounds that also sums in FP16, see AccumulateInFp16."""
+class Fp16AccumulationSession(HalfPrecisionSession):
+    """A HalfPrecisionSession that rounds like a GPU with FP16 accumulators, see AccumulateInFp16."""
 
     sums = AccumulateInFp16
 
 
 def torch_session(model: SpaceTimeMemory, slots: int, every: int) -> TorchSession:
-    """The session that runs a network of either precision."""
-    kind = HalfSession if isinstance(model, HalfPrecision) else TorchSession
+    """Return the session that runs a network of either precision."""
+    kind = HalfPrecisionSession if isinstance(model, HalfPrecision) else TorchSession
     return kind(model, slots, every)
 
 
 class _StandardInFp32(nn.Module):
-    """A batch normalisation without weights on FP16 features, with FP32 arithmetic between two casts.
+    """A batch normalisation without weights on FP16 features: FP32 arithmetic between two casts.
 
-    Mean and variance are in no buffer, so they stay FP32 when the network is halved.
+    Mean and variance are not buffers, so they stay FP32 when the network is halved.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -174,8 +173,8 @@ def _standardise_in_fp32(module: nn.Module) -> None:
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Multiply normalisations into the convolutions in front of them while all is FP32: weights are then rounded once,
-    and a variance that FP16 cannot hold does no harm."""
+    """Fold normalisations into the preceding convolutions in FP32, so that weights are rounded only once and a variance
+    outside FP16's range does no harm."""
     convolution = None
     for name, child in module.named_children():
         if isinstance(child, FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
@@ -195,15 +194,13 @@ def _fold_batch_norms(module: nn.Module) -> None:
 
 
 def check_types(path: Path) -> None:
-    """Every node of an FP16 graph computes in one float type, as strong typing demands. Raises ExportError."""
+    """Raise ExportError if a node of an FP16 graph mixes float types, which strong typing forbids."""
     if mixed := mixed_float_nodes(onnx.load(path)):
-        raise ExportError(
-            f"{path} mixes float types in {', '.join(mixed[:3])}; this is a mistake in the network's code"
-        )
+        raise ExportError(f"{path} mixes float types in {', '.join(mixed[:3])}; this is a bug in the network's code")
 
 
 def mixed_float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Nodes, as "Add /decode/Add (float16, float32)", whose float inputs are not of one type."""
+    """Return nodes whose float inputs have different types, as "Add /decode/Add (float16, float32)"."""
     graph = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info, *graph.output)}

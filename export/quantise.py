@@ -1,12 +1,12 @@
 """INT8 for CPUs: convolutions of ``edge`` between explicit quantise and dequantise nodes.
 
-Weights have a scale for every output channel. Activations are unsigned and have a zero point, which VNNI instructions
-want; the ends of their range do what ReLU and ReLU6 did. Rounded weights shift what a layer gives on average: that is
-taken out of its bias (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019). The
-camera's bytes go into the first convolution as they are.
+Weights have one scale per output channel. Activations are unsigned with a zero point, as VNNI instructions require; the
+ends of their range replace ReLU and ReLU6. Rounding weights shifts a layer's mean output, which its bias corrects
+(Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019). The camera's bytes enter
+the first convolution unchanged.
 
-The FPN with its inputs at strides 4 and 8, the keypoint head, centres, keys, clearness and what is remembered stay
-FP32: they move keypoints most and save least.
+These parts stay FP32, because they move keypoints most and save least: the FPN with its inputs at strides 4 and 8, the
+keypoint head, centres, keys, clearness, and the memorised values.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
-from export.calibrate import Seen
+from export.calibrate import Observation
 from stm_skeletons.bundle import GraphName
 
 PARTS: dict[GraphName, tuple[str, ...]] = {
@@ -28,17 +28,17 @@ PARTS: dict[GraphName, tuple[str, ...]] = {
     ),
     "memory_encoder": ("/memory_encoder/maps/",),
 }
-"""Convolutions and sums are rounded whose names begin so."""
+"""Name prefixes of the convolutions and sums that are quantised."""
 _GREY = 127
-"""The byte that stands for 0: the trunk wants -1 to 1."""
+"""The byte that represents 0: the trunk expects -1 to 1."""
 _LARGEST_WEIGHT = 127
 _TINY = 1e-12
 
 
-def take_bytes(path: Path) -> None:
-    """Rewrite a query encoder so that nothing but a scale lies between the frame's bytes and the first convolution.
+def accept_bytes(path: Path) -> None:
+    """Rewrite a query encoder so that only a scale lies between the frame's bytes and the first convolution.
 
-    Colours are put in order, and the grey that the trunk takes for 0 in its place, by that convolution's weights.
+    The convolution's weights absorb the order of colours and the zero point.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -66,10 +66,10 @@ def take_bytes(path: Path) -> None:
 
 
 class Rounding:
-    """A graph in FP32 of which some convolutions and sums are to be rounded to 8 bits."""
+    """Quantises some convolutions and sums of an FP32 graph to 8 bits."""
 
     def __init__(self, path: Path, parts: tuple[str, ...]) -> None:
-        """``parts``: those whose names begin so."""
+        """``parts``: name prefixes of the nodes to quantise."""
         self._path, self._model = path, onnx.load(path)
         self._graph = self._model.graph
         users: dict[str, list[NodeProto]] = {}
@@ -77,7 +77,7 @@ class Rounding:
             for name in node.input:
                 users.setdefault(name, []).append(node)
         self._results: dict[str, str] = {}
-        """By a chosen node's name: what is rounded of it."""
+        """The quantised tensor of each chosen node, by the node's name."""
         for node in self._graph.node:
             if node.op_type in ("Conv", "Add") and node.name.startswith(parts):
                 after = users[node.output[0]]
@@ -85,28 +85,28 @@ class Rounding:
                 self._results[node.name] = (after[0] if ends else node).output[0]
         levels = {node.output[0] for node in self._graph.node if node.op_type == "DequantizeLinear"}
         self._rounded = {name: name for name in levels | set(self._results.values())}
-        """Of tensors, by name, the names once they are rounded."""
+        """Names of quantised tensors by their original names."""
 
     @property
     def tensors(self) -> set[str]:
-        """What has to be seen first."""
+        """Tensors to calibrate."""
         taken = {name for node in self._graph.node if node.name in self._results for name in _activations(node)}
         return taken | set(self._results.values())
 
-    def write(self, seen: Mapping[str, Seen]) -> None:
-        """Rewrite the file. ``seen``: of ``tensors``."""
+    def write(self, seen: Mapping[str, Observation]) -> None:
+        """Rewrite the file. ``seen``: calibration of ``tensors``."""
         results = set(self._results.values())
         nodes = list(self._graph.node)
         del self._graph.node[:]
         for node in nodes:
             if node.name in self._results:
                 self._round(node, seen)
-            elif not results & set(node.output):  # else ReLU or ReLU6, which the ends of a range do
+            elif not results & set(node.output):  # skip ReLU and ReLU6, replaced by the ends of a range
                 self._graph.node.append(node)
         _save(self._model, self._path)
 
-    def _round(self, node: NodeProto, seen: Mapping[str, Seen]) -> None:
-        """Add a node, between what rounds its inputs and what rounds its result."""
+    def _round(self, node: NodeProto, seen: Mapping[str, Observation]) -> None:
+        """Add a node with quantised inputs and a quantised result."""
         taken = _activations(node)
         for i, name in enumerate(taken):
             if name not in self._rounded:
@@ -120,7 +120,7 @@ class Rounding:
         self._graph.node.append(node)
         self._add_rounding(node.output[0], result, seen[result])
 
-    def _add_rounding(self, exact: str, rounded: str, seen: Seen) -> None:
+    def _add_rounding(self, exact: str, rounded: str, seen: Observation) -> None:
         levels, scale, zero = (f"{rounded}_{what}" for what in ("levels", "scale", "zero"))
         _set(self._graph, scale, np.float32(seen.scale))
         _set(self._graph, zero, np.uint8(seen.zero))
@@ -129,9 +129,8 @@ class Rounding:
             helper.make_node("DequantizeLinear", [levels, scale, zero], [rounded], f"{levels}/from")
         )
 
-    def _round_weights(self, node: NodeProto, taken: Seen) -> None:
-        """Weights in 8 bits with a scale for each output channel; the bias in 32 makes up for what rounding them does
-        on average."""
+    def _round_weights(self, node: NodeProto, taken: Observation) -> None:
+        """Quantise weights to 8 bits with one scale per output channel; the 32-bit bias corrects the mean shift."""
         weight, bias = (_array(self._graph, name) for name in node.input[1:])
         scale = np.maximum(np.abs(weight).max((1, 2, 3)), _TINY) / _LARGEST_WEIGHT
         levels = np.round(weight / scale[:, None, None, None])
@@ -143,7 +142,7 @@ class Rounding:
         node.input[2] = self._add_levels(node.input[2], biases.astype(np.int32), bias_scale)
 
     def _add_levels(self, name: str, levels: NDArray, scale: NDArray) -> str:
-        """A constant with a scale for each output channel; its name as numbers."""
+        """Add a constant with a scale per output channel; return its dequantised name."""
         _set(self._graph, f"{name}_levels", levels)
         _set(self._graph, f"{name}_scale", scale.astype(np.float32))
         inputs = [f"{name}_levels", f"{name}_scale"]
@@ -152,12 +151,12 @@ class Rounding:
 
 
 def _activations(node: NodeProto) -> list[str]:
-    """What a node takes besides weights."""
+    """A node's inputs besides weights."""
     return list(node.input[:1] if node.op_type == "Conv" else node.input)
 
 
 def _array(graph: GraphProto, name: str) -> NDArray:
-    """A constant."""
+    """Return a constant."""
     for tensor in graph.initializer:
         if tensor.name == name:
             return numpy_helper.to_array(tensor)
@@ -166,7 +165,7 @@ def _array(graph: GraphProto, name: str) -> NDArray:
 
 
 def _set(graph: GraphProto, name: str, array: NDArray | np.generic) -> None:
-    """Add a constant, or replace one."""
+    """Add or replace a constant."""
     new = numpy_helper.from_array(np.asarray(array), name)
     for tensor in graph.initializer:
         if tensor.name == name:
@@ -176,7 +175,7 @@ def _set(graph: GraphProto, name: str, array: NDArray | np.generic) -> None:
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
-    """Without constants that nothing uses any more, and without types that were."""
+    """Save the graph without unused constants and stale types."""
     graph = model.graph
     del graph.value_info[:]
     used = {name for node in graph.node for name in node.input}

@@ -1,7 +1,7 @@
-"""Weights stored as FP16 in a graph that computes in FP32: half the file, the same arithmetic.
+"""Stores weights as FP16 in a graph that computes in FP32: half the file size, the same arithmetic.
 
-The runtime folds the casts when it loads the graph. The network's weights are rounded *before* export, so the graph is
-exactly the network that was verified.
+The runtime folds the casts when it loads the graph. Weights are rounded *before* export, so the graph equals the
+verified network exactly.
 """
 
 from pathlib import Path
@@ -14,18 +14,18 @@ from onnx import TensorProto, helper, numpy_helper
 from training.model import SpaceTimeMemory
 
 _LARGE = 256
-"""Numbers from which on a tensor is worth a cast node."""
+"""Smallest number of elements for which a tensor gets a cast node."""
 
 
 @torch.no_grad()
 def round_to_fp16(model: SpaceTimeMemory) -> None:
-    """Round every parameter to the nearest FP16 number, in place; types stay FP32."""
+    """Round every parameter to the nearest FP16 value in place; the type stays FP32."""
     for parameter in model.parameters():
         parameter.copy_(parameter.half())
 
 
 def store_as_fp16(path: Path) -> None:
-    """Rewrite a graph so that each large FP32 weight which FP16 holds exactly is stored as FP16 and cast."""
+    """Rewrite a graph so that each large FP32 weight that FP16 represents exactly is stored as FP16 and cast."""
     model = onnx.load(path)
     graph = model.graph
     casts = []

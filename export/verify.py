@@ -1,4 +1,4 @@
-"""The checks that a bundle passes before it is given its name: each graph alone, then 20 frames on its own output."""
+"""Verifies a bundle against PyTorch: each graph alone, then 20 frames in a closed loop on its own output."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from export.graphs import ReadDecoder
-from export.moving_picture import moving_picture
 from export.onnx_graphs import Traced
 from export.precision import torch_session
+from export.synthetic_frames import synthetic_frames
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from runtime.session_group import SessionGroup
 from stm_skeletons.bundle import Bundle, Precision
+from stm_skeletons.cli.progress import Progress, no_progress
 from stm_skeletons.errors import ExportError
 from stm_skeletons.memory_policy import write_slot
 from training.model import SpaceTimeMemory
@@ -24,22 +25,23 @@ from training.model.session import TorchSession
 GRAPH_BOUND = 1e-4
 """Largest difference between PyTorch and ONNX Runtime in a graph's output, relative to the output's largest value."""
 LOOP_BOUND = 1e-3
-"""Largest difference of any map (they lie in [0, 1]) or memorised slot (relative) at any frame of the closed loop."""
+"""Largest difference of any map (in [0, 1]) or memorised slot (relative) in any frame of the closed loop."""
 LOOP_FRAMES = 20
 SAME_PLACE = 0.02
-"""Network pixels between peaks that are taken for the same."""
+"""Network pixels within which two peaks are the same."""
 FP16_GRAPH_BOUND = 5e-2
-"""GRAPH_BOUND of an FP16 graph: ONNX Runtime does not round between all of its nodes, so the two differ by rounding;
-and where two places match about equally, ``edge``'s search for the better one may take the other."""
+"""GRAPH_BOUND of an FP16 graph: ONNX Runtime does not round between all nodes, so results differ by rounding; and if
+two places match about equally well, ``edge``'s search may choose the other one."""
 LOOSE_LOOP_BOUNDS = {"fp16": (0.3, 0.05), "int8": (1.0, 0.9)}
-"""LOOP_BOUND of maps and of slots in other precisions. They find a wrong wire or a memory that is not written, in INT8
-no more than that; how good the bundle is, the gate tells."""
+"""LOOP_BOUND of maps and of slots in other precisions. These bounds find miswired graphs and slots that are not
+written, in INT8 nothing else; the gate measures the quality."""
 
 
 def verify_graph(name: str, traced: Traced, path: Path, bound: float = GRAPH_BOUND) -> float:
-    """Run a graph on its traced inputs; the largest difference from PyTorch, relative to each output's largest value.
+    """Run a graph on its traced inputs and return the largest difference from PyTorch, relative to each output's
+    largest value.
 
-    Raises ExportError past the bound.
+    Raises ExportError if it exceeds the bound.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     results = session.run(list(traced.outputs), {key: tensor.numpy() for key, tensor in traced.inputs.items()})
@@ -52,12 +54,12 @@ def verify_graph(name: str, traced: Traced, path: Path, bound: float = GRAPH_BOU
         difference = _relative(found[output], wanted)
         worst = max(worst, difference)
         if not difference <= bound:
-            raise ExportError(f"{output} of {name} differs by {difference:.1e} from PyTorch (bound {bound:.0e})")
+            raise ExportError(f"{output} of {name} differs from PyTorch by {difference:.1e} (bound {bound:.0e})")
     return worst
 
 
 def _relative(found: NDArray, wanted: NDArray) -> float:
-    """Largest difference relative to the largest value that is wanted; in FP32, whatever the arrays are."""
+    """Largest difference relative to the largest expected value, computed in FP32."""
     found, wanted = found.astype(np.float32), wanted.astype(np.float32)
     return float(np.abs(wanted - found).max() / max(np.abs(wanted).max(), 1e-6))
 
@@ -65,11 +67,10 @@ def _relative(found: NDArray, wanted: NDArray) -> float:
 def _align_peaks(
     decoder: ReadDecoder, found: dict[str, NDArray[np.float32]], expected: dict[str, NDArray[np.float32]]
 ) -> None:
-    """Make what hangs on the order of peaks comparable, in place: which of two equal maxima comes first is nobody's
-    promise.
+    """Make outputs that depend on the order of peaks comparable, in place: the order of equal maxima is undefined.
 
-    Expected peaks and edge scores are computed anew from the maps that the graph itself gave, and peaks whose score is
-    not unique are left out on both sides. What else is known of a peak or centre is compared where both sides have it.
+    Expected peaks and edge scores are recomputed from the graph's own maps, and peaks with a repeated score are dropped
+    on both sides. Other properties of a peak or centre are compared only if both sides have it.
     """
     found["previous"], expected["previous"] = _aligned(
         found["previous"], expected["previous"], found["peaks"][..., :2], expected["peaks"][..., :2]
@@ -92,11 +93,11 @@ def _align_peaks(
 
 
 def _aligned(found: NDArray, expected: NDArray, places: NDArray, expected_places: NDArray) -> tuple[NDArray, NDArray]:
-    """What is known of peaks [T, N, K, c] put in the order in which they were found, zero where only one side has one.
+    """Reorder properties of peaks [T, N, K, c] to match the found peaks; zero if only one side has the peak.
 
     Args:
         found, expected: [T, N, K, c].
-        places, expected_places: [N, K, 2] of the peaks.
+        places, expected_places: [N, K, 2]: positions of the peaks.
     """
     distance = np.abs(places[:, :, None] - expected_places[:, None]).max(-1)
     order, same = distance.argmin(-1), distance.min(-1) <= SAME_PLACE
@@ -105,7 +106,7 @@ def _aligned(found: NDArray, expected: NDArray, places: NDArray, expected_places
 
 
 def _next_score(decoder: ReadDecoder, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[NK, 1] the score of the first peak that is one too many, below all scores where there is none."""
+    """[NK, 1]: score of the best peak that was not reported; below all scores if there is none."""
     keypoints = torch.from_numpy(maps)[1 : 1 + len(decoder.model.config.skeleton.joints)]
     if decoder.peaks >= keypoints[0].numel():
         return np.full((len(keypoints), 1), -1, np.float32)
@@ -113,31 +114,33 @@ def _next_score(decoder: ReadDecoder, maps: NDArray[np.float32]) -> NDArray[np.f
     return peaks[:, -1:, 2].numpy()
 
 
-def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle) -> float:
-    """Run PyTorch and the bundle side by side, each on its own predictions; the largest difference of any map.
+def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle, progress: Progress = no_progress) -> float:
+    """Run PyTorch and the bundle side by side, each on its own predictions; return the largest difference.
 
-    The slot that each frame is memorised in is compared too (relative to its largest value): a network that has not
-    learnt to use its memory yet would otherwise hide a memory that does not work. A bundle for batches is given as many
-    cameras, each with frames of its own, and the first and the last are compared. Raises ExportError past LOOP_BOUND,
-    for other precisions than FP32 past LOOSE_LOOP_BOUNDS.
+    Compares the maps and the memorised slot of each frame (relative to its largest value). Without the slots, a network
+    that has not yet learnt to use its memory would hide a broken memory. A bundle for batches runs with as many
+    cameras, each with its own frames; the first and the last camera are compared.
+
+    Raises ExportError above LOOP_BOUND, in precisions other than FP32 above LOOSE_LOOP_BOUNDS.
     """
     worst = 0.0
     info = bundle.info
     loops = {camera: torch_session(model, info.slots, info.every) for camera in sorted({0, info.batch - 1})}
-    pictures = moving_picture(info.height, info.width, LOOP_FRAMES + info.batch - 1)
+    images = synthetic_frames(info.height, info.width, LOOP_FRAMES + info.batch - 1)
     with SessionGroup.open(bundle, info.batch, BackendOptions("onnxruntime")) as group:
         for number in range(LOOP_FRAMES):
-            group.step({camera: pictures[number + camera] for camera in range(info.batch)})
+            progress("comparing with PyTorch in a closed loop, frames", number, LOOP_FRAMES)
+            group.step({camera: images[number + camera] for camera in range(info.batch)})
             slot = write_slot(number, info.slots, info.every)
             for camera, loop in loops.items():
-                loop.step(pictures[number + camera])
+                loop.step(images[number + camera])
                 ours, theirs = (group.maps(camera), *group.slot(camera, slot)), (loop.maps(), *loop.slot(slot))
                 worst = max(worst, _compare_step(ours, theirs, info.precision, number))
     return worst
 
 
 def _compare_step(ours: tuple[NDArray, ...], theirs: tuple[NDArray, ...], precision: Precision, number: int) -> float:
-    """The largest difference of maps, key and value after frame ``number``. Raises ExportError past the bounds."""
+    """Return the largest difference of maps, key and value after frame ``number``. Raises ExportError above a bound."""
     maps_bound, slot_bound = LOOSE_LOOP_BOUNDS.get(precision, (LOOP_BOUND, LOOP_BOUND))
     worst = 0.0
     for name, found, wanted in zip(("maps", "key", "value"), ours, theirs, strict=True):
@@ -147,26 +150,26 @@ def _compare_step(ours: tuple[NDArray, ...], theirs: tuple[NDArray, ...], precis
         worst = max(worst, difference)
         if not difference <= bound:
             raise ExportError(
-                f"{name} of frame {number} of the closed loop differs by {difference:.1e} from PyTorch "
+                f"{name} of frame {number} in the closed loop differs from PyTorch by {difference:.1e} "
                 f"(bound {bound:.0e})"
             )
     return worst
 
 
 def check_finite(session: Session | TorchSession, height: int, width: int, what: str) -> None:
-    """Run through black, white, noisy and saturated frames: maps and memory must stay finite. Raises ExportError."""
+    """Check that maps and memory stay finite on black, white, noisy and saturated frames. Raises ExportError."""
     for name, frame in extreme_frames(height, width).items():
         session.reset()
         for number in range(2):
             session.step(frame)
             if not all(np.isfinite(array).all() for array in (session.maps(), *session.slot(number))):
                 raise ExportError(
-                    f"{what} gives NaN or infinite numbers on a {name} frame; export with --precision fp32"
+                    f"{what} gives NaN or infinite values on a {name} frame; export with --precision fp32"
                 )
 
 
 def extreme_frames(height: int, width: int) -> dict[str, NDArray[np.uint8]]:
-    """Frames [H, W, 3] that a camera gives when it is covered, blinded or broken."""
+    """Return frames [H, W, 3] of a covered, overexposed or defective camera."""
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (height, width, 3), np.uint8)
     return {

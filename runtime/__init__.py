@@ -1,4 +1,4 @@
-"""Runtime: what runs on the board. Imports neither torch nor onnx.
+"""Runtime: the part that runs on the board. Imports neither torch nor onnx.
 
 from runtime import Session
 
@@ -17,7 +17,7 @@ __all__ = ["BackendOptions", "Session", "SessionGroup"]
 
 
 def __getattr__(name: str) -> Any:
-    # When it is asked for: the command line lists its commands without OpenCV.
+    # Imported on demand, so that the command line can list its commands without OpenCV.
     if name == "Session":
         from runtime.session import Session
 

@@ -1,4 +1,4 @@
-"""Heads made unrecognisable in pictures that are kept or sent, before anything is drawn on them."""
+"""Blurs heads in images that are stored or sent, before anything is drawn on them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 
 KEPT = 2.0
-"""Seconds that a head which is lost stays blurred where it was."""
+"""Seconds for which a lost head stays blurred."""
 
 _HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top", "head_bottom")
 _LENGTHS = {
@@ -25,39 +25,38 @@ _LENGTHS = {
     ("left_shoulder", "left_hip"): 0.5,
     ("right_shoulder", "right_hip"): 0.5,
 }
-"""Metres between joints of an adult. Seen at an angle they look shorter, never longer: the largest scale is right."""
+"""Distances between joints of an adult in metres. Foreshortening only shortens them, so the largest scale is right."""
 _REACH = np.array([0.15, 0.17])
-"""Metres from a head's middle to its sides and to its top and bottom, hair and chin included."""
+"""Metres from a head's centre to its sides and to its top and bottom, including hair and chin."""
 _MARGIN = np.array([0.06, 0.08])
-"""Metres beyond the outermost joints of the head, at least."""
+"""Smallest margin around the outermost joints of the head, in metres."""
 _ABOVE_SHOULDERS = 0.28
-"""Metres from between the shoulders to the head's middle."""
+"""Metres from the middle of the shoulders to the head's centre."""
 _CELLS = 4
-"""Across and down a head: so little of it is left."""
+"""Blocks across and down a blurred head."""
 _UNKNOWN = 1 / 20
-"""Of the picture's height: half the size of a head of which only one joint and nothing to compare with is known."""
+"""Assumed head radius, as a share of the image height, if only one joint and nothing to scale by is known."""
 
 
 @dataclass(frozen=True)
 class _Head:
-    """An ellipse, in pixels of the source."""
+    """A head as an ellipse, in source pixels."""
 
     middle: NDArray[np.float64]
     """[2]: x, y."""
     reach: NDArray[np.float64]
     """[2]: half its width and height."""
     shoulders: NDArray[np.float64] | None
-    """[2]: where the middle of the shoulders was then."""
+    """[2]: middle of the shoulders at that time."""
     time: float
 
 
 class HeadBlur:
-    """Blurs the heads in one frame of a camera after the other, so that nothing can be made of a face.
+    """Blurs heads in consecutive frames of one camera so that faces cannot be recognised.
 
-    A head is where its joints are, those that were only placed included; where none is known, it is above the
-    shoulders. One that is lost stays blurred for ``KEPT`` seconds, where it last was or, with the shoulders in sight,
-    where it was above them. Joints of a head that belong to nobody (or to a person who is left out) are blurred, too. A
-    head of which nothing was found cannot be.
+    A head is where its joints are, found or predicted; if none is known, above the shoulders. A lost head stays blurred
+    for ``KEPT`` seconds: at its last place or, if the shoulders are visible, at its last place relative to them. Head
+    joints that belong to no reported person are blurred as well. A head without any detection is not blurred.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -71,12 +70,12 @@ class HeadBlur:
         self._now = 0.0
 
     def blur(self, image: NDArray[np.uint8], parts: Parts, now: float) -> NDArray[np.uint8]:
-        """A copy of a picture with its heads blurred.
+        """Return a copy of an image with its heads blurred.
 
         Args:
-            image: BGR uint8 [h, w, 3], the frame itself or that frame at another size.
-            parts: what was found in it, in source pixels.
-            now: its time in seconds, by any clock; one that goes back forgets what was kept.
+            image: BGR uint8 [h, w, 3], the frame or a resized copy of it.
+            parts: parts found in the frame, in source pixels.
+            now: the frame's time in seconds, on any clock; if it goes backwards, lost heads are forgotten.
         """
         if now < self._now or parts.size != self._size:
             self._kept.clear()
@@ -93,7 +92,7 @@ class HeadBlur:
         return blurred
 
     def _heads(self, people: People) -> list[_Head]:
-        """Everybody's, also of those who were here a moment ago."""
+        """Heads of all people, including recently lost ones."""
         heads = []
         for number, joints in zip(people.ids.tolist(), people.keypoints.astype(float), strict=True):
             head = self._head_of(joints, self._kept.get(number))
@@ -105,7 +104,7 @@ class HeadBlur:
         return heads + list(self._kept.values())
 
     def _head_of(self, joints: NDArray[np.float64], before: _Head | None) -> _Head | None:
-        """Of a person [NK, 3]; None where neither the head nor the shoulders are known."""
+        """Return the head of a person [NK, 3]; None if neither head nor shoulders are known."""
         points, shoulders = _known(joints, self._head), _known(joints, self._shoulders)
         between = shoulders.mean(axis=0) if len(shoulders) else None
         if len(points):
@@ -118,19 +117,19 @@ class HeadBlur:
             return replace(before, middle=before.middle + between - before.shoulders, shoulders=between, time=self._now)
         scale = self._scale(joints)
         up = self._upwards(joints, between)
-        # Where only one shoulder is known the head is beside it, on either side.
+        # With one known shoulder the head may be on either side of it.
         reach = _REACH * scale * (1.3 if len(shoulders) == 2 else 2)
         return _Head(between + up * _ABOVE_SHOULDERS * scale, reach, between, self._now)
 
     def _upwards(self, joints: NDArray[np.float64], between: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From the hips to the shoulders, of length 1; upwards in the picture where no hip is known."""
+        """Unit vector from the hips to the shoulders; up in the image if no hip is known."""
         hips = _known(joints, self._hips)
         way = between - hips.mean(axis=0) if len(hips) else np.zeros(2)
         length = math.hypot(*way)
         return way / length if length > 0 else np.array([0.0, -1.0])
 
     def _scale(self, joints: NDArray[np.float64]) -> float:
-        """Pixels of a metre where this person is."""
+        """Pixels per metre at this person."""
         known = joints[:, 2] > 0
         scales = [
             math.dist(joints[a, :2], joints[b, :2]) / metres for a, b, metres in self._lengths if known[a] and known[b]
@@ -139,19 +138,19 @@ class HeadBlur:
 
 
 def _known(joints: NDArray[np.float64], which: list[int]) -> NDArray[np.float64]:
-    """[n, 2]: those of these joints [NK, 3] of which something is known."""
+    """[n, 2]: the known ones of these joints [NK, 3]."""
     chosen = joints[which]
     return chosen[chosen[:, 2] > 0, :2]
 
 
 def _blur(image: NDArray[np.uint8], middle: NDArray[np.float64], reach: NDArray[np.float64]) -> None:
-    """Blur an ellipse of a picture in place."""
+    """Blur an ellipse of an image in place."""
     low = np.clip(np.floor(middle - reach), 0, image.shape[1::-1]).astype(int)
     high = np.clip(np.ceil(middle + reach), 0, image.shape[1::-1]).astype(int)
     if (high <= low).any():
         return
     part = image[low[1] : high[1], low[0] : high[0]]
-    # At the picture's edge there is less of the head, and fewer cells: they are never smaller than elsewhere.
+    # At the image's edge less of the head is visible: use fewer blocks, so that they do not shrink.
     cells = np.clip(np.round(_CELLS * (high - low) / (2 * reach)), 1, high - low).astype(int).tolist()
     few = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
     many = cv2.resize(few, (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)

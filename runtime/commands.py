@@ -1,4 +1,4 @@
-"""What a board runs."""
+"""The commands ``run``, ``info`` and ``doctor``."""
 
 import math
 from contextlib import ExitStack, nullcontext
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_skeletons.cli.found import command
+from stm_skeletons.cli.app import command
 from stm_skeletons.cli.options import Backend, CudaGraphs, Engines, Provider, Threads
 from stm_skeletons.cli.say import say
 from stm_skeletons.errors import BackendError, BundleError, EngineError, SeedError, SinkError, StmError
 from stm_skeletons.libraries import BOARD
+from stm_skeletons.origin import brief_origin
 from stm_skeletons.table import Table, print_table
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-LEFT_OUT = 3
-"""Exit code of a run that left out what it could not decode."""
+SKIPPED_IMAGES = 3
+"""Exit code of a run that skipped images it could not decode."""
 
-_PEOPLE = {"centres": "by their centres, and by edges", "edges": "by edges", "none": "none, parts only"}
-"""How a bundle tells people apart."""
+_PEOPLE = {"centres": "by centres and edges", "edges": "by edges", "none": "none, parts only"}
+"""How a bundle groups parts into people."""
 
 
 class Format(str, Enum):
-    """Of what ``run --parts`` writes."""
+    """Format of the file that ``run --parts`` writes."""
 
     jsonl = "jsonl"
     coco = "coco"
@@ -42,7 +43,7 @@ class Format(str, Enum):
 
 
 class Rotate(str, Enum):
-    """Degrees."""
+    """Clockwise rotation in degrees."""
 
     none = "0"
     clockwise = "90"
@@ -51,7 +52,7 @@ class Rotate(str, Enum):
 
 
 class Draw(str, Enum):
-    """What an overlay or window shows."""
+    """Content of an overlay or window."""
 
     people = "people"
     parts = "parts"
@@ -59,76 +60,73 @@ class Draw(str, Enum):
 
 
 def _number(value: float | None) -> float | None:
-    if value is not None and math.isnan(value):  # lies in any range, to Typer
-        raise typer.BadParameter("nan is no number.")
+    if value is not None and math.isnan(value):  # Typer's range check accepts NaN
+        raise typer.BadParameter("NaN is not a number.")
     return value
 
 
 @app.command(rich_help_panel=BOARD)
 def run(
     source: Annotated[
-        str, typer.Argument(help="Video file, folder of images, camera number, RTSP address or GStreamer pipeline.")
+        str, typer.Argument(help="Video file, image folder, camera number, RTSP address or GStreamer pipeline.")
     ],
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a bundle's folder.")] = "edge",
-    parts: Annotated[str | None, typer.Option(help="Write JSON lines here, '-' for standard output.")] = None,
+    model: Annotated[str, typer.Option(help="Shipped model or bundle folder.")] = "edge",
+    parts: Annotated[
+        str | None, typer.Option(help="File for the results (JSON lines); '-' for standard output.")
+    ] = None,
     form: Annotated[
         Format,
-        typer.Option("--format", help="Of --parts FILE: JSON lines, or the people in COCO's or PoseTrack18's JSON."),
+        typer.Option("--format", help="Format of the --parts file: JSON lines, COCO or PoseTrack18 JSON."),
     ] = Format.jsonl,
     overlay: Annotated[
         str | None,
-        typer.Option(help="Write what was seen, drawn on the frames: a video; of images also an image, or a folder."),
+        typer.Option(help="Video of the frames with results drawn on them; for images also an image or a folder."),
     ] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show that video in a window.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Show the overlay in a window.")] = False,
     draw: Annotated[
-        Draw, typer.Option(help="People in colours of their own, parts whosever they are, or the maps behind them.")
+        Draw, typer.Option(help="Overlay content: people (one colour each), parts, or the network's maps.")
     ] = Draw.people,
-    blur_faces: Annotated[
-        bool, typer.Option("--blur-faces", help="Make heads unrecognisable in what is written or shown.")
-    ] = False,
+    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Blur heads in the overlay and the window.")] = False,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, callback=_number, help="People from this score on; the model's own unless given."),
+        typer.Option(min=0, max=1, callback=_number, help="Lowest score of a reported person. Default: the model's."),
     ] = None,
-    min_joints: Annotated[
-        int, typer.Option(min=0, max=17, help="People of whom at least so many joints are found.")
-    ] = 0,
+    min_joints: Annotated[int, typer.Option(min=0, max=17, help="Fewest found joints of a reported person.")] = 0,
     seed: Annotated[
-        Path | None, typer.Option(help="COCO or PoseTrack18 JSON: the people annotated on its first image.")
+        Path | None, typer.Option(help="COCO or PoseTrack18 JSON; the people on its first image seed the memory.")
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    rotate: Annotated[
-        Rotate, typer.Option(help="Turn frames clockwise, for cameras that hang on their side.")
-    ] = Rotate.none,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    rotate: Annotated[Rotate, typer.Option(help="Rotate frames clockwise by this many degrees.")] = Rotate.none,
     every_frame: Annotated[
-        bool, typer.Option("--every-frame", help="Of a camera all frames in turn, however late, not the newest.")
+        bool, typer.Option("--every-frame", help="Process every camera frame, even if late, instead of the newest.")
     ] = False,
     give_up_after: Annotated[
-        float, typer.Option(min=1, help="Seconds that a camera may stay away before the run ends.")
+        float, typer.Option(min=1, help="End the run after a camera has sent no frame for this many seconds.")
     ] = 60.0,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Of a folder the images in its folders too.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Include images in subfolders.")] = False,
     sequence: Annotated[
         bool | None,
         typer.Option(
             "--sequence/--independent",
-            help="Whether a folder's images follow one another in time; guessed from names and sizes unless told.",
+            help="Treat a folder's images as consecutive frames, or as independent images. Default: guess from names "
+            "and sizes.",
         ),
     ] = None,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out images that cannot be decoded; exit code 3 if there are.")
+        bool, typer.Option("--skip-broken", help="Skip images that cannot be decoded; exit code 3 if any were skipped.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     threads: Threads = None,
     backend: Backend = "auto",
     provider: Provider = "cpu",
     engines: Engines = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build TensorRT engines first unless those there fit.")
+        bool, typer.Option("--rebuild", help="Build TensorRT engines first if there are no valid ones.")
     ] = False,
     cuda_graphs: CudaGraphs = True,
 ) -> None:
-    """Find the people in a video, an image folder or a camera, and their body parts."""
+    """Detect people and their parts in a video, an image folder or a camera stream."""
     import cv2
 
     from runtime.backends import AUTO, choose_backend
@@ -140,13 +138,13 @@ def run(
     from runtime.sources import SourceOptions, open_source, without_password
     from stm_skeletons.bundle import Bundle
 
-    _keep_apart([source, seed], [parts, overlay])
+    _check_distinct([source, seed], [parts, overlay])
     _check_outputs(parts, form, draw, blur_faces, overlay is not None or window)
     options = backend_options(backend, provider, threads, engines, cuda_graphs, rebuild)
     broken: list[StmError] = []
-    tell = _ignore if quiet else say
+    report = _ignore if quiet else say
     skip = broken.append if skip_broken else None
-    asked = SourceOptions(LiveOptions(every_frame, give_up_after, say=tell), recursive, skip, sequence, tell)
+    asked = SourceOptions(LiveOptions(every_frame, give_up_after, say=report), recursive, skip, sequence, report)
     with ExitStack() as stack:
         opened = open_source(source, asked)
         stack.callback(opened.close)
@@ -168,49 +166,49 @@ def run(
             cv2.setNumThreads(threads)
         if seed is not None:
             _seed(session, seed, opened, int(rotate.value))
-        talk = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
-        summary = run_source(opened, session, sinks, max_frames, talk, int(rotate.value))
+        on_frame = stack.enter_context(_progress(opened, max_frames, quiet, print_people=not sinks))
+        summary = run_source(opened, session, sinks, max_frames, on_frame, int(rotate.value))
     if not quiet:
         outputs = [name for name in (parts, overlay) if name is not None and name != "-"]
-        chosen = _told_backend(choose_backend(options, opened_bundle)) if options.backend == AUTO else ""
-        say(_told(summary, without_password(source), outputs, chosen))
+        chosen = _backend_note(choose_backend(options, opened_bundle)) if options.backend == AUTO else ""
+        say(_summary_line(summary, without_password(source), outputs, chosen))
     if summary.broken is not None:
         raise summary.broken
     if broken:
-        say(f"{len(broken)} images were left out; the first: {broken[0]}")
-        raise typer.Exit(LEFT_OUT)
+        say(f"skipped {len(broken)} images that cannot be decoded; the first: {broken[0]}")
+        raise typer.Exit(SKIPPED_IMAGES)
 
 
 def backend_options(
     backend: str, provider: str, threads: int | None, engines: Path | None, cuda_graphs: bool, rebuild: bool = False
 ) -> "BackendOptions":
-    """What a command's options say of the backend; those that the chosen one would not look at are refused."""
+    """Return the backend options. Raises BackendError for options that the chosen backend does not use."""
     from runtime.backends import BackendOptions
 
     if backend in ("openvino", "tensorrt") and provider != "cpu":
-        device = "CPU" if backend == "openvino" else "GPU"
+        device = "CPUs" if backend == "openvino" else "GPUs"
         raise BackendError(
-            f"--provider goes with --backend onnxruntime: of --backend {backend} the device is the {device}"
+            f"--provider applies to --backend onnxruntime only; --backend {backend} always uses {device}"
         )
     if backend != "tensorrt" and (rebuild or engines is not None):
-        raise BackendError("--engines and --rebuild go with --backend tensorrt")
+        raise BackendError("--engines and --rebuild require --backend tensorrt")
     if backend != "tensorrt" and provider != "cuda" and not cuda_graphs:
-        raise BackendError("--no-cuda-graphs goes with --backend tensorrt or --provider cuda")
+        raise BackendError("--no-cuda-graphs requires --backend tensorrt or --provider cuda")
     return BackendOptions(backend, provider, threads, engines, cuda_graphs)
 
 
 def _check_outputs(parts: str | None, form: Format, draw: Draw, blur_faces: bool, drawn: bool) -> None:
-    """What goes with an output is refused without it."""
+    """Raise SinkError for options whose output is missing."""
     if form is not Format.jsonl and parts in (None, "-"):
-        raise SinkError(f"--format {form.value} goes with --parts FILE: it is one file, written once the run is over")
+        raise SinkError(f"--format {form.value} requires --parts FILE: it is written once the run has ended")
     if draw is not Draw.people and not drawn:
-        raise SinkError(f"--draw {draw.value} goes with --overlay or --window")
+        raise SinkError(f"--draw {draw.value} requires --overlay or --window")
     if blur_faces and not drawn:
-        raise SinkError("--blur-faces goes with --overlay or --window: nothing else shows a face")
+        raise SinkError("--blur-faces requires --overlay or --window")
 
 
 def _check_people(session: "Session", form: Format, min_score: float | None, min_joints: int) -> None:
-    """What is about people is refused of a bundle that gives none."""
+    """Raise BundleError for people options if the bundle has no people."""
     if session.info.grouping != "none":
         return
     asked = {
@@ -220,7 +218,7 @@ def _check_people(session: "Session", form: Format, min_score: float | None, min
     }
     for option, given in asked.items():
         if given:
-            raise BundleError(f"{option} is about people, of which this bundle ('{session.info.variant}') gives none")
+            raise BundleError(f"{option} needs people, but this model ('{session.info.variant}') reports parts only")
 
 
 def _parts_sink(parts: str, form: Format, opened: "Source", source: str, force: bool) -> "Sink":
@@ -233,7 +231,7 @@ def _parts_sink(parts: str, form: Format, opened: "Source", source: str, force: 
 
 
 def _overlay_sink(overlay: str, opened: "Source", painter: "Painter", force: bool) -> "Sink":
-    """A video; of images an image or, under a name that is none of a video, a folder of them."""
+    """Return the overlay's sink: a video; for images also an image, or a folder if the name has no video suffix."""
     from runtime.images import ImageSource, is_image
     from runtime.sinks import CODECS, OverlayImageSink, OverlaySink
 
@@ -241,20 +239,20 @@ def _overlay_sink(overlay: str, opened: "Source", painter: "Painter", force: boo
     if isinstance(opened, ImageSource) and suffix not in CODECS:
         single = is_image(Path(overlay))
         if single and len(opened.files) > 1:
-            raise SinkError(f"{overlay} is one image, but there are {opened.total}; name a folder, or a video (.mp4)")
+            raise SinkError(f"{overlay} is one image, but the source has {opened.total}; give a folder or an .mp4 file")
         return OverlayImageSink(overlay, painter, not single, force)
     return OverlaySink(overlay, opened.frames_per_second, painter, force)
 
 
-def _keep_apart(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
-    """No output may replace an input or another output."""
+def _check_distinct(inputs: list[str | Path | None], outputs: list[str | None]) -> None:
+    """Raise SinkError if an output would replace an input or another output."""
     taken = {Path(path).resolve() for path in inputs if path is not None}
     for output in outputs:
         if output is None or output == "-":
             continue
         path = Path(output).resolve()
         if path in taken:
-            raise SinkError(f"cannot write {output}: an input or another output has that name; choose another")
+            raise SinkError(f"cannot write {output}: it is also an input or another output; choose another name")
         taken.add(path)
 
 
@@ -270,31 +268,31 @@ def _seed(session: "Session", path: Path, source: "Source", rotate: int) -> None
 
 
 def _progress(source: "Source", max_frames: int | None, quiet: bool, print_people: bool):
-    from runtime.progress import frame_progress, print_everybody
+    from runtime.progress import frame_progress, print_frame_people
 
     known = [count for count in (source.total, max_frames) if count is not None]
     if print_people and not quiet:
-        return nullcontext(print_everybody)
+        return nullcontext(print_frame_people)
     return frame_progress(min(known) if known else None, quiet)
 
 
-def _told(summary: "Summary", source: str, written: list[str], backend: str) -> str:
-    """What was done, in a line."""
+def _summary_line(summary: "Summary", source: str, written: list[str], backend: str) -> str:
+    """Summarise a run on one line."""
     rate, frames = summary.frames / max(summary.seconds, 1e-9), max(summary.frames, 1)
     parts = [
         f"{source}: {summary.frames} frames at {rate:.1f} fps{backend}",
-        f"{summary.people / frames:.1f} people and {summary.keypoints / frames:.1f} keypoints a frame",
+        f"{summary.people / frames:.1f} people and {summary.keypoints / frames:.1f} keypoints per frame",
     ]
     if summary.ages.count:
         half, late = (summary.ages.percentile(percent) * 1000 for percent in (50, 99))
-        parts.append(f"{summary.skipped} frames skipped, results {half:.0f} ms old (p99 {late:.0f} ms)")
+        parts.append(f"{summary.skipped} frames skipped, result age {half:.0f} ms (p99 {late:.0f} ms)")
     if written:
         parts.append(f"wrote {' and '.join(written)}")
     return "; ".join(parts) + (" (stopped early)" if summary.stopped else "")
 
 
-def _told_backend(options: "BackendOptions") -> str:
-    """Behind "fps": what was chosen where nothing was asked for, and what else there is."""
+def _backend_note(options: "BackendOptions") -> str:
+    """Describe the automatically chosen backend and the alternatives, to follow "fps"."""
     from runtime.gpu import NoGpu, find_gpu
 
     if options.provider != "cpu":
@@ -303,17 +301,17 @@ def _told_backend(options: "BackendOptions") -> str:
     try:
         gpu = find_gpu().name
     except NoGpu:
-        return f" on the CPU by {name} (--backend chooses)"
-    return f" on the CPU by {name} (for the {gpu}: --backend tensorrt, or --provider cuda)"
+        return f" on the CPU with {name} (change with --backend)"
+    return f" on the CPU with {name} (to use the {gpu}: --backend tensorrt or --provider cuda)"
 
 
 def _ignore(_line: str) -> None:
-    """Of a run that shall be quiet."""
+    """Discard a line, for quiet runs."""
 
 
 @app.command(rich_help_panel=BOARD)
-def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")]) -> None:
-    """Show what a bundle holds, after checking every file of it; its engines too."""
+def info(bundle: Annotated[str, typer.Argument(help="Bundle folder or shipped model.")]) -> None:
+    """Check a bundle and its engines, and show their contents."""
     from stm_skeletons.bundle import Bundle
 
     opened = Bundle.open(bundle)
@@ -321,25 +319,25 @@ def info(bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shi
     rows = {
         "network": f"{found.variant}, {found.skeleton.name}: {len(found.channels)} maps",
         "input": f"{found.width} x {found.height} pixels (width x height)",
-        **({} if found.batch == 1 else {"batch": f"the frames of {found.batch} cameras in one run"}),
-        "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} apart",
-        "peaks": f"at most {found.peaks} a joint; keypoints from {found.keypoint_threshold}, "
-        f"edges from {found.edge_threshold}",
+        **({} if found.batch == 1 else {"batch": f"frames of {found.batch} cameras in one run"}),
+        "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} frames apart",
+        "peaks": f"at most {found.peaks} per joint; keypoint threshold {found.keypoint_threshold}, "
+        f"edge threshold {found.edge_threshold}",
         "people": _PEOPLE[found.grouping]
-        + ("" if found.grouping == "none" else f"; reported from {found.person_threshold}"),
+        + ("" if found.grouping == "none" else f"; threshold {found.person_threshold}"),
         "precision": f"computes in {found.precision}, weights stored in {found.stored_weights}, opset {found.opset}",
-        "weights": f"{found.weights_origin} (SHA-256 {found.weights_sha256[:16]}...)",
+        "weights": f"{brief_origin(found.weights_origin)}, SHA-256 {found.weights_sha256[:16]}...",
         "written by": found.created_by,
     }
     for name in found.graphs:
         file = opened.graph_file(name)
-        rows[name] = f"{file.stat().st_size / 1e6:.1f} MB, hash is right"
+        rows[name] = f"{file.stat().st_size / 1e6:.1f} MB, hash ok"
     rows |= _gate_row(opened) | _engine_rows(opened)
     print_table(Table(str(opened.folder), ("", ""), list(rows.items()), left=2))
 
 
 def _gate_row(bundle: "Bundle") -> dict[str, str]:
-    """What export measured of a bundle in FP16 or INT8; FP32 has no gate."""
+    """Gate result of a bundle with lower precision; FP32 has none."""
     from stm_skeletons.gate_file import read_gate
 
     try:
@@ -348,10 +346,10 @@ def _gate_row(bundle: "Bundle") -> dict[str, str]:
         return {"gate": str(error)}
     if gate is None:
         return {}
-    found = "no keypoints to compare" if gate.f1 is None else f"F1 {gate.f1:.4f}"
+    found = "no keypoints" if gate.f1 is None else f"F1 {gate.f1:.4f}"
     sums = gate.fp16_sums
-    more = "" if sums is None or sums.f1 is None else f"; with sums in FP16 F1 {sums.f1:.4f} over {sums.frames}"
-    return {"gate": f"{found} against FP32 over {gate.frames} frames of {gate.video}{more}"}
+    more = "" if sums is None or sums.f1 is None else f"; with FP16 accumulation F1 {sums.f1:.4f} over {sums.frames}"
+    return {"gate": f"{found} compared with FP32 over {gate.frames} frames of {gate.video}{more}"}
 
 
 def _engine_rows(bundle: "Bundle") -> dict[str, str]:
@@ -367,7 +365,7 @@ def _engine_rows(bundle: "Bundle") -> dict[str, str]:
         sizes = ", ".join(f"{spec.bytes / 1e6:.1f}" for spec in engines.engines.values())
         rows[f"engines {folder.name}"] = (
             f"{engines.precision} for {engines.device or engines.compute_capability} by {engines.package} "
-            f"{engines.tensorrt_version}: {sizes} MB, hashes are right"
+            f"{engines.tensorrt_version}: {sizes} MB, hashes ok"
         )
     return rows
 
@@ -375,16 +373,16 @@ def _engine_rows(bundle: "Bundle") -> dict[str, str]:
 @app.command(rich_help_panel=BOARD)
 def doctor(
     bundle: Annotated[
-        str | None, typer.Argument(help="A bundle's folder whose engines to look at; the shipped model's without.")
+        str | None, typer.Argument(help="Bundle folder whose engines to check. Default: the shipped model.")
     ] = None,
-    engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
+    engines: Annotated[Path | None, typer.Option(help="Folder of the engines. Default: inside the bundle.")] = None,
 ) -> None:
-    """Say what this machine can run, and what is missing. It changes nothing."""
+    """Check what this machine can run and what is missing, without changing anything."""
     from stm_skeletons.library_check import library_problems
 
     if problems := library_problems():
         print_table(Table("", ("", ""), [("MISSING", problem) for problem in problems], left=2))
-        raise BackendError("this machine cannot run the main job; see the lines marked MISSING")
+        raise BackendError("this machine cannot run the main job; fix the lines marked MISSING")
     from runtime.doctor import examine
 
     findings = examine(bundle, engines)
@@ -392,5 +390,5 @@ def doctor(
     rows = [(mark, finding.subject, finding.text) for mark, finding in zip(marks, findings, strict=True)]
     print_table(Table("", ("", "", ""), rows, left=3))
     if not all(finding.fine for finding in findings if finding.needed):
-        raise BackendError("this machine cannot run the main job; see the lines marked MISSING")
+        raise BackendError("this machine cannot run the main job; fix the lines marked MISSING")
     print("This machine can run: stm-skeletons run VIDEO --overlay OUT.mp4")

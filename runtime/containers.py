@@ -1,4 +1,4 @@
-"""Whether a video file is shorter than its own header says: known before the first frame is decoded."""
+"""Detects truncated video files from their headers, before the first frame is decoded."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -14,10 +14,10 @@ _BOX_TO_END = 0
 
 
 def is_cut_short(path: Path) -> bool:
-    """True for an AVI (RIFF) or MP4/MOV (ISO base media) file with fewer bytes than its chunks declare.
+    """Return True for an AVI (RIFF) or MP4/MOV (ISO base media) file that is shorter than its headers declare.
 
-    False for whole files, for other containers, where the header leaves the size open, and for MP4 files in fragments,
-    which play up to where they were cut off.
+    False for complete files, for other containers, if the header leaves the size open, and for fragmented MP4 files,
+    which play up to the truncation.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -31,13 +31,13 @@ def is_cut_short(path: Path) -> bool:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last top-level box ends, in bytes."""
+    """End of the last top-level box, in bytes."""
     position = 0
     while position + _BOX_HEADER <= size:
         file.seek(position)
         length, name = int.from_bytes(file.read(4), "big"), file.read(4)
         if name not in _TOP_LEVEL_BOXES or length == _BOX_TO_END:
-            return size  # what follows the last box is not part of the video
+            return size  # bytes after the last box are not part of the video
         if name == b"moof":
             return size
         if length == _BOX_WITH_LONG_SIZE:

@@ -1,13 +1,13 @@
-"""Results in the formats of data sets, made of JSON lines: COCO keypoints, or PoseTrack18 with a track for everybody.
+"""Converts JSON lines to data set formats: COCO keypoints, or PoseTrack18 with a track per person.
 
-Both have one list of images and one of people, so they can be written only once a run is over; lines are read one at a
-time, however many there are. Joints are matched by name. What is not in such a file: edges, keypoints of nobody, joints
-outside the frame, people of whom no joint is left, and
+Both formats have one list of images and one list of people, so they are written once the run has ended; lines are read
+one at a time. Joints are matched by name. The files do not contain edges, keypoints without a person, joints outside
+the frame, or people without any remaining joint. In addition:
 
-- in PoseTrack18's, people without an id. Its tools need a track for everybody; a number for one frame alone would count
-  as a switch of identity in the next, and leaving the person out of that frame costs no more.
-- in PoseTrack18's, joints that were only placed: its tools count every joint there is as found. COCO's v = 1, "labelled
-  but not visible", is what they are, and its measure takes the places of all joints; v = 2 are those that were found.
+- PoseTrack18 leaves out people without an id. Its tools need a track for everyone; a track for a single frame would
+  count as an identity switch in the next frame, and dropping the person there costs no more.
+- PoseTrack18 leaves out predicted joints, because its tools count every joint as detected. In COCO, predicted joints
+  have v = 1 ("labelled but not visible") and found joints v = 2; its metric uses the positions of all joints.
 """
 
 import json
@@ -18,50 +18,50 @@ from typing import TextIO
 
 from runtime.frames import Source
 from runtime.images import ImageSource
-from stm_skeletons.annotation_file import PERSON, name_from, person_category
+from stm_skeletons.annotation_file import PERSON, person_category, relative_name
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 
 POSETRACK18_JOINTS = ("nose", "head_bottom", "head_top", "left_ear", "right_ear", *COCO17.joints[5:])
-"""In its own order. It never labels the ears."""
+"""In PoseTrack18's own order. It never labels the ears."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What the frames are called that lines tell of."""
+    """Names of the frames."""
 
     name: str
-    """Of the video or folder, without a suffix."""
+    """Name of the video or folder, without a suffix."""
     video: Path | None = None
     images: tuple[Path, ...] = ()
-    """One for each frame. Without video and images nobody keeps the frames: they come from a camera or stream."""
+    """One for each frame. Without a video and images, frames come from a camera or stream and are not stored."""
 
     @classmethod
     def of(cls, source: Source, text: str) -> "Footage":
-        """That of a source which was opened by this text."""
+        """Return the footage of a source that was opened by this text."""
         if isinstance(source, ImageSource):
             path = Path(text).resolve()
             return cls(path.name if path.is_dir() else path.stem, images=tuple(source.files))
         if _is_file(text):
             return cls(Path(text).stem, Path(text))
-        return cls("camera")  # not its address, which may hold a password
+        return cls("camera")  # not its address, which may contain a password
 
-    def cut(self, frame: int) -> str:
-        """A frame's file name once the video is cut into images, or an image's own."""
+    def frame_name(self, frame: int) -> str:
+        """Return a frame's image file name: its own, or the name after the video is split into images."""
         return self.images[frame].name if self.images else f"{self.name}/{frame:06}.jpg"
 
 
 Writer = Callable[[Path, TextIO, Footage, Path], None]
-"""Takes a file of JSON lines, what to write to, the footage, and where the result is going to be."""
+"""Arguments: file of JSON lines, stream to write to, footage, and final path of the result."""
 
 
 def write_coco(lines: Path, out: TextIO, footage: Footage, _place: Path) -> None:
     """COCO keypoints (https://cocodataset.org/#format-data) with scores, and ``track_id`` for people who have an id.
 
-    Image ids are frame numbers. Frames of a video are called VIDEO/000000.jpg and so on. ``area`` is the box's.
+    Image ids are frame numbers. Frames of a video are named VIDEO/000000.jpg and so on. ``area`` is the box's area.
     """
 
     def image(line: dict) -> dict:
-        return _image(line, footage.cut(line["frame"]))
+        return _image(line, footage.frame_name(line["frame"]))
 
     def people(line: dict) -> Iterator[dict]:
         for one in line["people"]:
@@ -74,19 +74,19 @@ def write_coco(lines: Path, out: TextIO, footage: Footage, _place: Path) -> None
 
 
 def write_posetrack18(lines: Path, out: TextIO, footage: Footage, place: Path) -> None:
-    """PoseTrack18: ``track_id`` is a person's id, ``scores`` are those of the joints.
+    """PoseTrack18: ``track_id`` is a person's id, ``scores`` are the joints' scores.
 
-    Frames of a video have the video as ``file_name``, and ``frame_id`` says which they are, as in what
-    ``stm-skeletons label`` writes. File names are relative to the result's folder where the footage lies near it.
+    Frames of a video have the video as ``file_name`` and their number as ``frame_id``, as in files of ``stm-skeletons
+    label``. File names are relative to the result's folder if the footage is nearby.
     """
     count = sum(1 for _ in _read(lines))
-    folder = place.resolve().parent  # of a link's target, which is what is written
-    files = [name_from(folder, image) for image in footage.images]
-    video = None if footage.video is None else name_from(folder, footage.video)
+    folder = place.resolve().parent  # of a link's target, which is the file written
+    files = [relative_name(folder, image) for image in footage.images]
+    video = None if footage.video is None else relative_name(folder, footage.video)
 
     def image(line: dict) -> dict:
         frame = line["frame"]
-        return _image(line, files[frame] if files else video or footage.cut(frame)) | {
+        return _image(line, files[frame] if files else video or footage.frame_name(frame)) | {
             "frame_id": frame,
             "nframes": count,
             "vid_id": footage.name,
@@ -101,7 +101,7 @@ def write_posetrack18(lines: Path, out: TextIO, footage: Footage, place: Path) -
                 keypoints, scores = _pose(line, one, POSETRACK18_JOINTS, found=1, placed=0)
                 yield _annotation(line, one, keypoints) | {"track_id": one["id"], "scores": scores}
 
-    # Its own list of edges is COCO's unchanged, which does not fit its joints.
+    # PoseTrack18's own edges are COCO's, unchanged, and do not fit its joints.
     index = [POSETRACK18_JOINTS.index(joint) for joint in POSETRACK15.joints]
     category = person_category(POSETRACK18_JOINTS, [(index[a], index[b]) for a, b in POSETRACK15.edges])
     info = {"description": f"people followed by STM-skeletons in {footage.name}", "pseudo": True}
@@ -119,12 +119,12 @@ def _write(
     image: Callable[[dict], dict],
     people: Callable[[dict], Iterator[dict]],
 ) -> None:
-    """The file, of what ``image`` and ``people`` make of each line; annotations get their numbers here."""
+    """Write the file from each line's ``image`` and ``people``; annotations are numbered here."""
     annotations = (one for line in _read(lines) for one in people(line) if one["num_keypoints"])
     out.write(f'{{"info":{_text(info)},\n"categories":[{_text(category)}],\n"images":[')
     _write_list(out, map(image, _read(lines)))
     out.write('],\n"annotations":[')
-    # pycocotools takes 0 for nobody.
+    # From 1: pycocotools treats id 0 as no match.
     _write_list(out, ({"id": number} | one for number, one in enumerate(annotations, start=1)))
     out.write("]}\n")
 
@@ -162,7 +162,7 @@ def _annotation(line: dict, one: dict, keypoints: list[float]) -> dict:
 
 
 def _pose(line: dict, one: dict, joints: tuple[str, ...], found: int, placed: int) -> tuple[list[float], list[float]]:
-    """Of each of these joints x, y, v in a row, v as told for those found and placed, and the scores; 0 if missing."""
+    """x, y, v of these joints, flattened, with the given v for found and predicted joints, and scores; 0 if missing."""
     names = list(line["keypoints"])
     known = dict(zip(names, one["keypoints"], strict=True))
     predicted = {names[i] for i in one["predicted"]}
@@ -182,5 +182,5 @@ def _pose(line: dict, one: dict, joints: tuple[str, ...], found: int, placed: in
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except OSError:  # a pipeline longer than any file's name
+    except OSError:  # a pipeline longer than any file name
         return False

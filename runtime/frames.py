@@ -1,4 +1,4 @@
-"""What a source gives: frames, one after the other."""
+"""Frames, and the interface of their sources."""
 
 import threading
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ class Frame:
     """One frame of a source."""
 
     number: int
-    """From 0; of a camera or stream, frames that were skipped count."""
+    """From 0; for cameras and streams, skipped frames count as well."""
     time: float
-    """Seconds since the first frame; for cameras and streams when it arrived, by this machine's clock."""
+    """Seconds since the first frame; for cameras and streams, by arrival on this machine's clock."""
     image: NDArray[np.uint8]
     """BGR uint8 [h, w, 3]."""
     file: str | None = None
-    """Of an image in a folder: its name there."""
+    """File name of an image in its folder."""
     arrived: float | None = None
-    """Of a camera or stream: ``time.monotonic()`` when the frame was there. Results have an age from then on."""
+    """Arrival at ``time.monotonic()``, for cameras and streams. The age of results counts from here."""
     skipped: int = 0
-    """Frames of a camera or stream since the one before, for which there was no time."""
-    anew: bool = False
-    """Whether what was seen before has nothing to do with it: the memory is to start afresh."""
+    """Frames of a camera or stream that were skipped since the previous frame."""
+    resets_memory: bool = False
+    """Whether this frame is unrelated to earlier ones, so that the memory must be reset."""
 
 
 class Source(Protocol):
@@ -38,29 +38,29 @@ class Source(Protocol):
 
     frames_per_second: float
     total: int | None
-    """Number of frames as far as it is known beforehand."""
+    """Number of frames, if known in advance."""
     frame_size: tuple[int, int] | None
-    """(width, height) of the first frame in pixels as far as it is known beforehand."""
+    """(width, height) of the first frame in pixels, if known in advance."""
     live: bool
-    """Whether this is a camera or stream: it has no end."""
+    """Whether this is a camera or stream, which has no end."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields frames; raises SourceError when the source breaks."""
+        """Yield frames. Raises SourceError if the source fails."""
         ...
 
     def stop_when(self, asked: threading.Event) -> None:
-        """Waiting for a frame ends soon after this event is set. Files need not be waited for."""
+        """Stop waiting for frames soon after this event is set. Files never wait."""
 
     def close(self) -> None:
         """Release the device or file."""
 
 
 def usable_rate(declared: float) -> float:
-    """Frames a second as a source declares them, or a common rate where that cannot be."""
+    """Return the declared frame rate, or a common rate if the declared one is implausible."""
     return declared if 0 < declared <= 1000 else _UNKNOWN_RATE
 
 
 def rotated(image: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
-    """A picture turned clockwise by a multiple of 90 degrees; by 0 the picture itself."""
+    """Rotate an image clockwise by a multiple of 90 degrees; by 0, return the image itself."""
     turn = _TURNS.get(degrees % 360)
     return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)

@@ -1,11 +1,11 @@
-"""The first NVIDIA GPU, by its driver and nvidia-smi alone: without pycuda, and so on machines that have none of it."""
+"""Properties of the first NVIDIA GPU, from the driver and nvidia-smi alone, so that pycuda is not needed."""
 
 import ctypes
 import functools
 import os
 from dataclasses import dataclass
 
-from runtime.machine import ask
+from runtime.machine import run_tool
 from stm_skeletons.engines import device_name
 
 LIBRARY = "libcuda.so.1" if os.name != "nt" else "nvcuda.dll"
@@ -21,25 +21,25 @@ _NO_DEVICE = 100
 
 @dataclass(frozen=True)
 class GpuInfo:
-    """The first GPU, as the driver tells it without making a context."""
+    """The first GPU, as reported by the driver without creating a context."""
 
     name: str
     compute_capability: str
-    """As "sm87"."""
+    """Such as "sm87"."""
     cuda: str
-    """Newest CUDA that the driver runs, as "12.6"."""
+    """Newest CUDA version that the driver supports, such as "12.6"."""
     memory: int
     """Bytes."""
     integrated: bool
-    """Shares the system's memory, as on a Jetson."""
+    """Whether it shares the system's memory, as on a Jetson."""
 
 
-class NoGpu(Exception):  # noqa: N818 - not an error of a run: what the doctor says of it
-    """Why there is none, or why it does not answer."""
+class NoGpu(Exception):  # noqa: N818 - not an error of a run: the doctor reports it
+    """There is no GPU, or it does not respond; the text says why."""
 
 
 def find_gpu() -> GpuInfo:
-    """Ask the driver; makes no context and takes no memory. Raises NoGpu with what to do."""
+    """Query the driver; creates no context and takes no memory. Raises NoGpu with advice."""
     driver, device = _first_device()
     cuda, memory = ctypes.c_int(), ctypes.c_size_t()
     driver.cuDriverGetVersion(ctypes.byref(cuda))
@@ -62,14 +62,15 @@ def find_gpu() -> GpuInfo:
 
 
 def device_memory() -> tuple[int, int]:
-    """Bytes (free, total) of the whole GPU, by a context: at once where a session has one open, else it is made for it.
+    """Return (free, total) bytes of the GPU.
 
-    On a GPU that shares the system's memory, free is what the driver would give. Raises NoGpu where it refuses.
+    Uses the process's context if a session has one open, otherwise creates one for the query. On a GPU that shares the
+    system's memory, free is what the driver would allocate. Raises NoGpu if the driver fails.
     """
     driver, device = _first_device()
     context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
     if failed := driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
-        raise NoGpu(f"the GPU takes no more work: {in_words(driver, failed)}; end what else uses it")
+        raise NoGpu(f"the GPU accepts no more work: {describe_error(driver, failed)}; stop other programs on it")
     try:
         driver.cuCtxPushCurrent_v2(context)
         failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
@@ -77,7 +78,7 @@ def device_memory() -> tuple[int, int]:
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(device)
     if failed:
-        raise NoGpu(f"the GPU does not tell its memory: {in_words(driver, failed)}; look at 'nvidia-smi' and dmesg")
+        raise NoGpu(f"the GPU does not report its memory: {describe_error(driver, failed)}; see 'nvidia-smi' and dmesg")
     return free.value, total.value
 
 
@@ -86,34 +87,34 @@ def _first_device() -> tuple[ctypes.CDLL, ctypes.c_int]:
     count, device = ctypes.c_int(), ctypes.c_int()
     failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if failed or count.value == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
-        why = in_words(driver, failed or _NO_DEVICE)
-        raise NoGpu(f"a driver is there but no GPU answers: {why}; look at 'nvidia-smi' and dmesg")
+        why = describe_error(driver, failed or _NO_DEVICE)
+        raise NoGpu(f"the driver is installed but no GPU responds: {why}; see 'nvidia-smi' and dmesg")
     return driver, device
 
 
-@functools.cache  # a driver that is found stays; one that is missing is looked for again
+@functools.cache  # caches a driver that was found, but not a failure
 def _driver() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(LIBRARY)
     except OSError:
-        raise NoGpu("no driver: frames run on the CPU; install NVIDIA's driver for a GPU") from None
+        raise NoGpu("no NVIDIA driver, so frames run on the CPU; install the driver to use a GPU") from None
 
 
-def in_words(driver: ctypes.CDLL, code: int) -> str:
-    """An error of the driver, with its number."""
+def describe_error(driver: ctypes.CDLL, code: int) -> str:
+    """Describe a driver error, with its number."""
     text = ctypes.c_char_p()
     driver.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
     return f"{(text.value or b'unknown error').decode(errors='replace')} (CUDA error {code})"
 
 
-def ask_smi(names: tuple[str, ...]) -> dict[str, str]:
-    """What nvidia-smi knows of the first GPU, by the names of its query; nothing where there is no nvidia-smi."""
-    asked = ask("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
+def query_smi(names: tuple[str, ...]) -> dict[str, str]:
+    """Query nvidia-smi for the first GPU; return the values by name, empty if there is no nvidia-smi."""
+    asked = run_tool("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
     return parse_smi(asked or "", names)
 
 
 def parse_smi(text: str, names: tuple[str, ...]) -> dict[str, str]:
-    """What nvidia-smi printed of the first GPU, by the names of its query; what it does not know is left out."""
+    """Parse nvidia-smi's output for the first GPU into values by name, without unknown ones."""
     for line in text.splitlines():
         values = [value.strip() for value in line.split(",")]
         if len(values) == len(names):

@@ -1,4 +1,4 @@
-"""Images as a source: one, or a folder of them in the order in which people number them."""
+"""Images as a source: one image, or a folder of images in natural order."""
 
 import os
 import re
@@ -17,31 +17,31 @@ from stm_skeletons.errors import SourceError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 IMAGES_PER_SECOND = 25.0
-"""Frame rate that a folder of images is taken to have."""
+"""Assumed frame rate of a folder of images."""
 _KINDS_OF_STEPS = 2
-"""In the numbers of a sequence: some frames of it may be missing."""
+"""Different steps allowed between the numbers of a sequence, because frames may be missing."""
 
 
 def is_image(path: Path) -> bool:
-    """By its name."""
+    """Whether the file name has an image suffix and is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def images_in(folder: Path, recursive: bool) -> list[Path]:
-    """Images of a folder, with 2 before 10; those in its folders too if asked. Raises SourceError if there is none."""
+    """Return a folder's images in natural order (2 before 10), optionally with subfolders. Raises SourceError."""
     try:
         found = [path for path in (folder.rglob("*") if recursive else folder.iterdir()) if is_image(path)]
         nested = not recursive and not found and any(is_image(path) for path in folder.rglob("*"))
     except OSError as error:
-        raise SourceError(f"the folder {folder} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"cannot read the folder {folder}: {error.strerror or error}") from error
     if not found:
-        hint = "; its folders do: use --recursive" if nested else ""
-        raise SourceError(f"the folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}")
+        hint = "; its subfolders do: add --recursive" if nested else ""
+        raise SourceError(f"the folder {folder} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}")
     return sorted(found, key=lambda path: natural(path.relative_to(folder)))
 
 
 def natural(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
-    """Sorts paths as people do: folder by folder, numbers in names by their value."""
+    """Sort key for natural order: folder by folder, numbers in names by value."""
     return [
         ([(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name)
         for name in path.parts
@@ -49,8 +49,8 @@ def natural(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
 
 
 def look_like_a_sequence(files: list[Path]) -> bool:
-    """Whether several images seem to follow one another in time: names that differ in a number only, which rises by
-    one or two kinds of steps, and one size."""
+    """Whether images seem to be consecutive frames: one size, and names that differ only in one number, which rises in
+    at most two different steps."""
     if len({re.sub(r"\d+", "#", file.name) for file in files}) > 1:
         return False
     numbers = [[int(part) for part in re.findall(r"\d+", file.name)] for file in files]
@@ -80,9 +80,9 @@ class ImageSource:
         """
         Args:
             files: the images, at least one.
-            folder: that they are called relative to in results; their own without.
-            skip: told of each image that cannot be decoded, which is left out then; without it the source breaks there.
-            independent: whether each image begins anew, since it has nothing to do with the one before.
+            folder: names in results are relative to it; without it they are plain file names.
+            skip: called for each image that cannot be decoded, which is then skipped; without it, reading fails there.
+            independent: whether the images are unrelated, so that the memory is reset at each one.
         """
         self.files = files
         self._folder, self._skip, self._independent = folder, skip, independent
@@ -98,21 +98,21 @@ class ImageSource:
                     raise
                 self._skip(error)
                 continue
-            anew = self._independent and number > 0
-            yield Frame(number, number / self.frames_per_second, image, self._called(file), anew=anew)
+            resets_memory = self._independent and number > 0
+            yield Frame(number, number / self.frames_per_second, image, self._called(file), resets_memory=resets_memory)
 
     def stop_when(self, asked: threading.Event) -> None:
-        """Nothing is waited for."""
+        """Images never wait."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def _called(self, file: Path) -> str:
         name = file.name if self._folder is None else file.relative_to(self._folder).as_posix()
-        return os.fsencode(name).decode("utf-8", "replace")  # JSON cannot hold what is no text
+        return os.fsencode(name).decode("utf-8", "replace")  # JSON cannot hold undecodable bytes
 
     def _first_size(self) -> tuple[int, int] | None:
-        """Of the first image that can be decoded."""
+        """Size of the first image that can be decoded."""
         for file in self.files:
             try:
                 height, width = read_image(file).shape[:2]
@@ -120,18 +120,18 @@ class ImageSource:
             except SourceError:
                 if self._skip is None:
                     raise
-        raise SourceError(f"not one of {len(self.files)} images can be decoded, the first is {self.files[0]}")
+        raise SourceError(f"none of {len(self.files)} images can be decoded; the first is {self.files[0]}")
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
-    """An image as BGR uint8 [h, w, 3], turned as its EXIF says. Raises SourceError."""
+    """Read an image as BGR uint8 [h, w, 3], rotated as its EXIF says. Raises SourceError."""
     try:
-        # Not imread: OpenCV crashes on names that are no UTF-8.
+        # Not imread: OpenCV crashes on names that are not UTF-8.
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
-    except cv2.error:  # an empty file, or more pixels than OpenCV takes
+        raise SourceError(f"cannot read {file}: {error.strerror or error}") from error
+    except cv2.error:  # an empty file, or more pixels than OpenCV accepts
         image = None
     if image is None:
-        raise SourceError(f"{file} cannot be decoded as an image; remove or replace it, or leave it out: --skip-broken")
+        raise SourceError(f"cannot decode {file} as an image; remove or replace it, or skip it with --skip-broken")
     return np.asarray(image, np.uint8)

@@ -1,4 +1,4 @@
-"""What is drawn on a frame: its people, each in a colour of their own; its parts, by side; or its maps."""
+"""Overlays: people (one colour each), parts (coloured by side), or maps."""
 
 import colorsys
 from typing import Literal, Protocol
@@ -21,14 +21,14 @@ _LEFT, _RIGHT, _MIDDLE = (0, 140, 255), (255, 160, 30), (80, 220, 80)
 _OUTLINE = (20, 20, 20)
 _SUBPIXEL_BITS = 4
 _DIMMED = 0.6
-"""Of a frame under maps: so much of its light stays."""
+"""Brightness of the frame under maps."""
 _MASK_COLOUR = (150, 110, 40)
 _MASK_SHARE = 0.5
-"""How much the mask covers where it is sure."""
+"""Opacity of the mask where its value is 1."""
 
 
 class MapSource(Protocol):
-    """What has the maps of the latest frame; see runtime.Session."""
+    """Provides the maps of the latest frame, see runtime.Session."""
 
     @property
     def info(self) -> BundleInfo: ...
@@ -36,15 +36,15 @@ class MapSource(Protocol):
 
 
 class Painter:
-    """Draws on one frame after the other; for one source, because people leave trails.
+    """Draws on consecutive frames of one source, because people leave trails.
 
-    Several may show what it draws: of the same frame there is but one picture.
+    Several outputs may share a painter: a frame is drawn only once.
     """
 
     def __init__(self, draw: Draw = "people", blur_heads: bool = False) -> None:
-        """``blur_heads``: nothing can be made of a face in what it draws; see HeadBlur."""
+        """``blur_heads``: blur heads before drawing, see HeadBlur."""
         self.source_of_maps: MapSource | None = None
-        """To be given before maps are drawn."""
+        """Must be set before maps are drawn."""
         self._draw = draw
         self._people = PeoplePainter()
         self._blur_heads = blur_heads
@@ -52,19 +52,19 @@ class Painter:
         self._latest: tuple[Frame, NDArray[np.uint8]] | None = None
 
     def paint(self, frame: Frame, parts: Parts, everybody: Parts | None = None) -> NDArray[np.uint8]:
-        """A copy of the frame's image (BGR [h, w, 3]) with what was seen in it; not to be changed.
+        """Return a copy of the frame's image (BGR [h, w, 3]) with the parts drawn on it; do not modify it.
 
-        ``everybody``: whose heads are blurred where more people were found than are drawn.
+        ``everybody``: people whose heads are blurred, if more were found than are drawn.
         """
         if self._latest is None or self._latest[0] is not frame:
             self._latest = frame, self._painted(self._shown(frame, everybody or parts), parts)
         return self._latest[1]
 
     def _shown(self, frame: Frame, parts: Parts) -> NDArray[np.uint8]:
-        """The frame's image, or a copy with heads blurred."""
+        """The frame's image, or a copy with blurred heads."""
         if not self._blur_heads:
             return frame.image
-        if self._heads is None or frame.anew:
+        if self._heads is None or frame.resets_memory:
             self._heads = HeadBlur(parts.skeleton)
         return self._heads.blur(frame.image, parts, frame.time if frame.arrived is None else frame.arrived)
 
@@ -77,9 +77,9 @@ class Painter:
 
 
 def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
-    """A copy of ``image`` (BGR uint8 [h, w, 3]) with the parts of the same frame drawn on it, whoever they belong to.
+    """Return a copy of ``image`` (BGR uint8 [h, w, 3]) with all parts drawn on it, whether or not they have a person.
 
-    Edges are lines, keypoints discs; left is orange, right is blue, the middle is green.
+    Edges are lines, keypoints discs; left is orange, right blue, the middle green.
     """
     canvas = image.copy()
     radius = max(3, round(min(parts.size) / 200))
@@ -98,19 +98,18 @@ def draw_parts(image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
 
 
 def draw_maps(image: NDArray[np.uint8], maps: NDArray[np.float32], info: BundleInfo) -> NDArray[np.uint8]:
-    """A dimmed copy of ``image`` (BGR uint8 [h, w, 3]) with the maps of the same frame over it.
+    """Return a dimmed copy of ``image`` (BGR uint8 [h, w, 3]) with the maps of the same frame over it.
 
-    Each joint has a hue of its own, the mask is a veil. Networks without keypoint maps show those they have.
-
+    Each joint has its own hue; the mask is a veil. Networks without keypoint maps show the maps they have.
     Args:
         image: the frame.
         maps: [C, H/4, W/4] in [0, 1].
-        info: of the bundle they come from: names its channels and knows how the frame lies in the maps.
+        info: the bundle's; gives the channels' names and the network's input size.
     """
     shown = [i for i, name in enumerate(info.channels) if name in info.skeleton.joints]
     shown = shown or [i for i, name in enumerate(info.channels) if name != "mask"]
     hues = [colorsys.hsv_to_rgb(place / len(shown), 0.9, 1)[::-1] for place in range(len(shown))]
-    # The strongest map of each cell alone: many weak ones together would look like something.
+    # Only the strongest map of each cell, because many weak ones would add up to something visible.
     sure = maps[shown].max(axis=0)[..., None].clip(0, 1)
     light = sure * np.array(hues, np.float32)[maps[shown].argmax(axis=0)] * 255
     veil = np.zeros_like(sure)
@@ -125,9 +124,9 @@ def draw_maps(image: NDArray[np.uint8], maps: NDArray[np.float32], info: BundleI
 
 
 def _as_large_as(size: tuple[int, int], maps: NDArray, network: tuple[int, int]) -> NDArray[np.uint8]:
-    """Maps [h, w, 3] in [0, 255] where they lie on a frame of that (width, height)."""
+    """Resample maps [h, w, 3] in [0, 255] onto a frame of this (width, height)."""
     left, top, width, height = Letterbox(size, network).inner
-    # Pixels to pixels, with OpenCV's (0, 0) at the centre of the first: the letterbox undone in one step.
+    # Pixels to pixels, with OpenCV's (0, 0) at the first pixel's centre: undoes the letterbox in one step.
     x, y = width / size[0] / STRIDE, height / size[1] / STRIDE
     back = np.array([[x, 0, left / STRIDE + (x - 1) / 2], [0, y, top / STRIDE + (y - 1) / 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -140,5 +139,5 @@ def _colour(joint: str) -> tuple[int, int, int]:
 
 
 def _fixed_point(points: NDArray) -> list[tuple[int, int]]:
-    # OpenCV draws with (0, 0) at the centre of the first pixel; our (0, 0) is its corner.
+    # OpenCV's (0, 0) is the first pixel's centre; ours is its corner.
     return [(int(x), int(y)) for x, y in np.round((points - 0.5) * (1 << _SUBPIXEL_BITS))]

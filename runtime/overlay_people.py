@@ -1,4 +1,4 @@
-"""People drawn on frames: a colour and a number for each, a trail of where they were, and what belongs to nobody."""
+"""Draws people: a colour and id each, a trail of earlier positions, and parts without a person."""
 
 from collections import deque
 
@@ -14,22 +14,22 @@ PALETTE = (
     "99ff77", "9955ff", "00eeff", "ee2277", "ddaa22", "11ffbb",
     "dd33bb", "eeee00", "77aaff", "ff8877", "88aa33", "ee88bb",
 )  # fmt: skip
-"""RGB. Told apart, as far as twelve colours can be, without red or green cones too; black reads well on each."""
+"""RGB. As distinguishable as twelve colours can be, also with red-green blindness; black text is legible on each."""
 TRAIL = 20
-"""Frames that a trail goes back."""
+"""Length of a trail in frames."""
 
 _COLOURS = tuple((int(text[4:], 16), int(text[2:4], 16), int(text[:2], 16)) for text in PALETTE)
 _UNCONFIRMED = (215, 215, 215)
-_NOBODYS = (150, 150, 150)
+_NO_PERSON = (150, 150, 150)
 _JOINT = (255, 255, 255)
 _OUTLINE = (20, 20, 20)
-"""BGR, around everything: what is drawn must be seen on snow and at night."""
+"""BGR outline around everything, so that drawings are visible on snow and at night."""
 _SUBPIXEL_BITS = 4
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class PeoplePainter:
-    """Draws the people of one frame after the other. It remembers nobody who has been gone for as long as a trail."""
+    """Draws people on consecutive frames. Forgets people who have been gone for the length of a trail."""
 
     def __init__(self) -> None:
         self._size = (0, 0)
@@ -37,19 +37,19 @@ class PeoplePainter:
         self._trails: dict[int, deque[tuple[int, NDArray[np.float32]]]] = {}
 
     def paint(self, image: NDArray[np.uint8], parts: Parts) -> NDArray[np.uint8]:
-        """A copy of ``image`` (BGR uint8 [h, w, 3]) with the people of the same frame drawn on it.
+        """Return a copy of ``image`` (BGR uint8 [h, w, 3]) with the people of the same frame drawn on it.
 
-        Edges are drawn where both their joints were found, thin where one was only placed. Who has no id yet is light
-        grey; keypoints of nobody are small grey rings.
+        Edges between known joints are drawn, thin if a joint is predicted. People without an id are light grey;
+        keypoints without a person are small grey rings.
         """
         canvas = image.copy()
         people, boxes = parts.people, parts.people.boxes()
         self._follow(parts, boxes)
         widths = _widths(boxes, parts.size)
-        upwards = range(len(people) - 1, -1, -1)  # the surest are drawn last
+        upwards = range(len(people) - 1, -1, -1)  # best people last, on top
         for i in upwards:
             self._draw_trail(canvas, int(people.ids[i]), widths[i])
-        _draw_nobodys(canvas, parts)
+        _draw_loose_keypoints(canvas, parts)
         for i in upwards:
             _draw_person(canvas, people, i, widths[i], parts.skeleton)
         for i in upwards:
@@ -58,7 +58,7 @@ class PeoplePainter:
         return canvas
 
     def _follow(self, parts: Parts, boxes: NDArray[np.float32]) -> None:
-        if parts.size != self._size:  # other pixels
+        if parts.size != self._size:  # the frame size changed
             self._trails.clear()
             self._size = parts.size
         self._frame += 1
@@ -78,7 +78,7 @@ class PeoplePainter:
             return
         points = np.array([point for _, point in trail])
         ages = np.array([[(self._frame - frame) / TRAIL] for frame, _ in trail][1:])
-        # Fades into what is behind it halfway: to blend every pixel would cost more than all the rest.
+        # Fades into a colour sampled halfway along: blending every pixel would cost more than everything else.
         x, y = np.clip((points[:-1] + points[1:]) / 2, 0, np.array(self._size) - 1).astype(int).T
         colours = ages * canvas[y, x] + (1 - ages) * _colour(number)
         widths = np.maximum(np.round((1 - ages[:, 0]) * width), 1).astype(int)
@@ -92,13 +92,13 @@ def _colour(number: int) -> tuple[int, int, int]:
 
 
 def _widths(boxes: NDArray[np.float32], size: tuple[int, int]) -> list[int]:
-    """Thickness of each person's lines in pixels: what suits the frame, less for who is small in it."""
+    """Line width of each person in pixels: suits the frame, and is smaller for small people."""
     suits = min(size) / 240
     return [max(1, round(min(suits, extent / 50))) for extent in boxes[:, 2:].max(axis=1, initial=0).tolist()]
 
 
 def _middles(people: People, boxes: NDArray[np.float32], skeleton: Skeleton) -> NDArray[np.float32]:
-    """[M, 2]: where each person's trunk is; the middle of the box of those of whom no joint of it is known."""
+    """[M, 2]: centre of each person's trunk; of the box if no trunk joint is known."""
     trunk = [i for i, name in enumerate(skeleton.joints) if name.endswith(("_shoulder", "_hip"))]
     joints = people.keypoints[:, trunk]
     known = joints[..., 2:] > 0
@@ -118,19 +118,19 @@ def _draw_person(canvas: NDArray[np.uint8], people: People, person: int, width: 
     _discs(canvas, xy[found], _OUTLINE, width + outline)
     _lines(canvas, xy[edges[seen]], colour, width)
     _discs(canvas, xy[found], colour, width)
-    if width > 2:  # a joint that can be seen as such
+    if width > 2:  # wide enough for the joint to be visible
         _discs(canvas, xy[found], _JOINT, width / 2)
 
 
-def _draw_nobodys(canvas: NDArray[np.uint8], parts: Parts) -> None:
+def _draw_loose_keypoints(canvas: NDArray[np.uint8], parts: Parts) -> None:
     radius = max(2, round(min(parts.size) / 300)) << _SUBPIXEL_BITS
     width = max(1, round(min(parts.size) / 1000))
     for point in _fixed_point(parts.keypoints[parts.owners < 0]).tolist():
-        cv2.circle(canvas, point, radius, _NOBODYS, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(canvas, point, radius, _NO_PERSON, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _draw_number(canvas: NDArray[np.uint8], number: int, joints: NDArray[np.float32]) -> None:
-    """On a plate of the person's colour, above the head, also if that was only placed; inside the frame in any case."""
+    """Draw the id on a plate of the person's colour above the head (or predicted head), always inside the frame."""
     text = str(number)
     short = min(canvas.shape[:2])
     scale = max(0.35, short / 1200)
@@ -148,7 +148,7 @@ def _draw_number(canvas: NDArray[np.uint8], number: int, joints: NDArray[np.floa
 
 
 def _lines(canvas: NDArray[np.uint8], segments: NDArray, colour: tuple[int, int, int], width: int) -> None:
-    """Segments [N, 2, 2] of that thickness in pixels."""
+    """Draw segments [N, 2, 2] with this line width in pixels."""
     if len(segments):
         cv2.polylines(canvas, list(_fixed_point(segments)), False, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
@@ -160,5 +160,5 @@ def _discs(canvas: NDArray[np.uint8], points: NDArray, colour: tuple[int, int, i
 
 
 def _fixed_point(points: NDArray) -> NDArray[np.int32]:
-    # OpenCV draws with (0, 0) at the centre of the first pixel; our (0, 0) is its corner.
+    # OpenCV's (0, 0) is the first pixel's centre; ours is its corner.
     return np.round((points - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""How a run is doing: a bar on a terminal, a line now and then where that is piped, or everybody who is seen."""
+"""Progress of a run: a bar on a terminal, a line now and then if piped, or the people in every frame."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +12,19 @@ from stm_skeletons.cli.say import say
 from stm_skeletons.parts import Parts
 
 _SECONDS = 60.0
-"""Between lines where it is piped."""
+"""Seconds between lines if output is piped."""
 OnFrame = Callable[[Frame, Parts], None]
 
 
 class _Pace:
-    """Frame rate, people now, and of a camera age and skipped frames, in words."""
+    """Frame rate and people as text; for cameras also age and skipped frames."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self.frames = self._skipped = 0
 
     def text(self, frame: Frame, parts: Parts) -> str:
-        """After a frame."""
+        """Count a frame and return the text."""
         now = time.monotonic()
         self.frames += 1
         self._skipped += frame.skipped
@@ -36,7 +36,7 @@ class _Pace:
 
 @contextmanager
 def frame_progress(total: int | None, quiet: bool = False) -> Iterator[OnFrame | None]:
-    """Yields what to call after every frame, or None for a quiet run."""
+    """Yield a callback for every frame, or None for a quiet run."""
     console, pace = Console(stderr=True), _Pace()
     if quiet:
         yield None
@@ -46,23 +46,23 @@ def frame_progress(total: int | None, quiet: bool = False) -> Iterator[OnFrame |
             task = progress.add_task("", total=total)
             yield lambda frame, parts: progress.update(task, advance=1, description=pace.text(frame, parts))
     else:
-        yield _line_now_and_then(pace)
+        yield _periodic_line(pace)
 
 
-def _line_now_and_then(pace: _Pace) -> OnFrame:
-    told = time.monotonic()
+def _periodic_line(pace: _Pace) -> OnFrame:
+    printed_at = time.monotonic()
 
     def on_frame(frame: Frame, parts: Parts) -> None:
-        nonlocal told
+        nonlocal printed_at
         text = pace.text(frame, parts)
-        if time.monotonic() - told >= _SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - printed_at >= _SECONDS:
+            printed_at = time.monotonic()
             say(f"frame {frame.number}: {text}")
 
     return on_frame
 
 
-def print_everybody(frame: Frame, parts: Parts) -> None:
-    """One line a frame on the standard output: when, how many people, and their ids as far as they have one."""
+def print_frame_people(frame: Frame, parts: Parts) -> None:
+    """Print one line per frame to standard output: time, number of people, and their ids ("-" for none yet)."""
     ids = " ".join(str(number or "-") for number in parts.people.ids.tolist())
     print(f"frame {frame.number}, {frame.time:.2f} s: {len(parts.people)} people{f': {ids}' if ids else ''}")

@@ -1,4 +1,4 @@
-"""A file's frames, the next of which is read by a thread of its own while this one is worked on."""
+"""Reads a file's next frame in a thread while the current one is processed."""
 
 import queue
 import threading
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from runtime.frames import Frame
 
-_LOOK_UP = 0.05
-"""Seconds after which the thread, its frame not taken, looks whether it shall stop."""
+_POLL_SECONDS = 0.05
+"""Interval in seconds at which the thread checks whether to stop while its frame is not taken."""
 _PATIENCE = 1.0
-"""Seconds that a reader who hangs is waited for at the end."""
+"""Seconds to wait at the end for a hanging reader."""
 
 
 class ReadAhead:
-    """Gives the frames of a source in order, as iterating it would, errors in their turn included. One is read ahead.
+    """Iterates over a source's frames in order, one frame ahead; errors are raised where iteration would raise them.
 
-    Use it as a context manager: at its end the source may be closed.
+    Use as a context manager; afterwards the source may be closed.
     """
 
     def __init__(self, frames: Iterator[Frame]) -> None:
@@ -50,7 +50,7 @@ class ReadAhead:
         return coming
 
     def fetch_image(self) -> NDArray[np.uint8] | None:
-        """The image that comes next; None where there is none or reading it fails, which is told in its turn."""
+        """Return the next image; None if there is none or reading it fails (the error is raised by iteration)."""
         coming = self._look()
         return coming.image if isinstance(coming, Frame) else None
 
@@ -65,13 +65,13 @@ class ReadAhead:
                 if not self._give(frame):
                     return
             self._give(StopIteration())
-        except BaseException as error:  # told in its turn
+        except BaseException as error:  # raised by iteration
             self._give(error)
 
     def _give(self, what: Frame | BaseException) -> bool:
-        """Whether it is still wanted."""
+        """Queue an item; return False if it is no longer wanted."""
         while not self._closed.is_set():
             with suppress(queue.Full):
-                self._read.put(what, timeout=_LOOK_UP)
+                self._read.put(what, timeout=_POLL_SECONDS)
                 return True
         return False

@@ -1,4 +1,4 @@
-"""The main job: every frame of a source through a session into the sinks."""
+"""The main job: runs every frame of a source through a session into the sinks."""
 
 import time
 from collections.abc import Callable
@@ -17,28 +17,28 @@ from stm_skeletons.signals import stop_signals
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """Statistics of a run."""
 
     frames: int = 0
     people: int = 0
-    """Over all frames, as are keypoints and edges."""
+    """Sum over all frames, like keypoints and edges."""
     keypoints: int = 0
     edges: int = 0
     skipped: int = 0
-    """Frames of a camera for which there was no time."""
+    """Skipped camera frames."""
     seconds: float = 0.0
-    """Wall time from the first frame to the last, decoding and writing included."""
+    """Wall time from the first frame to the last, including decoding and writing."""
     ages: Ages = field(default_factory=Ages)
-    """Of a camera's frames once their results are written."""
+    """Ages of a camera's frames when their results are written."""
     stopped: bool = False
-    """Whether a signal or a sink ended it early."""
+    """Whether a signal or a sink ended the run early."""
     signalled: bool = False
-    """Whether it was a signal."""
+    """Whether a signal ended the run."""
     broken: SourceError | None = None
-    """Why the source ended before its end; the outputs were finished all the same."""
+    """Why the source failed before its end; the outputs were finished nevertheless."""
 
     def count(self, frame: Frame, parts: Parts) -> None:
-        """One more frame, whose results are written."""
+        """Count a frame whose results have been written."""
         self.frames += 1
         self.people += len(parts.people)
         self.keypoints += len(parts.keypoints)
@@ -56,35 +56,35 @@ def run(
     on_frame: Callable[[Frame, Parts], None] | None = None,
     rotate: int = 0,
 ) -> Summary:
-    """Process frames until the source ends, ``max_frames`` are done, a sink asks to stop, or a signal comes: Ctrl-C,
-    SIGTERM or SIGHUP.
+    """Process frames until the source ends, ``max_frames`` are done, a sink asks to stop, or a signal arrives (Ctrl-C,
+    SIGTERM or SIGHUP).
 
-    Outputs are finished in all these cases, and also when the source breaks after its first frame. Any other error
-    leaves none but the lines that were written. Where a source says that it begins anew, so does the memory.
-    ``rotate``: turn frames clockwise by 90, 180 or 270 degrees, for cameras that hang on their side.
+    Outputs are finished in all these cases, and also if the source fails after its first frame. After any other error
+    only lines already written remain. The memory is reset where the source marks unrelated frames.
+    ``rotate``: rotate frames clockwise by 90, 180 or 270 degrees.
 
     Raises:
-        SourceError: not one frame can be read.
+        SourceError: not a single frame can be read.
         SinkError, BackendError: as they occur.
     """
     summary = Summary()
     started = time.perf_counter()
     with ExitStack() as stack:
-        # First in, last out: a signal while the files are being finished must not cut them off.
+        # Entered first, left last: a signal must not interrupt finishing the files.
         asked_to_stop = stack.enter_context(stop_signals())
         source.stop_when(asked_to_stop)
         for sink in sinks:
             stack.enter_context(sink)
         try:
             frames = (replace(frame, image=rotated(frame.image, rotate)) for frame in source)
-            # A camera's next frame is not there yet, and will not be the newest.
+            # Not for cameras: reading ahead would wait for a frame that is no longer the newest when processed.
             ahead = None if source.live else stack.enter_context(ReadAhead(frames))
             for frame in ahead or frames:
-                if frame.anew:
+                if frame.resets_memory:
                     session.reset()
                 is_last = summary.frames + 1 == max_frames
                 parts = session.step(frame.image, None if ahead is None or is_last else ahead.fetch_image)
-                answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame, whatever one says
+                answers = [sink.write(frame, parts) for sink in sinks]  # every sink gets the frame before any stop
                 summary.count(frame, parts)
                 if on_frame is not None:
                     on_frame(frame, parts)
@@ -94,7 +94,7 @@ def run(
         except SourceError as error:
             if not summary.frames:
                 raise
-            # The signal that stops us may also end the pipeline that feeds us: that is no fault.
+            # The stop signal may also end the pipeline that feeds us, which is not an error.
             summary.stopped = asked_to_stop.is_set()
             summary.broken = None if summary.stopped else error
         summary.signalled = asked_to_stop.is_set()

@@ -1,4 +1,4 @@
-"""Cuts between scenes of a video: there the memory starts afresh."""
+"""Detects scene cuts in a video, at which the memory is reset."""
 
 import cv2
 import numpy as np
@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 _SIZE = (64, 36)
 _BINS, _RANGES = [8, 4, 8], [0, 180, 0, 256, 0, 256]
 _OTHER_LAYOUT, _OTHER_COLOURS = 0.6, 0.3
-"""A cut changes both by more. From frame to frame of the tests' six videos at most 0.32 and 0.13 were seen (people who
-fill the picture, a camera that moves), between any two of them at least 0.75 and 0.44."""
+"""A cut exceeds both. In the tests' six videos, consecutive frames differ by at most 0.32 and 0.13 (people filling the
+image, a moving camera), frames of different videos by at least 0.75 and 0.44."""
 
 
 class CutDetector:
-    """Compares each frame with the one before: where what is bright lies (correlation of small pictures), and which
-    colours there are (intersection of histograms)."""
+    """Compares each frame with the previous one: brightness layout (correlation of thumbnails) and colours
+    (intersection of histograms)."""
 
     def __init__(self) -> None:
         self._before: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def is_cut(self, image: NDArray[np.uint8]) -> bool:
-        """Whether a new scene begins with this frame, BGR [h, w, 3]; never with the first."""
+        """Whether this frame, BGR [h, w, 3], starts a new scene; never the first frame."""
         before, self._before = self._before, _features(image)
         if before is None:
             return False
@@ -30,12 +30,12 @@ class CutDetector:
 def differences(
     before: tuple[NDArray[np.float32], NDArray[np.float32]], now: tuple[NDArray[np.float32], NDArray[np.float32]]
 ) -> tuple[float, float]:
-    """Of layout and of colours; 0: none."""
+    """Return the differences in layout and in colours; 0 means none."""
     return float(1 - (before[0] * now[0]).mean()), float(1 - np.minimum(before[1], now[1]).sum())
 
 
 def _features(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The small grey picture, standardised, and the share of each colour."""
+    """Standardised grey thumbnail, and share of each colour."""
     small = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
     hue = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)

@@ -1,4 +1,4 @@
-"""Seed poses from annotation files in COCO's or PoseTrack18's JSON format."""
+"""Reads seed poses from annotation files in COCO's or PoseTrack18's JSON format."""
 
 import json
 from dataclasses import dataclass
@@ -8,37 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from stm_skeletons.annotation_file import PERSON, VISIBILITIES, Annotation, AnnotationFile, Image, no_visibility
+from stm_skeletons.annotation_file import PERSON, VISIBILITIES, Annotation, AnnotationFile, Image, invalid_visibility
 from stm_skeletons.errors import SeedError, one_line
 from stm_skeletons.files import read_text
-from stm_skeletons.geometry import FARTHEST
+from stm_skeletons.geometry import MAX_COORDINATE
 from stm_skeletons.skeleton import KNOWN_JOINTS, Skeleton
-from stm_skeletons.strict import what_is_wrong
+from stm_skeletons.strict import validation_message
 
 
 @dataclass(frozen=True)
 class Seed:
-    """The people on an annotation file's first image."""
+    """The people on the first image of an annotation file."""
 
     poses: NDArray[np.float32]
-    """[people, NK, 3]: x, y in pixels of that image, visibility; in the order of the wanted skeleton's joints."""
+    """[people, NK, 3]: x, y in pixels of that image, and visibility; joints in the skeleton's order."""
     size: tuple[int, int] | None
-    """(width, height) of that image, if the file tells."""
+    """(width, height) of that image, if the file gives them."""
 
 
 def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
-    """Read the people annotated on a file's first image.
+    """Read the people annotated on the first image of a file.
 
-    Joints are matched by name. Joints that the skeleton has and the file has not are left out, and the other way round;
-    people without any labelled joint (crowds, boxes) are no poses.
+    Joints are matched by name; joints that only the skeleton or only the file has are ignored. People without labelled
+    joints (crowds, boxes) are ignored.
 
     Raises:
-        SeedError: missing file, not such JSON, other joints than COCO's or PoseTrack's, scores instead of
-            visibilities, or nobody on the first image.
+        SeedError: the file is missing, is not such JSON, has other joints than COCO or PoseTrack18, has scores instead
+            of visibilities, or has no person on the first image.
     """
     content = _read(Path(path))
     if not content.images:
-        raise SeedError(f"{path} lists no images; seed poses are those annotated on its first image")
+        raise SeedError(f"{path} lists no images; the seed poses are those annotated on its first image")
     image = content.images[0]
     categories = {category.id: category.keypoints for category in content.categories}
     poses = []
@@ -47,24 +47,24 @@ def load_seed(path: str | Path, skeleton: Skeleton) -> Seed:
             continue
         category = PERSON if annotation.category_id is None else annotation.category_id
         if category not in categories:
-            raise SeedError(f"{path}: an annotation has category {category}, which the file does not list")
+            raise SeedError(f"{path}: an annotation has category {category}, which the file does not define")
         poses.append(_pose(annotation.keypoints, categories[category], skeleton, path))
     if not any((pose[:, 2] > 0).any() for pose in poses):
-        raise SeedError(f"{path}: nobody with labelled joints on its first image ({image.file_name})")
+        raise SeedError(f"{path}: no person with labelled joints on the first image ({image.file_name})")
     return Seed(np.array(poses, np.float32), image.size)
 
 
 def _pose(values: list[float], names: list[str], skeleton: Skeleton, path: str | Path) -> NDArray[np.float32]:
     if unknown := sorted(set(names) - KNOWN_JOINTS):
-        raise SeedError(f"{path} has other joints than COCO or PoseTrack18: {', '.join(unknown)}")
+        raise SeedError(f"{path}: joints unknown in COCO and PoseTrack18: {', '.join(unknown)}")
     if len(set(names)) != len(names):
-        raise SeedError(f"{path} names a joint twice")
+        raise SeedError(f"{path}: a joint is named twice")
     if len(values) != 3 * len(names):
-        raise SeedError(f"{path}: a person has {len(values)} numbers for {len(names)} joints; x, y, v each are needed")
-    if not (np.abs(values) <= FARTHEST).all():
-        raise SeedError(f"{path}: a person has coordinates that are no pixels of any image")
+        raise SeedError(f"{path}: a person has {len(values)} values for {len(names)} joints, must be x, y, v for each")
+    if not (np.abs(values) <= MAX_COORDINATE).all():
+        raise SeedError(f"{path}: a person has non-finite or out-of-range coordinates")
     if strange := [value for value in values[2::3] if value not in VISIBILITIES]:
-        raise SeedError(f"{path}: a person {no_visibility(strange[0])}")
+        raise SeedError(f"{path}: a person {invalid_visibility(strange[0])}")
     labelled = dict(zip(names, np.reshape(np.array(values, np.float32), (-1, 3)), strict=True))
     return np.array([labelled.get(joint, np.zeros(3, np.float32)) for joint in skeleton.joints], np.float32)
 
@@ -79,4 +79,4 @@ def _read(path: Path) -> AnnotationFile[Image, Annotation]:
     try:
         return AnnotationFile[Image, Annotation].model_validate(content)
     except ValidationError as error:
-        raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {what_is_wrong(error)}") from error
+        raise SeedError(f"{path} is not in COCO's or PoseTrack18's format: {validation_message(error)}") from error

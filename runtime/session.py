@@ -1,4 +1,4 @@
-"""A session: one camera, frames in, parts out."""
+"""A session: one camera; takes frames, returns parts."""
 
 import logging
 from collections.abc import Callable
@@ -19,15 +19,14 @@ _log = logging.getLogger("stm_skeletons")
 
 
 class Session:
-    """Detects the parts of all people in the frames of one camera, remembering earlier frames.
+    """Detects the parts of all people in the frames of one camera, with a memory of earlier frames.
 
-    Use it from one thread. Everything is allocated when it opens; stepping allocates nothing for the memory.
-    Frames may change size at any time: the memory lives in the network's own geometry and stays. Where several cameras
-    share a device, see SessionGroup.
+    Use a session from one thread. All buffers are allocated when it opens. The frame size may change at any time,
+    because the memory uses the network's geometry. For several cameras on one device, see SessionGroup.
     """
 
     def __init__(self, group: SessionGroup) -> None:
-        """Most users want ``Session.open``. ``group``: of one camera."""
+        """Use ``Session.open`` instead. ``group`` must have one camera."""
         self._group = group
         self.info: BundleInfo = group.info
 
@@ -43,39 +42,39 @@ class Session:
         """Open a bundle.
 
         Args:
-            bundle: folder of a bundle, name of a shipped model ("edge"), or an opened bundle.
-            options: what runs it, and how; ONNX Runtime on the CPU unless given.
-            min_score: report people from this score on, instead of the bundle's own threshold.
-            min_joints: report people of whom at least so many joints are found.
-            min_keypoint_score: report keypoints and edges, which need not be anybody's, from this score on, instead of
-                the bundle's own thresholds.
+            bundle: a bundle's folder, the name of a shipped model ("edge"), or an opened bundle.
+            options: backend and its options; by default the fastest installed CPU backend.
+            min_score: lowest score of a reported person, overriding the bundle's threshold.
+            min_joints: fewest found joints of a reported person.
+            min_keypoint_score: lowest score of reported keypoints and edges, with or without a person, overriding the
+                bundle's thresholds.
 
         Raises:
-            SessionError: a score outside [0, 1], or a number of joints that nobody has.
-            BundleError: no such bundle, or it is damaged.
-            BackendError: the backend or provider is unknown or cannot run here; there is no silent fall back.
+            SessionError: a score is outside [0, 1], or ``min_joints`` exceeds the joints of a person.
+            BundleError: there is no such bundle, or it is damaged.
+            BackendError: the backend or provider is unknown or cannot run here; there is no silent fallback.
             EngineError: there are no engines of this bundle for this machine.
         """
         group = SessionGroup.open(bundle, 1, options, min_score, min_joints, min_keypoint_score)
         if group.info.batch > 1:
             _log.warning(
-                "this bundle encodes the frames of %d cameras at once: one alone takes as long as all; export without "
-                "--batch",
+                "this bundle encodes frames of %d cameras at once, so a single camera takes as long as all; export "
+                "without --batch",
                 group.info.batch,
             )
         return cls(group)
 
     def step(self, frame: NDArray[np.uint8], coming: Callable[[], NDArray[np.uint8] | None] | None = None) -> Parts:
-        """Detect the parts in the next frame and the people they belong to, and memorise it.
+        """Detect the parts and people in the next frame, and memorise it.
 
         Args:
             frame: BGR uint8 [h, w, 3] of any size.
-            coming: called while a device works, for the next frame if there is one. That is letterboxed meanwhile, and
-                must be the same array in the next call, unchanged. Not for live cameras: it would wait for them. Of no
-                use on a CPU. What it raises comes when this frame has been taken.
+            coming: called while a device works; returns the next frame or None. That frame is letterboxed meanwhile,
+                and the next call must pass the same array, unchanged. Not for live cameras, because it would wait for
+                them; no use on a CPU. Its exceptions are raised after this frame has been processed.
 
         Raises:
-            FrameError: not such an array.
+            FrameError: ``frame`` is not such an array.
             BackendError: the session is closed, or the device failed.
         """
         if coming is None:
@@ -88,9 +87,9 @@ class Session:
         return self._group.step({0: frame}, by_camera)[0]
 
     def record(self, stages: Stages) -> None:
-        """Have the stages of the next frames recorded, or no longer: ``Stages()`` records nothing.
+        """Record the stages of the next frames, or stop with ``Stages()``, which records nothing.
 
-        Frames whose stages are recorded take longer on a GPU, which is waited for after each stage.
+        Recording slows frames down on a GPU, because the host waits after each stage.
 
         Raises:
             BackendError: the session is closed.
@@ -98,42 +97,42 @@ class Session:
         self._group.record(stages)
 
     def seed(self, poses: ArrayLike) -> None:
-        """Start anew: the next frame is the first, and these are the people in it.
+        """Reset, and seed the next frame with the people in it.
 
-        They are memorised with that frame in slot 0, which is kept; the frame's parts are then read with it.
+        The poses are memorised with that frame in slot 0, which is kept, and the frame's parts are read with it.
 
         Args:
-            poses: [people, NK, 3]: x, y in pixels of the next frame, and visibility (0: not there, > 0: there), in the
-                order of ``info.skeleton.joints``.
+            poses: [people, NK, 3]: x, y in pixels of the next frame, and visibility (0: absent, > 0: present); joints
+                in the order of ``info.skeleton.joints``.
 
         Raises:
-            SeedError: another shape, nobody in it, or coordinates that cannot be.
+            SeedError: the shape is wrong, no joint is visible, or coordinates are non-finite or out of range.
         """
         self._group.seed(0, poses)
 
     def reset(self) -> None:
-        """Forget everything; the next frame is the first. Ids that people had are not given again."""
+        """Clear the memory and all tracks; the next frame is a first frame. Used ids are not given again."""
         self._group.reset(0)
 
     def people(self) -> People | None:
-        """Everybody in the latest frame, whatever ``min_score`` and ``min_joints`` are, in network pixels; None for a
-        network without people."""
+        """Return all people in the latest frame, ignoring ``min_score`` and ``min_joints``, in network pixels; None for
+        a network without people."""
         return self._group.people(0)
 
     def maps(self) -> NDArray[np.float32]:
-        """A copy of the maps [C, H/4, W/4] of the latest frame; ``info.channels`` names them."""
+        """Return a copy of the maps [C, H/4, W/4] of the latest frame; ``info.channels`` names them."""
         return self._group.maps(0)
 
     def slot(self, slot: int) -> tuple[NDArray, NDArray]:
-        """Copies of a slot's key [HW, Ck] and value [HW, Cv]."""
+        """Return copies of a slot's key [HW, Ck] and value [HW, Cv]."""
         return self._group.slot(0, slot)
 
     def addresses(self) -> dict[str, int]:
-        """Device address of every buffer, by name: they never change while the session is open."""
+        """Return the device address of every buffer by name; addresses are fixed while the session is open."""
         return self._group.addresses()
 
     def close(self) -> None:
-        """Release everything; may be called twice, and from any thread while no other method runs."""
+        """Release everything. May be called twice, and from any thread while no other method runs."""
         self._group.close()
 
     def __enter__(self) -> "Session":

@@ -1,7 +1,7 @@
-"""Where results go: JSON lines, files of data sets, an overlay, a window. Used as context managers.
+"""Outputs of a run: JSON lines, data set files, an overlay, a window. Used as context managers.
 
-Lines go to their own name as they come. Every other file appears under its name only when the block ends without an
-error; with one, nothing is left behind.
+JSON lines are written to the final file as they come. Every other file gets its name only if the block ends without an
+error; otherwise nothing is left behind.
 """
 
 import os
@@ -29,10 +29,10 @@ _WINDOW = "STM-skeletons (q closes)"
 
 
 class Sink(Protocol):
-    """Takes the parts of every frame."""
+    """Receives the parts of every frame."""
 
     def write(self, frame: Frame, parts: Parts) -> bool:
-        """Take a frame; False asks to stop. Raises SinkError when it cannot be written."""
+        """Write a frame; return False to ask for a stop. Raises SinkError if it cannot be written."""
         ...
 
     def __enter__(self) -> "Sink": ...
@@ -43,17 +43,17 @@ class Sink(Protocol):
 
 
 class _FileSink(ABC):
-    """A file that gets its name when the block ends without an error. While it is written nobody else can."""
+    """A file that gets its name when the block ends without an error. It is locked while it is written."""
 
     def __init__(self, path: str, force: bool = False) -> None:
-        """Raises SinkError: there is a file already, which ``force`` replaces, or none can be made."""
+        """Raises SinkError if the file exists (unless ``force``) or cannot be created."""
         self._path = Path(path)
         self._partial = partial_path(self._path, shared=True)
         check_new(self._path, force)
         self._lock: BinaryIO | None = None
 
     def _take(self) -> None:
-        """Make the partial file and lock it; one that was left behind by a killed process is no obstacle."""
+        """Create and lock the partial file, reusing one that a killed process left behind."""
         try:
             self._lock = self._partial.open("ab")
         except OSError as error:
@@ -67,7 +67,7 @@ class _FileSink(ABC):
 
     @abstractmethod
     def _close(self, keep: bool) -> bool:
-        """Close the partial file; whether there is one to keep. Raises OSError or SinkError when it is not whole."""
+        """Close the partial file; return whether to keep it. Raises OSError or SinkError if it is incomplete."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -78,29 +78,29 @@ class _FileSink(ABC):
         except OSError as problem:
             raise SinkError(f"cannot write {self._path}: {problem.strerror}") from problem
         finally:
-            if self._lock is not None:  # it is ours
+            if self._lock is not None:  # the partial file is ours
                 self._partial.unlink(missing_ok=True)
                 self._lock.close()
 
 
 class JsonLinesSink:
-    """One JSON object a line and frame, to a file that has its name from the first frame on.
+    """Writes one JSON object per frame and line, directly to the final file.
 
-    Only whole lines are written, each at once: what there is can be read after any end of the process. While it is
-    written it is locked.
+    Lines are written whole, each with one write, so the file is readable whenever the process ends. The file is locked
+    while it is written.
     """
 
     def __init__(self, path: str, force: bool = False) -> None:
         """
         Args:
             path: the file.
-            force: replace a file that is there.
+            force: replace an existing file.
 
         Raises:
-            SinkError: there is one, or none can be made.
+            SinkError: the file exists, or cannot be created.
         """
         self._path, self._force = Path(path), force
-        partial_path(self._path)  # for what it checks
+        partial_path(self._path)  # for its checks
         check_new(self._path, force)
         self._file: BinaryIO | None = None
 
@@ -112,14 +112,14 @@ class JsonLinesSink:
         return True
 
     def write_line(self, text: str) -> None:
-        """Add a line, given without its line break. Raises SinkError; the file ends in a whole line all the same."""
+        """Append a line, given without its line break. Raises SinkError; the file still ends with a whole line."""
         try:
             file = self._file = self._file or self._open()
             line, start = (text + "\n").encode(), file.tell()
-            if file.write(line) != len(line):  # the disk took a part of it and no more
+            if file.write(line) != len(line):  # the disk took only part of it
                 file.truncate(start)
                 file.seek(start)
-                raise SinkError(f"cannot write {self._path}: no room for another line; is the disk full?")
+                raise SinkError(f"cannot write {self._path}: no space for another line; is the disk full?")
         except OSError as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -129,7 +129,7 @@ class JsonLinesSink:
         self.close()
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file. May be called twice."""
         if self._file is not None:
             self._file.close()
 
@@ -150,7 +150,7 @@ class JsonLinesSink:
 
 
 class DataSetSink(_FileSink):
-    """One JSON file in a data set's format, made of lines that are kept beside it until the block ends."""
+    """Writes one JSON file in a data set's format, from lines that are stored beside it until the block ends."""
 
     def __init__(self, path: str, writer: Writer, footage: Footage, force: bool = False) -> None:
         super().__init__(path, force)
@@ -185,7 +185,7 @@ class DataSetSink(_FileSink):
 
 
 def line_of(frame: Frame, parts: Parts, more: Mapping[str, object] | None = None) -> str:
-    """A frame's line of JSON, without the line break; ``more``: what else it is to say."""
+    """Return a frame's JSON line without the line break; ``more``: additional keys."""
     about: dict[str, object] = dict(more or {})
     if frame.file is not None:
         about |= {"file": frame.file}
@@ -195,7 +195,7 @@ def line_of(frame: Frame, parts: Parts, more: Mapping[str, object] | None = None
 
 
 class StandardOutputSink:
-    """One JSON object a line and frame, to the standard output as it comes."""
+    """Prints one JSON object per frame and line to standard output."""
 
     def __enter__(self) -> "StandardOutputSink":
         return self
@@ -204,11 +204,11 @@ class StandardOutputSink:
         try:
             print(line_of(frame, parts), flush=True)
         except BrokenPipeError:
-            # Whoever read our output has gone. Python would complain once more at exit, so the pipe is put aside.
+            # The reader has gone. Replace the pipe, or Python would report it again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return False
         except OSError as error:
-            raise SinkError(f"cannot write to the standard output: {error.strerror}") from error
+            raise SinkError(f"cannot write to standard output: {error.strerror}") from error
         return True
 
     def __exit__(
@@ -218,12 +218,12 @@ class StandardOutputSink:
 
 
 class OverlaySink(_FileSink):
-    """A video of the frames with what was seen drawn on them; see VideoWriter."""
+    """Writes a video of the frames with results drawn on them, see VideoWriter."""
 
     def __init__(self, path: str, frames_per_second: float, painter: Painter, force: bool = False) -> None:
-        """Raises SinkError: no such kind of video, there is a file already, or none can be made."""
+        """Raises SinkError if the suffix is unknown, or the file exists or cannot be created."""
         if Path(path).suffix.lower() not in CODECS:
-            raise SinkError(f"cannot write {path}: an overlay's name must end in one of {', '.join(CODECS)}")
+            raise SinkError(f"cannot write {path}: the overlay's name must end in one of {', '.join(CODECS)}")
         super().__init__(path, force)
         self._painter = painter
         self._video = VideoWriter(self._partial, frames_per_second, self._path)
@@ -241,10 +241,10 @@ class OverlaySink(_FileSink):
 
 
 class OverlayImageSink:
-    """The frames with what was seen drawn on them as images: one, or a folder of them under their own names."""
+    """Writes the frames with results drawn on them as images: one image, or a folder of images with their own names."""
 
     def __init__(self, path: str, painter: Painter, folder: bool, force: bool = False) -> None:
-        """Raises SinkError: what is to be written is there already, or cannot be made."""
+        """Raises SinkError if the output exists or cannot be created."""
         self._path, self._painter, self._folder, self._force = Path(path), painter, folder, force
         if folder:
             make_folder(self._path)
@@ -273,11 +273,11 @@ class OverlayImageSink:
 
 
 class WindowSink:
-    """A window on this machine's screen; closing it or pressing q or Esc ends the run."""
+    """Shows the overlay in a window; closing it or pressing q or Esc ends the run."""
 
     def __init__(self, painter: Painter) -> None:
         self._painter = painter
-        # Where the display does not answer, Qt ends the whole process: so let another process try first.
+        # If the display does not respond, Qt ends the whole process, so try it in another process first.
         attempt = f"import cv2; cv2.namedWindow({_WINDOW!r}); cv2.destroyAllWindows()"
         try:
             tried = subprocess.run([sys.executable, "-c", attempt], capture_output=True, timeout=30, check=False)
@@ -285,8 +285,8 @@ class WindowSink:
             tried = None
         if tried is None or tried.returncode != 0:
             raise SinkError(
-                "cannot open a window: there is no display, or this OpenCV was built without windows; "
-                "use --overlay FILE.mp4 instead"
+                "cannot open a window: there is no display, or OpenCV was built without GUI support; use "
+                "--overlay FILE.mp4 instead"
             )
 
     def __enter__(self) -> "WindowSink":

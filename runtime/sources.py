@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a folder of images, one image, a camera, a stream, a GStreamer pipeline."""
+"""Opens sources: a video file, an image folder, an image, a camera, a stream, or a GStreamer pipeline."""
 
 import os
 import re
@@ -18,45 +18,45 @@ from stm_skeletons.errors import SourceError
 
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 _FETCHED, _VIDEOS = ("http://", "https://"), {".mp4", ".mov", ".mkv", ".avi", ".webm"}
-"""Of a video that is fetched over the network, as its name says; it is no stream."""
+"""Addresses that name a video file to fetch over the network, as opposed to a stream."""
 _VALUE = re.compile(r"=[^&;/?\s]+")
-"""Of a name in an address."""
+"""A value in an address, such as "=..." in "user=...&password=..."."""
 _OPENING = 10.0
-"""Seconds that a stream may take to connect and to show what is in it."""
+"""Seconds for connecting to a stream and detecting its contents."""
 _TEXT_ART = {".txt", ".ans", ".art", ".asc", ".diz", ".ice", ".nfo", ".vt"}
-"""Text that FFmpeg would draw on a terminal and film."""
+"""Suffixes of text files that FFmpeg would render as video."""
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How sources are read."""
+    """Options for reading sources."""
 
     live: LiveOptions = field(default_factory=LiveOptions)
-    """Cameras and streams."""
+    """Options for cameras and streams."""
     recursive: bool = False
-    """Of a folder the images in its folders too."""
+    """Include images in subfolders."""
     skip: Callable[[SourceError], None] | None = None
-    """Told of each image that cannot be decoded, which is left out then."""
+    """Called for each image that cannot be decoded, which is then skipped."""
     sequence: bool | None = None
-    """Whether the images of a folder follow one another; None: it is guessed from names and sizes, and said."""
+    """Whether a folder's images are consecutive frames; None guesses from names and sizes, and reports the guess."""
     say: Callable[[str], None] = lambda _line: None
-    """Told what was guessed."""
+    """Called with the guess."""
 
 
 def open_source(source: str, options: SourceOptions | None = None) -> Source:
-    """Open whatever the text names.
+    """Open a source.
 
     Args:
         source: a camera's number ("0") or device ("/dev/video0"), a stream's address ("rtsp://..."), a GStreamer
-            pipeline (anything with " ! "), a folder of images, an image or a video file.
-        options: how it is read.
+            pipeline (any text with " ! "), an image folder, an image or a video file.
+        options: how to read it.
 
     Raises:
-        SourceError: it does not exist, is empty, is cut short or cannot be decoded.
+        SourceError: the source does not exist, is empty, is truncated, or cannot be decoded.
     """
     options = options or SourceOptions()
     if not source.strip():
-        raise SourceError("the source's name is empty; give a video, a folder of images or a camera")
+        raise SourceError("the source's name is empty; give a video, an image folder or a camera")
     path = Path(source)
     if source.isdecimal() and len(source) < 5:
         return _capture(lambda: cv2.VideoCapture(int(source)), f"camera {source}", options.live)
@@ -79,28 +79,28 @@ def open_source(source: str, options: SourceOptions | None = None) -> Source:
 
 
 def _follow(files: list[Path], folder: str, options: SourceOptions) -> bool:
-    """Whether the images of a folder follow one another."""
+    """Whether a folder's images are consecutive frames."""
     if options.sequence is not None or len(files) < 2:
         return options.sequence is not False
     guessed = look_like_a_sequence(files)
-    what = "follow one another" if guessed else "have nothing to do with each other, so nothing is remembered"
-    options.say(f"{folder}: its images seem to {what}; --{'independent' if guessed else 'sequence'} if that is wrong")
+    what = "consecutive frames" if guessed else "independent images, so memory is reset at each"
+    options.say(f"{folder}: treating the images as {what}; --{'independent' if guessed else 'sequence'} overrides this")
     return guessed
 
 
 def _capture(opens: Callable[[], Capture], name: str, options: LiveOptions) -> LiveSource:
-    """A camera or stream."""
+    """Open a camera or stream."""
     capture = opens()
     if not capture.isOpened():
         raise SourceError(
-            f"cannot open {name}: check that it is connected and free, and what 'stm-skeletons doctor' says"
+            f"cannot open {name}; check that it is connected and not in use, and run 'stm-skeletons doctor'"
         )
     return LiveSource(capture, opens, name, options)
 
 
 def without_password(address: str) -> str:
-    """What may be shown of a source: a stream's address without user and password, and without the values that some
-    cameras want in its path ("user=admin&password=...")."""
+    """Return a source's name for display: a stream's address without user and password, and without the values that
+    some cameras expect in its path ("user=admin&password=...")."""
     scheme, found, rest = address.partition("://")
     return f"{scheme}://{_VALUE.sub('=...', rest.rpartition('@')[2])}" if found else address
 
@@ -109,15 +109,15 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         raise SourceError(f"no file, folder or camera '{path}'; check the name")
     if not path.is_file():
-        raise SourceError(f"{path} is neither a file nor a folder of images")
+        raise SourceError(f"{path} is neither a file nor an image folder")
     if not os.access(path, os.R_OK):
-        raise SourceError(f"{path} cannot be read: no permission")
+        raise SourceError(f"cannot read {path}: no permission")
     if path.suffix.lower() in _TEXT_ART:
-        raise SourceError(f"{path} is text, no video")
+        raise SourceError(f"{path} is a text file, not a video")
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
     if is_cut_short(path):
         raise SourceError(
-            f"{path} is cut short: its header promises more bytes than the file has; copy it again, or repair it with "
+            f"{path} is truncated: its header declares more bytes than the file has; copy it again, or repair it with "
             "'ffmpeg -i IN -c copy OUT'"
         )

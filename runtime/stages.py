@@ -1,4 +1,4 @@
-"""How long the stages of a frame take. A session that does not record them pays one empty call for each."""
+"""Durations of the stages of a frame. Sessions that do not record them only pay one empty call per stage."""
 
 from time import perf_counter
 
@@ -6,24 +6,24 @@ STAGES: tuple[str, ...] = (
     *("letterbox", "upload", "query_encoder", "read_decoder"),
     *("memory_encoder", "download", "people", "parts"),
 )
-"""Of a session's step, in the order in which they are recorded."""
+"""Stages of a session's step, in order."""
 
 
 class Stages:
-    """Records nothing; what every session has by default."""
+    """Records nothing; the default of every session."""
 
     recording = False
-    """Whether a backend that queues its work has to wait for each stage, so that its end can be seen."""
+    """Whether a backend that queues its work must wait for each stage, so that its end can be timed."""
 
     def begin(self) -> None:
-        """A frame begins."""
+        """Start a frame."""
 
     def done(self, name: str) -> None:
-        """The stage of that name has ended; the next one begins."""
+        """Mark the end of the named stage; the next one begins."""
 
 
 class RecordedStages(Stages):
-    """Milliseconds of each stage of the latest frame. Nothing grows, however long it records."""
+    """Milliseconds of each stage of the latest frame. Memory use is constant."""
 
     recording = True
 
@@ -37,7 +37,7 @@ class RecordedStages(Stages):
         self._mark = perf_counter()
 
     def done(self, name: str) -> None:
-        """A stage that comes twice in a frame counts with both times. Raises KeyError unless it is one of STAGES."""
+        """Add the time since the previous mark to a stage. Raises KeyError if it is not one of STAGES."""
         now = perf_counter()
         self.milliseconds[name] += (now - self._mark) * 1e3
         self._mark = now

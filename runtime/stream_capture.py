@@ -1,4 +1,4 @@
-"""A network stream, read through PyAV: OpenCV opens one after the other, and one that is silent holds up all others."""
+"""Reads a network stream through PyAV. OpenCV opens streams one at a time, so a silent one would block all others."""
 
 import time
 from collections import deque
@@ -12,18 +12,18 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 _OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "5"}
-"""Of FFmpeg. It looks at 20 frames for their rate unless told otherwise, which takes 5 seconds where they are few."""
+"""FFmpeg options. By default it reads 20 frames to find their rate, which takes 5 seconds on slow streams."""
 
 
 class StreamCapture:
-    """As ``cv2.VideoCapture``, for any number of threads at once, each with its own."""
+    """A ``cv2.VideoCapture`` that several threads can use at once, each with its own instance."""
 
     def __init__(self, address: str, opening: float, reading: float) -> None:
         """
         Args:
-            address: "rtsp://..." and others that FFmpeg knows.
-            opening: seconds that it may take to connect and to show what is in it.
-            reading: seconds that a frame may take.
+            address: "rtsp://..." or another address that FFmpeg supports.
+            opening: seconds for connecting and detecting the contents.
+            reading: seconds to wait for a frame.
         """
         self._reading = reading
         self._frames: deque[av.VideoFrame] = deque()
@@ -32,7 +32,7 @@ class StreamCapture:
         with suppress(av.error.FFmpegError, OSError, ValueError):
             container = av.open(address, options=_OPTIONS, timeout=(opening, reading))
             known = [stream for stream in container.streams.video if stream.codec_context is not None]
-            if not known:  # nothing, or a codec that this FFmpeg has not
+            if not known:  # no video stream, or a codec that this FFmpeg lacks
                 container.close()
                 return
             self._container, self._stream = container, known[0]
@@ -42,7 +42,7 @@ class StreamCapture:
         return self._container is not None
 
     def get(self, what: int) -> float:
-        """The width, height or rate; 0 where it is not known."""
+        """Return width, height or rate; 0 if unknown."""
         if self._container is None:
             return 0.0
         known = {
@@ -53,22 +53,22 @@ class StreamCapture:
         return float(known.get(what) or 0)
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        """The next picture, BGR [h, w, 3]; False when there is none in time, or no more."""
+        """Return True and the next image, BGR [h, w, 3]; False if none arrives in time or the stream has ended."""
         end = time.monotonic() + self._reading
         try:
             while not self._frames and time.monotonic() < end and self._container is not None:
                 packet = next(self._packets)
-                with suppress(av.error.FFmpegError):  # damaged; the next one may be whole
+                with suppress(av.error.FFmpegError):  # damaged; the next packet may be intact
                     self._frames += (frame for frame in packet.decode() if isinstance(frame, av.VideoFrame))
             if not self._frames:
                 return False, None
-            picture = self._reformat.reformat(self._frames.popleft(), format="bgr24")
-            return True, np.asarray(picture.to_ndarray(), np.uint8)
+            image = self._reformat.reformat(self._frames.popleft(), format="bgr24")
+            return True, np.asarray(image.to_ndarray(), np.uint8)
         except (av.error.FFmpegError, OSError, ValueError, StopIteration):
             return False, None
 
     def release(self) -> None:
-        """May be called twice."""
+        """Close the stream. May be called twice."""
         container, self._container = self._container, None
         if container is not None:
             container.close()

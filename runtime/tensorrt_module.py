@@ -1,4 +1,4 @@
-"""TensorRT's Python package: ``tensorrt`` on boards and servers, ``tensorrt_rtx`` for engines built ahead of time."""
+"""TensorRT's Python package: ``tensorrt`` on boards and servers, ``tensorrt_rtx`` for ahead-of-time engines."""
 
 import functools
 import threading
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 Listener = Callable[[int, str], None]
 OLDEST = (8, 6)
-"""The first TensorRT with uint8 inputs and the cast that they need."""
+"""First TensorRT version with uint8 inputs and the cast they need."""
 _ERROR, _WARNING = 1, 2
-"""Severities, internal errors being 0. As numbers, since the enumeration's home differs between versions."""
+"""Severities; internal errors are 0. As numbers, because the enumeration's location differs between versions."""
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT32": "int32", "INT64": "int64"}
-"""TensorRT's names of the types that a bundle's tensors have."""
+"""TensorRT's names of the types of a bundle's tensors."""
 _HOW = {
-    "tensorrt": "on a Jetson use JetPack's own (a virtual environment with --system-site-packages), else pip install "
-    "tensorrt",
+    "tensorrt": "on a Jetson use JetPack's own (create the virtual environment with --system-site-packages), elsewhere "
+    "pip install tensorrt",
     "tensorrt_rtx": "pip install 'stm-skeletons[rtx]'",
 }
 
 
-def import_tensorrt(package: Package):  # the module's type is inferred, and so its use is checked against the stubs
-    """The module ``tensorrt`` or ``tensorrt_rtx``, which have the same interface. Raises BackendError."""
+def import_tensorrt(package: Package):  # the module's type is inferred, so its use is checked against the stubs
+    """Import ``tensorrt`` or ``tensorrt_rtx``, which have the same interface. Raises BackendError."""
     try:
         if TYPE_CHECKING or package == "tensorrt":
             import tensorrt
@@ -38,16 +38,16 @@ def import_tensorrt(package: Package):  # the module's type is inferred, and so 
         raise BackendError(f"{package} is not installed ({one_line(error)}); {_HOW[package]}") from error
     except (ImportError, OSError) as error:
         raise BackendError(
-            f"{package} does not load ({one_line(error)}); install what is missing, of the CUDA version that it was "
+            f"{package} does not load ({one_line(error)}); install the missing libraries for the CUDA version it was "
             "built for"
         ) from error
-    if not hasattr(tensorrt, "Runtime"):  # a package of type stubs alone
+    if not hasattr(tensorrt, "Runtime"):  # a package with type stubs only
         raise BackendError(f"{package} is not installed; {_HOW[package]}")
     return tensorrt
 
 
 def is_installed(package: Package) -> bool:
-    """Whether a package is there and loads."""
+    """Whether a package is installed and loads."""
     try:
         import_tensorrt(package)
     except BackendError:
@@ -56,12 +56,12 @@ def is_installed(package: Package) -> bool:
 
 
 def is_too_old(version: str) -> bool:
-    """Whether a ``tensorrt`` of this version ("8.5.2.2") is before OLDEST."""
+    """Whether a ``tensorrt`` version such as "8.5.2.2" is older than OLDEST."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST
 
 
 def describe_tensor(name: str, dtype: "trt.DataType", shape: Any) -> str:
-    """A tensor of a network or an engine as ``TensorSpec`` prints itself, so that the two can be compared."""
+    """Format a network's or engine's tensor like ``TensorSpec``, so that the two can be compared."""
     kind, sizes = str(dtype).rpartition(".")[2], tuple(int(size) for size in shape)
     if kind not in _TYPES or not sizes or min(sizes) < 1:
         return f"{name} {kind} {list(sizes)}"
@@ -69,22 +69,22 @@ def describe_tensor(name: str, dtype: "trt.DataType", shape: Any) -> str:
 
 
 def activation_bytes(engine: "trt.ICudaEngine") -> int | None:
-    """Device memory that an engine needs for its intermediate tensors; None where TensorRT does not say."""
+    """Return the device memory that an engine needs for intermediate tensors; None if TensorRT does not report it."""
     newer = getattr(engine, "device_memory_size_v2", None)
     return newer if newer is not None else getattr(engine, "device_memory_size", None)
 
 
 @functools.cache
 def shared_logger(package: Package):
-    """The one logger of a package, for as long as the process lives. Raises BackendError.
+    """Return a package's one logger, which lives as long as the process. Raises BackendError.
 
-    TensorRT keeps the first logger that it is given and sends everything there, whoever else brings another: that one
-    must never go, and must tell whose error was whose.
+    TensorRT keeps the first logger it is given and sends all messages there, even if another logger is passed later. So
+    this logger must never be released, and must keep the errors of different threads apart.
     """
     tensorrt = import_tensorrt(package)
 
     class Log(tensorrt.ILogger):
-        """Keeps the latest error of each thread, and passes everything on to whoever listens."""
+        """Keeps the latest error of each thread, and forwards all messages to listeners."""
 
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)
@@ -101,21 +101,21 @@ def shared_logger(package: Package):
                 listener(level, msg)
 
         def forget(self) -> None:
-            """What this thread was told so far is no longer of interest."""
+            """Discard this thread's errors."""
             for said in (self._errors, self._warnings):
                 said.pop(threading.get_ident(), None)
 
         def error(self) -> str | None:
-            """What this thread's latest call went wrong with, on one line; None where nothing did since ``forget``."""
+            """Return this thread's latest error since ``forget`` on one line; None if there was none."""
             return self._errors.get(threading.get_ident())
 
         def last_error(self) -> str:
-            """The same in words for a message. TensorRT 8.6 says why it cannot start as a warning."""
-            return self.error() or self._warnings.get(threading.get_ident()) or "it gave no reason"
+            """Return the same for a message. TensorRT 8.6 reports start-up failures as a warning."""
+            return self.error() or self._warnings.get(threading.get_ident()) or "no reason given"
 
         @contextmanager
-        def heard_by(self, listener: Listener) -> Iterator[None]:
-            """Within the block a listener is told of every message: its severity (0 and 1 are errors), its text."""
+        def forwarded_to(self, listener: Listener) -> Iterator[None]:
+            """Within the block, call a listener for every message with its severity (0 and 1 are errors) and text."""
             self._listeners.append(listener)
             try:
                 yield

@@ -1,4 +1,4 @@
-"""Video files, decoded by PyAV: times of the file, turned as it says, damaged packets left out."""
+"""Video files decoded by PyAV: with the file's times and rotation, without damaged packets."""
 
 import threading
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from runtime.scene_cut import CutDetector
 from stm_skeletons.errors import SourceError, one_line
 
 _PATIENCE = 30.0
-"""Seconds that a network may take."""
+"""Seconds to wait for the network."""
 _SHORTFALL = 0.02
-"""Share of the declared frames that may be missing: containers often declare an estimate."""
+"""Share of the declared frames that may be missing, because containers often declare an estimate."""
 
 
 class VideoSource:
-    """A video file, or one that is fetched over the network."""
+    """A video file, local or fetched over the network."""
 
     live = False
 
@@ -29,21 +29,21 @@ class VideoSource:
         """
         Args:
             source: path or address.
-            name: what it is called in messages, without a password.
+            name: name in messages, without a password.
 
         Raises:
-            SourceError: it cannot be opened, or there is no video in it.
+            SourceError: the file cannot be opened, or contains no video.
         """
         self._name = name = source if name is None else name
         try:
             self._container = av.open(source, timeout=_PATIENCE)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(
-                f"cannot open {name}: it is no video, or in a format that FFmpeg does not know ({one_line(error)})"
+                f"cannot open {name}: not a video, or a format that FFmpeg does not support ({one_line(error)})"
             ) from error
         if not self._container.streams.video:
             self.close()
-            raise SourceError(f"there is no video in {name}; only sound or text")
+            raise SourceError(f"{name} contains no video stream")
         stream = self._stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
         self.frames_per_second = usable_rate(float(stream.average_rate or stream.guessed_rate or 0))
@@ -52,7 +52,7 @@ class VideoSource:
         declared = stream.frames or round(seconds * self.frames_per_second)
         self.total = declared if declared > 0 else None
         self._frames = self._decoded()
-        self._first = next(self._frames, None)  # only a decoded frame says whether it is turned
+        self._first = next(self._frames, None)  # only a decoded frame tells its rotation
         self.frame_size = None if self._first is None else _shown_size(self._first)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -62,57 +62,57 @@ class VideoSource:
             now = frame.time
             if number == 0:
                 started = now or 0.0
-            # Some containers have no times, or repeat one: then count on at the declared rate.
+            # Some containers have no times, or repeat one; then continue at the declared rate.
             counted = last + 1 / self.frames_per_second if number else 0.0
             last = counted if now is None or now - started <= last else now - started
             image = _upright(frame)
-            yield Frame(number, last, image, anew=cuts.is_cut(image))
+            yield Frame(number, last, image, resets_memory=cuts.is_cut(image))
             number += 1
         self._check_end(number, last)
 
     def stop_when(self, asked: threading.Event) -> None:
-        """A file need not be waited for."""
+        """Files never wait."""
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._container.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """What can be decoded, in order."""
+        """Yield the frames that can be decoded, in order."""
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
-            except av.error.FFmpegError:  # the file ends in the middle of something
+            except av.error.FFmpegError:  # the file is truncated
                 return
             if packet is None:
                 return
-            with suppress(av.error.FFmpegError):  # a damaged packet; the next one may be whole
+            with suppress(av.error.FFmpegError):  # a damaged packet; the next one may be intact
                 yield from (frame for frame in packet.decode() if isinstance(frame, av.VideoFrame))
 
     def _check_end(self, frames: int, last: float) -> None:
         if frames == 0:
             codec = self._stream.codec_context.name if self._stream.codec_context else "unknown"
             raise SourceError(
-                f"not one frame of {self._name} can be decoded: it is damaged, or its codec ('{codec}') is not in this "
-                "FFmpeg; convert it with 'ffmpeg -i IN -c:v libx264 OUT.mp4'"
+                f"no frame of {self._name} can be decoded: it is damaged, or this FFmpeg lacks its codec ('{codec}'); "
+                "convert it with 'ffmpeg -i IN -c:v libx264 OUT.mp4'"
             )
         if self.total is None:
             return
         enough = (1 - _SHORTFALL) * self.total - 1
-        # Where the rate varies the number is an estimate, but the time of the last frame then is right.
+        # With a variable rate the declared number is an estimate, but the last frame's time is right.
         if frames < enough and last * self.frames_per_second < enough:
             raise SourceError(
-                f"{self._name} is damaged: only {frames} of its {self.total} frames can be decoded; "
-                f"copy it again, or take what is there with --max-frames {frames}"
+                f"{self._name} is damaged: only {frames} of {self.total} frames can be decoded; copy it again, or use "
+                f"the intact part with --max-frames {frames}"
             )
 
 
 def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(width, height) once it is upright."""
+    """(width, height) after rotation."""
     return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """BGR [h, w, 3], turned as the file says, in degrees against the clock."""
+    """Return BGR [h, w, 3], rotated as the file says (counter-clockwise degrees)."""
     return rotated(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), -frame.rotation)

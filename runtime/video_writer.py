@@ -1,4 +1,4 @@
-"""A video file, written frame by frame."""
+"""Writes a video file frame by frame."""
 
 import errno
 import os
@@ -20,31 +20,31 @@ from stm_skeletons.geometry import Letterbox
 _H264 = ("libx264", "yuv420p", {"preset": "superfast", "crf": "23", "g": "50"})
 _VP9 = ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b:v": "0"})
 CODECS = {".mp4": _H264, ".mov": _H264, ".mkv": _H264, ".webm": _VP9, ".avi": ("mjpeg", "yuvj420p", {"q": "3"})}
-"""Encoder, its pixels and options, by the kind of file."""
+"""Encoder, pixel format and options by file suffix."""
 _AT_ONCE = {"tune": "zerolatency", "forced-idr": "1", "threads": "1"}
-"""Of x264: no frame waits for others, and a picture asked to be whole begins a new piece."""
+"""x264 options: no frame waits for others, and a requested key frame starts a new fragment."""
 _ROOM = 65_536
-"""Bytes that there must be room for before a video is begun: a header that cannot be written costs a file descriptor
-for as long as the process lives, because PyAV closes the file only of a video that has begun."""
+"""Bytes that must be free before a video is started. If the header cannot be written, PyAV never closes the file, and
+the process leaks a file descriptor."""
 _PIECE = 2.0
-"""Seconds of a piece of a video that is written as things happen."""
+"""Length in seconds of a fragment in live recordings."""
 
 
 class VideoWriter:
-    """A video of the first frame's size, with the frames' own times.
+    """Writes a video of the first frame's size with the frames' own times.
 
-    H.264 in pieces that play even where a recording was cut off, or VP9 (.webm); .avi is MJPEG at a constant rate. The
-    codecs take even sizes only: of an odd one the last row or column is cut off.
+    H.264 in fragments, so that truncated recordings play; VP9 (.webm); or MJPEG at a constant rate (.avi). The codecs
+    need even sizes: the last row or column of an odd size is cropped.
     """
 
     def __init__(self, path: Path, frames_per_second: float, name: Path | None = None, at_once: bool = False) -> None:
         """
         Args:
-            path: the file; its suffix, one of ``CODECS``, says what kind.
-            frames_per_second: about.
-            name: what it is called in messages; ``path`` unless given.
-            at_once: of H.264: every frame is encoded when it comes, by one thread, and a cut-off costs two seconds; the
-                first frame is there twice, so that even a file that is cut off right then plays.
+            path: the file; its suffix, one of ``CODECS``, sets the format.
+            frames_per_second: approximate rate.
+            name: name in messages; ``path`` by default.
+            at_once: H.264 only: encode every frame immediately, in one thread, so that a crash loses two seconds. The
+                first frame is written twice, so that even a file that ends right there plays.
         """
         self._path, self._name, self._at_once = path, name or path, at_once
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
@@ -57,7 +57,7 @@ class VideoWriter:
         self._next_piece = 0.0
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
-        """Add a frame (BGR [h, w, 3]; of another size than the first it is letterboxed) at so many seconds.
+        """Add a frame (BGR [h, w, 3]; letterboxed if its size differs from the first frame's) at a time in seconds.
 
         Raises SinkError.
         """
@@ -66,24 +66,24 @@ class VideoWriter:
                 self._size = (image.shape[1], image.shape[0])
                 if min(self._size) < 2:
                     raise SinkError(
-                        f"cannot write {self._name}: no video is as small as {image.shape[1]}x{image.shape[0]}"
+                        f"cannot write {self._name}: {image.shape[1]}x{image.shape[0]} is too small for a video"
                     )
                 self._container = self._open()
             width, height = self._stream.width, self._stream.height
-            picture = av.VideoFrame.from_ndarray(_fit(image, self._size)[:height, :width], format="bgr24")
-            picture.time_base = self._tick
+            frame = av.VideoFrame.from_ndarray(_fit(image, self._size)[:height, :width], format="bgr24")
+            frame.time_base = self._tick
             begins = self._at_once and time >= self._next_piece
             if begins:
-                picture.pict_type, self._next_piece = PictureType.I, time + _PIECE
-            # A piece is written when the next begins: the very first is one frame, so that there is something to play.
+                frame.pict_type, self._next_piece = PictureType.I, time + _PIECE
+            # A fragment is written when the next one starts, so the first has one frame and the file soon plays.
             for _ in range(2 if begins and self._last < 0 else 1):
-                picture.pts = self._last = max(self._last + 1, 0 if self._constant else round(time * 1000))
-                self._container.mux(self._stream.encode(picture))
+                frame.pts = self._last = max(self._last + 1, 0 if self._constant else round(time * 1000))
+                self._container.mux(self._stream.encode(frame))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SinkError(f"cannot write {self._name}: {_what(error)}") from error
 
     def close(self, finish: bool = True) -> bool:
-        """Close the file, whole if asked to; whether there is one. Raises SinkError when it is not whole."""
+        """Close the file, complete if ``finish``; return whether it exists. Raises SinkError if it is incomplete."""
         if self._container is None:
             return False
         try:
@@ -98,14 +98,14 @@ class VideoWriter:
     def _open(self) -> OutputContainer:
         codec, pixels, options = CODECS[self._path.suffix.lower()]
         if codec not in codecs_available:
-            raise SinkError(f"cannot write {self._name}: this FFmpeg has no encoder {codec}; name it .webm or .avi")
+            raise SinkError(f"cannot write {self._name}: this FFmpeg has no encoder {codec}; use .webm or .avi")
         _check_room(self._path)
         pieces = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         fragmented = self._path.suffix.lower() in (".mp4", ".mov")
         container = av.open(str(self._path), "w", options=pieces if fragmented else {})
         stream = container.add_stream(codec, rate=self._rate, options=options | (_AT_ONCE if self._at_once else {}))
         if not isinstance(stream, VideoStream):
-            raise SinkError(f"cannot write {self._name}: {codec} is no video codec")
+            raise SinkError(f"cannot write {self._name}: {codec} is not a video codec")
         self._stream = stream
         stream.width, stream.height, stream.pix_fmt = self._size[0] & ~1, self._size[1] & ~1, pixels
         stream.codec_context.time_base = self._tick
@@ -113,19 +113,19 @@ class VideoWriter:
 
 
 def _check_room(path: Path) -> None:
-    """Raises OSError."""
+    """Raise OSError if the disk is full."""
     with path.open("wb", buffering=0) as file:
         if file.write(bytes(_ROOM)) < _ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _what(error: Exception) -> str:
-    """Without the path, which is in our message already."""
+    """Describe an error without the path, which our message already has."""
     return one_line(getattr(error, "strerror", None) or error)
 
 
 def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame of another size is letterboxed: a video has but one."""
+    """Letterbox a frame of another size, because a video has only one."""
     if (image.shape[1], image.shape[0]) == size:
         return image
     boxed = np.empty((size[1], size[0], 3), np.uint8)
@@ -134,7 +134,7 @@ def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def plays(path: Path) -> bool:
-    """Whether a video has a frame that can be shown."""
+    """Whether a video has a frame that can be decoded."""
     try:
         with av.open(str(path)) as container:
             return next(container.decode(video=0), None) is not None

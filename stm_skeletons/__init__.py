@@ -1,6 +1,6 @@
-"""The words every room shares: skeletons, maps, geometry, parts, bundles, errors.
+"""Shared vocabulary of all packages: skeletons, maps, geometry, parts, bundles, errors.
 
-Imports NumPy, OpenCV and pydantic only; never torch, onnx or a GPU library.
+Imports only NumPy, OpenCV and pydantic; never torch, onnx or a GPU library.
 """
 
 import os
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["Session", "__version__"]
 __version__ = "0.1.0"
 
-# Nothing of ours goes to the network unasked. ONNX Runtime from 1.29 on would; it looks at this when it is imported.
+# Never use the network unasked. ONNX Runtime from 1.29 on sends telemetry unless this is set before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
-    """The one way up from here: ``from stm_skeletons import Session``."""
+    """Support ``from stm_skeletons import Session``, the only import from a higher package."""
     if name != "Session":
         raise AttributeError(f"module 'stm_skeletons' has no attribute '{name}'")
-    from stm_skeletons.libraries import our
+    from stm_skeletons.libraries import import_own
 
-    return our("runtime.session").Session
+    return import_own("runtime.session").Session

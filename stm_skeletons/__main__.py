@@ -1,4 +1,4 @@
-"""``python -m stm_skeletons`` is ``stm-skeletons``."""
+"""Makes ``python -m stm_skeletons`` the same as ``stm-skeletons``."""
 
 from stm_skeletons.cli import main
 

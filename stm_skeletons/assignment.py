@@ -1,9 +1,9 @@
-"""The best way to give things to people, at most one each: exact, without SciPy.
+"""Exact assignment of columns to rows, at most one each, without SciPy.
 
-For each of N problems, the matching of rows and columns with the largest sum of values; nobody has to be matched. The
+For each of N problems, finds the matching with the largest sum of values; rows and columns may stay unmatched. Uses the
 Hungarian method by shortest augmenting paths (Crouse, On implementing 2D rectangular assignment algorithms, 2016), row
-by row, over the pairs that have a value at all. Where no two rows want the same column, which is nearly everywhere,
-there is nothing to search.
+by row, over pairs with a positive value. Rows whose best column no other row wants need no search, which is the common
+case.
 """
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 
 def best_assignment(values: NDArray) -> NDArray[np.int64]:
-    """The column of each row, -1 for none.
+    """Return the column assigned to each row, -1 for none.
 
     Args:
-        values: [N, R, C]; 0 or less: these two do not go together.
+        values: [N, R, C]; 0 or less means that the pair must not be matched.
 
     Returns:
         [N, R]
@@ -26,7 +26,7 @@ def best_assignment(values: NDArray) -> NDArray[np.int64]:
     most = values[np.arange(problems)[:, None], np.arange(rows), wanted]
     wants = most > 0
     chosen = np.where(wants, wanted, -1)
-    # Everybody's first wish, where these are all different, cannot be beaten.
+    # If all rows want different columns, the first choices are optimal.
     places = (wanted + columns * np.arange(problems)[:, None])[wants]
     taken = np.bincount(places, minlength=problems * columns).reshape(problems, columns)
     for problem in np.flatnonzero((taken > 1).any(axis=1)).tolist():
@@ -40,25 +40,29 @@ def best_assignment(values: NDArray) -> NDArray[np.int64]:
 
 
 class _Matching:
-    """The best matching of the rows added so far, with the prices that prove it.
+    """The best matching of the rows added so far, with the dual variables (prices) that prove it.
 
-    A matched row's value is its profit plus its column's price; no row would have more profit elsewhere; unmatched rows
-    have no profit, unmatched columns no price.
+    A matched row's value equals its profit plus its column's price; no row has a higher profit at another column;
+    unmatched rows have profit 0, unmatched columns price 0.
     """
 
     def __init__(self, values: list[list[float]], most: list[float], undisputed: list[int]) -> None:
-        """Of values [R, C] whose rows have at most ``most`` [R], with the rows that are alone in wanting a column most:
-        ``undisputed`` [R], else -1."""
+        """
+        Args:
+            values: [R, C].
+            most: [R]: upper bound of each row's values.
+            undisputed: [R]: the column of each row that is alone in wanting it most, -1 for the other rows.
+        """
         self.column_of = undisputed
         self._row_of = {column: row for row, column in enumerate(undisputed) if column >= 0}
         self._values = values
         self._profit = most
         self._price = [0.0] * len(values[0])
-        self._likes: dict[int, list[tuple[int, float]]] = {}
+        self._candidate_cache: dict[int, list[tuple[int, float]]] = {}
 
     def add(self, row: int) -> None:
-        """Add a row, and rearrange what is better now."""
-        self._profit[row] = max([0.0, *(value - self._price[column] for column, value in self._liked(row))])
+        """Add a row and rearrange the matching where that is better."""
+        self._profit[row] = max([0.0, *(value - self._price[column] for column, value in self._candidates(row))])
         reached, crossed, via, end_row, end_column, length = self._search(row)
         for other, way in reached.items():
             if way < length:
@@ -77,17 +81,20 @@ class _Matching:
                 return
             end_column = before
 
-    def _liked(self, row: int) -> list[tuple[int, float]]:
-        """Columns that have a value for a row, with it."""
-        if row not in self._likes:
-            self._likes[row] = [(column, value) for column, value in enumerate(self._values[row]) if value > 0]
-        return self._likes[row]
+    def _candidates(self, row: int) -> list[tuple[int, float]]:
+        """Columns with a positive value for a row, and that value."""
+        if row not in self._candidate_cache:
+            self._candidate_cache[row] = [
+                (column, value) for column, value in enumerate(self._values[row]) if value > 0
+            ]
+        return self._candidate_cache[row]
 
     def _search(self, row: int) -> tuple[dict, dict, dict, int, int, float]:
-        """The cheapest way to make room for a row: to a free column, or to a row that does without one (Dijkstra).
+        """Find the cheapest way to place a row: at a free column, or by unmatching another row (Dijkstra).
 
-        Returns the rows reached and the columns crossed with the length of the way to each, for each column the row it
-        was reached from, and where the way ends: a row and, if it ends in a free column, that, else -1; and its length.
+        Returns:
+            Rows reached and columns crossed, each with its path length; for each column the row it was reached from;
+            the row at the end of the path; the free column at its end or -1; and the path length.
         """
         reached, crossed = {row: 0.0}, {}
         ways: dict[int, float] = {}
@@ -95,7 +102,7 @@ class _Matching:
         current, end_row, shortest = row, row, self._profit[row]
         while True:
             start = reached[current] + self._profit[current]
-            for column, value in self._liked(current):
+            for column, value in self._candidates(current):
                 way = start + self._price[column] - value
                 if column not in crossed and way < ways.get(column, np.inf):
                     ways[column], via[column] = max(way, reached[current]), current

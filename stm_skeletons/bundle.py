@@ -1,8 +1,8 @@
 """The bundle: the folder that export writes and the runtime reads.
 
-bundle.json             what is in it (BundleInfo), with a hash of every graph
+bundle.json             BundleInfo: description, with a hash of every graph
 query_encoder.onnx      frame -> key, value, features
-read_decoder.onnx       memory, query -> maps, peaks, edge scores, where peaks were before, centres
+read_decoder.onnx       memory, query -> maps, peaks, edge scores, previous positions of peaks, centres
 memory_encoder.onnx     frame or features, maps -> key, value of one slot
 """
 
@@ -18,13 +18,13 @@ from stm_skeletons.files import read_text, sha256
 from stm_skeletons.geometry import STRIDE
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import Skeleton
-from stm_skeletons.strict import Strict, what_is_wrong
+from stm_skeletons.strict import Strict, validation_message
 from stm_skeletons.variants import Variant
 
 FORMAT = 2
 FILE_NAME = "bundle.json"
 MODELS_FOLDER = Path(__file__).parent / "models"
-"""The bundles that ship inside the package, one folder each."""
+"""Bundles that ship with the package, one folder each."""
 
 GRAPH_NAMES = ("query_encoder", "read_decoder", "memory_encoder")
 GraphName = Literal["query_encoder", "read_decoder", "memory_encoder"]
@@ -33,7 +33,7 @@ Grouping = Literal["centres", "edges", "none"]
 
 
 class TensorSpec(Strict):
-    """Name, type and fixed shape of one input or output."""
+    """Name, type and fixed shape of an input or output."""
 
     name: str
     dtype: Literal["uint8", "float16", "float32", "int32", "int64"]
@@ -44,7 +44,7 @@ class TensorSpec(Strict):
 
 
 class GraphSpec(Strict):
-    """One graph: its file, the file's hash, its inputs and outputs."""
+    """A graph: its file, the file's hash, its inputs and outputs."""
 
     file: str
     sha256: str
@@ -54,11 +54,11 @@ class GraphSpec(Strict):
     @model_validator(mode="after")
     def _stays_in_the_bundle(self) -> "GraphSpec":
         if Path(self.file).name != self.file:
-            raise ValueError(f"graph file '{self.file}' must lie in the bundle's own folder")
+            raise ValueError(f"graph file '{self.file}' must be in the bundle's folder")
         return self
 
     def tensor(self, name: str) -> TensorSpec:
-        """The input or output of that name. Raises BundleError."""
+        """Return the input or output with this name. Raises BundleError."""
         for spec in (*self.inputs, *self.outputs):
             if spec.name == name:
                 return spec
@@ -72,46 +72,46 @@ class BundleInfo(Strict):
     variant: Variant
     skeleton: Skeleton
     channels: tuple[str, ...]
-    """Name of every channel of the maps: 'mask', joints, edges; fewer for the networks without keypoints."""
+    """Names of the maps' channels: 'mask', joints, edges; fewer for networks without keypoints."""
     height: int = Field(ge=32, multiple_of=32)
     """Network input height in pixels."""
     width: int = Field(ge=32, multiple_of=32)
     """Network input width in pixels."""
     batch: int = Field(default=1, ge=1)
-    """B: cameras whose frames the two encoders take in one run. Their tensors have an axis for it where it is not 1."""
+    """B: cameras whose frames the two encoders process in one run. If B > 1, their tensors have a batch axis."""
     slots: int = Field(ge=2)
     every: int = Field(ge=1)
-    """Every n-th frame enters the ring of slots."""
+    """Every n-th frame is memorised in the ring of slots."""
     peaks: int = Field(ge=1)
-    """Largest number of peaks reported for each joint."""
+    """Most peaks reported for each joint."""
     grouping: Grouping
-    """What tells whose a keypoint is: centres and edges, edges alone, or nothing: then there are no people."""
+    """How keypoints are assigned to people: by centres and edges, by edges alone, or not at all (no people)."""
     centres: int = Field(ge=0)
-    """P: the largest number of centres reported; 0 without."""
+    """P: most centres reported; 0 for networks without centres."""
     person_threshold: float = Field(ge=0, le=1)
-    """Lowest score of a person who is reported."""
+    """Lowest score of a reported person."""
     keypoint_threshold: float = Field(ge=0, le=1)
     edge_threshold: float = Field(ge=0, le=1)
     precision: Precision
-    """What is computed in: "fp16" for GPUs, with islands of FP32; for CPUs "bf16", whose graphs are FP32's (the backend
-    runs their convolutions in bf16), and "int8"."""
+    """Arithmetic: "fp16" for GPUs, with islands of FP32; "int8" for CPUs; "bf16" for CPUs: the graphs are FP32, and the
+    backend runs their convolutions in bf16."""
     stored_weights: Literal["fp32", "fp16"]
-    """Type that the weights are stored in; cast on loading where it differs."""
+    """Type of the stored weights; cast on loading if the graphs compute in another type."""
     opset: int
     weights_sha256: str
-    """Hash of the safetensors file that was exported."""
+    """Hash of the exported safetensors file."""
     weights_origin: str
-    """Where the weights came from, and their licence."""
+    """Origin of the weights, and their licence."""
     created_by: str
     graphs: dict[GraphName, GraphSpec]
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "BundleInfo":
         if missing := [name for name in GRAPH_NAMES if name not in self.graphs]:
-            raise ValueError(f"graphs {', '.join(missing)} are not listed")
+            raise ValueError(f"graphs {', '.join(missing)} are missing")
         known = (self.skeleton.channels, ("mask", *self.skeleton.edge_names), (SKELETON_CHANNEL,))
         if self.channels not in known:
-            raise ValueError("channels are not those of the skeleton")
+            raise ValueError("channels do not match the skeleton")
         if (self.grouping == "none", self.grouping == "centres") != (not self.has_keypoints, self.centres > 0):
             raise ValueError(f"grouping '{self.grouping}' does not fit {self.centres} centres and these channels")
         joints, edges = len(self.skeleton.joints), len(self.skeleton.edges)
@@ -143,8 +143,10 @@ class BundleInfo(Strict):
         return self
 
     def _check_that_inputs_are_made(self) -> None:
-        """Graphs share buffers by name, so what one reads must be exactly what another writes: the decoder a row of the
-        query encoder's batch, the memory encoder a batch."""
+        """Check that every input equals another graph's output, because graphs share buffers by name.
+
+        The decoder reads one row of the query encoder's batch; the memory encoder reads a whole batch.
+        """
         query, decoder, memory = (self.graphs[name] for name in GRAPH_NAMES)
         bank = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
         frames, maps = (*query.inputs, *query.outputs), decoder.outputs
@@ -155,24 +157,24 @@ class BundleInfo(Strict):
             made = {spec.name: spec for spec in given}
             for spec in inputs:
                 if made.get(spec.name) != spec:
-                    raise ValueError(f"input {spec} is not what another graph gives ({made.get(spec.name)})")
+                    raise ValueError(f"input {spec} does not match another graph's output ({made.get(spec.name)})")
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """What the shapes of a batch begin with: nothing for a batch of one."""
+        """Leading axes of batched shapes: none for a batch of one."""
         return () if self.batch == 1 else (self.batch,)
 
     def row_of(self, spec: TensorSpec) -> TensorSpec:
-        """One camera's part of a tensor of the encoders."""
+        """Return one camera's part of an encoder's tensor."""
         return spec.model_copy(update={"shape": spec.shape[len(self.rows) :]})
 
     def batch_of(self, spec: TensorSpec) -> TensorSpec:
-        """A tensor of the decoder for all cameras of a batch, as the encoders have it."""
+        """Return a decoder tensor for all cameras of a batch, in the encoders' layout."""
         return spec.model_copy(update={"shape": (*self.rows, *spec.shape)})
 
     @property
     def has_keypoints(self) -> bool:
-        """Whether the maps have every joint, and so the graphs peaks and edge scores."""
+        """Whether the maps have every joint; the graphs then have peaks and edge scores."""
         return self.channels == self.skeleton.channels
 
     @property
@@ -187,7 +189,7 @@ def _expect(graph: GraphSpec, name: str, shape: tuple[int, ...]) -> None:
     except BundleError as error:
         raise ValueError(str(error)) from None
     if found != shape:
-        raise ValueError(f"{name} in {graph.file} has shape {list(found)}, but {list(shape)} is needed")
+        raise ValueError(f"{name} in {graph.file} has shape {list(found)}, must be {list(shape)}")
 
 
 @dataclass(frozen=True)
@@ -202,11 +204,11 @@ class Bundle:
         """Read and check a bundle.
 
         Args:
-            path: the bundle's folder, or the name of one that ships with the package ("edge").
+            path: the bundle's folder, or the name of a shipped model ("edge").
 
         Raises:
-            BundleError: no such bundle or model, bundle.json is damaged or of another format, a graph is missing,
-                or a graph's bytes are not those that were exported.
+            BundleError: there is no such bundle or model, bundle.json is damaged or has another format, or a graph is
+                missing or differs from the exported one.
         """
         folder = _find(path)
         info = _read_info(folder / FILE_NAME)
@@ -215,29 +217,29 @@ class Bundle:
             if not file.is_file():
                 raise BundleError(f"{folder}: {spec.file} is missing; export or copy the bundle again")
             if sha256(file) != spec.sha256:
-                raise BundleError(f"{file} is not the file that was exported (its SHA-256 differs); copy it again")
+                raise BundleError(f"{file} differs from the exported file (SHA-256 mismatch); copy it again")
         return cls(folder, info)
 
     def graph_file(self, name: GraphName) -> Path:
-        """Path of a graph's ONNX file."""
+        """Return the path of a graph's ONNX file."""
         return self.folder / self.info.graphs[name].file
 
 
 def shipped_models() -> list[str]:
-    """Names of the bundles inside the package."""
+    """Return the names of the shipped models."""
     return sorted(path.parent.name for path in MODELS_FOLDER.glob(f"*/{FILE_NAME}"))
 
 
 def _find(path: str | Path) -> Path:
     folder = Path(path)
-    # A shipped name always means the shipped model; a folder of that name is './edge'.
+    # A shipped model's name takes precedence over a folder of that name; give './edge' for the folder.
     if str(path) in shipped_models():
         return MODELS_FOLDER / str(path)
     if not folder.exists():
         known = ", ".join(shipped_models()) or "none"
         raise BundleError(f"no model or bundle '{path}'; give a bundle's folder or a shipped model ({known})")
     if not (folder / FILE_NAME).is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {FILE_NAME}; 'stm-skeletons export' writes one")
+        raise BundleError(f"{folder} is not a bundle: {FILE_NAME} is missing; create one with 'stm-skeletons export'")
     return folder
 
 
@@ -248,8 +250,8 @@ def _read_info(file: Path) -> BundleInfo:
         raise BundleError(f"{file} cannot be read as JSON ({one_line(error)}); export or copy it again") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise BundleError(f"{file} has format {found!r}, this version reads {FORMAT}; export the bundle again")
+        raise BundleError(f"{file} has format {found!r}, this version needs {FORMAT}; export the bundle again")
     try:
         return BundleInfo.model_validate(content)
     except ValidationError as error:
-        raise BundleError(f"{file} is not valid: {what_is_wrong(error)}; export it again") from error
+        raise BundleError(f"{file} is not valid: {validation_message(error)}; export it again") from error

@@ -1,4 +1,4 @@
-"""What a bundle's graphs find in a frame, before anybody says whose it is."""
+"""What a bundle's graphs detect in a frame, before parts are assigned to people."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Detections:
-    """Fixed-size results, coordinates in network pixels. NK joints, NE edges, K peaks, P centres, T slots.
+    """Fixed-size results in network pixels. NK joints, NE edges, K peaks, P centres, T slots.
 
-    All zero for networks without keypoint maps; P is 0 for networks without centres.
+    Networks without keypoint maps give zeros; networks without centres have P = 0.
     """
 
     peaks: NDArray[np.float32]
-    """[NK, K, 3]: x, y, score of each joint's local maxima, best first; score 0 where there are fewer than K."""
+    """[NK, K, 3]: x, y, score of each joint's local maxima, best first; score 0 for unused entries."""
     edge_scores: NDArray[np.float32]
-    """[NE, K, K]: of the edge from peak i of its first joint to peak j of its second."""
+    """[NE, K, K]: score of the edge from peak i of its first joint to peak j of its second."""
     previous: NDArray[np.float32]
-    """[T, NK, K, 2]: x, y of where each peak was in the frame of each slot; where it is now for slots that could not be
-    read."""
+    """[T, NK, K, 2]: x, y of each peak in the frame of each slot; its current position for slots that were not read."""
     centres: NDArray[np.float32]
-    """[P, 3]: x, y, score of people's centres, best first; score 0 where there are fewer than P."""
+    """[P, 3]: x, y, score of people's centres, best first; score 0 for unused entries."""
     centre_joints: NDArray[np.float32]
-    """[P, NK, 2]: x, y of where each centre expects its person's joints."""
+    """[P, NK, 2]: x, y of the joints that each centre predicts."""

@@ -1,40 +1,40 @@
-"""Every error this project raises on purpose, drawn as one tree.
+"""All errors that this project raises on purpose.
 
     StmError
     |-- SourceError      a video, image folder, camera or stream cannot be read
-    |-- FrameError       an array given as a frame is not an image we can take
+    |-- FrameError       an array given as a frame is not a BGR uint8 image
     |-- SinkError        an output cannot be written
-    |-- SessionError     an argument of a session that cannot be
+    |-- SessionError     an argument of a session is invalid
     |-- SeedError        a file or array of seed poses does not fit
-    |-- SkeletonError    an unknown skeleton, or one that contradicts itself
+    |-- SkeletonError    a skeleton is unknown or inconsistent
     |-- BundleError      a bundle is missing, damaged, of another version or inconsistent
-    |-- EngineError      a TensorRT engine is missing, damaged, foreign or of another TensorRT, GPU or bundle
-    |-- BackendError     a backend or provider is unknown, not installed or refuses the work
+    |-- EngineError      a TensorRT engine is missing, damaged, or built for another TensorRT, GPU or bundle
+    |-- BackendError     a backend or provider is unknown, not installed, or fails
     |-- WeightsError     a weights file or checkpoint is missing, damaged or belongs to another network
-    |-- DataError        a data set, picture or annotation file is missing, damaged or empty
-    |-- RecipeError      a training recipe is missing, malformed or contradicts itself
-    |-- TrainingError    training cannot go on
-    |-- ExportError      an export cannot be done or did not pass its checks
-    |-- ConfigError      a service's configuration is missing, malformed or contradicts itself
-    |-- ServiceError     the onboard service cannot start
-    |-- LibraryError     a library that the work needs is not installed
-    `-- BenchmarkError   a benchmark cannot be done, or its report is missing or damaged
+    |-- DataError        a data set, image or annotation file is missing, damaged or empty
+    |-- RecipeError      a training recipe is missing, malformed or inconsistent
+    |-- TrainingError    training cannot continue
+    |-- ExportError      an export is not possible or failed its checks
+    |-- ConfigError      the service's configuration is missing, malformed or inconsistent
+    |-- ServiceError     the onboard service cannot start or continue
+    |-- LibraryError     a required library is not installed
+    `-- BenchmarkError   a benchmark cannot run, or its report is missing or damaged
 
-The message is one line: what is wrong, where, and what to do. The command line prints it and exits with 2.
+The message is one line: what is wrong, where, and what to do. The command line prints it and exits with code 2.
 """
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """The text of an error, ours or another library's, without line breaks and not longer than ``limit``.
+    """Return an error's text on one line of at most ``limit`` characters.
 
-    What cannot be printed, or would do something to a terminal, becomes "?".
+    Unprintable characters and terminal control codes become "?".
     """
     line = " ".join(str(text).split())[:limit]
     return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class StmError(Exception):
-    """Base of all errors of this project; its text is one line meant for the user."""
+    """Base of all errors of this project; the text is one line for the user."""
 
 
 class SourceError(StmError):
@@ -50,15 +50,15 @@ class SinkError(StmError):
 
 
 class SessionError(StmError):
-    """An argument of a session is none that it can have."""
+    """An argument of a session is invalid."""
 
 
 class SeedError(StmError):
-    """Seed poses are missing, malformed or of other joints."""
+    """Seed poses are missing, malformed or have other joints."""
 
 
 class SkeletonError(StmError):
-    """A skeleton is unknown or contradicts itself."""
+    """A skeleton is unknown or inconsistent."""
 
 
 class BundleError(StmError):
@@ -66,11 +66,11 @@ class BundleError(StmError):
 
 
 class EngineError(StmError):
-    """A TensorRT engine is missing, damaged, foreign, or was built by another TensorRT, for another GPU or bundle."""
+    """A TensorRT engine is missing, damaged, or was built by another TensorRT or for another GPU or bundle."""
 
 
 class BackendError(StmError):
-    """A backend or provider is unknown, not installed or refuses the work."""
+    """A backend or provider is unknown, not installed, or fails."""
 
 
 class WeightsError(StmError):
@@ -78,32 +78,32 @@ class WeightsError(StmError):
 
 
 class DataError(StmError):
-    """A data set, picture or annotation file is missing, damaged or empty."""
+    """A data set, image or annotation file is missing, damaged or empty."""
 
 
 class RecipeError(StmError):
-    """A training recipe is missing, malformed or contradicts itself."""
+    """A training recipe is missing, malformed or inconsistent."""
 
 
 class TrainingError(StmError):
-    """Training cannot go on: the loss is no number, or the devices do not fit."""
+    """Training cannot continue: the loss became NaN or infinite, or the devices do not match."""
 
 
 class ExportError(StmError):
-    """An export cannot be done or did not pass its checks."""
+    """An export is not possible or failed its checks."""
 
 
 class ConfigError(StmError):
-    """A configuration of the onboard service is missing, malformed or contradicts itself."""
+    """The onboard service's configuration is missing, malformed or inconsistent."""
 
 
 class ServiceError(StmError):
-    """The onboard service cannot start: a port is taken, a certificate or token is missing."""
+    """The onboard service cannot start or continue, for example because its port is taken or its token is missing."""
 
 
 class LibraryError(StmError):
-    """A library that the work needs is not installed."""
+    """A required library is not installed."""
 
 
 class BenchmarkError(StmError):
-    """A benchmark cannot be done, or its report is missing or damaged."""
+    """A benchmark cannot run, or its report is missing or damaged."""

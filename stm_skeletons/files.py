@@ -1,4 +1,4 @@
-"""Text that users wrote, files written whole or not at all, and their hashes."""
+"""Reading user files, writing files atomically, and hashing them."""
 
 import fcntl
 import hashlib
@@ -11,13 +11,13 @@ from pathlib import Path
 from stm_skeletons.errors import SinkError
 
 _LONGEST_STEM = 200
-"""Bytes of a name that a temporary name keeps: file systems take 255."""
+"""Bytes of the name that a temporary name keeps; file systems allow 255."""
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, without the byte order mark that some editors begin it with.
+    """Read a UTF-8 text file, with or without a byte order mark.
 
-    Raises OSError, and ValueError where it is no UTF-8.
+    Raises OSError, and ValueError if it is not UTF-8.
     """
     return path.read_bytes().decode("utf-8-sig")
 
@@ -32,16 +32,16 @@ def sha256(path: Path) -> str:
 
 
 def partial_path(path: Path, shared: bool = False) -> Path:
-    """The temporary name beside ``path`` (a link's target); keeps the suffix, which tells video writers the format.
+    """Return the temporary name beside ``path`` (or its link's target), with the same suffix: it sets a video's format.
 
-    ``shared``: the same for every process, which then lock it.
+    ``shared``: use the same name in every process; callers then lock the file.
 
-    Raises SinkError when the folder is missing or not writable, or when ``path`` is a folder, device or pipe.
+    Raises SinkError if the folder is missing or not writable, or if ``path`` is a folder, device or pipe.
     """
     if path.is_dir():
         raise SinkError(f"cannot write {path}: it is a folder; give a file name")
     if path.exists() and not path.is_file():
-        raise SinkError(f"cannot write {path}: it is a device or pipe; give a file name, or '-' where that is taken")
+        raise SinkError(f"cannot write {path}: it is a device or pipe; give a file name, or '-' where supported")
     path = path.resolve()
     if not path.parent.is_dir():
         raise SinkError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
@@ -53,23 +53,23 @@ def partial_path(path: Path, shared: bool = False) -> Path:
 
 
 def lock(descriptor: int, path: Path) -> None:
-    """Lock an open file until it is closed, by whatever end of the process. Raises SinkError where another has."""
+    """Lock an open file until it is closed or the process ends. Raises SinkError if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SinkError(f"cannot write {path}: another program is writing it; choose another name") from None
-    except OSError:  # a file system without locks
+    except OSError:  # the file system has no locks
         return
 
 
 def check_new(path: Path, force: bool) -> None:
-    """Raise SinkError where a file is there already that nobody said may be replaced."""
+    """Raise SinkError if the file exists and may not be replaced."""
     if not force and os.path.lexists(path):
-        raise SinkError(f"{path} exists already; choose another name, or replace it with --force")
+        raise SinkError(f"{path} already exists; choose another name or give --force")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it lies in, where they are not there yet. Raises SinkError."""
+    """Create a folder and its parents if they do not exist. Raises SinkError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,9 +78,9 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write to; renamed to ``path`` at the end, removed on any error.
+    """Yield a temporary path to write to; rename it to ``path`` on success, remove it on any error.
 
-    Raises SinkError when the file cannot be written.
+    Raises SinkError if the file cannot be written.
     """
     partial = partial_path(path)
     try:
@@ -94,15 +94,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder to fill; renamed to ``path`` at the end, removed on any error.
+    """Yield a temporary folder to fill; rename it to ``path`` on success, remove it on any error.
 
-    A folder already at ``path`` is replaced, and only once the new one is complete. Raises SinkError.
+    An existing folder at ``path`` is replaced only once the new one is complete. Raises SinkError.
     """
     if path.exists() and not path.is_dir():
-        raise SinkError(f"cannot write the folder {path}: a file of that name is there")
+        raise SinkError(f"cannot write the folder {path}: a file with that name exists")
     path = path.resolve()
     if Path.cwd().is_relative_to(path):
-        raise SinkError(f"cannot write the folder {path}: it is the current folder; name one inside it")
+        raise SinkError(f"cannot replace {path}: it is the current folder; change to another folder")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:

@@ -1,7 +1,7 @@
-"""Letterbox: fit a frame into the network's input, and bring points back exactly.
+"""Letterbox: fits a frame into the network's input and maps points back exactly.
 
-Coordinates are continuous everywhere: (0, 0) is the outer corner of the top-left pixel, the centre of pixel (column c,
-row r) is (c + 0.5, r + 0.5). This is the convention of OpenCV's resize, so the mapping of points and of pixels agree.
+Coordinates are continuous: (0, 0) is the outer corner of the top-left pixel, the centre of pixel (column c, row r) is
+(c + 0.5, r + 0.5). OpenCV's resize uses the same convention, so points and pixels map alike.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from stm_skeletons.errors import FrameError
 
 PADDING_GREY = 114
-FARTHEST = 1e5
-"""Pixels from the corner beyond which the coordinate of a joint is taken for a mistake."""
+MAX_COORDINATE = 1e5
+"""Largest absolute joint coordinate in pixels; larger ones are treated as errors."""
 STRIDE = 4
-"""Network pixels to a cell of the maps. Cell (row i, column j) has its centre at network pixel (4j + 2, 4i + 2)."""
+"""Network pixels per map cell. The centre of cell (row i, column j) is network pixel (4j + 2, 4i + 2)."""
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How a source frame lies in the network's input: scaled without distortion, centred, grey around it.
+    """Maps a source frame into the network's input: scaled without distortion, centred, with grey padding.
 
-    Sizes are (width, height) in pixels. The scaled frame has whole pixels, so the two axes' scales differ slightly;
-    both are kept, which makes the inverse exact.
+    Sizes are (width, height) in pixels. The scaled frame has whole pixels, so the scales of the two axes differ
+    slightly; both are kept, which makes the inverse exact.
     """
 
     source: tuple[int, int]
@@ -70,10 +70,11 @@ class Letterbox:
 
 
 def _shrink(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Resize with about the mean of what each pixel covers: bilinear alone would alias, and aliasing flickers.
+    """Resize with approximate area averaging: plain bilinear resizing would alias, and aliasing flickers.
 
-    Halved as long as it is more than four times as large, then bilinear to twice the size, and halved. OpenCV's area
-    averaging by other factors takes two to six times as long; the two differ by less than one level on average.
+    Halves the frame while it is more than four times as large, resizes bilinearly to twice the size, and halves again.
+    OpenCV's area averaging at other factors takes two to six times as long and differs by less than one grey level on
+    average.
     """
     height, width = out.shape[:2]
     while frame.shape[1] > 4 * width and frame.shape[0] > 4 * height:

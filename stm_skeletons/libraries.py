@@ -1,4 +1,4 @@
-"""Libraries that a workstation has and a board does not."""
+"""Optional libraries that a workstation has and a board lacks."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -10,35 +10,35 @@ from stm_skeletons.errors import LibraryError
 
 _HOME = Path(__file__).parents[1]
 BOARD = "On a board"
-"""Heading of commands in ``--help`` that need nothing but the base."""
+"""Heading in ``--help`` for commands that need only the base installation."""
 
 
 def panel(title: str, *modules: str) -> str:
-    """The heading of commands in ``--help``, with those of the modules that they need and that are not installed."""
+    """Return a heading for ``--help`` that lists required modules which are not installed."""
     missing = _missing(modules)
     return f"{title} (not installed here: {', '.join(missing)})" if missing else title
 
 
 def need(what: str, *modules: str) -> None:
-    """Make sure that modules can be imported, before work begins that would end without them.
+    """Check that modules can be imported, before the work begins.
 
     Args:
         what: the command, option or argument that needs them, as the user typed it.
         modules: top-level import names.
 
     Raises:
-        LibraryError: one of them is not installed.
+        LibraryError: a module is not installed.
     """
     missing = _missing(modules)
     if missing:
         raise LibraryError(
-            f"'{what}' needs {', '.join(missing)}, which a board does not have: on a workstation, "
+            f"'{what}' needs {', '.join(missing)}, not installed here; on a workstation: "
             "pip install 'stm-skeletons[train,export]'"
         )
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed package, by its name on PyPI and without loading it; None where there is none."""
+    """Return the version of an installed PyPI package without importing it; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -46,15 +46,15 @@ def installed_version(package: str) -> str | None:
 
 
 def _missing(modules: tuple[str, ...]) -> list[str]:
-    """Those that are not installed."""
+    """Modules that are not installed."""
     return [module for module in modules if find_spec(module) is None]
 
 
-def our(module: str) -> ModuleType:
-    """Import a module of one of our packages, whose names are common words.
+def import_own(module: str) -> ModuleType:
+    """Import a module of one of this project's packages, whose names are common words.
 
     Raises:
-        LibraryError: something else of that name comes first on Python's path.
+        LibraryError: another package of that name comes first on Python's path.
     """
     try:
         return import_module(module)
@@ -65,5 +65,5 @@ def our(module: str) -> ModuleType:
         if found is None or found.is_relative_to(_HOME / package):
             raise
         raise LibraryError(
-            f"{found} is in the way of this project's package '{package}'; rename it, or work in another folder"
+            f"{found} hides this project's package '{package}'; rename it, or work in another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Whether the libraries that everything stands on load, and what to do where they do not."""
+"""Checks that the required libraries load, with advice if they do not."""
 
 import re
 import subprocess
@@ -16,14 +16,14 @@ _TRIES = {
 }
 _REMEDIES = {
     "cv2": "opencv-python and opencv-python-headless share one folder, and removing one breaks the other: pip "
-    "uninstall -y opencv-python opencv-python-headless && pip install opencv-python; and on a bare Debian or Ubuntu: "
-    "apt-get install libgl1 libglib2.0-0",
+    "uninstall -y opencv-python opencv-python-headless && pip install opencv-python; on a minimal Debian or Ubuntu "
+    "also: apt-get install libgl1 libglib2.0-0",
 }
 _SECONDS = 60
 
 
-def mismatch() -> str | None:
-    """Libraries built for NumPy 1 beside NumPy 2, by their versions alone: loading them would print a page first."""
+def numpy_mismatch() -> str | None:
+    """Find a library built for NumPy 1 beside NumPy 2, by versions alone: importing it would print a long traceback."""
     numpy = _version("numpy")
     if numpy is None or numpy[0] < 2:
         return None
@@ -32,15 +32,15 @@ def mismatch() -> str | None:
         if found is not None and found < first:
             wanted = ".".join(map(str, first))
             return (
-                f"{name} {'.'.join(map(str, found))} was built for NumPy 1 and does not load beside NumPy 2: "
+                f"{name} {'.'.join(map(str, found))} was built for NumPy 1 and does not load with NumPy 2: "
                 f"pip install '{name}>={wanted}' (or 'numpy<2')"
             )
     return None
 
 
 def library_problems() -> list[str]:
-    """What does not load, each in a line with what to do. Every library is tried in a process of its own."""
-    if found := mismatch():
+    """Return one line with advice for each library that fails to load. Each is tried in its own process."""
+    if found := numpy_mismatch():
         return [found]
     problems = []
     for name, code in _TRIES.items():
@@ -53,7 +53,7 @@ def library_problems() -> list[str]:
             check=False,
         )
         if tried.returncode != 0:
-            last = (tried.stderr.strip().splitlines() or [f"it ended with code {tried.returncode}"])[-1]
+            last = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
             remedy = _REMEDIES.get(name, f"pip install --force-reinstall {name}")
             problems.append(f"the library {name} does not load ({last}); {remedy}")
     return problems

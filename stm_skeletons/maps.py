@@ -1,9 +1,9 @@
-"""Rendering of people as maps: the person mask, one channel a joint, one channel an edge (paper section 2.3).
+"""Renders people as maps: the person mask, one channel per joint, one channel per edge (paper section 2.3).
 
-The paper prints S(p) = exp(||p - x|| / sigma), which grows with distance. The minus sign and the square are those of
-Cao et al. (Realtime Multi-Person 2D Pose Estimation, equation 6), which it says it follows:
+The paper prints S(p) = exp(||p - x|| / sigma), which grows with distance. We use the minus sign and the square of Cao
+et al. (Realtime Multi-Person 2D Pose Estimation, equation 6), which the paper says it follows:
 exp(-||p - x||^2 / sigma^2). Edges use the distance to the segment, so they spread along the line and around its ends.
-People are merged by maximum.
+Several people are merged by the maximum.
 """
 
 import cv2
@@ -17,33 +17,33 @@ SIGMA = 7.0
 """Spread of keypoints and edges, in network pixels."""
 
 MASK_RADIUS = 0.1
-"""Thickness of the outline mask: this share of the diagonal of the person's visible joints, on both sides of edges."""
+"""Half width of the outline mask around edges, as a share of the diagonal of the person's visible joints."""
 
 SKELETON_CHANNEL = "skeleton"
-"""Name of the one map of the original STM (paper section 3.1): the maximum over all keypoint and edge maps."""
+"""Name of the original STM's single map (paper section 3.1): the maximum over all keypoint and edge maps."""
 
-_REACH = 3.0  # sigmas; exp(-9) = 1e-4: what lies further away is nothing
+_REACH = 3.0  # sigmas; beyond this the value is below exp(-9) = 1e-4
 _FAR_OUT = 2000.0  # cells; OpenCV draws with 16-bit coordinates
-_TOGETHER = 8  # segments
+_TOGETHER = 8  # segments per NumPy step
 
 
 def render_maps(poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma: float = SIGMA) -> NDArray[np.float32]:
-    """The maps of a frame with these people.
+    """Return the maps of a frame with these people.
 
     Args:
-        poses: [people, NK, 3]: x, y in network pixels (see geometry) and visibility; 0 is not there, > 0 is there.
+        poses: [people, NK, 3]: x, y in network pixels (see geometry) and visibility; 0 is absent, > 0 is present.
             People and joints may lie outside the frame.
         skeleton: gives the channels.
         size: (height, width) of the network input in pixels, multiples of 4.
         sigma: spread in network pixels.
 
     Returns:
-        float32 [1 + NK + NE, height/4, width/4] in [0, 1]. The mask is drawn from the skeleton's own outline.
+        float32 [1 + NK + NE, height/4, width/4] in [0, 1]. The mask is the outline drawn from the skeleton.
     """
     poses = np.asarray(poses, np.float32).reshape(-1, len(skeleton.joints), 3)
     visible = (poses[..., 2] > 0) & np.isfinite(poses[..., :2]).all(-1)
     xy = np.where(visible[..., None], poses[..., :2], np.float32(0))
-    # Exponents first: the maximum over people, then one exponential for all.
+    # Exponents first, merged by maximum over people; then one exponential for all.
     maps = np.full((len(skeleton.channels), size[0] // STRIDE, size[1] // STRIDE), -np.inf, np.float32)
     first_edge = 1 + len(skeleton.joints)
     if visible.any():
@@ -61,7 +61,7 @@ def render_maps(poses: NDArray, skeleton: Skeleton, size: tuple[int, int], sigma
 
 
 def select_channels(maps: NDArray, skeleton: Skeleton, channels: tuple[str, ...]) -> NDArray:
-    """Of maps [.., 1 + NK + NE, h, w] those that a network has, by name; see SKELETON_CHANNEL for the original STM."""
+    """Select channels by name from maps [.., 1 + NK + NE, h, w]; see SKELETON_CHANNEL for the original STM."""
     if channels == (SKELETON_CHANNEL,):
         return maps[..., 1:, :, :].max(axis=-3, keepdims=True)
     if channels == skeleton.channels:
@@ -87,7 +87,7 @@ def _windows(maps: NDArray, low: NDArray, high: NDArray) -> NDArray[np.int64]:
 
 
 def _draw_points(maps: NDArray, points: NDArray, channels: NDArray, sigma: float) -> None:
-    """Exponents of Gaussians around [N, 2] points, each into its channel, only where it can be seen."""
+    """Draw the exponents of Gaussians around points [N, 2] into their channels, only where they are visible."""
     centres_x, centres_y = _centres(maps)
     along_x = ((centres_x - points[:, :1]) / sigma) ** 2
     along_y = ((centres_y - points[:, 1:]) / sigma) ** 2
@@ -100,9 +100,9 @@ def _draw_points(maps: NDArray, points: NDArray, channels: NDArray, sigma: float
 
 
 def _draw_segments(maps: NDArray, segments: NDArray, channels: NDArray, sigma: float) -> None:
-    """Exponents around [N, 2, 2] segments, each into its channel, only where it can be seen.
+    """Draw the exponents around segments [N, 2, 2] into their channels, only where they are visible.
 
-    Those that are seen in about equally large windows are computed together: fewer and larger steps of NumPy.
+    Segments with windows of about equal size are computed together: fewer and larger NumPy steps.
     """
     windows = _windows(maps, segments.min(1) - _REACH * sigma, segments.max(1) + _REACH * sigma)
     size = windows[:, 1::2] - windows[:, ::2]  # columns, rows
@@ -117,15 +117,15 @@ def _draw_segments(maps: NDArray, segments: NDArray, channels: NDArray, sigma: f
 
 
 def _segment_exponents(segments: NDArray, first: NDArray, size: NDArray, sigma: float) -> NDArray:
-    """[N, rows, columns]: minus squared distance to each of [N, 2, 2] segments in sigmas, of ``size`` (columns, rows)
-    cells from ``first`` [N, 2] (column, row) on."""
+    """[N, rows, columns]: negative squared distance to each segment [N, 2, 2], in sigmas, for ``size`` (columns, rows)
+    cells starting at ``first`` [N, 2] (column, row)."""
     start, direction = segments[:, 0], segments[:, 1] - segments[:, 0]
     length = np.sqrt((direction**2).sum(1, keepdims=True))
     unit = np.where(length > 1e-3, direction / np.maximum(length, 1e-3), np.array([1, 0], np.float32))
     corner = (first * STRIDE + STRIDE / 2 - start).astype(np.float32)
     x = corner[:, :1] + np.arange(size[0], dtype=np.float32) * STRIDE
     y = corner[:, 1:] + np.arange(size[1], dtype=np.float32) * STRIDE
-    # Along and across the segment both are affine in x and y: sums of two vectors.
+    # The coordinates along and across the segment are affine in x and y: sums of two vectors.
     along = (y * unit[:, 1:])[:, :, None] + (x * unit[:, :1])[:, None, :]
     squared = (y * unit[:, :1])[:, :, None] - (x * unit[:, 1:])[:, None, :]
     nearest = np.maximum(along, 0)
@@ -138,7 +138,7 @@ def _segment_exponents(segments: NDArray, first: NDArray, size: NDArray, sigma: 
 
 
 def _outlines(segments: NDArray, radii: NDArray, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """uint8 [h, w]: 1 in cells nearer than the radius to one of [N, 2, 2] segments, to half a cell."""
+    """uint8 [h, w]: 1 in cells closer than the radius to a segment [N, 2, 2], to within half a cell."""
     mask = np.zeros(size, np.uint8)
     fixed_point = np.rint(np.clip((segments / STRIDE - 0.5), -_FAR_OUT, _FAR_OUT) * 16).astype(int).tolist()
     for (start, end), thickness in zip(fixed_point, np.rint(2 * radii / STRIDE).astype(int).tolist(), strict=True):
@@ -147,7 +147,7 @@ def _outlines(segments: NDArray, radii: NDArray, size: tuple[int, ...]) -> NDArr
 
 
 def _mask_radius(xy: NDArray, visible: NDArray, sigma: float) -> NDArray[np.float32]:
-    """Half the thickness of each person's outline, in network pixels, at least sigma."""
+    """Half width of each person's outline in network pixels, at least sigma."""
     low = np.where(visible[..., None], xy, np.inf).min(axis=1)
     high = np.where(visible[..., None], xy, -np.inf).max(axis=1)
     diagonal = np.where(visible.any(axis=1), np.hypot(*np.maximum(high - low, 0).T), 0)

@@ -1,4 +1,4 @@
-"""What a frame is turned into: keypoints and edges of all people, in pixels of the source frame."""
+"""The result of a frame: keypoints and edges of all people, in pixels of the source frame."""
 
 import json
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 
 LINE_VERSION = 2
-"""Of the JSON lines; 1 had no version, and people as places in the lists of keypoints."""
+"""Version of the JSON lines. Version 1 had no version key and listed people as indices into the keypoints."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The body parts seen in one frame.
+    """The parts and people detected in one frame.
 
-    Coordinates are source-frame pixels (continuous, see geometry); scores lie in [0, 1]. An edge's end points are two
-    of the keypoints, and each keypoint ends at most one edge of each type.
+    Coordinates are source-frame pixels (continuous, see geometry); scores lie in [0, 1]. An edge connects two of the
+    keypoints. Each keypoint belongs to at most one edge of each type.
     """
 
     skeleton: Skeleton
@@ -43,24 +43,24 @@ class Parts:
     edge_scores: NDArray[np.float32]
     """[M]"""
     people: People
-    """Everybody who is reported, coordinates as above, the surest first."""
+    """The reported people, best first; coordinates as above."""
     owners: NDArray[np.int64]
-    """[N] index into ``people`` of the person a keypoint belongs to; -1 for a part of nobody."""
+    """[N] index into ``people`` of each keypoint's person; -1 if it belongs to no person."""
 
     def to_dict(self, frame: int, time: float) -> dict:
-        """The JSON lines object of this frame: see PartsLine."""
+        """Return this frame's JSON object, see PartsLine."""
         return json.loads(self.to_json_line(frame, time))
 
     def to_json_line(self, frame: int, time: float, about: Mapping[str, Any] | None = None) -> str:
-        """One line of JSON, without the line break.
+        """Return one line of JSON, without the line break.
 
         Args:
-            frame: its number.
-            time: its seconds.
-            about: what else is known of the frame: "file", "age", "skipped"; see ``PartsLine``.
+            frame: frame number.
+            time: time in seconds.
+            about: further keys, such as "file", "age", "skipped"; see ``PartsLine``.
         """
         rest = "".join(f",{json.dumps(key)}:{json.dumps(value)}" for key, value in (about or {}).items())
-        # Put together by hand: the json module takes twice as long, most of it to find each number's digits.
+        # Formatted by hand: the json module takes twice as long, mostly for number formatting.
         xy = _texts("%.1f,%.1f", self.keypoints)
         keypoints = [f"[{at},{score}]" for at, score in zip(xy, _texts("%.3f", self.keypoint_scores), strict=True)]
         scores = _texts("%.3f", self.edge_scores)
@@ -73,11 +73,11 @@ class Parts:
         )
 
     def to_supervision(self) -> tuple[Any, Any]:
-        """The people for supervision (https://supervision.roboflow.com), which is not among our own requirements.
+        """Convert the people for the optional library supervision (https://supervision.roboflow.com).
 
         Returns:
-            ``sv.KeyPoints``, of which those that were found are visible; and ``sv.Detections`` of the same people in
-            the same order, whose ``tracker_id`` is their id; -1, as supervision has it, for those who have none yet.
+            ``sv.KeyPoints``, where found joints are visible; and ``sv.Detections`` of the same people in the same
+            order, with the id as ``tracker_id``; -1, supervision's convention, for people without one.
 
         Raises:
             LibraryError: supervision is not installed.
@@ -89,10 +89,10 @@ class Parts:
                 f"'to_supervision' needs {error.name}; pip install 'stm-skeletons[supervision]'"
             ) from error
         people, boxes = self.people, self.people.boxes()
-        somebody = np.zeros(len(people), np.int64)
+        classes = np.zeros(len(people), np.int64)
         keypoints = sv.KeyPoints(
             xy=people.keypoints[..., :2].copy(),
-            class_id=somebody,
+            class_id=classes,
             keypoint_confidence=people.keypoints[..., 2].copy(),
             detection_confidence=people.scores.copy(),
             visible=people.found,
@@ -100,19 +100,19 @@ class Parts:
         detections = sv.Detections(
             xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
             confidence=people.scores.copy(),
-            class_id=somebody.copy(),
+            class_id=classes.copy(),
             tracker_id=np.where(people.ids > 0, people.ids, -1),
         )
         return keypoints, detections
 
 
 def _texts(form: str, values: NDArray) -> list[str]:
-    """Each row of [n] or [n, columns] in that form, which must not contain blanks."""
+    """Format each row of [n] or [n, columns]; the format must not contain spaces."""
     return (f"{form} " * len(values) % tuple(values.ravel().tolist())).split()
 
 
 def _by_name(names: tuple[str, ...], kinds: NDArray[np.int64], texts: list[str]) -> str:
-    """A JSON object with the texts of each kind in a list."""
+    """Return a JSON object with one list of texts for each name."""
     lists: list[list[str]] = [[] for _ in names]
     for kind, text in zip(kinds.tolist(), texts, strict=True):
         lists[kind].append(text)
@@ -139,71 +139,71 @@ def _people_texts(people: People) -> list[str]:
 
 
 class PersonLine(BaseModel):
-    """One of the people in a line."""
+    """A person in a line."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: int | None = Field(
         ge=1,
-        description="The same number for the same person for as long as he or she is followed; never given to anybody "
-        "else in a run. null until a second frame has confirmed the person.",
+        description="Identity of the person while tracked; never given to another person in the same run. null until a "
+        "second frame confirms the person.",
     )
-    score: float = Field(ge=0, le=1, description="How sure it is that this is a person.")
+    score: float = Field(ge=0, le=1, description="Confidence that this is a person.")
     box: tuple[float, float, float, float] = Field(
-        description="Left, top, width and height of the hull of the joints that were found, in source pixels."
+        description="Left, top, width and height of the bounding box of the found joints, in source pixels."
     )
     keypoints: list[tuple[float, float, float]] = Field(
-        description="x, y in source pixels and score of every joint, in the skeleton's order, that of 'keypoints' of "
-        "the line; [0, 0, 0] for a joint of which nothing is known."
+        description="x, y in source pixels and score of every joint, in the order of the line's 'keypoints'; [0, 0, 0] "
+        "for an unknown joint."
     )
     predicted: list[int] = Field(
-        description="Which of these joints (from 0) were not found in the picture, only placed where they should be."
+        description="Indices (from 0) of the joints that were not detected but predicted from the person's centre."
     )
 
 
 class EventLine(BaseModel):
-    """What a rule of the service noticed in a frame."""
+    """An event that a rule of the service detected in a frame."""
 
     model_config = ConfigDict(extra="forbid")
 
-    utc: str = Field(description="When the frame arrived, ISO 8601.")
+    utc: str = Field(description="Arrival time of the frame, ISO 8601.")
     camera: str = Field(description="Name of the camera.")
     rule: str = Field(description="Name of the rule.")
-    kind: Literal["line", "region", "dwell", "fall"] = Field(description="Of the rule.")
-    id: int | None = Field(description="Of the person; null where it is about several.")
+    kind: Literal["line", "region", "dwell", "fall"] = Field(description="Kind of the rule.")
+    id: int | None = Field(description="Id of the person; null if several people are concerned.")
     what: Literal["in", "out", "entered", "left", "stayed", "fell"] = Field(description="What happened.")
-    count: int | None = Field(description="People in the region, or crossings in this direction so far.")
-    clip: str | None = Field(description="File name of its video, which is complete some seconds later.")
+    count: int | None = Field(description="People now in the region, or crossings in this direction so far.")
+    clip: str | None = Field(description="File name of the event's video, complete some seconds later.")
 
 
 class PartsLine(BaseModel):
-    """One line of the JSON lines output; ``stm-skeletons schema parts`` prints its schema."""
+    """One line of the JSON lines output; ``stm-skeletons schema parts`` prints the schema."""
 
     model_config = ConfigDict(extra="forbid", title="STM-skeletons parts of one frame")
 
-    version: Literal[2] = Field(description="Of this format.")
+    version: Literal[2] = Field(description="Version of this format.")
     frame: int = Field(
-        ge=0, description="Number of the frame in the source, from 0; of a camera those that were skipped count."
+        ge=0, description="Frame number in the source, from 0; for cameras, skipped frames count as well."
     )
-    time: float = Field(ge=0, description="Seconds since the first frame; of a camera when the frame arrived.")
-    file: str | None = Field(default=None, description="Name of the image in its folder. Of images only.")
+    time: float = Field(ge=0, description="Seconds since the first frame; for cameras, the arrival time.")
+    file: str | None = Field(default=None, description="Name of the image in its folder. Images only.")
     age: float | None = Field(
-        default=None, ge=0, description="Seconds from the frame's arrival to this line. Of cameras and streams only."
+        default=None, ge=0, description="Seconds from the frame's arrival to this line. Cameras and streams only."
     )
     skipped: int | None = Field(
-        default=None, ge=0, description="Frames since the line before for which there was no time. Cameras only."
+        default=None, ge=0, description="Frames skipped since the previous line. Cameras and streams only."
     )
-    camera: str | None = Field(default=None, description="Name of the camera. Of the service only, as the next two.")
-    utc: str | None = Field(default=None, description="When the frame arrived, ISO 8601.")
-    events: list[EventLine] | None = Field(default=None, description="What rules noticed in this frame.")
+    camera: str | None = Field(default=None, description="Name of the camera. Service only.")
+    utc: str | None = Field(default=None, description="Arrival time of the frame, ISO 8601. Service only.")
+    events: list[EventLine] | None = Field(default=None, description="Events detected in this frame. Service only.")
     size: tuple[int, int] = Field(description="Width and height of the source frame in pixels.")
     keypoints: dict[str, list[tuple[float, float, float]]] = Field(
-        description="For every joint, always present: x, y in source pixels (top-left corner is 0, 0) and score."
+        description="For every joint, always present: x, y in source pixels ((0, 0) is the top-left corner) and score."
     )
     edges: dict[str, list[tuple[float, float, float, float, float]]] = Field(
         description="For every edge 'joint-joint', always present: x1, y1, x2, y2 in source pixels and score."
     )
-    people: list[PersonLine] = Field(description="Everybody in the frame, the surest first.")
+    people: list[PersonLine] = Field(description="People in the frame, best first.")
 
 
 def assemble_parts(
@@ -215,19 +215,19 @@ def assemble_parts(
     keypoint_threshold: float,
     edge_threshold: float,
 ) -> Parts:
-    """Keep the peaks and edges that score enough, pair joints one to one, and say whose each keypoint is.
+    """Keep peaks and edges above the thresholds, pair joints one to one, and assign keypoints to people.
 
     Args:
-        skeleton: names the channels.
+        skeleton: gives the channels.
         size: (width, height) of the source frame.
         peaks: float32 [NK, K, 3]: x, y in source pixels, score (0: no peak). Peaks outside the frame are dropped.
         edge_scores: float32 [NE, K, K]: score of the edge from peak i of its first joint to peak j of its second.
-        people: to whom these peaks belong, in source pixels.
+        people: the owners of these peaks, in source pixels.
         keypoint_threshold: lowest score of a keypoint.
         edge_threshold: lowest score of an edge.
     """
     x, y, score = np.moveaxis(peaks, -1, 0)
-    # A score of 0 fills up where there are fewer than K peaks.
+    # Unused peak entries have score 0.
     kept = (score > 0) & (score >= keypoint_threshold) & (x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1])
     types, _ = np.nonzero(kept)
     number = np.cumsum(kept).reshape(kept.shape) - 1  # position of each kept peak in the flat list
@@ -250,7 +250,7 @@ def assemble_parts(
 
 
 def _owners(people: People, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Whose each of the peaks [NK, K] that are kept is."""
+    """The person of each kept peak [NK, K]."""
     owners = np.full(kept.shape, -1)
     person, joint = np.nonzero(people.found)
     owners[joint, people.peaks[person, joint]] = person
@@ -258,8 +258,9 @@ def _owners(people: People, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _best_pairs(scores: NDArray, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Greedy one-to-one pairs for each edge, best first (Cao et al., on multi-person parsing: no loss against the
-    optimum in practice).
+    """Pair joints greedily, one to one for each edge, best first.
+
+    Cao et al. report no loss compared with the optimum in practice (on multi-person parsing).
 
     Args:
         scores: [NE, K, K].
@@ -271,7 +272,7 @@ def _best_pairs(scores: NDArray, threshold: float) -> tuple[NDArray[np.int64], N
     kinds, rows, columns = np.nonzero(scores >= max(threshold, 0))
     order = np.lexsort((-scores[kinds, rows, columns], kinds))
     count = scores.shape[1]
-    # A row or column is taken once for each edge.
+    # Each row and each column is used once per edge.
     taken_rows, taken_columns = set(), set()
     pairs = []
     for pair, row, column in zip(

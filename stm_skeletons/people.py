@@ -1,4 +1,4 @@
-"""The people of a frame: whose joints are where, how sure that is, and which number each of them has."""
+"""The people of a frame: their joints, scores and ids."""
 
 from dataclasses import dataclass, replace
 
@@ -8,53 +8,53 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class People:
-    """M people of one frame, the surest first; NK joints each, in the skeleton's order.
+    """M people of one frame, best first; NK joints each, in the skeleton's order.
 
-    Coordinates are whatever pixels the maker says: the network's inside a session, the source frame's in ``Parts``.
+    The pixels are those of the producer: the network's inside a session, the source frame's in ``Parts``.
     """
 
     scores: NDArray[np.float32]
-    """[M] in [0, 1]: how sure it is that this is a person, and one person."""
+    """[M] in [0, 1]: confidence that this is one person."""
     keypoints: NDArray[np.float32]
-    """[M, NK, 3]: x, y and score of each joint; all zero for a joint of which nothing is known."""
+    """[M, NK, 3]: x, y and score of each joint; all zero for an unknown joint."""
     peaks: NDArray[np.int64]
-    """[M, NK]: which of the joint's peaks was found to be this person's; -1 for none. No peak is in two people."""
+    """[M, NK]: index of the joint's peak that belongs to this person; -1 for none. No peak belongs to two people."""
     ids: NDArray[np.int64]
-    """[M]: the number by which a person is followed from frame to frame, from 1; 0 until a second frame confirms it."""
+    """[M]: identity of the person from frame to frame, from 1; 0 until a second frame confirms the person."""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """[M, NK]: joints that were seen, as against placed or unknown."""
+        """[M, NK]: joints that were detected (not predicted or unknown)."""
         return self.peaks >= 0
 
     @property
     def predicted(self) -> NDArray[np.bool_]:
-        """[M, NK]: joints that were not found but placed, where the person's centre says they should be."""
+        """[M, NK]: joints that were not detected but predicted from the person's centre."""
         return ~self.found & (self.keypoints[..., 2] > 0)
 
     def boxes(self) -> NDArray[np.float32]:
-        """[M, 4]: left, top, width and height of the hull of the joints that were found (who has none: of all)."""
+        """[M, 4]: left, top, width and height of the box around found joints (if none were found: known joints)."""
         known = np.where(self.found.any(1, keepdims=True), self.found, self.keypoints[..., 2] > 0)[..., None]
         low = np.where(known, self.keypoints[..., :2], np.inf).min(axis=1, initial=np.inf)
         high = np.where(known, self.keypoints[..., :2], -np.inf).max(axis=1, initial=-np.inf)
         return np.column_stack([low, high - low]).astype(np.float32).reshape(-1, 4)
 
     def chosen(self, which: NDArray) -> "People":
-        """Some of them: indices or a mask [M]."""
+        """Return a selection: indices or a mask [M]."""
         return People(self.scores[which], self.keypoints[which], self.peaks[which], self.ids[which])
 
     def placed(self, xy: NDArray) -> "People":
-        """The same people with their joints at [M, NK, 2]; joints of which nothing is known stay all zero."""
+        """Return the same people with their joints at [M, NK, 2]; unknown joints stay all zero."""
         keypoints = self.keypoints.copy()
         keypoints[..., :2] = np.where(keypoints[..., 2:] > 0, xy, 0)
         return replace(self, keypoints=keypoints)
 
 
-def nobody(joints: int) -> People:
-    """A frame without people, of a skeleton with so many joints."""
+def no_people(joints: int) -> People:
+    """Return an empty ``People`` for a skeleton with ``joints`` joints."""
     return People(
         np.zeros(0, np.float32),
         np.zeros((0, joints, 3), np.float32),
@@ -63,6 +63,6 @@ def nobody(joints: int) -> People:
     )
 
 
-def joined(some: People, others: People) -> People:
-    """These people and those."""
+def concatenate(some: People, others: People) -> People:
+    """Concatenate two sets of people."""
     return People(*(np.concatenate([ours, vars(others)[name]]) for name, ours in vars(some).items()))

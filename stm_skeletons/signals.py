@@ -1,4 +1,4 @@
-"""Stopping at the next good moment instead of at once."""
+"""Graceful stop on signals."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal) sets; a second interrupts at once.
+    """Yield an event that the first Ctrl-C, SIGTERM or SIGHUP (closed terminal) sets; a second interrupts at once.
 
-    In another thread than the main one signals cannot be caught, and the event is never set.
+    Outside the main thread signals cannot be caught, and the event is never set.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

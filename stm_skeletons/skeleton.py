@@ -1,4 +1,4 @@
-"""Skeletons: which joints and edges there are, and so what every channel of the maps means."""
+"""Skeletons: joints and edges of a person, which define the channels of the maps."""
 
 from functools import cached_property
 
@@ -9,9 +9,9 @@ from stm_skeletons.strict import Strict
 
 
 class Skeleton(Strict):
-    """The joints and edges of a person; the order of both is the order of the channels.
+    """The joints and edges of a person, in the order of the channels.
 
-    The maps of a frame are ``[1 + NK + NE, H/4, W/4]``: the person mask, one channel a joint, one channel an edge.
+    The maps of a frame are ``[1 + NK + NE, H/4, W/4]``: the person mask, one channel per joint, one channel per edge.
     """
 
     name: str
@@ -19,12 +19,12 @@ class Skeleton(Strict):
     edges: tuple[tuple[int, int], ...]
     """Pairs of indices into ``joints``."""
     sigmas: tuple[float, ...]
-    """Object-keypoint-similarity sigma of each joint, as a fraction of the person's scale (COCO)."""
+    """Sigma of each joint in the object keypoint similarity (COCO), as a fraction of the person's scale."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Skeleton":
         if not self.joints or len(set(self.joints)) != len(self.joints):
-            raise ValueError("joint names must be given and unique")
+            raise ValueError("joint names must be present and unique")
         if len(self.sigmas) != len(self.joints):
             raise ValueError(f"{len(self.joints)} joints but {len(self.sigmas)} sigmas")
         for a, b in self.edges:
@@ -36,7 +36,7 @@ class Skeleton(Strict):
 
     @cached_property
     def edge_names(self) -> tuple[str, ...]:
-        """``"left_elbow-left_wrist"`` and so on, one for each edge."""
+        """Name of each edge, such as ``"left_elbow-left_wrist"``."""
         return tuple(f"{self.joints[a]}-{self.joints[b]}" for a, b in self.edges)
 
     @cached_property
@@ -46,7 +46,7 @@ class Skeleton(Strict):
 
     @cached_property
     def flip(self) -> tuple[int, ...]:
-        """For each joint the index of its mirror image (itself for the nose and the like)."""
+        """Index of each joint's mirror image; the joint itself if it has none, like the nose."""
         index = {name: i for i, name in enumerate(self.joints)}
         return tuple(index.get(_mirrored(name), i) for i, name in enumerate(self.joints))
 
@@ -125,10 +125,10 @@ COCO17 = _from_names(
 
 POSETRACK15 = _from_names(
     "posetrack15",
-    # PoseTrack18 lists 17 joints but never labels the ears; 15 are left. It publishes no sigmas: the head's are COCO's
-    # for nose and eyes, as common PoseTrack configurations have them.
+    # PoseTrack18 lists 17 joints but never labels the ears, which leaves 15. It publishes no sigmas: as is common for
+    # PoseTrack, the head's joints use COCO's sigmas for nose and eyes.
     {"nose": 0.026, "head_bottom": 0.025, "head_top": 0.025, **_LIMB_SIGMAS},
-    # PoseTrack18's JSON lists COCO's edges, which do not fit its joints; this is an anatomical tree over the 15.
+    # PoseTrack18's JSON lists COCO's edges, which do not fit its joints; this is an anatomical tree over the 15 joints.
     [
         ("head_top", "nose"),
         ("nose", "head_bottom"),
@@ -152,7 +152,7 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, POSETRACK15)}
 
 
 def skeleton_named(name: str) -> Skeleton:
-    """The skeleton of that name. Raises SkeletonError for an unknown one."""
+    """Return the skeleton with this name. Raises SkeletonError if it is unknown."""
     try:
         return SKELETONS[name]
     except KeyError:

@@ -1,4 +1,4 @@
-"""What all our files' models have in common, and how their errors are told."""
+"""Base classes of the pydantic models of our files, and their error messages."""
 
 from functools import cached_property
 
@@ -8,19 +8,19 @@ from stm_skeletons.errors import one_line
 
 
 class Strict(BaseModel):
-    """Cannot be changed, and refuses what it does not know."""
+    """Immutable; rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
 class Exact(Strict):
-    """Takes no text for a number and no 1 for a switch, either."""
+    """Also rejects values of another type, such as text for a number or 1 for a boolean."""
 
     model_config = ConfigDict(strict=True)
 
 
-def what_is_wrong(error: ValidationError) -> str:
-    """The first thing, and where it is, on one line."""
+def validation_message(error: ValidationError) -> str:
+    """Describe the first error and its location on one line."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Tables of text, for the terminal and for Markdown."""
+"""Text tables for the terminal and for Markdown."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first ``left`` columns are words, the others numbers. Without any heading it has no head."""
+    """A table. The first ``left`` columns are text, the others numbers. Empty headings print no header row."""
 
     title: str
     header: tuple[str, ...]
@@ -20,18 +20,18 @@ class Table:
     left: int = 1
 
     def markdown(self) -> str:
-        """The table in Markdown, without its title."""
+        """Return the table in Markdown, without its title."""
         rule = ["---" if column < self.left else "---:" for column in range(len(self.header))]
         lines = ([cell.replace("|", r"\|") for cell in line] for line in (self.header, rule, *self.rows))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def section(self) -> str:
-        """The table in Markdown, under its title."""
+        """Return the table in Markdown with its title as a heading."""
         return f"## {self.title}\n\n{self.markdown()}"
 
 
 def show(tables: Iterable[Table], console: "Console | None" = None, notes: Iterable[str] = ()) -> None:
-    """Print tables, but for those without rows, and then sentences."""
+    """Print all tables that have rows, then the notes."""
     from rich.console import Console
     from rich.text import Text
 
@@ -44,7 +44,7 @@ def show(tables: Iterable[Table], console: "Console | None" = None, notes: Itera
 
 
 def print_table(table: Table, console: "Console | None" = None) -> None:
-    """Print one table: words are wrapped at the edge of a terminal, numbers never, and nothing where it is piped."""
+    """Print a table. On a terminal, text columns wrap and numbers do not; piped output never wraps."""
     from rich import box
     from rich.cells import cell_len
     from rich.console import Console
@@ -65,7 +65,7 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
             shown.add_column(Text(heading), justify="right", overflow="fold", min_width=widest, no_wrap=fits)
     for row in table.rows:
         shown.add_row(*map(Text, row))
-    if table.title:  # not rich's own, which is wrapped at the edge of a narrow table
+    if table.title:  # rich would wrap its own title at the width of a narrow table
         console.print(Text(table.title, style="table.title"), soft_wrap=not console.is_terminal)
     if console.is_terminal:
         console.print(shown, crop=False)
@@ -73,5 +73,5 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
     shown.width = console.measure(shown, options=console.options.update(max_width=_NO_LIMIT)).maximum
     with console.capture() as captured:
         console.print(shown, crop=False)
-    text = "\n".join(line.rstrip() for line in captured.get().splitlines())  # rich fills every line up
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())  # rich pads every line
     console.print(Text(text), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What goes through a video frame by frame, whatever it computes with."""
+"""Interfaces of objects that process a video frame by frame, in PyTorch or in the runtime."""
 
 from typing import Protocol
 
@@ -9,26 +9,26 @@ from stm_skeletons.people import People
 
 
 class Stepper(Protocol):
-    """What runs a network through a video: ``TorchSession``, or the runtime's ``Session`` with a bundle."""
+    """Runs a network through a video: ``TorchSession``, or the runtime's ``Session`` with a bundle."""
 
     def step(self, frame: NDArray[np.uint8]) -> object:
-        """Go on by a frame, BGR [H, W, 3] of the network's size."""
+        """Process the next frame, BGR [H, W, 3] of the network's size."""
 
     def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4] of the latest frame."""
+        """Return the maps [C, H/4, W/4] of the latest frame."""
         ...
 
 
 class Tracker(Stepper, Protocol):
-    """The same with all that is asked of it when it is measured."""
+    """A Stepper with the methods that evaluation needs."""
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the memory and all tracks."""
 
     def seed(self, poses: NDArray) -> None:
-        """Start anew with these people [P, NK, 3] in the next frame, x, y in its pixels, visibility."""
+        """Reset, and seed the next frame with people [P, NK, 3]: x, y in its pixels, visibility."""
 
     def people(self) -> People | None:
-        """Everybody in the latest frame, network pixels, however low their scores; None where people are not told
-        apart."""
+        """Return all people in the latest frame in network pixels, whatever their scores; None if the network does not
+        group parts into people."""
         ...

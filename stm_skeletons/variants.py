@@ -1,4 +1,4 @@
-"""The networks there are; training/model has them."""
+"""Names of the networks, which are defined in training/model."""
 
 from typing import Literal
 

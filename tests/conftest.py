@@ -1,11 +1,11 @@
-"""What several tests share: the data beside the checkout, and small bundles made once a session."""
+"""Fixtures that several tests share: shared data, and small bundles built once per session."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import surroundings  # noqa: F401 - before the libraries that look
+import surroundings  # noqa: F401 - must precede libraries that read the environment
 
 from stm_skeletons.skeleton import COCO17
 
@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("backend_contract")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real images, videos and teacher weights; tests that need it skip where it is missing."""
+    """Folder of real images, videos and teacher weights; tests that need it are skipped if it is missing."""
     if not SHARED.is_dir():
         reason = f"needs the shared data at {SHARED}"
         if os.environ.get("CI"):
@@ -30,25 +30,25 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def clip() -> Path:
-    """Ten seconds of real video, 768x576, 100 frames; ships with the project."""
+    """Ten seconds of real video, 768x576, 100 frames, from this repository."""
     return ROOT / "examples" / "vtest-10s.avi"
 
 
 def random_edge() -> "Edge":
-    """An edge network with random weights whose memory really changes the maps."""
+    """Return an edge network with random weights whose memory visibly changes the maps."""
     import torch
 
-    from export.moving_picture import moving_picture
+    from export.synthetic_frames import synthetic_frames
     from training.model import Edge, ModelConfig, build
 
     torch.manual_seed(2)
     model = build(ModelConfig(variant="edge"))
     assert isinstance(model, Edge)
-    # PyTorch's default weights let the signal die out in a network as deep as this; these keep it alive to the maps.
+    # With PyTorch's default weights the signal vanishes in a network this deep; these weights preserve it.
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    frame = torch.from_numpy(moving_picture(96, 160, 1)[0])[None]
+    frame = torch.from_numpy(synthetic_frames(96, 160, 1)[0])[None]
     lasts = {
         model.keypoint_head.predict: 1.5,
         model.mask_and_edge_head.predict: 0.5,
@@ -65,7 +65,7 @@ def random_edge() -> "Edge":
     for last, wanted in lasts.items():
         last.weight.data.mul_(wanted / spread[last])
         last._forward_hooks.clear()
-    torch.nn.init.constant_(model.keypoint_head.predict.get_parameter("bias"), -2.0)  # somebody is to be seen
+    torch.nn.init.constant_(model.keypoint_head.predict.get_parameter("bias"), -2.0)  # so that people are detected
     return model.eval()
 
 
@@ -80,7 +80,7 @@ def edge_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def edge_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small edge bundle with random weights, 160x96, 4 slots; every peak that is found is reported."""
+    """A small edge bundle with random weights, 160x96, 4 slots; reports every peak."""
     from export.export import Options, export_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "edge"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from stm_skeletons.cli.found import make_app
+from stm_skeletons.cli.app import make_app
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))

@@ -1,1 +1,1 @@
-"""Training: the PyTorch model and all that makes and measures it. Runs on a workstation, never on a board."""
+"""The PyTorch model with its data, training and evaluation. For workstations; boards do not need it."""

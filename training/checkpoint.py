@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+"""Checkpoints: the complete state of a run, from which it continues exactly."""
 
 import io
 from dataclasses import dataclass, field
@@ -17,36 +17,38 @@ _VERSION = 1
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
-    """Steps of the optimiser done."""
+    """Completed steps of the optimiser."""
+    first: float | None = None
+    """Validation F1 before the first step."""
     best: float = -1.0
     """Best validation F1 so far."""
     best_step: int = 0
     stale: int = 0
-    """Validations since then."""
+    """Validations since the best one."""
     finished: bool = False
 
 
 @dataclass
 class Checkpoint:
-    """A run at one point, written whole or not at all."""
+    """The state of a run."""
 
     recipe: dict[str, Any]
-    """Resolved."""
+    """The resolved recipe."""
     model: dict[str, Tensor]
     optimiser: dict[str, Any]
     scheduler: dict[str, Any]
     random: dict[str, Tensor]
-    """State of PyTorch's generators, by device; the samples' randomness follows from seed and step."""
+    """State of PyTorch's generators by device. The samples' randomness depends on seed and step only."""
     progress: Progress = field(default_factory=Progress)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint. Raises SinkError; the one that was there before then stays."""
+    """Write a checkpoint atomically. Raises SinkError, and keeps the previous checkpoint then."""
     content = {**vars(checkpoint), "progress": vars(checkpoint.progress), "version": _VERSION}
-    # In memory first: PyTorch's own file writer turns a full disk into an error without a name.
+    # To memory first: PyTorch's file writer reports a full disk as an unspecific error.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_write(path) as partial:
@@ -54,22 +56,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, recipe: Recipe) -> Checkpoint:
-    """Read a checkpoint of this very recipe, without unpickling anything but tensors and plain values.
+    """Read a checkpoint of this recipe. Only tensors and plain values are unpickled.
 
-    Raises WeightsError: missing, damaged, or of another recipe (the first value that differs is named).
+    Raises WeightsError if it is missing, damaged, or of another recipe (the error names the first difference).
     """
     if not path.is_file():
-        raise WeightsError(f"no checkpoint {path}; start without --resume")
+        raise WeightsError(f"checkpoint {path} does not exist; start without --resume")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.pop("version")
         checkpoint = Checkpoint(**{**content, "progress": Progress(**content["progress"])})
     except Exception as error:  # torch raises its own, pickle's, zip's and OS errors for a bad file
-        raise WeightsError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
+        raise WeightsError(
+            f"{path} is not a checkpoint or is damaged ({type(error).__name__}); start with another --out"
+        ) from error
     if version != _VERSION:
-        raise WeightsError(f"{path} is a checkpoint of version {version}, this is {_VERSION}; start without --resume")
+        raise WeightsError(
+            f"{path} is a checkpoint of version {version}, this program reads {_VERSION}; start with another --out"
+        )
     if difference := _first_difference(checkpoint.recipe, recipe.resolved()):
-        raise WeightsError(f"{path} belongs to another recipe: {difference}; start without --resume, or elsewhere")
+        raise WeightsError(f"{path} belongs to another recipe: {difference}; start with another --out")
     return checkpoint
 
 

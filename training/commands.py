@@ -1,7 +1,8 @@
-"""What a workstation runs: data, training, evaluation."""
+"""The commands for training: recipes, train, eval, ablate, label and show."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_skeletons.cli.options import data_folders, name_and_value
+from stm_skeletons.cli.progress import show_progress
 from stm_skeletons.cli.say import say_once
 from stm_skeletons.errors import DataError, WeightsError
 from stm_skeletons.libraries import need, panel
@@ -24,123 +26,159 @@ _PANEL = panel("Training", "torch", "safetensors", "scipy", "lightning_fabric", 
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of --size WIDTHxHEIGHT."""
+    """(width, height) from text such as "448x256". Raises typer.BadParameter."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"'{text}' is not WIDTHxHEIGHT, for instance 448x256", param_hint="--size")
+        raise typer.BadParameter(f"'{text}' is not WIDTHxHEIGHT, such as 448x256", param_hint="--size")
     return int(width), int(height)
 
 
 class Start(str, Enum):
-    """How a sequence begins."""
+    """How a sequence starts."""
 
     seed = "seed"
     cold = "cold"
 
 
-_RECIPE = typer.Argument(help="Name of a shipped recipe ('stm-skeletons recipes' lists them), or a .toml file.")
+_RECIPE = typer.Argument(help="Shipped recipe (see 'stm-skeletons recipes') or .toml file.")
 _DATA = typer.Option(
-    "--data", help="KIND=FOLDER, once for each kind: coco, posetrack18, posetrack21, footage. See docs/training.md."
+    "--data",
+    help="Data as KIND=FOLDER; repeat it for several kinds. KIND is coco, posetrack18, posetrack21 or footage.",
 )
-_TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads; half of the cores without.")
+_TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads. Default: half of the cores.")
+_THREADS = typer.Option(min=1, max=1024, help="CPU threads. Default: chosen by the inference library.")
+_SEQUENCES = typer.Option(min=1, help="Largest number of sequences. Default: all.")
+_FRAMES = typer.Option(min=2, help="Frames of a sequence.")
 
 
 @app.command(rich_help_panel=_PANEL)
 def recipes() -> None:
     """List the shipped recipes."""
     need("train", "torch", "safetensors")
-    from training.recipe import SMALL, load_recipe, shipped_recipes
+    from training.recipe import load_recipe
+    from training.recipe_files import SMALL, shipped_recipes
 
     names = shipped_recipes()
     for name in names:
         if name.removesuffix(SMALL) == name or name.removesuffix(SMALL) not in names:
             print(f"{name:38} {load_recipe(name).title}")
-    print(f"With {SMALL} behind its name each comes at small size, for two CPU cores and minutes.")
+    print(f"Append {SMALL} to a name for its small version, which trains in minutes on two CPU cores.")
 
 
 @app.command(rich_help_panel=_PANEL)
 def train(
     recipe: Annotated[str, _RECIPE],
     data: Annotated[list[str], _DATA],
-    out: Annotated[Path, typer.Option(help="Folder of runs; this one goes to OUT/RECIPE/seedN.")] = Path("runs"),
-    init: Annotated[Path | None, typer.Option(help="Starting weights (.safetensors); fresh ones without.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="On this machine; torchrun's number of processes wins.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples, for each device.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for runs. This run is written to OUT/RECIPE/seedN.")] = Path("runs"),
+    init: Annotated[Path | None, typer.Option(help="Starting weights (.safetensors). Default: random weights.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's checkpoint.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed. Default: the recipe's.")] = None,
+    accelerator: Annotated[str, typer.Option(help="Accelerator: auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices per node. torchrun overrides it with its number of processes.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    precision: Annotated[str, typer.Option(help="Number format: 32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    workers: Annotated[int, typer.Option(min=0, help="Data loader processes per device.")] = 2,
     threads: Annotated[int | None, _TRAINING_THREADS] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
-    picture_minutes: Annotated[float, typer.Option(min=0.1, help="Between pictures of predictions.")] = 5.0,
+    picture_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes between saved prediction images.")] = 5.0,
 ) -> None:
-    """Train a recipe. Ctrl-C writes a checkpoint; --resume goes on."""
+    """Train a recipe. Ctrl-C saves a checkpoint, from which --resume continues."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
+    from training.recipe_files import check_recipe
+
+    check_recipe(recipe)
+    _existing(data_folders([text for text in data if "=" in text]))
+    if init is not None:
+        _check_model(str(init))
     from training.hardware import Hardware
     from training.recipe import load_recipe
     from training.recipe_run import run_recipe
     from training.train import LoggingOptions
 
-    # A folder alone is for the kind that the recipe needs.
+    # A folder without a kind has the kind that the recipe needs.
     folders = data_folders([text if "=" in text else f"{load_recipe(recipe).data.kind}={text}" for text in data])
     hardware = Hardware(accelerator, devices, nodes, precision, workers, threads)
     logging_options = LoggingOptions(checkpoint_every, picture_minutes)
     result = run_recipe(recipe, folders, out, seed, init, resume, hardware, logging_options, say_once)
     if result.interrupted:
-        say_once(f"stopped after {result.steps} steps; the same command with --resume goes on")
+        say_once(f"stopped after {result.steps} steps; add --resume to the same command to continue")
         raise typer.Exit(130)
     print(
-        f"{result.steps} steps; best validation F1 {result.best:.3f} at step {result.best_step}; wrote {result.weights}"
+        f"{result.steps} steps; validation F1 {result.first:.3f} before, at best {result.best:.3f} at step "
+        f"{result.best_step}; wrote {result.weights}"
     )
-    say_once(f"{100 * result.waiting_share:.1f} % of the time was spent waiting for samples")
+    say_once(f"{100 * result.waiting_share:.1f}% of the time was spent waiting for samples")
 
 
 @app.command("eval", rich_help_panel=_PANEL)
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="Weights (.safetensors), bundles' folders or shipped models.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Models to evaluate: weights (.safetensors), folders of bundles, shipped models."),
+    ],
     data: Annotated[list[str], _DATA],
-    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md, plots and CSV.")] = None,
-    start: Annotated[Start, typer.Option(help="Empty memory, or the first frame's people given (paper).")] = Start.cold,
-    frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
-    sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
-    occluded: Annotated[bool, typer.Option("--occluded", help="With a moving occluder and blur.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write report.json, report.md, plots and CSV to.")] = None,
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="Start of each sequence: cold (empty memory) or seed (first frame's labels, as in the paper)."
+        ),
+    ] = Start.cold,
+    frames: Annotated[int, _FRAMES] = 12,
+    sequences: Annotated[int | None, _SEQUENCES] = None,
+    occluded: Annotated[bool, typer.Option("--occluded", help="Add a moving occluder and blur.")] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Score from which a keypoint counts; the best on these data without.")
+        float | None, typer.Option(help="Lowest score of a keypoint. Default: the one with the best F1 on these data.")
     ] = None,
     thresholds: Annotated[
-        Path | None, typer.Option(help="report.json of other data: each network's best score there counts here.")
+        Path | None,
+        typer.Option(help="report.json of other data; each model uses the threshold that was best there."),
     ] = None,
     precision: Annotated[
-        float | None, typer.Option(help="Take the lowest threshold with this precision, not the one with the best F1.")
+        float | None, typer.Option(help="Use the lowest threshold with this precision, instead of the best F1.")
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Also without memory, and with memories that learnt nothing.")
+        bool,
+        typer.Option(
+            "--controls", help="Also evaluate controls: each model without memory, and with fixed rules instead."
+        ),
     ] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="Weights or bundle that each is held against too, without its memory.")
+        str | None, typer.Option(help="Weights or bundle to compare each model with, run without memory.")
     ] = None,
-    split: Annotated[str, typer.Option(help="val, train, or test of data with a splits.json.")] = "val",
-    size: Annotated[str | None, typer.Option(help="Input of weights; that of their training without.")] = None,
+    split: Annotated[str, typer.Option(help="Part of the data: val, train, or test (needs a splits.json).")] = "val",
+    size: Annotated[
+        str | None, typer.Option(help="For weights: input size as WIDTHxHEIGHT. Default: as trained.")
+    ] = None,
     slots: Annotated[
-        int | None,
-        typer.Option(min=2, help="Frames in memory, of weights; as trained, else 6. Bundles have their own."),
+        int | None, typer.Option(min=2, help="For weights: slots of the memory. Default: as trained, else 6.")
     ] = None,
     every: Annotated[
-        int | None, typer.Option(min=1, help="The ring takes every n-th frame, of weights; as trained, else 5.")
+        int | None,
+        typer.Option(
+            min=1, help="For weights: put every Nth frame into the ring of slots. Default: as trained, else 5."
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
+    threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
-    """AP of people, their tracks, precision, recall and F1 of maps and keypoints, and recall over time."""
+    """Evaluate models on labelled data: AP of people, tracking, precision, recall and F1, recall over time."""
     need("train", "torch", "safetensors", "pycocotools", "matplotlib")
-    from runtime.backends import BackendOptions
-    from runtime.session import Session
-    from training.evaluation.candidates import Candidate, Conditions, candidate_from_weights, evaluate_candidates
-    from training.evaluation.report_files import print_report, write_report
+    from training.evaluation.conditions import Conditions
 
-    folders = data_folders(data)
+    folders = _existing(data_folders(data))
     pixels = None if size is None else parse_size(size)
     conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, precision, controls)
+    for model in (*models, *([] if baseline is None else [baseline])):
+        _check_model(model)
+    # What takes seconds to import comes after everything that may be misspelt.
+    from runtime.backends import BackendOptions
+    from runtime.session import Session
+    from training.evaluation.candidates import Candidate, candidate_from_weights, evaluate_candidates
+    from training.evaluation.conditions import Conditions
+    from training.evaluation.report_files import print_report, write_report
+
     with ExitStack() as stack:
 
         def candidate(model: str) -> "Candidate":
@@ -151,10 +189,11 @@ def evaluate(
             name, threshold = Path(model).name, info.person_threshold
             return Candidate(name, session, info.skeleton, info.channels, info.size, person_threshold=threshold)
 
-        candidates = [candidate(model) for model in models]
-        held_against = None if baseline is None else candidate(baseline)
+        candidates = _distinct([candidate(model) for model in models], models)
+        baseline_candidate = None if baseline is None else candidate(baseline)
         for kind, root in folders.items():
-            report = evaluate_candidates(candidates, kind, root, conditions, say_once, baseline=held_against)
+            with show_progress() as progress:
+                report = evaluate_candidates(candidates, kind, root, conditions, say_once, progress, baseline_candidate)
             print_report(report)
             if out is not None:
                 folder = out / kind if len(folders) > 1 else out
@@ -162,28 +201,67 @@ def evaluate(
                 print(f"wrote {folder}")
 
 
+def _existing(folders: dict[str, Path]) -> dict[str, Path]:
+    """The folders by kind. Raises DataError if one does not exist."""
+    from training.data.open import check_data
+
+    for kind, folder in folders.items():
+        check_data(kind, folder)
+    return folders
+
+
+def _check_model(model: str) -> None:
+    """Raises WeightsError or BundleError if there is no such file, bundle or shipped model."""
+    from stm_skeletons.bundle import Bundle
+
+    if not model.endswith(".safetensors"):
+        Bundle.open(model)
+    elif not Path(model).is_file():
+        raise WeightsError(f"no weights file {model}; check the path")
+
+
+def _distinct(candidates: "list[Candidate]", models: list[str]) -> "list[Candidate]":
+    """Candidates of the same name under the names that the user gave: 'edge' and 'edge.safetensors'."""
+    names = [each.name for each in candidates]
+    return [
+        each if names.count(each.name) == 1 else replace(each, name=model)
+        for each, model in zip(candidates, models, strict=True)
+    ]
+
+
 @app.command(rich_help_panel=_PANEL)
 def ablate(
-    recipes: Annotated[list[str], typer.Argument(help="Names of shipped recipes, or .toml files.")],
+    recipes: Annotated[list[str], typer.Argument(help="Shipped recipes (see 'stm-skeletons recipes') or .toml files.")],
     data: Annotated[list[str], _DATA],
-    out: Annotated[Path, typer.Option(help="Folder for the runs, reports and tables; what is there is not redone.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, 2 ...")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for runs, reports and tables. Finished runs in it are reused.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, 2 ...")] = 3,
     init: Annotated[
-        list[str] | None, typer.Option(help="VARIANT=WEIGHTS to start from, for instance edge=edge.safetensors.")
+        list[str] | None,
+        typer.Option(help="Starting weights as VARIANT=FILE, such as edge=edge.safetensors; repeat it for several."),
     ] = None,
-    start: Annotated[Start, typer.Option(help="First frame's people given (paper), or an empty memory.")] = Start.seed,
-    frames: Annotated[int, typer.Option(min=2, help="Frames of a sequence.")] = 12,
-    sequences: Annotated[int | None, typer.Option(min=1, help="At most so many; all without.")] = None,
-    occluded: Annotated[bool, typer.Option("--occluded", help="Measure with a moving occluder and blur.")] = False,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 2,
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="Start of each sequence: seed (first frame's labels, as in the paper) or cold (empty memory)."
+        ),
+    ] = Start.seed,
+    frames: Annotated[int, _FRAMES] = 12,
+    sequences: Annotated[int | None, _SEQUENCES] = None,
+    occluded: Annotated[bool, typer.Option("--occluded", help="Evaluate with a moving occluder and blur.")] = False,
+    accelerator: Annotated[str, typer.Option(help="Accelerator: auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Data loader processes.")] = 2,
     threads: Annotated[int | None, _TRAINING_THREADS] = None,
 ) -> None:
-    """Train and measure recipes, and write the paper's tables and Figure 7 filled with the results."""
+    """Train and evaluate recipes over several seeds, and fill in the paper's tables and Figure 7."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard", "matplotlib")
+    from training.recipe_files import check_recipe
+
+    for recipe in recipes:
+        check_recipe(recipe)
+    folders = _existing(data_folders(data))
     from training.ablation.ablate import Plan
     from training.ablation.ablate import ablate as run_ablation
-    from training.evaluation.candidates import Conditions
+    from training.evaluation.conditions import Conditions
     from training.hardware import Hardware
 
     weights = {
@@ -191,46 +269,64 @@ def ablate(
         for variant, path in (name_and_value(text, "--init", "VARIANT=WEIGHTS") for text in init or [])
     }
     conditions = Conditions(start=start.value, frames=frames, sequences=sequences, occluded=occluded)
-    plan = Plan(tuple(recipes), tuple(range(seeds)), data_folders(data), weights, conditions)
-    tables = run_ablation(plan, out, Hardware(accelerator=accelerator, workers=workers, threads=threads), say=say_once)
-    print(tables.read_text(), end="")
+    plan = Plan(tuple(recipes), tuple(range(seeds)), folders, weights, conditions)
+    hardware = Hardware(accelerator=accelerator, workers=workers, threads=threads)
+    try:
+        tables = run_ablation(plan, out, hardware, say=say_once)
+    except KeyboardInterrupt:
+        say_once(f"stopped; {out} keeps what is done, and the same command continues")
+        raise typer.Exit(130) from None
+    _print_markdown(tables.read_text(encoding="utf-8"))
     print(f"wrote {out}")
+
+
+def _print_markdown(text: str) -> None:
+    """Rendered on a terminal, as it is when piped."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(text, end="")
 
 
 @app.command(rich_help_panel=_PANEL)
 def label(
-    sources: Annotated[list[Path], typer.Argument(help="Video files and folders of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the labels (JSON) and a contact sheet of each.")],
+    sources: Annotated[list[Path], typer.Argument(help="Video files or folders of images to label.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the labels (JSON) and a contact sheet of each source to.")],
     teacher: Annotated[
         str,
         typer.Option(
-            help="A shipped model, a bundle's folder, MoveNet MultiPose (.onnx); or with rtmlib rtmo-s, -m, -l, "
-            "rtmpose-s, -m, -x."
+            help="Network that labels: a shipped model, the folder of a bundle or MoveNet MultiPose (.onnx); with "
+            "rtmlib also rtmo-s, rtmo-m, rtmo-l, rtmpose-s, rtmpose-m or rtmpose-x."
         ),
     ] = "edge",
     refine: Annotated[
-        Path | None, typer.Option(help="MoveNet Thunder (.onnx): looks at each person that MultiPose finds again.")
+        Path | None,
+        typer.Option(help="MoveNet Thunder (.onnx), which refines each person that MoveNet MultiPose finds."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Label every n-th frame.")] = 1,
-    first_frame: Annotated[int, typer.Option(min=0, help="Leave out the frames before this one.")] = 0,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames of each.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Label every Nth frame.")] = 1,
+    first_frame: Annotated[int, typer.Option(min=0, help="First frame to label, counted from 0.")] = 0,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop each source after this many frames. Default: label it to the end.")
+    ] = None,
+    threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
-    """Have a teacher network label footage, for training. Run again, it continues where it was stopped."""
+    """Label footage with a teacher network, to train on it. Run it again to continue after an interruption."""
     need("train", "scipy")
     from training.label.label import labels_name
 
     names = [labels_name(source) for source in sources]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(
-            f"several sources are called {twice[0]}, and so would their labels be; give each an --out of its own"
-        )
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"several sources are named '{duplicates[0]}'; label them with a separate --out each")
     with ExitStack() as stack:
-        asked = stack.enter_context(stop_signals())
-        opened = _teacher(teacher, refine, threads, stack)
+        stop = stack.enter_context(stop_signals())
+        opened_teacher = _teacher(teacher, refine, threads, stack)
         for source in sources:
-            if not asked.is_set():
-                _label(source, out, opened, every, (first_frame, max_frames), asked.is_set)
+            if not stop.is_set():
+                _label(source, out, opened_teacher, every, (first_frame, max_frames), stop.is_set)
 
 
 def _label(
@@ -239,50 +335,58 @@ def _label(
     teacher: "Teacher",
     every: int,
     part: tuple[int, int | None],
-    asked: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Label one video or folder: ``part`` is its first frame and how many of them."""
+    """Label a video or folder; ``part``: the first frame and the number of frames."""
     from runtime.images import ImageSource
     from runtime.sources import open_source
     from training.label.label import label as label_frames
 
-    first, most = part
+    first, count = part
     with ExitStack() as stack:
         opened = open_source(str(source))
         stack.callback(opened.close)
         if opened.live:
             raise DataError(
-                f"{source} is a camera or stream; record it first: labels need footage that can be read again"
+                f"{source} is a camera or stream; record it first, because training reads labelled footage again"
             )
+        progress = stack.enter_context(show_progress())
+        left = [opened.total and opened.total - first, count]
+        total = min((each for each in left if each is not None), default=None)
         summary = label_frames(
-            islice(opened, first, None if most is None else first + most),
+            islice(opened, first, None if count is None else first + count),
             source,
             out,
             teacher,
             every,
             opened.files if isinstance(opened, ImageSource) else None,
-            asked,
+            should_stop,
             first,
+            lambda number: progress(f"labelling {source.name}, frames", number - first + 1, total),
         )
     print(
-        f"{summary.frames} frames, {summary.people} people, {summary.unsure} left out as unsure; wrote "
-        f"{summary.labels} and {summary.contact_sheet}: look at it before training"
+        f"{summary.frames} frames, {summary.people} people, {summary.unsure} more ignored as uncertain; "
+        f"wrote {summary.labels}; check {summary.contact_sheet} before training"
     )
     if summary.unsure and not summary.people:
-        say_once("the teacher is sure of nobody: a model whose edges are not trained cannot tell people apart")
+        say_once("no person scores high enough to be labelled; a model with untrained edges cannot separate people")
     if not summary.complete:
-        say_once("not to the end; the same command goes on")
+        say_once("stopped before the end; run the same command again to continue")
 
 
 @app.command(rich_help_panel=_PANEL)
 def show(
-    data: Annotated[str, typer.Option(help="KIND=FOLDER.")],
-    out: Annotated[Path, typer.Option(help="Picture to write (.png or .jpg).")],
-    recipe: Annotated[str, typer.Option(help="Its sequences and augmentations; as for train.")] = "table3-6",
-    number: Annotated[int, typer.Option(min=0, help="Which picture or video of the training part.")] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data: Annotated[str, typer.Option(help="Data as KIND=FOLDER.")],
+    out: Annotated[Path, typer.Option(help="Image to write (.png or .jpg).")],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe that defines sequences and augmentations; a name or .toml file.")
+    ] = "table3-6",
+    number: Annotated[
+        int, typer.Option(min=0, help="Image or video of the training part to draw, counted from 0.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
 ) -> None:
-    """Draw a sample of a data set with its maps and augmentations: the paper's Figures 3 and 4."""
+    """Draw a training sample with its maps and augmentations, as in the paper's Figures 3 and 4."""
     need("train", "torch", "pycocotools")
     from training.show import show as draw
 
@@ -301,9 +405,9 @@ def _teacher(name: str, refine: Path | None, threads: int | None, stack: ExitSta
     if name.endswith(".onnx"):
         return MoveNetTeacher(Path(name), refine, threads)
     if refine is not None:
-        raise WeightsError(f"--refine goes with MoveNet MultiPose as --teacher, not with {name}")
+        raise WeightsError(f"--refine needs MoveNet MultiPose as --teacher, not {name}")
     if name in RTM_TEACHERS:
         if threads is not None:
-            raise WeightsError(f"rtmlib takes the threads it wants; leave out --threads with --teacher {name}")
+            raise WeightsError(f"--threads does not apply to --teacher {name}, as rtmlib chooses its own; remove it")
         return RtmTeacher(name)
     return BundleTeacher(stack.enter_context(Session.open(name, BackendOptions(threads=threads))))

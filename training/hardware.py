@@ -1,4 +1,4 @@
-"""Where a training run computes."""
+"""Devices, processes and threads of a training run."""
 
 import ctypes
 import os
@@ -14,35 +14,37 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how a run computes."""
+    """Devices, processes and threads of a run."""
 
     accelerator: str = "auto"
-    """Lightning Fabric's: "cpu", "cuda" or "auto"."""
+    """Accelerator of Lightning Fabric: "cpu", "cuda" or "auto"."""
     devices: int = 1
-    """On this node; under torchrun as many as it started processes."""
+    """Devices on this node; under torchrun, its number of processes applies instead."""
     nodes: int = 1
     precision: str = "32-true"
-    """Lightning Fabric's: "32-true", "16-mixed" or "bf16-mixed"."""
+    """Precision of Lightning Fabric: "32-true", "16-mixed" or "bf16-mixed"."""
     workers: int = 2
-    """Processes that make samples, for each device."""
+    """Data loader processes per device."""
     threads: int | None = None
-    """Of the CPU, for the network; None: half of the cores, shared out among this node's processes. Threads wait for
-    each other all the time, so one whose core also makes samples or runs another program holds up all of them."""
+    """CPU threads of the network; None: half of the cores, divided among this node's processes. The threads synchronise
+    often, so a thread that shares its core with a data loader or another program slows down all of them."""
 
     @property
     def cpu_threads(self) -> int:
-        """``threads``, or what it stands for here; of each process."""
+        """CPU threads of each process."""
         return self.threads or max(1, len(os.sched_getaffinity(0)) // (2 * self.processes_here))
 
     @property
     def processes_here(self) -> int:
-        """On this node; torchrun says how many it started."""
+        """Processes on this node; under torchrun, the number it started."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.devices))
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of giving it back: on the CPU every large tensor would come as fresh pages,
-    and a step take 1.6 times as long."""
+    """Make glibc keep freed memory instead of returning it to the system.
+
+    Otherwise, on the CPU, every large tensor gets fresh pages, and a step takes 1.6 times as long.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -50,10 +52,10 @@ def keep_freed_memory() -> None:
 
 
 def open_fabric(hardware: Hardware) -> Fabric:
-    """Lightning Fabric on it. Raises TrainingError."""
+    """Lightning Fabric on this hardware. Raises TrainingError."""
     devices = hardware.processes_here
     processes = devices * hardware.nodes
-    # Which layers take part in a loss depends on the sample: a cold start, a memory that is dropped.
+    # The layers that contribute to a loss depend on the sample: cold starts, dropped memory.
     strategy = DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
     try:
         return Fabric(
@@ -64,4 +66,4 @@ def open_fabric(hardware: Hardware) -> Fabric:
             precision=hardware.precision,  # type: ignore[arg-type]
         )
     except Exception as error:  # Fabric's own errors have no common class
-        raise TrainingError(f"cannot use {hardware.accelerator} x {devices}: {error}") from error
+        raise TrainingError(f"cannot use accelerator {hardware.accelerator} with {devices} devices: {error}") from error

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: numbers as CSV and for TensorBoard, and pictures."""
+"""The log of a run: values as CSV and for TensorBoard, and images."""
 
 import csv
 from pathlib import Path
@@ -24,13 +24,10 @@ COLUMNS: tuple[str, ...] = (
 
 
 class RunLog:
-    """``log.csv``, ``tensorboard/`` and ``pictures/`` in a run's folder."""
+    """Writes ``log.csv``, ``tensorboard/`` and ``pictures/`` in a run's folder."""
 
     def __init__(self, folder: Path, from_step: int) -> None:
-        """Go on after ``from_step``: rows of later steps, which the run will come to again, are dropped.
-
-        Raises SinkError.
-        """
+        """Continue after ``from_step``; rows of later steps are dropped, as the run repeats them. Raises SinkError."""
         self._folder = folder
         path = folder / "log.csv"
         rows = [row for row in _read(path) if int(row["step"]) <= from_step]
@@ -47,7 +44,7 @@ class RunLog:
         self._writer = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
 
     def add(self, row: dict[str, float]) -> None:
-        """One row; columns that are missing stay empty. Raises SinkError."""
+        """Add a row; missing columns stay empty. Raises SinkError."""
         try:
             self._writer.writerow({name: f"{value:.8g}" for name, value in row.items()})
             for name, value in row.items():
@@ -56,15 +53,15 @@ class RunLog:
         except OSError as error:
             raise SinkError(f"cannot write in {self._folder}: {error.strerror or error}") from error
 
-    def picture(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
-        """A BGR picture, as a file and for TensorBoard."""
+    def add_image(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
+        """Add a BGR image, as a file and for TensorBoard."""
         encoded = cv2.imencode(".png", image)[1]
         with atomic_write(self._folder / "pictures" / f"{name}-{step:07d}.png") as partial:
             partial.write_bytes(encoded.tobytes())
         self._board.add_image(name, np.ascontiguousarray(image[..., ::-1]), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Finish the files."""
+        """Flush and close the files."""
         self._file.close()
         self._board.close()
 
@@ -73,5 +70,5 @@ def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        # A run that was killed may have left half a line.
+        # A killed run may have left an incomplete line.
         return [row for row in csv.DictReader(file) if row["step"].isdecimal() and None not in row.values()]

@@ -1,8 +1,8 @@
-"""The paper's losses (section 2.3) between logits and maps, over the cells that count.
+"""The paper's losses (section 2.3) between logits and target maps, weighted by cell.
 
-All take logits and targets [B, C, h, w], targets in [0, 1], and weights of the same shape (1 counts, 0 does not), and
-give one value a sample, [B]: so the loss of a batch is the mean of its samples', however they are spread over devices.
-A sample of which nothing counts has loss 0.
+All functions take logits, targets in [0, 1] and weights (0: ignored), each [B, C, h, w], and return one value per
+sample, [B]. So the loss of a batch is the mean over its samples, however they are distributed over devices. A sample
+with all weights 0 has loss 0.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ def mse(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def cc(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """1 - Pearson's correlation between the confidences and the targets, over all maps of a sample together.
+    """1 - Pearson's correlation between confidences and targets, over all maps of a sample together.
 
-    Bruckert et al. (Deep saliency models: the quest for the loss function, 2021), which the paper refers to, correlate
-    single maps; over all maps together a map in which nothing is to be seen still counts. For one map it is the same.
-    Where the targets are constant there is no correlation: the loss is 1 and has no gradient.
+    Bruckert et al. (Deep saliency models: the quest for the loss function, 2021), whom the paper cites, correlate
+    single maps. Over all maps together, empty maps contribute too; for a single map both are the same. If the targets
+    are constant, the correlation is undefined: the loss is 1 and has no gradient.
     """
     confidences = torch.sigmoid(logits)
     p = (confidences - _mean(confidences, weights)[:, None, None, None]) * weights
@@ -41,17 +41,19 @@ def cc(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def focal(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Focal loss for targets between 0 and 1: |y - p|^2 times the binary cross entropy.
 
-    This is the quality focal loss of Li et al. (Generalized Focal Loss, NeurIPS 2020, equation 3): for targets of 0 and
-    1 it is Lin et al.'s focal loss with gamma = 2, and its minimum is at p = y. The paper does not say which form it
-    has.
+    This is the quality focal loss of Li et al. (Generalized Focal Loss, NeurIPS 2020, equation 3). For targets 0 and 1
+    it equals Lin et al.'s focal loss with gamma = 2, and its minimum is at p = y. The paper does not specify the form.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return _mean((torch.sigmoid(logits) - targets).abs() ** FOCAL_EXPONENT * cross_entropy, weights)
 
 
 def mse_and_focal(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Their sum; not in the paper. Near 0 the focal loss grows with the cube of a confidence and leaves a haze of 0.1
-    around people that memory keeps alive; the squared error clears it away."""
+    """Sum of both losses; not in the paper.
+
+    Near 0, the focal loss grows only with the cube of a confidence. It leaves a haze of about 0.1 around people, which
+    the memory preserves. The squared error removes it.
+    """
     return mse(logits, targets, weights) + focal(logits, targets, weights)
 
 
@@ -64,6 +66,6 @@ LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """[B]: the mean over what counts."""
+    """[B]: weighted mean."""
     total = weights.flatten(1).sum(1)
     return (values * weights).flatten(1).sum(1) / total.clamp(min=1)

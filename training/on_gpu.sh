@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The weights of edge on one large GPU, in as many minutes as there are. No network is needed.
+# Trains the weights of edge on one large GPU within a given time. Needs no internet access.
 #
 #   training/on_gpu.sh START.safetensors COCO_FOLDER OUT [MINUTES]
 #
-# START: "stm-skeletons init edge --from movenet-multipose.onnx". The three stages of the recipe "edge" get shares of the
-# time, with batches that fill a GPU; how many steps fit is measured first. Writes OUT/weights.safetensors.
-# STM (the command), ACCELERATOR, PRECISION, BATCH (sequences of a step) and WORKERS may be set.
+# START comes from "stm-skeletons init edge --from movenet-multipose.onnx". Each of the three stages of the recipe "edge"
+# gets a share of the time. A short probe run measures how many steps fit. Writes OUT/weights.safetensors.
+# Environment variables: STM (the command), ACCELERATOR, PRECISION, BATCH (sequences per step), WORKERS.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '2,/^set/p' "$0" | grep '^#' >&2
@@ -17,7 +17,7 @@ options=(--accelerator "${ACCELERATOR:-cuda}" --precision "${PRECISION:-32-true}
 options+=(--workers "${WORKERS:-$(($(nproc) - 1))}" --checkpoint-every 50 --data "coco=$data")
 mkdir -p "$out"
 
-recipe() { # NAME LIKE BATCH STEPS: one that is like LIKE but starts from given weights
+recipe() { # NAME LIKE BATCH STEPS: writes a recipe like LIKE that does not train other recipes first
     local validate=$(($4 > 100 ? $4 : 100))
     cat > "$out/$1.toml" << TOML
 like = "$2"
@@ -34,16 +34,16 @@ sequences = 20
 TOML
 }
 
-stage() { # LIKE BATCH SHARE WEIGHTS: trains for SHARE hundredths of the time
+stage() { # LIKE BATCH SHARE WEIGHTS: trains for SHARE percent of the time
     local like=$1 size=$2 seconds=$((minutes * 60 * $3 / 100)) weights=$4
     recipe "$like-probe" "$like" "$size" 20
     $stm train "$out/$like-probe.toml" --init "$weights" --out "$out" "${options[@]}"
     local probe="$out/$like-probe/seed0/log.csv"
-    # Seconds of ten steps when all is warm; validation comes after the last and on top.
+    # Time of the last ten steps of the probe, after warm-up. The time for validation is not included.
     local steps
     steps=$(awk -F, -v left="$seconds" '$3 != "" {before = last; last = $7}
         END {steps = int((left - last) / ((last - before) / 10)); print steps < 20 ? 20 : steps}' "$probe")
-    echo "== $like: $steps steps of $size sequences in $seconds s"
+    echo "== $like: $steps steps with $size sequences each in $seconds s"
     recipe "$like-gpu" "$like" "$size" "$steps"
     $stm train "$out/$like-gpu.toml" --init "$weights" --out "$out" "${options[@]}"
 }

@@ -1,7 +1,7 @@
-"""Recipes: everything that decides a training run, as a TOML file.
+"""Recipes: TOML files with all settings of a training run.
 
-A recipe is one run over one data set. A run that goes on from another one's weights (the paper's fine-tuning after
-pre-training) names that recipe in ``after``.
+A recipe is one run on one data set. A recipe that starts from another one's weights (such as the paper's fine-tuning
+after pre-training) names it in ``after``.
 """
 
 import math
@@ -14,22 +14,19 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from stm_skeletons.errors import RecipeError, SkeletonError, one_line
 from stm_skeletons.files import read_text
 from stm_skeletons.skeleton import skeleton_named
-from stm_skeletons.strict import Exact, what_is_wrong
+from stm_skeletons.strict import Exact, validation_message
 from stm_skeletons.variants import Variant
 from training.data.open import Kind
 from training.data.samples import SampleOptions
 from training.data.sequences import SequenceOptions
 from training.losses import LossName
 from training.model.config import ModelConfig
+from training.recipe_files import SHIPPED, SMALL, is_derived_small, recipe_path
 
 try:
     import tomllib
 except ImportError:  # Python 3.10
     import tomli as tomllib
-
-SHIPPED = Path(__file__).parent / "recipes"
-SMALL = "-small"
-"""Behind a shipped recipe's name: the same for two CPU cores and minutes."""
 
 
 class ModelSection(Exact):
@@ -52,50 +49,50 @@ class ModelSection(Exact):
 
 
 class DataSection(Exact):
-    """What is trained on."""
+    """The training data and the network's input size."""
 
     kind: Kind
     holdout: float = Field(default=0.25, gt=0, lt=1)
-    """Share of the pictures or videos kept for validation where the data set has no validation split of its own."""
+    """Share of the images or videos held out for validation, if the data set has no validation split."""
     holdout_seed: int = 0
     width: int = Field(default=448, ge=32, multiple_of=32)
     height: int = Field(default=256, ge=32, multiple_of=32)
-    """Network input in pixels."""
+    """Width and height of the network input in pixels."""
 
 
 class MemorySection(Exact):
-    """What later frames of a sequence read."""
+    """The memory that the frames of a sequence read."""
 
     slots: int | None = Field(default=None, ge=2)
-    """Frames in memory, chosen as the runtime does (stm_skeletons.memory_policy); None: all earlier ones, as in the
-    paper."""
+    """Slots of the memory, filled as in the runtime (stm_skeletons.memory_policy). None: the memory holds all earlier
+    frames, as in the paper."""
     every: int = Field(default=1, ge=1)
-    """With ``slots``: the ring takes every n-th frame."""
+    """With ``slots``: every nth frame goes into the ring of slots."""
     truncate: int | None = Field(default=None, ge=1)
-    """Gradients flow back through so many frames at most (truncated back-propagation); None: through all."""
+    """Gradients flow back through at most this many frames (truncated back-propagation). None: no limit."""
 
 
 class OptimiserSection(Exact):
-    """How the weights are changed."""
+    """The optimiser and the length of the training."""
 
     learning_rate: float = Field(default=1e-6, gt=0)
-    """Of Adam (paper section 2.3)."""
+    """Learning rate of Adam (paper section 2.3)."""
     batch: int = Field(default=1, ge=1)
-    """Sequences a step, over all devices together (paper: 1)."""
+    """Sequences per batch, over all devices together (paper: 1)."""
     accumulate: int = Field(default=1, ge=1)
-    """Batches whose gradients are added up for one step of the optimiser."""
+    """Batches whose gradients are summed for one step of the optimiser."""
     length: str = Field(pattern=r"^[1-9]\d* (epochs|steps)$")
-    """Of the training: "5 epochs", passes over the data, or "400 steps" of the optimiser."""
+    """Length of the training: "5 epochs" (passes over the data) or "400 steps" (of the optimiser)."""
     schedule: Literal["constant", "cosine"] = "constant"
     warm_up: int = Field(default=0, ge=0)
-    """Steps over which the learning rate grows from zero."""
+    """Steps over which the learning rate rises from zero."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient."""
     freeze: tuple[str, ...] = Field(default=(), strict=False)
-    """Beginnings of the names of parameters that stay as they are; "trunk" for instance."""
+    """Prefixes of the names of parameters that are not trained, such as "trunk"."""
 
     def total_steps(self, samples: int) -> int:
-        """Steps of the whole training, for an epoch of so many samples."""
+        """Steps of the whole training; ``samples``: samples of an epoch."""
         number, unit = self.length.split()
         if unit == "steps":
             return int(number)
@@ -103,31 +100,31 @@ class OptimiserSection(Exact):
 
 
 class ValidationSection(Exact):
-    """Looking at data that is not trained on, while training."""
+    """Validation during training, on held-out data."""
 
     every: int = Field(default=500, ge=1)
-    """Steps between two validations; the best weights are kept."""
+    """Steps between validations; the best weights are kept."""
     sequences: int = Field(default=20, ge=1)
     frames: int = Field(default=8, ge=2)
     start: Literal["seed", "cold"] = "seed"
-    """Whether the first frame's people are given, as in the paper."""
+    """Start of each sequence: from the first frame's labels, as in the paper, or from an empty memory."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many validations without a better one."""
+    """Stop after this many validations without improvement. None: never."""
 
 
 class Recipe(Exact):
     """A training run."""
 
     title: str
-    """What it is, for people."""
+    """Description for the user."""
     table: Literal["1", "2", "3"] | None = None
     row: str | None = None
-    """The table of the paper that it fills, and its row there."""
+    """Table and row of the paper that the recipe reproduces."""
     after: tuple[str, ...] = Field(default=(), strict=False)
-    """The recipe whose weights this one starts from, or several, for the mean of their weights."""
+    """Recipe whose weights this one starts from; with several, the mean of their weights."""
     interleaved_with: str | None = None
-    """A recipe for other data: its samples, made as it says but as long as this one's, take turns with this one's.
-    Nothing else of it counts."""
+    """Recipe whose samples are interleaved with this one's, at this one's length. Only its data, sequence and samples
+    sections are used."""
     seed: int = 0
     loss: LossName = "focal"
     model: ModelSection
@@ -148,7 +145,7 @@ class Recipe(Exact):
         if (self.table is None) != (self.row is None):
             raise ValueError("table and row belong together")
         if self.sequence.kind == "real" and self.data.kind == "coco":
-            raise ValueError("sequence: coco has single pictures; its sequences are synthetic")
+            raise ValueError("sequence: kind must be synthetic for coco, which has single images")
         if self.samples.given >= self.sequence.frames:
             raise ValueError("samples: given must be smaller than sequence.frames")
         self.model.config  # noqa: B018 - raises where model contradicts itself
@@ -160,37 +157,33 @@ class Recipe(Exact):
         return self.data.width, self.data.height
 
     def resolved(self) -> dict[str, Any]:
-        """Every value, defaults included, as JSON has it."""
+        """All values including defaults, in a form that JSON can hold."""
         return self.model_dump(mode="json")
 
 
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with this project, at both sizes."""
-    names = [path.stem for path in SHIPPED.glob("*.toml")]
-    return sorted({*names, *(f"{name}{SMALL}" for name in names if not name.endswith(SMALL))})
-
-
 def load_recipe(name: str | Path) -> Recipe:
-    """A recipe by its shipped name or its file.
+    """A recipe by the name of a shipped one or by its file.
 
-    Raises RecipeError: no such recipe, not TOML, an unknown key, a wrong type, or values that contradict each other.
+    Raises RecipeError if it does not exist, is not TOML, or has an unknown key, a wrong type or contradictory values.
     """
     path, content = Path(name), _read(name)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {what_is_wrong(error)}") from error
+        raise RecipeError(f"{path}: {validation_message(error)}") from error
     except SkeletonError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
 def _read(name: str | Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The content of a recipe, over that of the one it is like."""
-    if _is_made_small(name):
-        return _made_small(_read(str(name).removesuffix(SMALL), readers))
+    """The content of a recipe, merged over that of the recipe it is like."""
+    if is_derived_small(name):
+        return _make_small(_read(str(name).removesuffix(SMALL), readers))
     path = recipe_path(name)
     if path in readers:
-        raise RecipeError(f"{path} is like itself: {' -> '.join(reader.stem for reader in (*readers, path))}")
+        raise RecipeError(
+            f"{path}: like: refers back to itself: {' -> '.join(reader.stem for reader in (*readers, path))}"
+        )
     try:
         content = tomllib.loads(read_text(path))
     except OSError as error:
@@ -202,42 +195,24 @@ def _read(name: str | Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     if not isinstance(like, str):
         raise RecipeError(f"{path}: like: must be the name of a recipe")
-    beside = path.with_name(f"{like}.toml")
-    return _over(_read(beside if beside.is_file() else like, (*readers, path)), content)
+    neighbour = path.with_name(f"{like}.toml")
+    return _merge(_read(neighbour if neighbour.is_file() else like, (*readers, path)), content)
 
 
-def _is_made_small(name: str | Path) -> bool:
-    """Whether it is a shipped recipe's name with SMALL behind it, and has no file of its own."""
-    name = str(name)
-    full = name.removesuffix(SMALL)
-    return full != name and not (SHIPPED / f"{name}.toml").is_file() and (SHIPPED / f"{full}.toml").is_file()
-
-
-def _made_small(content: dict[str, Any]) -> dict[str, Any]:
-    """A shipped recipe's content with what its network and kind of sequence take at small size."""
+def _make_small(content: dict[str, Any]) -> dict[str, Any]:
+    """A shipped recipe's content merged with the small settings of its network and kind of sequence."""
     file = SHIPPED / "small" / f"{content['model']['variant']}-{content['sequence']['kind']}.toml"
-    small = _over(content, tomllib.loads(read_text(file)))
-    elsewhere = "" if small["data"]["kind"] == content["data"]["kind"] else f", on {small['data']['kind']}"
-    before = content.get("after", [])
-    before = [before] if isinstance(before, str) else before
-    return small | {"title": f"{content['title']} (small{elsewhere})", "after": [f"{name}{SMALL}" for name in before]}
+    small = _merge(content, tomllib.loads(read_text(file)))
+    other_data = "" if small["data"]["kind"] == content["data"]["kind"] else f", on {small['data']['kind']}"
+    after = content.get("after", [])
+    after = [after] if isinstance(after, str) else after
+    return small | {"title": f"{content['title']} (small{other_data})", "after": [f"{name}{SMALL}" for name in after]}
 
 
-def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Tables are merged, everything else is replaced."""
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``: tables are merged, other values are replaced."""
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _over(merged[key], value) if both else value
+        is_table = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if is_table else value
     return merged
-
-
-def recipe_path(name: str | Path) -> Path:
-    """The file of a recipe; a name without a suffix is a shipped one. Raises RecipeError."""
-    path = Path(name)
-    if path.suffix == ".toml":
-        return path
-    shipped = SHIPPED / f"{name}.toml"
-    if not shipped.is_file():
-        raise RecipeError(f"no recipe '{name}'; give a .toml file or one of: {', '.join(shipped_recipes())}")
-    return shipped

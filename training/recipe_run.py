@@ -1,4 +1,4 @@
-"""A recipe from its name to weights: data opened, earlier recipes trained first, everything in one folder."""
+"""Runs a recipe by name: opens its data, trains the recipes it depends on, then trains it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,21 +24,20 @@ def run_recipe(
 ) -> Result:
     """Train a recipe in ``runs/<its name>/seed<n>``.
 
-    A recipe that goes on from others (``after``) first has them trained, or takes their weights if they are there
-    already.
+    Recipes named by ``after`` are trained first, unless their weights exist already.
 
     Args:
-        name: of a shipped recipe, or its file.
-        data: folder of each kind of data that is needed.
+        name: name of a shipped recipe, or a .toml file.
+        data: folder by kind of data.
         runs: folder of all runs.
-        seed: instead of the recipe's.
-        init: starting weights; of the first recipe, if there are several.
-        resume: go on with a run that was stopped. Without it, a folder that holds a run already is an error.
+        seed: overrides the recipe's seed.
+        init: starting weights; of the first recipe if others are trained before.
+        resume: continue a stopped run. Without it, an existing run in the folder is an error.
         hardware, logging_options: see training.train.
-        say: is given what the user should know, line by line.
+        say: receives messages for the user, line by line.
 
     Raises:
-        RecipeError: as load_recipe, or data of a kind that is not given.
+        RecipeError: as load_recipe, or if ``data`` lacks a kind that the recipe needs.
         SinkError, DataError, WeightsError, TrainingError: as training.train.
     """
     recipe = load_recipe(name)
@@ -48,8 +47,10 @@ def run_recipe(
     _check_given(recipe, name, data)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
-        raise RecipeError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
-    before = [_weights_of(name, recipe, data, runs, init, hardware, logging_options, say) for name in recipe.after]
+        raise RecipeError(f"{folder} already holds a run; continue it with --resume, or choose another --out")
+    earlier = [
+        _earlier_weights(name, recipe, data, runs, init, hardware, logging_options, say) for name in recipe.after
+    ]
     training_data, validation_data = (open_split(recipe, data[recipe.data.kind], split) for split in ("train", "val"))
     interleaved = _interleaved(recipe, name, data)
     for problem in (
@@ -59,53 +60,54 @@ def run_recipe(
     ):
         say(problem)
     resume = resume and checkpoint.exists()
-    starting = before or ([init] if init else [])
+    starting = earlier or ([init] if init else [])
     return train(
         recipe, training_data, validation_data, folder, starting, resume, hardware, logging_options, interleaved
     )
 
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:
-    """Where a recipe's run is kept."""
+    """The folder of a recipe's run."""
     return runs / Path(name).stem / f"seed{seed}"
 
 
 def open_split(recipe: Recipe, root: Path, split: str) -> DataSet:
-    """The recipe's data, "train" or "val"; sequences can be made of it. Raises DataError."""
+    """The part "train" or "val" of the recipe's data. Raises DataError, also if no sequences can be made of it."""
     section = recipe.data
     skeleton = recipe.model.config.skeleton
     data = open_data(section.kind, root, split, skeleton, section.holdout, section.holdout_seed)
     if recipe.sequence.kind == "real" and not data.videos:
-        raise DataError(f"{data.name} in {root} has no video of two or more labelled frames")
+        raise DataError(f"{data.name} in {root} has no video with at least two labelled frames; label more frames")
     return data
 
 
 def _check_given(recipe: Recipe, name: str, data: Mapping[str, Path]) -> None:
     if recipe.data.kind not in data:
-        raise RecipeError(f"{name} needs {recipe.data.kind} data: --data {recipe.data.kind}=FOLDER")
+        raise RecipeError(f"{name} needs {recipe.data.kind} data; add --data {recipe.data.kind}=FOLDER")
 
 
 def _interleaved(recipe: Recipe, name: str, data: Mapping[str, Path]) -> tuple[Recipe, DataSet] | None:
-    """The recipe whose samples take turns with this one's, and its data."""
+    """The recipe whose samples are interleaved with this one's, and its data."""
     if recipe.interleaved_with is None:
         return None
     other = load_recipe(recipe.interleaved_with)
-    ours, theirs = _fits_in_batch(recipe), _fits_in_batch(other)
-    for what in ours:
-        if ours[what] != theirs[what]:
+    own_form, other_form = _sample_form(recipe), _sample_form(other)
+    for key, value in own_form.items():
+        if value != other_form[key]:
             raise RecipeError(
-                f"{name} and {recipe.interleaved_with} take turns, but differ in {what}: {ours[what]} and {theirs[what]}"
+                f"{name} and {recipe.interleaved_with} are interleaved but differ in {key}: "
+                f"{value} and {other_form[key]}"
             )
     _check_given(other, recipe.interleaved_with, data)
     return other, open_split(other, data[other.data.kind], "train")
 
 
-def _fits_in_batch(recipe: Recipe) -> dict[str, object]:
-    """What samples must have in common to lie in one batch, besides their length."""
+def _sample_form(recipe: Recipe) -> dict[str, object]:
+    """Properties that samples of one batch must share, besides their length."""
     return {"size": recipe.size, "skeleton": recipe.model.skeleton}
 
 
-def _weights_of(
+def _earlier_weights(
     before: str,
     recipe: Recipe,
     data: Mapping[str, Path],
@@ -115,13 +117,13 @@ def _weights_of(
     logging_options: LoggingOptions,
     say: Callable[[str], None],
 ) -> Path:
-    """Of a recipe that ``recipe`` goes on from, trained if need be."""
+    """Weights of the recipe ``before``, from which ``recipe`` starts; it is trained if they do not exist."""
     folder = run_folder(runs, before, recipe.seed)
     weights = folder / "weights.safetensors"
     if weights.is_file():
         say(f"starting from {weights}")
         return weights
-    say(f"{before} comes first")
+    say(f"training {before} first")
     result = run_recipe(before, data, runs, recipe.seed, init, True, hardware, logging_options, say)
     if result.interrupted:
         raise KeyboardInterrupt

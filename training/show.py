@@ -1,4 +1,4 @@
-"""A sample as a picture: the frames of a sequence (the paper's Figure 3), and a frame's maps before and after the
+"""Draws a training sample: the frames of a sequence (the paper's Figure 3), and a frame's maps before and after the
 augmentation of memorised maps (Figure 4)."""
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from stm_skeletons.files import atomic_write
 from stm_skeletons.maps import render_maps
 from training.data.memory_maps import memory_maps
 from training.data.samples import Samples
-from training.map_pictures import caption, grid, paint
+from training.map_images import caption, grid, paint
 from training.recipe import load_recipe
 from training.recipe_run import open_split
 
@@ -20,24 +20,24 @@ from training.recipe_run import open_split
 def show(
     name: str, kind: str, root: Path, number: int, seed: int, out: Path, say: Callable[[str], None] = print
 ) -> None:
-    """Write a picture of what a recipe makes of a data set.
+    """Write an image of a sample that a recipe makes of a data set.
 
-    The first row are the frames with their keypoints' maps; the second is the first frame's keypoints as labelled and
-    as memorised, and its edges as labelled and as memorised.
+    The first row has the frames with their keypoint maps. The second row has maps of the first frame: keypoints as
+    labelled and as memorised, edges as labelled and as memorised.
 
     Args:
-        name: of a recipe; its kind of data and sequences give way to ``kind`` where they do not fit.
-        kind, root: of the data, see training.data.open.
-        number: of the picture or video.
-        seed: of everything that is random.
-        out: picture file.
-        say: is given what was left out, line by line.
+        name: of the recipe; ``kind`` overrides its kind of data and sequences.
+        kind, root: kind and folder of the data, see training.data.open.
+        number: number of the image or video.
+        seed: random seed.
+        out: image file to write.
+        say: receives warnings about skipped data, line by line.
 
     Raises:
         RecipeError, DataError, SinkError.
     """
     if out.suffix not in (".png", ".jpg"):
-        raise SinkError(f"cannot write {out}: pictures are .png or .jpg")
+        raise SinkError(f"cannot write {out}: the name must end in .png or .jpg")
     recipe = load_recipe(name)
     section = recipe.data.model_copy(update={"kind": kind})
     sequence = recipe.sequence.model_copy(update={"kind": "synthetic" if kind == "coco" else "real"})
@@ -48,7 +48,9 @@ def show(
     skeleton = data.skeleton
     samples = Samples(data, skeleton.channels, recipe.size, recipe.sequence, recipe.samples, seed)
     if number >= len(samples):
-        raise DataError(f"there are only {len(samples)} pictures or videos in the training part; number them from 0")
+        raise DataError(
+            f"--number is {number}, but the training part has {len(samples)} images or videos, counted from 0"
+        )
     frames = samples.sequence(0, number).frames
     joints = 1 + len(skeleton.joints)
     size = (recipe.data.height, recipe.data.width)
@@ -58,7 +60,7 @@ def show(
         for n, (frame, truth) in enumerate(zip(frames, truths, strict=True))
     ]
     first, maps = frames[0], truths[0]
-    mistaken = memory_maps(
+    augmented = memory_maps(
         first.poses, skeleton, size, recipe.samples.augmentation.memory, np.random.default_rng([seed, number])
     )
     pairs = [
@@ -67,7 +69,7 @@ def show(
             (skeleton.joints, slice(1, joints), "keypoints"),
             (skeleton.edge_names, slice(joints, None), "edges"),
         )
-        for chosen, title in ((maps, f"ground truth {what}"), (mistaken, f"modified {what}"))
+        for chosen, title in ((maps, f"ground truth {what}"), (augmented, f"augmented {what}"))
     ]
     with atomic_write(out) as partial:
         partial.write_bytes(cv2.imencode(out.suffix, grid([keypoints, pairs]))[1].tobytes())

@@ -1,4 +1,4 @@
-"""The network that a training run starts from."""
+"""The network at the start of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,13 @@ _FRESH = "fresh weights"
 
 
 def starting_model(recipe: Recipe, init: Sequence[Path]) -> tuple[SpaceTimeMemory, str]:
-    """A recipe's network, with what it freezes frozen, and the origin of its weights; of several files their mean.
+    """A recipe's network with its frozen parameters, and the origin of its weights.
+
+    Starts from the mean of the weights in ``init``, or from random weights without any.
 
     Raises:
-        WeightsError: starting weights that cannot be read, or of another network.
-        RecipeError: ``freeze`` names what the network has not.
+        WeightsError: the starting weights cannot be read or are of another network.
+        RecipeError: ``freeze`` names parameters that the network does not have.
     """
     torch.manual_seed(recipe.seed)
     if not init:
@@ -46,6 +48,8 @@ def _freeze(model: SpaceTimeMemory, beginnings: tuple[str, ...]) -> None:
         frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
         if not frozen:
             parts = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
-            raise RecipeError(f"optimiser.freeze: nothing begins with '{beginning}'; there is: {', '.join(parts)}")
+            raise RecipeError(
+                f"optimiser.freeze: no parameter begins with '{beginning}'; choose from {', '.join(parts)}"
+            )
         for parameter in frozen:
             parameter.requires_grad_(False)

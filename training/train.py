@@ -1,4 +1,4 @@
-"""A training run: from a recipe and a data set to weights (paper section 2.3)."""
+"""Trains a network: from a recipe and a data set to weights (paper section 2.3)."""
 
 import json
 import math
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from stm_skeletons.cli.progress import Progress, no_progress, show_progress
 from stm_skeletons.errors import DataError, TrainingError, one_line
 from stm_skeletons.files import atomic_write
 from stm_skeletons.signals import stop_signals
@@ -28,7 +27,7 @@ from training.data.labels import DataSet
 from training.data.samples import InterleavedSamples, Sample, SampleOrder, Samples, prepare_worker
 from training.hardware import Hardware, keep_freed_memory, open_fabric
 from training.logs import RunLog
-from training.map_pictures import caption, grid, paint
+from training.map_images import caption, grid, paint
 from training.model.weights import save_weights
 from training.recipe import OptimiserSection, Recipe
 from training.starting import starting_model
@@ -40,29 +39,32 @@ _LOG_EVERY = 10
 
 @dataclass(frozen=True)
 class LoggingOptions:
-    """How often a run writes what."""
+    """How often a run writes checkpoints and images."""
 
     checkpoint_every: int = 100
-    """Steps."""
+    """Steps between checkpoints."""
     picture_minutes: float = 5.0
+    """Minutes between images of a training batch."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended."""
+    """Result of a run."""
 
     folder: Path
     steps: int
+    first: float
+    """Validation F1 of the starting weights."""
     best: float
     """Best validation F1."""
     best_step: int
     interrupted: bool
     waiting_share: float = field(default=0.0)
-    """Share of this process's time that was spent waiting for samples."""
+    """Share of this process's time spent waiting for samples."""
 
     @property
     def weights(self) -> Path:
-        """The weights after the last step; those of the best validation are beside them."""
+        """Weights after the last step. Those of the best validation are in best.safetensors of the same folder."""
         return self.folder / "weights.safetensors"
 
 
@@ -77,28 +79,28 @@ def train(
     logging_options: LoggingOptions = LoggingOptions(),
     interleaved: tuple[Recipe, DataSet] | None = None,
 ) -> Result:
-    """Train as the recipe says.
+    """Train a recipe.
 
     Writes into ``folder``: weights.safetensors (at the end), best.safetensors (best validation), recipe.json,
-    checkpoint.pt, log.csv, tensorboard/ and pictures/. Ctrl-C and SIGTERM finish the
-    step, write a checkpoint and return.
+    checkpoint.pt, log.csv, tensorboard/ and pictures/. On Ctrl-C and SIGTERM, the run finishes its step, writes a
+    checkpoint and returns.
 
     Args:
-        recipe: what to do.
-        training_data, validation_data: of the recipe's skeleton.
-        folder: of this run; made where it is missing.
-        init: starting weights of the same network, or several to start from their mean; fresh ones without.
-        resume: go on from the folder's checkpoint, on the CPU to the same bits as if it had never stopped.
+        recipe: the recipe.
+        training_data, validation_data: data of the recipe's skeleton.
+        folder: of this run; created if missing.
+        init: weights of the same network to start from the mean of; empty for random weights.
+        resume: continue from the folder's checkpoint. On the CPU, the result is bit-identical to an uninterrupted run.
         hardware: devices, precision and workers.
-        logging_options: how often a checkpoint and a picture are written.
-        interleaved: a recipe and its training data, whose samples take turns with these.
+        logging_options: how often checkpoints and images are written.
+        interleaved: another recipe and its training data, whose samples are interleaved with these.
 
     Raises:
-        WeightsError: starting weights or the checkpoint do not fit.
-        DataError: nothing to train on.
-        RecipeError: ``freeze`` names what the network has not.
-        TrainingError: the loss is no number, or the batch cannot be spread over the devices.
-        SinkError: something cannot be written; the last checkpoint stays.
+        WeightsError: the starting weights or the checkpoint do not fit.
+        DataError: there is nothing to train on.
+        RecipeError: ``freeze`` names parameters that the network does not have.
+        TrainingError: the loss became NaN or infinite, or the batch cannot be divided among the devices.
+        SinkError: a file cannot be written; the last checkpoint stays.
     """
     keep_freed_memory()
     torch.set_num_threads(hardware.cpu_threads)
@@ -114,13 +116,13 @@ def train(
 
 
 def _samples(recipe: Recipe, data: DataSet, trained: Recipe) -> Samples:
-    """Samples as ``recipe`` says, for the network, as long and with the seed of the one that is trained."""
+    """Samples of ``recipe``, with network, length and seed of the recipe that is trained."""
     sequence = recipe.sequence.model_copy(update={"frames": trained.sequence.frames})
     return Samples(data, trained.model.config.channels, recipe.size, sequence, recipe.samples, trained.seed)
 
 
 class _Run:
-    """The state of one run; ``train`` goes through it."""
+    """The state of a run."""
 
     def __init__(
         self,
@@ -148,7 +150,7 @@ class _Run:
         self._validation = validation
         self._progress = self._resumed() if resume else RunProgress()
         self._loader = self._start_loader(hardware.workers)
-        self._started = self._pictured = time.monotonic()
+        self._started = self._last_image = time.monotonic()
         self._waited = 0.0
 
     def train(self) -> Result:
@@ -157,27 +159,30 @@ class _Run:
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory on {self._fabric.device}: lower optimiser.batch (and raise accumulate), "
-                f"sequence.frames or the size; {one_line(error)}"
+                f"sequence.frames or the input size ({one_line(error)})"
             ) from error
         except RuntimeError as error:
-            # A worker that dies is noticed in the middle of anything.
+            # The death of a worker is raised wherever the main process happens to be.
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                "a process that makes samples died, mostly for want of memory or of room in /dev/shm (a container has "
-                f"64 MB or less); take fewer --workers, or 0, and go on with --resume ({one_line(error)})"
+                "a data loader process died, usually because memory or /dev/shm is full (containers often have only "
+                f"64 MB of /dev/shm); lower --workers, 0 if need be, and continue with --resume ({one_line(error)})"
             ) from error
 
     def _train(self) -> Result:
         progress = self._progress
-        with self._log() as log, _bar(enabled=log is not None) as bar, self._stop_signals() as asked:
-            task = bar.add_task(self._folder.name, total=self._total, completed=progress.step, note="")
+        with self._log() as log, _shown(log is not None) as show, self._stop_signals() as stop:
+            stage = f"training {self._folder.parent.name}/{self._folder.name}"
+            show(f"{stage}: first validation")
+            if progress.first is None:
+                progress.first = self._validate(log)
             self._model.train()
-            while progress.step < self._total and not (progress.finished or asked.is_set()):
+            while progress.step < self._total and not (progress.finished or stop.is_set()):
                 batch, unrolled, loss, norm = self._step()
-                bar.update(task, completed=progress.step, note=f"loss {loss:.4g}")
+                show(f"{stage}, steps", progress.step, self._total)
                 if log is not None:
-                    self._write_down(log, batch, unrolled, loss, norm)
+                    self._log_step(log, batch, unrolled, loss, norm)
                 if progress.step % self._recipe.validation.every == 0 or progress.step == self._total:
                     self._validate(log)
                 if progress.step % self._logging.checkpoint_every == 0:
@@ -186,7 +191,7 @@ class _Run:
 
     @contextmanager
     def _log(self) -> Iterator[RunLog | None]:
-        """The run's log, of the first of several processes."""
+        """The run's log in the first process, None in the others."""
         if not self._fabric.is_global_zero:
             yield None
             return
@@ -198,13 +203,13 @@ class _Run:
         finally:
             log.close()
 
-    def _write_down(self, log: RunLog, batch: Sample, unrolled: Unrolled, loss: float, norm: float) -> None:
+    def _log_step(self, log: RunLog, batch: Sample, unrolled: Unrolled, loss: float, norm: float) -> None:
         step = self._progress.step
         if step % _LOG_EVERY == 0 or step == self._total:
-            log.add(self._numbers(loss, norm))
-        if time.monotonic() - self._pictured > 60 * self._logging.picture_minutes:
-            self._pictured = time.monotonic()
-            log.picture("training", step, self._picture(batch, unrolled))
+            log.add(self._log_row(loss, norm))
+        if time.monotonic() - self._last_image > 60 * self._logging.picture_minutes:
+            self._last_image = time.monotonic()
+            log.add_image("training", step, self._image(batch, unrolled))
 
     def _finish(self) -> Result:
         progress = self._progress
@@ -213,12 +218,17 @@ class _Run:
         self._save()
         if self._fabric.is_global_zero and not interrupted:
             self._save_weights("weights.safetensors")
-        self._fabric.barrier()  # nobody goes on to a next recipe before the weights are there
+        self._fabric.barrier()  # no process starts the next recipe before the weights are written
         share = self._waited / max(time.monotonic() - self._started, 1e-9)
-        return Result(self._folder, progress.step, progress.best, progress.best_step, interrupted, share)
+        first = progress.first or 0.0
+        return Result(self._folder, progress.step, first, progress.best, progress.best_step, interrupted, share)
 
     def _step(self) -> tuple[Sample, Unrolled, float, float]:
-        """One step of the optimiser, over ``accumulate`` batches; the last one with its loss and gradient norm."""
+        """Run one optimiser step over ``accumulate`` batches.
+
+        Returns:
+            The last batch, its result, the loss of the step and the gradient norm.
+        """
         accumulate, total = self._recipe.optimiser.accumulate, 0.0
         for _ in range(accumulate - 1):
             with self._fabric.no_backward_sync(self._unroll):
@@ -228,8 +238,8 @@ class _Run:
         total += loss
         if not math.isfinite(total):
             raise TrainingError(
-                f"the loss is no number at step {self._progress.step}; lower learning_rate or set clip; the last "
-                f"checkpoint in {self._folder} is from before"
+                f"the loss became NaN or infinite at step {self._progress.step}; lower learning_rate or set clip; "
+                f"the last checkpoint in {self._folder} is from an earlier step"
             )
         norm = self._clip()
         self._optimiser.step()
@@ -239,16 +249,16 @@ class _Run:
         return batch, unrolled, total, norm
 
     def _stop_signals(self) -> AbstractContextManager[threading.Event]:
-        """Steps are finished before a run stops. Several processes would stop at different steps: they just stop."""
+        """Signals stop a run after its step. Several processes stop at once, as they would stop at different steps."""
         return stop_signals() if self._fabric.world_size == 1 else nullcontext(threading.Event())
 
     def _next(self) -> Sample:
         waiting = time.monotonic()
         try:
             batch = next(self._loader)
-        except DataError as error:  # from a worker it comes with a traceback; its last line is what was said
-            said = str(error).strip().splitlines()[-1]
-            raise DataError(said.removeprefix(f"{DataError.__module__}.DataError: ")) from error
+        except DataError as error:  # from a worker it comes with a traceback, whose last line is the message
+            message = str(error).strip().splitlines()[-1]
+            raise DataError(message.removeprefix(f"{DataError.__module__}.DataError: ")) from error
         self._waited += time.monotonic() - waiting
         return batch
 
@@ -263,7 +273,7 @@ class _Run:
         norm = self._fabric.clip_gradients(self._unroll, self._optimiser, max_norm=largest, error_if_nonfinite=False)
         return float(norm) if norm is not None else math.nan
 
-    def _numbers(self, loss: float, norm: float) -> dict[str, float]:
+    def _log_row(self, loss: float, norm: float) -> dict[str, float]:
         step, seconds = self._progress.step, time.monotonic() - self._started
         taken = step * self._recipe.optimiser.batch * self._recipe.optimiser.accumulate
         return {
@@ -276,7 +286,8 @@ class _Run:
             "seconds": seconds,
         }
 
-    def _validate(self, log: RunLog | None) -> None:
+    def _validate(self, log: RunLog | None) -> float:
+        """Validation F1, which decides about the best weights and an early stop."""
         progress = self._progress
         self._model.eval()
         f1 = self._validation.f1(self._model) if self._fabric.is_global_zero else 0.0
@@ -291,10 +302,11 @@ class _Run:
         progress.finished = patience is not None and progress.stale >= patience
         if log is not None:
             log.add({"step": progress.step, "validation_f1": f1})
-            log.picture("validation", progress.step, self._validation.picture(self._model))
+            log.add_image("validation", progress.step, self._validation.image(self._model))
         self._model.train()
+        return f1
 
-    def _picture(self, batch: Sample, unrolled: Unrolled) -> NDArray[np.uint8]:
+    def _image(self, batch: Sample, unrolled: Unrolled) -> NDArray[np.uint8]:
         names = self._model.config.channels
         predicted, truth = [], []
         for n, maps in unrolled.maps.items():
@@ -307,8 +319,7 @@ class _Run:
         fabric, optimiser = self._fabric, self._recipe.optimiser
         if optimiser.batch % fabric.world_size:
             raise TrainingError(
-                f"a batch of {optimiser.batch} cannot be spread over {fabric.world_size} devices; make optimiser.batch "
-                "a multiple of them"
+                f"optimiser.batch is {optimiser.batch}, must be a multiple of the {fabric.world_size} devices"
             )
         order = SampleOrder(
             len(self._samples),
@@ -324,7 +335,7 @@ class _Run:
             num_workers=workers,
             worker_init_fn=prepare_worker,
             pin_memory=fabric.device.type == "cuda",
-            generator=torch.Generator(),  # workers' seeds must not use up the global one: resuming would differ
+            generator=torch.Generator(),  # the global generator must not advance here, or resuming would differ
         )
         return iter(cast("Iterable[Sample]", fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
 
@@ -372,13 +383,6 @@ class _Schedule:
         return warm if self._total is None else warm * 0.5 * (1 + math.cos(math.pi * min(step / self._total, 1)))
 
 
-def _bar(enabled: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not enabled or not console.is_terminal)
+def _shown(enabled: bool) -> AbstractContextManager[Progress]:
+    """Progress on standard error, in one of several processes."""
+    return show_progress() if enabled else nullcontext(no_progress)

@@ -1,10 +1,10 @@
-"""A sequence through the network, as training sees it: memorise what is given, predict the rest (paper section 2.3).
+"""Runs the network over a training sequence: memorises given frames and predicts the others (paper section 2.3).
 
-Plain training gives the labels of all frames but the last, which is predicted. Cyclic training gives those of the first
-frames only; the others are predicted one after the other and memorised with what was predicted, gradients and all, and
-the loss is the sum over them.
+In plain training, the labels of all frames but the last are given, and the last frame is predicted. In cyclic training,
+only the labels of the first frames are given. The others are predicted one after the other and memorised with their
+predictions, through which gradients flow. The loss is the sum over the predicted frames.
 
-Memory holds every earlier frame, as the paper's does, or the slots that the runtime would have.
+The memory holds all earlier frames, as in the paper, or the slots that the runtime would have.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from training.model.network import QueryEncoding, SpaceTimeMemory
 from training.recipe import MemorySection
 
 
-@dataclass  # not frozen: Fabric hangs its hooks into what a network returns
+@dataclass  # not frozen: Fabric adds hooks to the output of a network
 class Unrolled:
-    """What came out of a batch."""
+    """Losses and predictions of a batch."""
 
     losses: Tensor
     """[B, N]: 0 for frames whose maps were given."""
     maps: dict[int, Tensor]
-    """[B, C, h, w] confidences of the frames that were predicted, by number; without gradients."""
+    """[B, C, h, w] confidences of the predicted frames by frame number, without gradients."""
 
 
 class Unroll(nn.Module):
-    """The network with its loss: one forward pass is a whole sequence, so that several devices can share batches."""
+    """The network with its loss. One forward pass is a whole sequence, so that devices can share a batch."""
 
     def __init__(self, model: SpaceTimeMemory, loss: LossName, memory: MemorySection | None = None) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Unroll(nn.Module):
         self._memory = memory or MemorySection()
 
     def forward(self, batch: Sample) -> Unrolled:
-        """B sequences of N frames; see Sample."""
+        """Unroll a batch of B sequences with N frames, see Sample."""
         frames, given = batch["frames"], batch["given"]
         count, number = frames.shape[:2]
         query = self.model.encode_query(frames.flatten(0, 1))
@@ -62,8 +62,8 @@ class Unroll(nn.Module):
         return Unrolled(losses, predicted)
 
     def _predict(self, query: QueryEncoding, memory: "list[_Entry]", readable: Tensor) -> Tensor:
-        """Logits of a frame, given what it reads of the frames before it."""
-        if not memory:  # a cold start: one slot that may not be read
+        """Logits of a frame, given the memory of the frames before it."""
+        if not memory:  # a cold start: one slot that is masked out
             memory = [_Entry(0, torch.zeros_like(query.key), torch.zeros_like(query.value))]
             readable = torch.zeros_like(readable)
         keys = torch.stack([entry.key for entry in memory], dim=1)
@@ -74,7 +74,7 @@ class Unroll(nn.Module):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A frame that is remembered."""
+    """A memorised frame."""
 
     number: int
     key: Tensor
@@ -82,14 +82,14 @@ class _Entry:
 
 
 class _Memory:
-    """What is remembered of a batch of sequences."""
+    """The memory of a batch of sequences."""
 
     def __init__(self, options: MemorySection) -> None:
         self._options = options
         self._entries: dict[int, _Entry] = {}
 
     def write(self, number: int, key: Tensor, value: Tensor) -> None:
-        """Remember frame ``number``."""
+        """Memorise frame ``number``."""
         slots, truncate = self._options.slots, self._options.truncate
         slot = number if slots is None else write_slot(number, slots, self._options.every)
         self._entries[slot] = _Entry(number, key, value)
@@ -100,16 +100,16 @@ class _Memory:
             }
 
     def read(self, number: int) -> list[_Entry]:
-        """What frame ``number`` reads."""
+        """The entries that frame ``number`` may read."""
         slots = self._options.slots
         if slots is None:
             return list(self._entries.values())
         readable = readable_slots(number, slots, self._options.every)
-        return [self._entries[slot] for slot, may in enumerate(readable) if may]
+        return [self._entries[slot] for slot, is_readable in enumerate(readable) if is_readable]
 
 
 def _frame(query: QueryEncoding, count: int, number: int) -> QueryEncoding:
-    """Frame ``number`` of each of ``count`` sequences out of the encoding of all their frames."""
+    """The encoding of frame ``number`` of each of ``count`` sequences, from the encoding of all their frames."""
 
     def take(tensor: Tensor) -> Tensor:
         return tensor.unflatten(0, (count, -1))[:, number]

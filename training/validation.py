@@ -1,4 +1,4 @@
-"""How well a network does on sequences that it is not trained on, while it is trained."""
+"""Validation during training, on held-out sequences."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,38 +8,38 @@ from training.data.held_out import held_out_sequences
 from training.data.labels import DataSet
 from training.data.targets import make_targets
 from training.evaluation.evaluate import evaluate
-from training.map_pictures import caption, grid, paint
+from training.map_images import caption, grid, paint
 from training.model import SpaceTimeMemory
 from training.model.session import TorchSession
 from training.recipe import Recipe
 
-_PICTURED = 4  # sequences
+_DRAWN = 4  # sequences
 
 
 class Validation:
-    """A recipe's validation: the F1 that early stopping goes by, and a picture."""
+    """A recipe's validation: the F1 for early stopping, and an image of predictions."""
 
     def __init__(self, recipe: Recipe, data: DataSet) -> None:
-        """Raises DataError when there is nothing to validate on."""
+        """Raises DataError if there is nothing to validate on."""
         self._options = recipe.validation
         self._memory = recipe.memory
         self._sequences = list(held_out_sequences(data, recipe.size, self._options.frames, self._options.sequences))
         if not self._sequences:
-            raise DataError(f"{data.name}: no picture or video can be used for validation")
+            raise DataError(f"{data.name}: no image or video can be used for validation; see the log for the reasons")
 
     def f1(self, model: SpaceTimeMemory) -> float:
-        """Keypoint F1, one to one, at its best threshold; for networks without keypoint maps pixel F1."""
+        """Keypoint F1 with one-to-one matching at its best threshold; pixel F1 for networks without keypoint maps."""
         config = model.config
         session = self._session(model)
         found = evaluate(session, self._sequences, config.skeleton, config.channels, self._options.start)
-        whole = next(iter(found.pixel_scores().values()))  # all maps together come first
-        f1 = whole.f1 if found.keypoints is None else found.best("one_to_one").f1
-        return float(np.nan_to_num(f1))  # nothing predicted and nothing to predict
+        overall = next(iter(found.pixel_scores().values()))  # the first group has all maps
+        f1 = overall.f1 if found.keypoints is None else found.best("one_to_one").f1
+        return float(np.nan_to_num(f1))  # NaN: there is no prediction and no label
 
-    def picture(self, model: SpaceTimeMemory) -> NDArray[np.uint8]:
-        """Predictions beside ground truth for the last frame of some sequences, started as validation is."""
+    def image(self, model: SpaceTimeMemory) -> NDArray[np.uint8]:
+        """Predictions next to ground truth for the last frame of some sequences."""
         config, rows = model.config, []
-        for sequence in self._sequences[:_PICTURED]:
+        for sequence in self._sequences[:_DRAWN]:
             session = self._session(model)
             if self._options.start == "seed":
                 session.seed(sequence.frames[0].poses)
@@ -57,6 +57,6 @@ class Validation:
         return grid(rows)
 
     def _session(self, model: SpaceTimeMemory) -> TorchSession:
-        """With the memory that the recipe trains for; the runtime's usual one for the paper's, which keeps all."""
+        """A session with the recipe's memory; for a recipe that keeps all frames, with the runtime's default memory."""
         slots, every = self._memory.slots, self._memory.every
         return TorchSession(model) if slots is None else TorchSession(model, slots, every)

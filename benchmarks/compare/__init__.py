@@ -1,1 +1,1 @@
-"""Several ways of doing the same, measured in turn in one run."""
+"""``bench compare``: variants of the same work, timed interleaved in one run."""

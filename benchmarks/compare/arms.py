@@ -1,13 +1,13 @@
-"""What is compared: bundles, networks in PyTorch, MoveNet; each named by a text as "edge,threads=1".
+"""The arms of a comparison: bundles, networks in PyTorch and MoveNet, each named by a text such as "edge,threads=1".
 
     edge | FOLDER         a shipped model or a bundle, from decoded frame to parts
-    movenet:FILE.onnx     MoveNet MultiPose's network alone, frame by frame; also with backend=openvino
-    eager:WEIGHTS         a network in eager PyTorch with the runtime's bounded memory
-    growing:WEIGHTS       the same with STM's memory, which keeps every n-th frame for ever
-    compiled:WEIGHTS      as eager, by torch.compile
+    movenet:FILE.onnx     MoveNet MultiPose's network alone; also with backend=openvino
+    eager:WEIGHTS         a network in eager PyTorch, with the runtime's bounded memory
+    growing:WEIGHTS       as eager, with STM's memory, which keeps every n-th frame and never drops any
+    compiled:WEIGHTS      as eager, with torch.compile
 
-Only bundles are timed as a whole. The others get frames of the network's size that were made beforehand, and find no
-peaks and no parts: what is left out is in their favour.
+Only bundles are timed from decoded frame to parts. The others get frames that are already letterboxed and compute no
+peaks and parts, so the comparison favours them.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ _DEFAULT_SIZE = "448x256"
 
 @dataclass(frozen=True)
 class ArmName:
-    """An arm's text, taken apart."""
+    """The parsed text of an arm."""
 
     text: str
     kind: str
@@ -53,25 +53,25 @@ class ArmName:
 
 @dataclass(frozen=True)
 class Arm:
-    """Something that is timed frame by frame."""
+    """One of the compared variants, ready to be timed frame by frame."""
 
     name: ArmName
     threads: int
     what: str
-    """In words, what is timed."""
+    """Description of what is timed."""
     sha256: str
-    """Of bundle.json, or of the weights' file."""
+    """Hash of bundle.json, or of the weights file."""
     prepare: Callable[[Image], Any]
-    """A source frame (BGR uint8 [h, w, 3]) to what ``step`` takes; not timed."""
+    """Converts a source frame (BGR uint8 [h, w, 3]) to the input of ``step``; not timed."""
     step: Callable[[Any], object]
     size: tuple[int, int]
     """Width and height of the network's input in pixels."""
     tracker: Any = None
-    """What F1 is measured of: a Session or TorchSession; None for MoveNet."""
+    """Session or TorchSession to measure F1 with; None for MoveNet."""
 
 
 def parse_arm(text: str) -> ArmName:
-    """Take an arm's text apart. Raises BenchmarkError."""
+    """Parse the text of an arm. Raises BenchmarkError."""
     head, *pairs = text.split(",")
     kind, colon, path = head.partition(":")
     if not colon or kind not in _OPTIONS or kind == "bundle":
@@ -80,7 +80,7 @@ def parse_arm(text: str) -> ArmName:
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in _OPTIONS[kind]:
-            raise BenchmarkError(f"'{text}': '{key}' is no option of it; there are: {', '.join(_OPTIONS[kind])}")
+            raise BenchmarkError(f"'{text}': unknown option '{key}'; choose from {', '.join(_OPTIONS[kind])}")
         try:
             options[key] = _OPTIONS[kind][key](value)
         except KeyError as error:
@@ -88,22 +88,22 @@ def parse_arm(text: str) -> ArmName:
         except ValueError as error:
             raise BenchmarkError(f"'{text}': {key} must be a whole number") from error
         if not value or (type(options[key]) is int and options[key] < 1):
-            raise BenchmarkError(f"'{text}': {key} must be given, and numbers be at least 1")
+            raise BenchmarkError(f"'{text}': {key} needs a value, and numbers must be at least 1")
     if not path:
-        raise BenchmarkError(f"'{text}' names nothing; for instance: edge, movenet:FILE.onnx, eager:WEIGHTS")
+        raise BenchmarkError(f"'{text}' lacks a model or file; write edge, movenet:FILE.onnx or eager:WEIGHTS")
     return ArmName(text, kind, path, options)
 
 
 def open_arm(name: ArmName, threads: int, stack: ExitStack) -> Arm:
-    """Make an arm ready.
+    """Open an arm.
 
     Args:
-        name: which.
-        threads: CPU threads, where the arm's own options name no others.
-        stack: closes it.
+        name: the parsed text.
+        threads: CPU threads, unless the arm's own options set them.
+        stack: closes the arm.
 
     Raises:
-        StmError: as what it names cannot be opened.
+        StmError: the model or file cannot be opened.
     """
     threads = name.options.get("threads", threads)
     if name.kind == "bundle":
@@ -136,9 +136,9 @@ def _bundle(name: ArmName, threads: int, stack: ExitStack) -> Arm:
 
 def _movenet(name: ArmName, threads: int) -> Arm:
     file, backend = _existing(name), name.options.get("backend", "onnxruntime")
-    if backend not in _MOVENET_BY:
-        raise BenchmarkError(f"'{name.text}': backend must be one of: {', '.join(_MOVENET_BY)}")
-    title, load = _MOVENET_BY[backend]
+    if backend not in _MOVENET_BACKENDS:
+        raise BenchmarkError(f"'{name.text}': backend must be {' or '.join(_MOVENET_BACKENDS)}")
+    title, load = _MOVENET_BACKENDS[backend]
     try:
         inputs, run = load(file, threads)
     except BackendError:
@@ -146,7 +146,7 @@ def _movenet(name: ArmName, threads: int) -> Arm:
     except Exception as error:  # ONNX Runtime raises types that it does not export
         raise BenchmarkError(f"{title} cannot load {file}: {one_line(error)}") from error
     if inputs != [("input:0", "int32")]:
-        raise BenchmarkError(f"{file} is not MoveNet MultiPose as ONNX: it has no input 'input:0' of int32")
+        raise BenchmarkError(f"{file} is not MoveNet MultiPose as ONNX: it has no int32 input 'input:0'")
     size = _size(name)
     box = _boxed(size)
 
@@ -158,7 +158,7 @@ def _movenet(name: ArmName, threads: int) -> Arm:
 
 
 Network = tuple[list[tuple[str, str]], Callable[[NDArray[np.int32]], object]]
-"""Names and types of its inputs, and what runs it."""
+"""Names and types of a network's inputs, and the function that runs it."""
 
 
 def _in_onnxruntime(file: Path, threads: int) -> Network:
@@ -175,7 +175,7 @@ def _in_openvino(file: Path, threads: int) -> Network:
     return inputs, lambda pixels: request.infer({"input:0": pixels})
 
 
-_MOVENET_BY = {"onnxruntime": ("ONNX Runtime", _in_onnxruntime), "openvino": ("OpenVINO", _in_openvino)}
+_MOVENET_BACKENDS = {"onnxruntime": ("ONNX Runtime", _in_onnxruntime), "openvino": ("OpenVINO", _in_openvino)}
 
 
 def _in_torch(name: ArmName, threads: int) -> Arm:
@@ -204,9 +204,9 @@ def _in_torch(name: ArmName, threads: int) -> Arm:
     def step(frame: Image) -> None:
         session.step(frame)
         if device == "cuda":
-            torch.cuda.synchronize()  # a step on a GPU returns when its work is queued
+            torch.cuda.synchronize()  # on a GPU, a step returns as soon as its work is queued
 
-    memory = "memory grows" if name.kind == "growing" else f"{slots} slots"
+    memory = "growing memory" if name.kind == "growing" else f"{slots} slots"
     what = (
         f"{name.kind} PyTorch {model.config.variant}, {name.options.get('size', _DEFAULT_SIZE)}, {memory}, every "
         f"{every}, {device}; maps only, no letterbox, no peaks"
@@ -221,12 +221,12 @@ def _device(name: ArmName) -> str:
     if device not in ("cpu", "cuda"):
         raise BenchmarkError(f"'{name.text}': device must be cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise BenchmarkError(f"'{name.text}': PyTorch finds no GPU here; leave device out")
+        raise BenchmarkError(f"'{name.text}': PyTorch finds no GPU; remove device=cuda")
     return device
 
 
 def _boxed(size: tuple[int, int]) -> Callable[[Image], Image]:
-    """Letterboxes frames into an array of its own."""
+    """A function that letterboxes frames into one array, which every call overwrites."""
     out = np.empty((size[1], size[0], 3), np.uint8)
 
     def box(frame: Image) -> Image:
@@ -239,12 +239,12 @@ def _boxed(size: tuple[int, int]) -> Callable[[Image], Image]:
 def _size(name: ArmName) -> tuple[int, int]:
     width, _, height = name.options.get("size", _DEFAULT_SIZE).partition("x")
     if not (width.isdecimal() and height.isdecimal()) or int(width) % 32 or int(height) % 32:
-        raise BenchmarkError(f"'{name.text}': size must be WIDTHxHEIGHT, multiples of 32, for instance {_DEFAULT_SIZE}")
+        raise BenchmarkError(f"'{name.text}': size must be WIDTHxHEIGHT in multiples of 32, such as {_DEFAULT_SIZE}")
     return int(width), int(height)
 
 
 def _existing(name: ArmName) -> Path:
     file = Path(name.path)
     if not file.is_file():
-        raise BenchmarkError(f"'{name.text}': there is no file {file}")
+        raise BenchmarkError(f"'{name.text}': file {file} does not exist; check the path")
     return file

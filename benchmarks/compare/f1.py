@@ -1,4 +1,4 @@
-"""Accuracy of what is compared, so that no speed is bought silently. Workstations only: it needs torch."""
+"""F1 of the compared variants, so that a gain in speed shows its cost. Workstations only: needs torch."""
 
 from pathlib import Path
 from typing import Any
@@ -17,45 +17,45 @@ from training.model.session import TorchSession
 
 
 class _MoveNetTracker:
-    """MoveNet's heat maps frame by frame, as a network with a memory that it does not have."""
+    """MoveNet's heat maps behind the interface of a tracker. MoveNet has no memory."""
 
     def __init__(self, file: Path) -> None:
         self._heat_maps = MoveNetHeatMaps(file)
         self._maps = np.zeros(0, np.float32)
 
     def reset(self) -> None:
-        """There is nothing to forget."""
+        """Does nothing: there is no memory."""
 
     def seed(self, _poses: NDArray) -> None:
-        """There is nothing to remember."""
+        """Does nothing: there is no memory."""
 
     def step(self, frame: NDArray[np.uint8]) -> None:
-        """BGR [H, W, 3] of the network's size."""
+        """Run on a frame, BGR [H, W, 3] of the network's size."""
         joints = self._heat_maps.maps(frame)
         self._maps = np.zeros((len(COCO17.channels), *joints.shape[1:]), np.float32)
         self._maps[1 : 1 + len(joints)] = joints
 
     def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4]; mask and edges are empty."""
+        """Maps [C, H/4, W/4] of the latest frame; mask and edges are zero."""
         return self._maps
 
     def people(self) -> None:
-        """Heat maps alone tell of nobody."""
+        """None: heat maps alone do not separate people."""
 
 
 def measure_f1(arms: list[Arm], data: dict[str, Path]) -> dict[str, list[F1]]:
-    """For each arm its F1 on each kind of data, clean and with a moving occluder, from a cold start.
+    """F1 of each arm on each kind of data, clean and with a moving occluder, from a cold start.
 
-    Thresholds are the best for each arm on these very data: this compares; it is not to be quoted as accuracy.
+    Each arm gets its best threshold on these data. The figures are for comparison; do not quote them as accuracy.
 
     Raises:
-        DataError: no such data.
+        DataError: the data cannot be read.
     """
     found: dict[str, list[F1]] = {}
     for arm in arms:
         candidate = _candidate(arm)
-        of_each = (measure_candidate(candidate, kind, root, None) for kind, root in data.items())
-        found[arm.name.text] = [one for kind in of_each for one in kind]
+        by_kind = (measure_candidate(candidate, kind, root, None) for kind, root in data.items())
+        found[arm.name.text] = [f1 for f1s in by_kind for f1 in f1s]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Baselines in PyTorch: STM's memory, which grows with the video, and compiled code."""
+"""Baselines in PyTorch: STM's memory, which grows with the video, and torch.compile."""
 
 import numpy as np
 import torch
@@ -9,8 +9,11 @@ from training.model.session import TorchSession
 
 
 class GrowingSession(TorchSession):
-    """Memory as STM's own evaluation keeps it (Oh et al. 2019, section 3.4): the first frame, every n-th and the
-    previous one, put together anew for each frame by ``torch.cat``; nothing is ever forgotten."""
+    """A session with the memory of STM's own evaluation (Oh et al. 2019, section 3.4).
+
+    The memory holds the first frame, every n-th and the previous one. It is concatenated again for each frame, and no
+    frame but the previous one is ever dropped.
+    """
 
     @torch.no_grad()
     def step(self, frame: NDArray[np.uint8]) -> None:
@@ -19,7 +22,7 @@ class GrowingSession(TorchSession):
         batch = torch.from_numpy(frame)[None].to(next(model.parameters()).device)
         query = model.encode_query(batch)
         if self._number == 0:
-            # Nothing to read yet: one slot that may not be.
+            # The memory is empty: one slot that is masked out.
             self._keys, self._values = query.key[:, None], query.value[:, None]
             self._kept = self._keys[:, :0], self._values[:, :0]
         readable = query.key.new_full((1, self._keys.shape[1]), float(self._number > 0))
@@ -34,7 +37,7 @@ class GrowingSession(TorchSession):
 
 
 def compiled(model: SpaceTimeMemory) -> SpaceTimeMemory:
-    """The network with its three parts compiled by ``torch.compile``, when they are first called."""
+    """The same network with its parts wrapped in ``torch.compile``; each is compiled on its first call."""
     for part in ("encode_query", "encode_memory", "read", "decode"):
         setattr(model, part, torch.compile(getattr(model, part), dynamic=False))
     return model

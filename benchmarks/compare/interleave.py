@@ -1,4 +1,4 @@
-"""Times of several arms, one frame each in turn, the first one another each time: A B C, B C A, C A B."""
+"""Interleaved timing: all arms run a frame before the next one, in rotating order: A B C, B C A, C A B."""
 
 import threading
 from time import perf_counter
@@ -10,37 +10,37 @@ from benchmarks.compare.arms import Arm
 from benchmarks.run.footage import Footage
 
 WARM_UP = 10
-"""Frames that every arm sees first and that do not count: what compiles, does so then."""
+"""Warm-up frames of every arm. Code that is compiled on first use is compiled then."""
 
 
-def time_in_turn(
+def time_interleaved(
     arms: list[Arm],
     footage: Footage,
     frames: int,
     stop: threading.Event,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Let every arm do the same frames.
+    """Time every arm on the same frames.
 
     Args:
         arms: at least one.
-        footage: where frames come from; decoding is not timed.
-        frames: that count.
-        stop: ends it early.
+        footage: source of the frames; decoding is not timed.
+        frames: timed frames.
+        stop: ends the timing early when set.
 
     Returns:
-        Milliseconds [WARM_UP, arms] of the first frames and [N, arms] of those that count; N is ``frames`` unless it
-        was stopped.
+        Milliseconds [WARM_UP, arms] of the warm-up frames and [N, arms] of the timed frames. N is ``frames`` unless
+        stopped early.
     """
     times = np.zeros((WARM_UP + frames, len(arms)))
     done = 0
     for number in range(len(times)):
         frame, _ = footage.read()
         for turn in range(len(arms)):
-            place = (number + turn) % len(arms)
-            work = arms[place].prepare(frame)
+            index = (number + turn) % len(arms)
+            prepared = arms[index].prepare(frame)
             started = perf_counter()
-            arms[place].step(work)
-            times[number, place] = (perf_counter() - started) * 1e3
+            arms[index].step(prepared)
+            times[number, index] = (perf_counter() - started) * 1e3
         done += 1
         if stop.is_set():
             break

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the ratios with their intervals, and times over the frames. Workstations only."""
+"""Plots of a comparison: ratios with their intervals, and times over the frames. Workstations only."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from benchmarks.compare.comparison import Comparison
 from stm_skeletons.files import atomic_write
 
 WINDOW = 20
-"""Frames to a point of the curves."""
+"""Frames per point of the curves."""
 
 
 def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
@@ -34,7 +34,7 @@ def _ratios(comparison: Comparison) -> Figure:
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlabel(f"time of a frame over that of {arms[0].name}; median, 95 % confidence interval")
+    axes.set_xlabel(f"time ratio to {arms[0].name}; median and 95% confidence interval")
     return figure
 
 
@@ -45,8 +45,8 @@ def _times(comparison: Comparison) -> Figure:
         times = np.array(arm.times)
         window = min(WINDOW, len(times))
         parts = np.array_split(times, max(1, len(times) // window))
-        middles = np.cumsum([len(part) for part in parts]) - len(parts[0]) / 2
-        axes.plot(middles, [np.median(part) for part in parts], label=arm.name)
+        centres = np.cumsum([len(part) for part in parts]) - len(parts[0]) / 2
+        axes.plot(centres, [np.median(part) for part in parts], label=arm.name)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("frame")
     axes.set_ylabel(f"ms, median of {WINDOW} frames")

@@ -1,6 +1,7 @@
-"""Ratios of times that were measured in turn, with confidence intervals.
+"""Ratios of interleaved times, with confidence intervals.
 
-A machine's speed drifts and its neighbours come and go: a ratio within one frame holds, an absolute time does not.
+A machine's speed drifts with its temperature and its other load. Ratios within a frame are not affected; absolute times
+are.
 """
 
 import numpy as np
@@ -10,17 +11,17 @@ from pydantic import Field
 from stm_skeletons.strict import Strict
 
 BLOCK = 10
-"""Frames that the bootstrap draws together: neighbours in time are disturbed alike."""
+"""Consecutive frames that the bootstrap draws together, because disturbances last for several frames."""
 DRAWS = 2000
-FEWEST = 3 * BLOCK
-"""Frames below which there is no interval."""
+MIN_FRAMES = 3 * BLOCK
+"""Frames needed for an interval."""
 
 
 class Ratio(Strict):
-    """Time of one over time of another, frame by frame."""
+    """Ratio of two variants' times, frame by frame."""
 
     median: float
-    low: float | None = Field(description="95 % confidence interval of the median; null with under 30 frames.")
+    low: float | None = Field(description="95% confidence interval of the median; null with fewer than 30 frames.")
     high: float | None
 
     def __str__(self) -> str:
@@ -28,13 +29,13 @@ class Ratio(Strict):
 
 
 def ratio(times: NDArray, reference: NDArray) -> Ratio:
-    """Ratio of the times [N] of one to those of another for the same frames, N >= 1.
+    """Ratio of the times [N] to those of a reference for the same frames, N >= 1.
 
-    The interval is of the median over blocks of frames drawn with replacement (moving block bootstrap, Künsch 1989).
+    The interval of the median comes from a moving block bootstrap (Künsch 1989).
     """
     ratios = np.asarray(times, float) / np.asarray(reference, float)
     low = high = None
-    if len(ratios) >= FEWEST:
+    if len(ratios) >= MIN_FRAMES:
         random = np.random.default_rng(0)
         blocks = np.lib.stride_tricks.sliding_window_view(ratios, BLOCK)
         drawn = random.integers(len(blocks), size=(DRAWS, len(ratios) // BLOCK))

@@ -1,1 +1,1 @@
-"""Predicted speed of a bundle on devices that are not at hand: what its graphs do against peak rates."""
+"""``bench predict``: predicts a bundle's speed on other devices from its graphs and published peak rates."""

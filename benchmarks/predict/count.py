@@ -1,7 +1,7 @@
-"""Kernels of an ONNX graph: operations and bytes of what a GPU runs at once.
+"""Counts the operations and bytes of an ONNX graph's kernels, that is, of the nodes that a GPU runs fused.
 
-A multiply-add is two operations, as in published peak rates; of everything but convolutions and matrix products an
-output element is one. Nodes are put together about as TensorRT does.
+A multiply-add counts as two operations, as in published peak rates. Other nodes count as one operation for each output
+element. Nodes are fused roughly as TensorRT does.
 """
 
 import math
@@ -16,35 +16,35 @@ from onnx import helper, shape_inference
 from stm_skeletons.errors import BenchmarkError, one_line
 
 Kind = Literal["tensor", "depthwise", "other"]
-"""What computes it: tensor cores (convolutions, matrix products), or the CUDA cores."""
+"""Unit that computes a kernel: tensor cores (convolutions, matrix products) or CUDA cores (the others)."""
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-"""They move nothing."""
-_CARRIERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_KEEP_APART = {"MaxPool", "AveragePool", "Resize", "TopK"}
-"""Kernels of their own; all else joins what it follows."""
-_TAKE_PART = {"Gather", "GatherElements", "GatherND", "Slice", "Split"}
-"""They read as many elements of their first input as they write."""
+"""Nodes that move no data."""
+_MATRIX_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_NEVER_FUSED = {"MaxPool", "AveragePool", "Resize", "TopK"}
+"""Nodes that are always separate kernels; other nodes can be fused with the nodes they follow."""
+_PARTIAL_READERS = {"Gather", "GatherElements", "GatherND", "Slice", "Split"}
+"""Nodes that read only as many elements of their first input as they write."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Nodes that run as one."""
+    """Nodes that run fused."""
 
     kind: Kind
     half: bool
-    """In FP16, not FP32."""
+    """FP16 instead of FP32."""
     operations: int
     bytes: int
-    """That it reads and writes."""
+    """Bytes read and written."""
 
 
 def kernels(model: onnx.ModelProto) -> list[Kernel]:
-    """Of a graph whose shapes are all static. Raises BenchmarkError."""
+    """Kernels of a graph. Raises BenchmarkError if a shape is not static."""
     return _Graph(model).kernels()
 
 
 class _Graph:
-    """What is known of a graph's tensors, and its nodes that cost something."""
+    """A graph's tensors, and its nodes that take time."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         try:
@@ -55,74 +55,74 @@ class _Graph:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: dict[str, np.dtype] = {}
         for value in (*graph.input, *graph.value_info, *graph.output):
-            self._take(value.name, value.type.tensor_type)
-        for one in graph.initializer:
-            self._shapes[one.name] = tuple(one.dims)
-            self._types[one.name] = np.dtype(helper.tensor_dtype_to_np_dtype(one.data_type))
-        # What follows from initialisers alone is worked out when a graph is loaded, and costs nothing.
+            self._add_tensor(value.name, value.type.tensor_type)
+        for initialiser in graph.initializer:
+            self._shapes[initialiser.name] = tuple(initialiser.dims)
+            self._types[initialiser.name] = np.dtype(helper.tensor_dtype_to_np_dtype(initialiser.data_type))
+        # Nodes that depend on initialisers alone are folded when a graph is loaded and take no time.
         constants = {initialiser.name for initialiser in graph.initializer}
-        self._made_as: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
         self._nodes: list[onnx.NodeProto] = []
         for node in graph.node:
-            known = all(name in constants for name in self._inputs(node))
-            if known:
+            is_constant = all(name in constants for name in self._inputs(node))
+            if is_constant:
                 constants.update(node.output)
-            if node.op_type in _VIEWS and not known:
-                self._made_as[node.output[0]] = self._inputs(node)[0]
-            elif not known:
+            if node.op_type in _VIEWS and not is_constant:
+                self._aliases[node.output[0]] = self._inputs(node)[0]
+            elif not is_constant:
                 self._nodes.append(node)
         self._readers = Counter(name for node in self._nodes for name in set(self._inputs(node)))
-        self._readers.update(self._made_as.get(name, name) for name in self._outputs)
+        self._readers.update(self._aliases.get(name, name) for name in self._outputs)
 
     def kernels(self) -> list[Kernel]:
-        """A node joins what makes its input, if nobody else reads that."""
-        maker: dict[str, list[onnx.NodeProto]] = {}
+        """The nodes fused into kernels: a node is fused with the producer of an input that no other node reads."""
+        producer: dict[str, list[onnx.NodeProto]] = {}
         for node in self._nodes:
             group: list[onnx.NodeProto] = []
             for name in self._inputs(node):
-                before = maker.get(name)
-                if before and self._readers[name] == 1 and _joins(node, before, group):
+                before = producer.get(name)
+                if before and self._readers[name] == 1 and _can_fuse(node, before, group):
                     group[:0] = before
             group.append(node)
-            maker.update({name: group for one in group for name in one.output})
-        return [self._kernel(group) for group in {id(group): group for group in maker.values()}.values()]
+            producer.update({name: group for member in group for name in member.output})
+        return [self._kernel(group) for group in {id(group): group for group in producer.values()}.values()]
 
-    def _take(self, name: str, kind: onnx.TypeProto.Tensor) -> None:
+    def _add_tensor(self, name: str, kind: onnx.TypeProto.Tensor) -> None:
         if not all(size.HasField("dim_value") for size in kind.shape.dim):
             raise BenchmarkError(f"{name} has no static shape; only graphs with static shapes can be counted")
         self._shapes[name] = tuple(size.dim_value for size in kind.shape.dim)
         self._types[name] = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
     def _inputs(self, node: onnx.NodeProto) -> list[str]:
-        """Names under which they were made."""
-        return [self._made_as.get(name, name) for name in node.input if name]
+        """Names of a node's inputs, with views replaced by the tensor they view."""
+        return [self._aliases.get(name, name) for name in node.input if name]
 
     def _bytes(self, name: str) -> int:
         return math.prod(self._shapes[name]) * self._types[name].itemsize
 
     def _kernel(self, group: list[onnx.NodeProto]) -> Kernel:
-        made = {name for node in group for name in node.output if name}
-        inside = Counter(name for node in group for name in set(self._inputs(node)))
+        outputs = {name for node in group for name in node.output if name}
+        inner_readers = Counter(name for node in group for name in set(self._inputs(node)))
         reads: dict[str, int] = {}
         for node in group:
             for number, name in enumerate(self._inputs(node)):
-                if name not in made:
-                    part = node.op_type in _TAKE_PART and number == 0
-                    size = sum(self._bytes(one) for one in node.output) if part else self._bytes(name)
+                if name not in outputs:
+                    partial = node.op_type in _PARTIAL_READERS and number == 0
+                    size = sum(self._bytes(output) for output in node.output) if partial else self._bytes(name)
                     reads[name] = max(size, reads.get(name, 0))
-        written = sum(self._bytes(name) for name in made if self._readers[name] > inside[name])
-        first = next((node for node in group if node.op_type in _CARRIERS), group[-1])
+        written = sum(self._bytes(name) for name in outputs if self._readers[name] > inner_readers[name])
+        main = next((node for node in group if node.op_type in _MATRIX_NODES), group[-1])
         return Kernel(
-            self._kind(first),
-            bool(self._types[first.output[0]] == np.float16),
+            self._kind(main),
+            bool(self._types[main.output[0]] == np.float16),
             sum(map(self._operations, group)),
             sum(reads.values()) + written,
         )
 
     def _kind(self, node: onnx.NodeProto) -> Kind:
-        if node.op_type not in _CARRIERS:
+        if node.op_type not in _MATRIX_NODES:
             return "other"
-        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
         return "depthwise" if groups > 1 and self._shapes[node.input[1]][1] == 1 else "tensor"
 
     def _operations(self, node: onnx.NodeProto) -> int:
@@ -135,16 +135,16 @@ class _Graph:
         if node.op_type == "MatMul":
             return 2 * elements * shapes[0][-1]
         if node.op_type == "Gemm":
-            turned = any(one.name == "transA" and one.i for one in node.attribute)
-            return 2 * elements * shapes[0][0 if turned else 1]
+            transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+            return 2 * elements * shapes[0][0 if transposed else 1]
         return elements
 
 
-def _joins(node: onnx.NodeProto, before: list[onnx.NodeProto], group: list[onnx.NodeProto]) -> bool:
-    """Whether a node runs with what makes its input, and with others that it has joined."""
-    if any(node is one for one in before) or any(one is before[-1] for one in group):
+def _can_fuse(node: onnx.NodeProto, before: list[onnx.NodeProto], group: list[onnx.NodeProto]) -> bool:
+    """Whether a node can be fused with ``before``, the kernel of its input, and ``group``, with which it is fused."""
+    if any(node is member for member in before) or any(member is before[-1] for member in group):
         return False
-    if node.op_type in _CARRIERS | _KEEP_APART or before[-1].op_type in _KEEP_APART:
+    if node.op_type in _MATRIX_NODES | _NEVER_FUSED or before[-1].op_type in _NEVER_FUSED:
         return False
-    carriers = sum(one.op_type in _CARRIERS for one in (*before, *group))
-    return carriers == 0 or (carriers == 1 and node.op_type not in _TAKE_PART)
+    matrix_nodes = sum(member.op_type in _MATRIX_NODES for member in (*before, *group))
+    return matrix_nodes == 0 or (matrix_nodes == 1 and node.op_type not in _PARTIAL_READERS)

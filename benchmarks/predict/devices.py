@@ -1,7 +1,7 @@
-"""GPUs that speed can be predicted for: published peak rates, and what their host is, read from devices.json.
+"""Devices that ``bench predict`` knows, with published peak rates of GPU and processor, read from devices.json.
 
-Rates are dense ones: data sheets often print twice as much, "with sparsity", which these networks do not have. Tensor
-cores compute convolutions and matrix products in FP16; FP32 and everything else is for the CUDA cores.
+The rates are dense: data sheets often print twice as much, "with sparsity", which these networks do not use. Tensor
+cores compute convolutions and matrix products in FP16; CUDA cores compute everything else.
 """
 
 import json
@@ -19,7 +19,7 @@ class Core(Strict):
     """One core of a board's processor."""
 
     seven_zip_mips: PositiveFloat
-    """7-zip's own benchmark on a single thread, as published."""
+    """Published result of 7-zip's benchmark on a single thread."""
     source: str
     url: str
 
@@ -30,32 +30,32 @@ class Device(Strict):
     id: str
     name: str
     power_mode: str
-    """The mode that the rates hold in; a board in another one is slower."""
+    """Power mode of the rates; a board in another mode is slower."""
     compute_capability: str = Field(pattern=r"^\d+\.\d$")
     cuda_cores: PositiveInt
     clock_mhz: PositiveFloat
     fp32_tflops: PositiveFloat
-    """Of the CUDA cores: two operations a core and cycle."""
+    """Rate of the CUDA cores: two operations per core and cycle."""
     fp16_tensor_tflops: PositiveFloat
     bandwidth_gbs: PositiveFloat
-    """Of the memory, in 10^9 bytes a second."""
+    """Memory bandwidth in 10^9 bytes per second."""
     launch_us: PositiveFloat
-    """Assumed time between two kernels of a CUDA graph, in microseconds: start, end and idle units."""
+    """Assumed overhead of each kernel of a CUDA graph, in microseconds: launch, completion and idle units."""
     core: Core | None
-    """None where nothing was found, and for cards, which are in any computer."""
+    """None if no published figure was found, and for cards, whose host can be any computer."""
     source: str
     url: str
 
 
 def devices() -> dict[str, Device]:
-    """All devices by their id."""
+    """All devices by id."""
     entries = json.loads(FILE.read_text(encoding="utf-8"))["devices"]
-    return {one.id: one for one in map(Device.model_validate, entries)}
+    return {device.id: device for device in map(Device.model_validate, entries)}
 
 
 def find_device(name: str) -> Device:
-    """The device of an id. Raises BenchmarkError."""
+    """The device with an id. Raises BenchmarkError if it is unknown."""
     known = devices()
     if name not in known:
-        raise BenchmarkError(f"no device '{name}'; there are {', '.join(known)}")
+        raise BenchmarkError(f"unknown device '{name}'; choose from {', '.join(known)}")
     return known[name]

@@ -1,10 +1,11 @@
-"""What the host does for a frame on one core: letterbox, people, parts. Measured here, and carried over to a board.
+"""Times the host's work for a frame on one core: letterbox, people and parts. ``bench predict`` scales it to a board.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.predict.host [MODEL]    # milliseconds of the machine it runs on
+    OMP_NUM_THREADS=1 python -m benchmarks.predict.host [MODEL]    # times of this machine, in milliseconds
 
-Steps take turns with a fixed piece of work, the soak's. What a step takes of it is much the same on any core; what it
-takes itself is known of the core that REFERENCE_MS was measured on. So figures hold for that core, whatever machine
-they were made on and however busy that was; a board's are longer by what others have published of both cores.
+The steps are interleaved with the yardstick of the soak test, a fixed workload. A step's time relative to the yardstick
+is much the same on any core, and the yardstick's time on a reference core is known (REFERENCE_MS). So the times can be
+scaled to the reference core, whatever machine measured them and however busy it was. From there, published ratings of
+both cores give the times of a board.
 """
 
 import argparse
@@ -26,36 +27,37 @@ from stm_skeletons.parts import assemble_parts
 from stm_skeletons.skeleton import COCO17
 
 REFERENCE_MS = 1.55
-"""The yardstick's median on a core of an AMD EPYC (Zen 4) that nobody else used, OpenCV 5.0."""
+"""The yardstick's median time on an idle core of an AMD EPYC (Zen 4), with OpenCV 5.0."""
 REFERENCE_MIPS = 4270
-"""That core's rating by `7zz b -mmt1` (7-zip 26.02; for the processor time it got). Boards': devices.json."""
+"""Rating of the same core by `7zz b -mmt1` (7-zip 26.02), per processor time. Ratings of boards: devices.json."""
 SOURCES = ((1920, 1080), (3840, 2160))
-"""Frames, in pixels."""
+"""Sizes of the camera's frames (width, height) in pixels."""
 ROUNDS, WARM_UP = 40, 5
-"""Of everything in turn; those that do not count."""
+"""Timed rounds and warm-up rounds; a round runs every step once."""
 
 
 @dataclass(frozen=True)
 class HostWork:
-    """Medians in milliseconds of processor time, on one core."""
+    """Median processor times on one core, in milliseconds."""
 
     yardstick: float
     letterbox: dict[tuple[int, int], float]
-    """By the size of the frames."""
+    """By size of the frames."""
     people: dict[int, float]
-    """Who is who, by their number."""
+    """Grouping keypoints into people with ids, by number of people."""
     parts: dict[int, float]
+    """Assembling the result, by number of people."""
 
     @property
     def to_reference(self) -> float:
-        """What turns these milliseconds into the reference core's."""
+        """Factor from these times to those of the reference core."""
         return REFERENCE_MS / self.yardstick
 
 
 def measure(info: BundleInfo, rounds: int = ROUNDS) -> HostWork:
-    """Time what a session does for a bundle besides its graphs, on this machine, OpenCV on one thread meanwhile.
+    """Time a session's work on the host, everything but the graphs. OpenCV runs on one thread meanwhile.
 
-    People are those of benchmarks.grouping: in rows, all joints found, all peaks filled where there are 30.
+    The people are those of benchmarks.grouping: they stand in rows, with all joints found; 30 people fill all peaks.
     """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -73,13 +75,13 @@ def measure(info: BundleInfo, rounds: int = ROUNDS) -> HostWork:
 
 
 def _times(info: BundleInfo, rounds: int) -> dict[tuple[str, Any], list[float]]:
-    """Milliseconds [rounds] of the processor for each step, by its name and what it is about: others do not count."""
+    """Processor times [rounds] in milliseconds, without other processes, by name and size of each step."""
     times: dict[tuple[str, Any], list[float]] = defaultdict(list)
 
-    def timed(step: str, about: Any, work: Callable[..., Any], *arguments: Any) -> Any:
+    def timed(step: str, size: Any, work: Callable[..., Any], *arguments: Any) -> Any:
         started = thread_time()
         result = work(*arguments)
-        times[step, about].append((thread_time() - started) * 1e3)
+        times[step, size].append((thread_time() - started) * 1e3)
         return result
 
     yardstick = Yardstick()
@@ -92,23 +94,23 @@ def _times(info: BundleInfo, rounds: int) -> dict[tuple[str, Any], list[float]]:
         timed("yardstick", 0, yardstick.measure)
         for size, frame in frames.items():
             timed("letterbox", size, Letterbox(size, info.size).apply, frame, network)
-        for people, (identities, coming) in crowds.items():
-            found = next(coming)
-            seen = timed("people", people, identities.update, found, 0)
-            given = COCO17, info.size, found.peaks, found.edge_scores, seen, *thresholds
-            timed("parts", people, assemble_parts, *given)
+        for people, (identities, frames_of_people) in crowds.items():
+            detections = next(frames_of_people)
+            grouped = timed("people", people, identities.update, detections, 0)
+            arguments = COCO17, info.size, detections.peaks, detections.edge_scores, grouped, *thresholds
+            timed("parts", people, assemble_parts, *arguments)
     return times
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the host does for a frame, on one core of this machine")
-    parser.add_argument("model", nargs="?", default="edge", help="a bundle's folder, or a shipped model's name")
+    parser = argparse.ArgumentParser(description="Time the host's work for a frame on one core of this machine.")
+    parser.add_argument("model", nargs="?", default="edge", help="shipped model or folder of a bundle")
     work = measure(Bundle.open(parser.parse_args().model).info)
     for (width, height), milliseconds in work.letterbox.items():
         print(f"letterbox of {width}x{height}: {milliseconds:.2f} ms")
     for people, milliseconds in work.people.items():
-        print(f"{people} people: {milliseconds:.2f} ms; their parts: {work.parts[people]:.2f} ms")
-    print(f"fixed piece of work: {work.yardstick:.2f} ms; on the reference core: {REFERENCE_MS:.2f} ms")
+        print(f"{people} people: grouping {milliseconds:.2f} ms, parts {work.parts[people]:.2f} ms")
+    print(f"yardstick: {work.yardstick:.2f} ms, {REFERENCE_MS:.2f} ms on the reference core")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The host's share of a predicted frame: what it does before and after the graphs, while the GPU waits.
+"""The host's share of a predicted frame.
 
-A frame is letterboxed, copied to the GPU, seen by the query encoder and the read decoder; what came out is copied back,
-and the host says who is who. Of a file the next frame is letterboxed while the GPU sees this one; while the host says
-who is who, the memory encoder runs.
+A frame is letterboxed, copied to the GPU and run through query encoder and read decoder. The results are copied back,
+and the host groups them into people. The memory encoder runs during the grouping. With a file as source, the next frame
+is letterboxed while the GPU runs the current one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,42 +18,43 @@ from stm_skeletons.strict import Strict
 from stm_skeletons.table import Table
 
 COPY = 0.375
-"""Assumed share of the memory's bandwidth that a copy within it gets: half of a kernel's, as it reads and writes."""
+"""Assumed share of the memory bandwidth for a copy: half of a kernel's, because a copy reads and writes each byte."""
 
 
 class HostShare(Strict):
-    """Milliseconds of a frame on a device."""
+    """Times of a frame on a device, in milliseconds."""
 
     source: tuple[int, int]
-    """Pixels of the camera's frames."""
+    """Width and height of the camera's frames in pixels."""
     people: int
     letterbox: float
     copies: float
-    """To the GPU and back; boards have one memory for both."""
+    """Copies to the GPU and back; on boards, CPU and GPU share one memory."""
     grouping: float
-    """Who is who."""
+    """Grouping keypoints into people with ids."""
     parts: float
+    """Assembling the result."""
     gpu: float
     """The three graphs."""
     latency: float
-    """From the camera's frame to its people: all in turn but for the memory encoder."""
+    """From the camera's frame to its people: the sum of all steps but the memory encoder."""
     frame: float
-    """From one frame of a file to the next: what runs at the same time counts once."""
+    """From one frame of a file to the next; of steps that run concurrently, the longer one counts."""
 
     @property
     def waiting(self) -> float:
-        """Share of a file's frame in which the GPU waits for the host."""
+        """Share of the time of a file's frame in which the GPU waits for the host."""
         return 1 - (self.gpu + self.copies) / self.frame
 
 
 def host_shares(info: BundleInfo, device: Device, work: HostWork, graphs: Mapping[str, float]) -> tuple[HostShare, ...]:
-    """Of each size of frames and number of people that was measured.
+    """The host's share for each size of frames and each number of people in ``work``; empty without ``device.core``.
 
     Args:
-        info: of the bundle whose frames these are.
-        device: whose processor is slower than the reference core by as much as 7-zip is.
+        info: of the bundle.
+        device: its 7-zip rating, compared with the reference core's, scales the host's times.
         work: as measured on any machine.
-        graphs: milliseconds of each on the device.
+        graphs: time of each graph on the device, in milliseconds.
     """
     if device.core is None:
         return ()
@@ -81,20 +82,20 @@ def host_shares(info: BundleInfo, device: Device, work: HostWork, graphs: Mappin
 
 
 def _copied(info: BundleInfo) -> int:
-    """Bytes of a frame that goes to the GPU, and of what comes back."""
-    given = map(info.row_of, info.graphs["query_encoder"].inputs)
-    found = [spec for spec in info.graphs["read_decoder"].outputs if spec.name in RESULTS]
-    return sum(prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in (*given, *found))
+    """Bytes of a frame copied to the GPU and of its results copied back."""
+    inputs = map(info.row_of, info.graphs["query_encoder"].inputs)
+    results = [spec for spec in info.graphs["read_decoder"].outputs if spec.name in RESULTS]
+    return sum(prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in (*inputs, *results))
 
 
 def host_table(shares: Sequence[tuple[str, HostShare]]) -> Table:
-    """Of devices and their shares."""
+    """Table of devices and their shares."""
     rows = [
         (
             *(device, f"{share.source[0]}x{share.source[1]}", str(share.people)),
-            *(f"{one:.2f}" for one in (share.letterbox, share.copies, share.grouping, share.parts)),
-            *(f"{one:.2f}" for one in (share.gpu, share.latency, share.frame)),
-            f"{100 * share.waiting:.0f} %",
+            *(f"{time:.2f}" for time in (share.letterbox, share.copies, share.grouping, share.parts)),
+            *(f"{time:.2f}" for time in (share.gpu, share.latency, share.frame)),
+            f"{100 * share.waiting:.0f}%",
         )
         for device, share in shares
     ]
@@ -104,7 +105,7 @@ def host_table(shares: Sequence[tuple[str, HostShare]]) -> Table:
         "people",
         "letterbox",
         "copies",
-        "who",
+        "grouping",
         "parts",
         "GPU",
         "latency",
@@ -112,7 +113,7 @@ def host_table(shares: Sequence[tuple[str, HostShare]]) -> Table:
         "GPU waits",
     )
     return Table(
-        "PREDICTION with what the host does on one core: latency, and time between the frames of a file, ms",
+        "PREDICTION with the host's work on one core: latency, and time between the frames of a file, ms",
         header,
         rows,
         left=2,

@@ -1,7 +1,7 @@
-"""Milliseconds of a bundle's frame on GPUs that are not at hand, from published peaks. Good to a factor of about two.
+"""Predicts the time of a bundle's frame on other GPUs from published peak rates, to within a factor of about two.
 
-Each kernel takes the longer of computing and of moving its bytes, and the time to start it (S. Williams et al.,
-"Roofline", CACM 52(4), 2009, kernel by kernel). What the host does comes beside it (see host_share).
+A kernel takes the longer of its computing time and its memory time, plus its launch overhead (roofline model of
+S. Williams et al., "Roofline", CACM 52(4), 2009, applied to each kernel). The host's work is added by host_share.
 """
 
 from collections.abc import Sequence
@@ -18,38 +18,43 @@ from stm_skeletons.strict import Strict
 from stm_skeletons.table import Table
 
 TENSOR = 0.35
-"""Assumed share of the tensor cores' peak in FP16. Two YOLO networks as a whole reach 0.24 to 0.33 of it on an Orin
-Nano, by trtexec: https://github.com/Idein/aicast_jetson_benchmark (YOLOX-S) and
+"""Assumed share of the tensor cores' FP16 peak. Two whole YOLO networks reach 0.24 to 0.33 of it on an Orin Nano with
+trtexec: https://github.com/Idein/aicast_jetson_benchmark (YOLOX-S) and
 https://github.com/the0807/YOLOv8-ONNX-TensorRT (YOLOv8m)."""
 CUDA, DEPTHWISE, BANDWIDTH = 0.5, 0.25, 0.75
-"""Of the CUDA cores' peak, of it in depthwise convolutions, and of the memory's. Assumptions, not measured."""
+"""Assumed shares, not measured: of the CUDA cores' peak, of the same peak in depthwise convolutions, and of the memory
+bandwidth."""
 
 
 class Prediction(Strict):
-    """One bundle on one device."""
+    """Predicted times of a bundle on a device."""
 
     device: str
     bundle: str
     precision: str
     size: tuple[int, int]
     milliseconds: dict[str, float]
-    """By graph; of a bundle for batches a camera's share."""
+    """Time of each graph; with a batch, one camera's share of it."""
     bound: dict[str, float]
-    """Shares of the time that go by "compute", "bytes" and "start"."""
+    """Shares of the time that are bound by "compute", by "bytes" (memory) and by "start" (launch overhead)."""
     host: tuple[HostShare, ...]
-    """Of frames of several sizes with few people and many; none where nothing is known of the device's processor."""
+    """For several sizes of frames and numbers of people; empty if the device's processor has no published rating."""
     source: str
 
     @property
     def total(self) -> float:
-        """Milliseconds of the three graphs of a frame."""
+        """Time of the three graphs for a frame, in milliseconds."""
         return sum(self.milliseconds.values())
 
 
 def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
-    """Predict a bundle on devices of devices.json. The host is timed on this machine. Raises BenchmarkError."""
+    """Predict a bundle's speed on devices of devices.json. The host's work is timed on this machine.
+
+    Raises:
+        BenchmarkError: an unknown device, a bundle for CPUs, or a graph that cannot be counted.
+    """
     if bundle.info.precision in ("int8", "bf16"):
-        raise BenchmarkError(f"{bundle.folder} is in {bundle.info.precision} for CPUs; predict an fp16 bundle")
+        raise BenchmarkError(f"{bundle.folder} is {bundle.info.precision}, which is for CPUs; use an fp16 bundle")
     devices = [find_device(name) for name in dict.fromkeys(names)]
     counted = {name: kernels(onnx.load(bundle.graph_file(name))) for name in GRAPH_NAMES}
     work = measure(bundle.info)
@@ -57,31 +62,34 @@ def predict(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
 
 
 def tables(predictions: Sequence[Prediction]) -> list[Table]:
-    """What is shown and written."""
-    one = predictions[0]
-    title = f"PREDICTION, not a measurement, good to a factor of about two: {one.bundle} ({one.precision}), ms a frame"
+    """Tables of the predictions, of the host's share and of the sources."""
+    first = predictions[0]
+    title = (
+        "PREDICTION, not a measurement, to within a factor of about two: "
+        f"{first.bundle} ({first.precision}), ms per frame"
+    )
     rows = [
         (
-            *(found.device, f"{found.total:.2f}", *(f"{found.milliseconds[name]:.2f}" for name in GRAPH_NAMES)),
-            ", ".join(f"{what} {100 * share:.0f} %" for what, share in found.bound.items()),
+            *(each.device, f"{each.total:.2f}", *(f"{each.milliseconds[name]:.2f}" for name in GRAPH_NAMES)),
+            ", ".join(f"{limit} {100 * share:.0f}%" for limit, share in each.bound.items()),
         )
-        for found in predictions
+        for each in predictions
     ]
-    sources = [(found.device, found.source) for found in predictions]
+    sources = [(each.device, each.source) for each in predictions]
     return [
-        Table(title, ("device", "all", *GRAPH_NAMES, "bound by"), rows),
-        host_table([(found.device, share) for found in predictions for share in found.host]),
-        Table("Published peaks", ("device", "source"), sources, left=2),
+        Table(title, ("device", "total", *GRAPH_NAMES, "bound by"), rows),
+        host_table([(each.device, share) for each in predictions for share in each.host]),
+        Table("Published peak rates", ("device", "source"), sources, left=2),
     ]
 
 
 def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]], work: HostWork) -> Prediction:
     milliseconds, bound = {}, {"compute": 0.0, "bytes": 0.0, "start": 0.0}
-    for name, found in counted.items():
+    for name, graph_kernels in counted.items():
         milliseconds[name] = 0.0
-        # The encoders take the frames of a batch in one run.
+        # The encoders run a whole batch at once.
         share = 1 if name == "read_decoder" else 1 / bundle.info.batch
-        for kernel in found:
+        for kernel in graph_kernels:
             compute = share * kernel.operations / (1e12 * _rate(device, kernel))
             move = share * kernel.bytes / (1e9 * device.bandwidth_gbs * BANDWIDTH)
             start = share * device.launch_us * 1e-6
@@ -95,21 +103,21 @@ def _on(bundle: Bundle, device: Device, counted: dict[str, list[Kernel]], work: 
         precision=bundle.info.precision,
         size=bundle.info.size,
         milliseconds=milliseconds,
-        bound={what: seconds / total for what, seconds in bound.items()},
+        bound={limit: seconds / total for limit, seconds in bound.items()},
         host=host_shares(bundle.info, device, work, milliseconds),
         source=_sources(device),
     )
 
 
 def _sources(device: Device) -> str:
-    """Of the GPU's figures and of its host's."""
+    """Sources of the rates of the GPU and of the processor core."""
     gpu = f"{device.power_mode}; {device.source}; {device.url}"
     core = device.core
-    return gpu if core is None else f"{gpu}; core: {core.seven_zip_mips:g} MIPS of 7-zip, {core.source}; {core.url}"
+    return gpu if core is None else f"{gpu}; core: {core.seven_zip_mips:g} MIPS in 7-zip, {core.source}; {core.url}"
 
 
 def _rate(device: Device, kernel: Kernel) -> float:
-    """In 10^12 operations a second. FP32 is for the CUDA cores: engines are built without TF32."""
+    """Rate in 10^12 operations per second. CUDA cores compute FP32, because engines are built without TF32."""
     if kernel.kind == "tensor" and kernel.half:
         return device.fp16_tensor_tflops * TENSOR
     return device.fp32_tflops * (DEPTHWISE if kernel.kind == "depthwise" else CUDA)

@@ -1,4 +1,4 @@
-"""What ``stm-skeletons bench`` does: one bundle on one video, from the load time to the report."""
+"""``stm-skeletons bench run``: measures a bundle on a video and makes the report."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.data import check_data
 from benchmarks.run.bench_report import MemorySamples, Raw, Report, Run
 from benchmarks.run.by_people import by_people
-from benchmarks.run.environment import look_around
+from benchmarks.run.environment import machine_state
 from benchmarks.run.group import Group, run_group
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import ALL_STAGES
@@ -19,7 +19,7 @@ from benchmarks.run.notes import notes
 from benchmarks.run.one_stream import Measured, Options, measure_one
 from benchmarks.run.soak import judge
 from benchmarks.run.streams import Streams, run_streams
-from benchmarks.run.tail import ENOUGH_FRAMES
+from benchmarks.run.tail import MIN_FRAMES
 from runtime.backends import choose_backend
 from runtime.session import Session
 
@@ -27,17 +27,18 @@ _SHORTEST_WINDOW, _LONGEST_WINDOW = 2.0, 120.0
 
 
 def bench(options: Options, stop: threading.Event, say: Callable[[str], object]) -> Report:
-    """Measure one stream, then several as far as they are asked for. F1 comes afterwards, by benchmarks.workstation.f1.
+    """Measure one stream, then concurrent streams if asked for. benchmarks.workstation.f1 measures F1 afterwards.
 
     Args:
-        options: what.
-        stop: ends the measuring; what was measured until then is reported.
-        say: is given a line before each part. There is no live progress, which would take time from what is measured.
+        options: what to measure and how.
+        stop: ends the measurement early when set; the frames measured so far are reported.
+        say: receives a line before each part. There is no progress bar, because it would disturb the timing.
 
     Raises:
-        SourceError, BundleError, BackendError, EngineError: what is to be measured cannot be opened.
-        BenchmarkError: a camera as source, or no library for F1.
-        KeyboardInterrupt: stopped before there was anything to report.
+        SourceError, BundleError, BackendError, EngineError: the source, bundle, backend or engine cannot be opened.
+        BenchmarkError: the source is a camera, or a data folder for F1 does not exist.
+        LibraryError: a library that F1 needs is not installed.
+        KeyboardInterrupt: stopped before the first timed frame.
     """
     check_data(options.data)
     if options.backend.threads is not None:
@@ -52,14 +53,14 @@ def bench(options: Options, stop: threading.Event, say: Callable[[str], object])
     for count in options.streams:
         if stop.is_set():
             break
-        say(f"{count} stream{'s' * (count > 1)} at once, {window:.0f} s")
-        opens = partial(Session.open, measured.bundle, options.backend)
-        found = run_streams(count, options.source, opens, window, deadline, stop)
-        streams += [] if found is None else [found]
+        say(f"measuring {count} {'concurrent streams' if count > 1 else 'stream'} for {window:.0f} s")
+        open_session = partial(Session.open, measured.bundle, options.backend)
+        result = run_streams(count, options.source, open_session, window, deadline, stop)
+        streams += [] if result is None else [result]
         if count > 1 and not stop.is_set():
-            say(f"{count} cameras in one group and in turn, {window:.0f} s")
-            together = run_group(count, options.source, measured.bundle, options.backend, window, stop)
-            groups += [] if together is None else [together]
+            say(f"measuring {count} cameras in one group and in separate sessions for {window:.0f} s")
+            group = run_group(count, options.source, measured.bundle, options.backend, window, stop)
+            groups += [] if group is None else [group]
     return _report(options, measured, deadline, streams, groups, stop.is_set())
 
 
@@ -69,18 +70,18 @@ def _report(
     frames, stages, memory = measured.samples.frames, measured.samples.stages, measured.memory
     decode, frame = frames.column("decode").astype(float), frames.column("frame").astype(float)
     seconds, people = frames.column("seconds").astype(float), frames.column("people")
-    fixed = frames.column("yardstick").astype(float)
-    yardstick = fixed if np.isfinite(fixed).all() else None
+    yardstick_ms = frames.column("yardstick").astype(float)
+    yardstick = yardstick_ms if np.isfinite(yardstick_ms).all() else None
     ends = decode + frame
     run = _run(options, measured, deadline, stopped)
-    # A long run is judged unasked.
-    is_soak = options.length.seconds is not None or frames.count >= ENOUGH_FRAMES
+    # A long enough run gets a verdict even without --minutes.
+    is_soak = options.length.seconds is not None or frames.count >= MIN_FRAMES
     resident = memory[:, 1].astype(float)
     soak = judge(seconds, ends, memory[:, 0].astype(float), resident, yardstick) if is_soak else None
     recorded = {name: stages.column(name).astype(float) for name in ALL_STAGES}
     return Report(
         environment=measured.environment,
-        after=look_around(),
+        after=machine_state(),
         run=run,
         start=measured.start,
         fps=round(1e3 / float(ends.mean()), 3),
@@ -112,7 +113,7 @@ def _report(
 
 def _run(options: Options, measured: Measured, deadline: float, stopped: bool) -> Run:
     info, footage, how = measured.bundle.info, measured.footage, choose_backend(options.backend, measured.bundle)
-    counted = measured.samples.frames.count + measured.samples.stages.count
+    used = measured.samples.frames.count + measured.samples.stages.count
     return Run(
         network=info.variant,
         size=info.size,
@@ -128,7 +129,7 @@ def _run(options: Options, measured: Measured, deadline: float, stopped: bool) -
         minutes=None if options.length.seconds is None else options.length.seconds / 60,
         passes=footage.passes,
         seconds=round(measured.seconds, 3),
-        frames_left_out=footage.frames_read - len(measured.warm_ms) - counted,
+        frames_left_out=footage.frames_read - len(measured.warm_ms) - used,
         stopped_early=stopped,
     )
 

@@ -1,4 +1,4 @@
-"""A report as files: report.json, report.md and, where there is matplotlib, plots."""
+"""Writes a report as report.json and report.md. Plots need matplotlib, see benchmarks.workstation."""
 
 import os
 from importlib.util import find_spec
@@ -16,28 +16,30 @@ PLOTS = {
     "frames.png": "Latency over time",
     "memory.png": "Memory over time",
 }
-"""File names of the plots, and what they show."""
-NO_PLOTS = "no plots: matplotlib is not installed here; elsewhere: stm-skeletons bench plots report.json --out FOLDER"
+"""File names and captions of the plots."""
+NO_PLOTS = (
+    "no plots: matplotlib is not installed; on a workstation, run: stm-skeletons bench plots report.json --out FOLDER"
+)
 
 
 def check_folder(folder: Path) -> None:
-    """Raise SinkError unless a folder can be made or written to: before an hour of measuring, not after."""
-    there = folder.resolve()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise SinkError(f"cannot write to {folder}: {there} is a file; name a folder")
-    if not os.access(there, os.W_OK):
-        raise SinkError(f"cannot write to {folder}: no permission to write in {there}; choose another folder")
+    """Check before the measurement that a folder can be created or written to. Raises SinkError."""
+    existing = folder.resolve()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise SinkError(f"cannot write to {folder}: {existing} is a file; name a folder")
+    if not os.access(existing, os.W_OK):
+        raise SinkError(f"cannot write to {folder}: no permission to write in {existing}; choose another folder")
 
 
 def can_plot() -> bool:
-    """Whether there is matplotlib."""
+    """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.json and report.md, each whole or not at all; the folder is made. Raises SinkError."""
+    """Write report.json and report.md atomically; creates the folder. Raises SinkError."""
     make_folder(folder)
     with atomic_write(folder / FILE_NAME) as partial:
         partial.write_text(report_text(report), encoding="utf-8")
@@ -46,7 +48,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def report_markdown(report: Report, plots: bool) -> str:
-    """The report as Markdown; ``plots``: shows the pictures that lie beside it."""
+    """The report as Markdown; ``plots``: whether to show the plots in the same folder."""
     parts = [f"# Speed of {report.environment.bundle} on {report.environment.source}"]
     parts.append("\n".join(f"- {note}" for note in report.notes))
     parts += [table.section() for table in tables(report)]

@@ -1,4 +1,4 @@
-"""The report of a benchmark as a file: report.json, and how it is read again."""
+"""The format of a benchmark's report.json, and the function that loads it."""
 
 import json
 from pathlib import Path
@@ -14,57 +14,59 @@ from benchmarks.run.memory import Memory
 from benchmarks.run.soak import Soak
 from benchmarks.run.streams import Streams
 from stm_skeletons.errors import BenchmarkError
-from stm_skeletons.strict import Strict, what_is_wrong
+from stm_skeletons.strict import Strict, validation_message
 
 FILE_NAME = "report.json"
 
 
 class Run(Strict):
-    """What was run, and how."""
+    """Configuration and extent of the run."""
 
     network: str
     size: tuple[int, int] = Field(description="Width and height of the network's input in pixels.")
     precision: str
     slots: int
     backend: str
-    provider: str = Field(description="Of ONNX Runtime.")
-    cuda_graphs: bool = Field(description="Asked for, on a GPU; TensorRT's backend does without in frames with stages.")
+    provider: str = Field(description="Execution provider of ONNX Runtime.")
+    cuda_graphs: bool = Field(
+        description="CUDA graphs were enabled, on a GPU; the tensorrt backend disables them while it records stages."
+    )
     frame_size: tuple[int, int] | None = Field(description="Width and height of the source's first frame in pixels.")
     source_fps: float = Field(description="Frame rate of the source.")
-    camera_fps: float = Field(description="Rate whose deadline counts; the source's own unless another was given.")
-    frames: int | None = Field(description="Undisturbed frames asked for; null in a run by time.")
+    camera_fps: float = Field(description="Frame rate that sets the deadline; the source's unless --fps was given.")
+    frames: int | None = Field(description="Timed frames asked for; null with --minutes.")
     minutes: float | None
-    passes: int = Field(description="Times that the source was read; the session goes on over the jump.")
-    seconds: float = Field(description="Of the measuring, without warm-up; all frames of it.")
-    frames_left_out: int = Field(description="First frames after each change between blocks.")
-    stopped_early: bool = Field(description="By Ctrl-C or SIGTERM: shorter than asked for.")
+    passes: int = Field(description="Times that the source was read; the session continues across the jump.")
+    seconds: float = Field(description="Duration of the measurement without warm-up, including all frames.")
+    frames_left_out: int = Field(description="Frames skipped because they are the first after a change of block.")
+    stopped_early: bool = Field(description="Ended by Ctrl-C or SIGTERM.")
 
 
 class Start(Strict):
-    """What comes before the first frame that counts, in milliseconds."""
+    """Times before the first timed frame, in milliseconds."""
 
     load: float = Field(description="Opening the bundle and the session.")
-    first_frame: float = Field(description="From decoded to parts.")
-    warm_up: Summary = Field(description="All frames of the warm-up, the first too.")
+    first_frame: float = Field(description="First warm-up frame, from decoded frame to parts.")
+    warm_up: Summary = Field(description="All warm-up frames, including the first.")
 
 
 class F1(Strict):
-    """Keypoint F1 of the same bundle, as 'stm-skeletons eval --start cold' has it, at the bundle's own threshold."""
+    """Keypoint F1 of the bundle at its own threshold, as in 'stm-skeletons eval --start cold'."""
 
-    kind: str = Field(description="Of the data: coco, posetrack18, posetrack21 or footage.")
-    data: str = Field(description="What was measured on, in words.")
+    kind: str = Field(description="Kind of the data: coco, posetrack18, posetrack21 or footage.")
+    data: str = Field(description="Description of the data.")
     occluded: bool = Field(description="With a moving occluder and blur.")
     sequences: int
     threshold: float
-    f1: float | None = Field(description="One prediction serves one label; null where nothing could be counted.")
-    low: float | None = Field(description="95 % by bootstrap over sequences; null with too few.")
+    f1: float | None = Field(description="With one-to-one matching; null if there was nothing to count.")
+    low: float | None = Field(description="95% bootstrap interval over sequences; null with too few sequences.")
     high: float | None
     precision: float | None
     recall: float | None
 
 
 class MemorySamples(Strict):
-    """One a second; null where unknown."""
+    """One sample per second; null if unknown."""
 
     seconds: list[float]
     resident_mb: list[float | None]
@@ -72,17 +74,17 @@ class MemorySamples(Strict):
 
 
 class Raw(Strict):
-    """Every frame that was measured, in milliseconds to 3 decimals. Lists of one kind of frame have one length."""
+    """Times of every measured frame, in milliseconds with 3 decimals. Lists of one kind of frame have equal length."""
 
-    warm_up: list[float] = Field(description="Each from decoded to parts.")
-    seconds: list[float] = Field(description="Of undisturbed frames: since measuring began.")
-    decode: list[float] = Field(description="Of undisturbed frames.")
-    frame: list[float] = Field(description="Of undisturbed frames: from decoded to parts.")
-    people: list[int] = Field(description="In undisturbed frames: most keypoints of any one joint.")
+    warm_up: list[float] = Field(description="Warm-up frames, from decoded frame to parts.")
+    seconds: list[float] = Field(description="Timed frames: start, in seconds since the measurement began.")
+    decode: list[float] = Field(description="Timed frames: decoding.")
+    frame: list[float] = Field(description="Timed frames: from decoded frame to parts.")
+    people: list[int] = Field(description="Timed frames: number of people, the most keypoints of any joint.")
     yardstick: list[float] = Field(
-        default=[], description="Of a fixed piece of work after each undisturbed frame of a long run."
+        default=[], description="Time of the yardstick, a fixed workload, after each timed frame of a long run."
     )
-    stages: dict[str, list[float]] = Field(description="Of the frames whose stages were recorded.")
+    stages: dict[str, list[float]] = Field(description="Times by stage, of the frames with recorded stages.")
     memory: MemorySamples
 
     @model_validator(mode="after")
@@ -93,32 +95,32 @@ class Raw(Strict):
             (memory.seconds, memory.resident_mb, memory.device_mb),
             self.stages.values(),
         ):
-            if len({len(one) for one in lists}) > 1:
+            if len({len(values) for values in lists}) > 1:
                 raise ValueError("lists of one kind of frame differ in length")
         return self
 
 
 class Report(Strict):
-    """A benchmark. Latencies are in milliseconds, memory is in MB of 10^6 bytes."""
+    """Report of a benchmark. Times are in milliseconds, memory is in MB of 10^6 bytes."""
 
     model_config = ConfigDict(title="STM-skeletons benchmark report")
 
     format: Literal[1] = 1
     environment: Environment
-    after: State = Field(description="The machine when the measuring had ended.")
+    after: State = Field(description="State of the machine after the measurement.")
     run: Run
     start: Start
-    fps: float = Field(description="Undisturbed frames a second of their own end-to-end time, one stream.")
-    end_to_end: Summary = Field(description="Decoding and what follows, of undisturbed frames.")
-    frame: Summary = Field(description="From decoded to parts, of undisturbed frames.")
-    decode: Summary = Field(description="Of undisturbed frames.")
-    stages: dict[str, Summary] = Field(description="Of other frames, recorded stage by stage; see 'notes'.")
+    fps: float = Field(description="Frames per second of one stream: 1000 over the mean end-to-end time.")
+    end_to_end: Summary = Field(description="Timed frames: from decoding to parts.")
+    frame: Summary = Field(description="Timed frames: from decoded frame to parts.")
+    decode: Summary = Field(description="Timed frames: decoding.")
+    stages: dict[str, Summary] = Field(description="Times by stage, of separate frames; see 'notes'.")
     people: list[PeopleBin]
     streams: list[Streams]
-    groups: list[Group] = Field(description="Where several streams were asked for: the same many cameras in a group.")
+    groups: list[Group] = Field(description="For each number of concurrent streams above 1: a group of cameras.")
     memory: Memory
-    soak: Soak | None = Field(description="Of runs with --minutes, or with enough frames.")
-    accuracy: list[F1] = Field(description="Empty where it was not measured.")
+    soak: Soak | None = Field(description="Present with --minutes, or with enough timed frames.")
+    accuracy: list[F1] = Field(description="Empty if F1 was not measured.")
     notes: list[str] = Field(description="How to read the figures, and what is missing.")
     raw: Raw
 
@@ -137,5 +139,5 @@ def load_report(path: Path) -> Report:
         raise BenchmarkError(f"cannot read {file}: {error.strerror}; 'stm-skeletons bench' writes reports") from error
     except ValidationError as error:
         raise BenchmarkError(
-            f"{file} is no report of a benchmark, or of another version ({what_is_wrong(error)}); measure again"
+            f"{file} is not a valid report of this version of 'bench run' ({validation_message(error)}); measure again"
         ) from error

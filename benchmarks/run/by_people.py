@@ -1,4 +1,4 @@
-"""Latency against the number of people in the frame: the network's time does not depend on it, the host's may."""
+"""Latency by number of people in the frame. The network's time does not depend on it; the host's may."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,9 @@ from stm_skeletons.strict import Strict
 
 
 class PeopleBin(Strict):
-    """Frames with the same number of people, decoded to parts, in milliseconds. Null: too few frames."""
+    """Times of the frames with one number of people, from decoded frame to parts, in ms. Null: too few frames."""
 
-    people: int = Field(description="The largest number of keypoints of any one joint.")
+    people: int = Field(description="Number of people: the most keypoints of any joint.")
     count: int
     mean: float
     p10: float | None
@@ -20,7 +20,7 @@ class PeopleBin(Strict):
 
 
 def by_people(people: NDArray, frame_ms: NDArray) -> list[PeopleBin]:
-    """Group frames [N] by the number of people in them."""
+    """Statistics of the times [N] of frames for each number of people [N]."""
     bins = []
     for number in np.unique(people):
         times = frame_ms[people == number].astype(float)

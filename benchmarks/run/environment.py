@@ -1,6 +1,6 @@
-"""The machine, the programs and the bundle that a figure belongs to: without them it means nothing.
+"""Describes the machine, its software and the bundle, which every figure of a report depends on.
 
-The boards' part is not yet run on one.
+The part for boards has not run on one yet.
 """
 
 import os
@@ -13,10 +13,10 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
-from runtime.doctor.finding import look
+from runtime.doctor.finding import run_check
 from runtime.doctor.jetson import examine_jetson
-from runtime.gpu import NoGpu, ask_smi, find_gpu
-from runtime.machine import ask, cpu_mhz, hottest_sensor, processor_name, read, system_memory, usable_cores
+from runtime.gpu import NoGpu, find_gpu, query_smi
+from runtime.machine import cpu_mhz, hottest_sensor, processor_name, read, run_tool, system_memory, usable_cores
 from stm_skeletons import __version__
 from stm_skeletons.bundle import FILE_NAME, Bundle
 from stm_skeletons.files import sha256
@@ -29,26 +29,26 @@ _SMI_STATE = ("pstate", "power.limit", "clocks.sm", "clocks.max.sm", "clocks.mem
 
 
 class State(Strict):
-    """What changes while a machine works. Null: this machine does not tell."""
+    """State of a machine that changes over time. Null: unknown on this machine."""
 
-    load: float | None = Field(description="Processes that wanted a core, averaged over the last minute.")
+    load: float | None = Field(description="Load average of the last minute.")
     power_mode: str | None = Field(description="A Jetson's nvpmodel; elsewhere the CPU's frequency governor.")
     cpu_mhz: int | None = Field(description="Clock of the fastest core.")
     gpu: str | None = Field(description="Power limit and clocks of the GPU.")
-    temperature: str | None = Field(description="Of the hottest sensor, and of the GPU.")
+    temperature: str | None = Field(description="Temperatures of the hottest sensor and of the GPU.")
 
 
 class Environment(Strict):
-    """Where and with what something was measured. Null: there is none, or this machine does not tell."""
+    """Machine, software and inputs of a measurement. Null: not present, or unknown on this machine."""
 
-    date: str = Field(description="When the measuring began: ISO 8601, UTC.")
+    date: str = Field(description="Start of the measurement: ISO 8601, UTC.")
     processor: str
     architecture: str
-    cores: int = Field(description="That this process may use.")
+    cores: int = Field(description="Cores that this process may use.")
     threads: int = Field(description="CPU threads of each session.")
-    memory_bytes: int | None = Field(description="Of the machine.")
+    memory_bytes: int | None = Field(description="Memory of the machine.")
     system: str
-    board: str | None = Field(description="A Jetson and its release.")
+    board: str | None = Field(description="Model and release of a Jetson.")
     python: str
     numpy: str
     opencv: str
@@ -57,22 +57,22 @@ class Environment(Strict):
     openvino: str | None
     tensorrt: str | None
     stm_skeletons: str
-    git_commit: str | None = Field(description="Of this package's checkout, with '-dirty' where files were changed.")
+    git_commit: str | None = Field(description="Commit of this package's checkout; '-dirty' if files were changed.")
     gpu: str | None
-    driver: str | None = Field(description="NVIDIA's.")
+    driver: str | None = Field(description="NVIDIA driver.")
     bundle: str
-    bundle_sha256: str = Field(description="Of bundle.json, which holds the hashes of the graphs.")
-    source: str = Field(description="Name of the video or folder, without the path to it.")
-    state: State = Field(description="Before the measuring.")
+    bundle_sha256: str = Field(description="Hash of bundle.json, which holds the hashes of the graphs.")
+    source: str = Field(description="Name of the video or folder, without its path.")
+    state: State = Field(description="State before the measurement.")
 
 
-def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
-    """Describe this machine, its programs and what is measured. Call it before the measuring: it starts other programs.
+def describe_environment(bundle: Bundle, threads: int | None, source: str) -> Environment:
+    """Describe the machine, its software and the inputs. Call it before the measurement, as it starts other programs.
 
     Args:
-        bundle: what is measured.
-        threads: CPU threads of each session; None for all cores, as sessions take it.
-        source: path or address of the video; only its name is kept, which holds no password.
+        bundle: the measured bundle.
+        threads: CPU threads of each session; None for all cores.
+        source: path or address of the video; only its name is kept, so passwords are dropped.
     """
     cores, memory = usable_cores(), system_memory()
     gpu, driver = _gpu()
@@ -90,7 +90,7 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
         opencv=cv2.__version__,
         opencv_threads=cv2.getNumThreads(),
         onnxruntime=onnxruntime.__version__,
-        # By their metadata: loading them takes memory, which is measured next.
+        # From package metadata: importing them would add to the memory measured next.
         openvino=_installed("openvino"),
         tensorrt=", ".join(filter(None, (_installed("tensorrt"), _installed("tensorrt_rtx")))) or None,
         stm_skeletons=__version__,
@@ -100,12 +100,12 @@ def stamp(bundle: Bundle, threads: int | None, source: str) -> Environment:
         bundle=bundle.folder.name,
         bundle_sha256=sha256(bundle.folder / FILE_NAME),
         source=source_name(source),
-        state=look_around(),
+        state=machine_state(),
     )
 
 
-def look_around() -> State:
-    """The machine's state as it is now."""
+def machine_state() -> State:
+    """The machine's current state."""
     mhz = cpu_mhz(ROOT)
     return State(
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -117,22 +117,22 @@ def look_around() -> State:
 
 
 def source_name(source: str) -> str:
-    """What of a source's path or address names it: no folders, no user and password, no query."""
+    """The name in a source's path or address, without folders, user, password and query."""
     path = source.partition("?")[0] if "://" in source else source
     return path.rstrip("/").rpartition("/")[2] or source
 
 
 def _finding(subject: str) -> str | None:
-    """What the doctor finds of a Jetson, without its advice."""
-    found = [finding.text for finding in look("board", lambda: examine_jetson(ROOT)) if finding.subject == subject]
-    return found[0].partition(";")[0] if found else None
+    """The doctor's finding on a Jetson, without its advice."""
+    texts = [finding.text for finding in run_check("board", lambda: examine_jetson(ROOT)) if finding.subject == subject]
+    return texts[0].partition(";")[0] if texts else None
 
 
 def _gpu() -> tuple[str | None, str | None]:
-    """Name with memory, and driver. nvidia-smi is asked first: the driver itself would take memory in this process."""
-    told = ask_smi(_SMI)
-    if "name" in told:
-        return f"{told['name']}, {told.get('memory.total', '?')} MiB", told.get("driver_version")
+    """Name with memory, and driver. nvidia-smi comes first, because CUDA would take memory in this process."""
+    reply = query_smi(_SMI)
+    if "name" in reply:
+        return f"{reply['name']}, {reply.get('memory.total', '?')} MiB", reply.get("driver_version")
     try:
         gpu = find_gpu()
     except NoGpu:
@@ -141,29 +141,29 @@ def _gpu() -> tuple[str | None, str | None]:
 
 
 def _gpu_state() -> str | None:
-    told = ask_smi(_SMI_STATE)
-    if not told:
+    reply = query_smi(_SMI_STATE)
+    if not reply:
         return _finding("clocks")
-    return ", ".join(f"{name} {value}" for name, value in told.items() if name != "temperature.gpu")
+    return ", ".join(f"{name} {value}" for name, value in reply.items() if name != "temperature.gpu")
 
 
 def _temperature() -> str | None:
     hottest = hottest_sensor(ROOT)
     texts = [] if hottest is None else [f"{hottest[0]:.0f} degrees Celsius ({hottest[1]})"]
-    if told := ask_smi(_SMI_STATE).get("temperature.gpu"):
-        texts.append(f"{told} degrees Celsius (GPU)")
+    if degrees := query_smi(_SMI_STATE).get("temperature.gpu"):
+        texts.append(f"{degrees} degrees Celsius (GPU)")
     return ", ".join(texts) or None
 
 
 def _installed(package: str) -> str | None:
-    found = installed_version(package)
-    return found and f"{package} {found}"
+    version = installed_version(package)
+    return version and f"{package} {version}"
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package runs from; None where it was installed from a wheel."""
+    """Commit of the checkout that this package runs from; None if it was installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    told = ask("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
-    return (told or "").strip() or None
+    output = run_tool("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    return (output or "").strip() or None

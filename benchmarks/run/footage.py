@@ -1,4 +1,4 @@
-"""Real frames for as long as they are wanted: a video that is read again from its start when it ends."""
+"""An endless supply of real frames: a video that is looped."""
 
 from collections.abc import Iterator
 from time import perf_counter
@@ -12,47 +12,47 @@ from stm_skeletons.errors import BenchmarkError
 
 
 class Footage:
-    """Frames of a source without end. The session goes on over the jump, as over a cut in a film."""
+    """Frames of a looped source. At each loop the session sees a jump, as at a cut in a film."""
 
     def __init__(self, source: str) -> None:
         """
         Args:
-            source: as open_source takes it.
+            source: video file or folder, see open_source.
 
         Raises:
-            SourceError: it cannot be read.
-            BenchmarkError: a camera or stream, which gives other frames each time, and waits for them.
+            SourceError: the source cannot be read.
+            BenchmarkError: the source is a camera or stream, whose frames arrive in real time and never repeat.
         """
         self._name = source
         self._source = open_source(source)
         if self._source.live:
             self._source.close()
-            raise BenchmarkError(f"{source} is a camera or stream; record it first: only a video can be measured again")
+            raise BenchmarkError(f"{source} is a camera or stream; record it first, since a benchmark loops its source")
         self._frames: Iterator[Frame] = iter(self._source)
         self.frames_per_second: float = self._source.frames_per_second
         self.size: tuple[int, int] | None = self._source.frame_size
         self.frames_read = 0
         self.passes = 1
-        """Times that the source has been opened."""
+        """Number of times that the source has been opened."""
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
-        """The next frame (BGR uint8 [h, w, 3]) and the milliseconds that it took to decode.
+        """The next frame (BGR uint8 [h, w, 3]) and its decoding time in milliseconds.
 
-        Opening the source again is not counted, as a camera is opened once; the first frame afterwards is.
+        The time to reopen the source is not included, because a camera is opened only once.
         """
         started = perf_counter()
         frame = next(self._frames, None)
         if frame is None:
-            self._again()
+            self._reopen()
             started = perf_counter()
             frame = next(self._frames, None)
             if frame is None:
-                raise BenchmarkError(f"{self._name} gave frames once and no more; copy it to a file first")
+                raise BenchmarkError(f"{self._name} can be read only once; copy it to a file first")
         milliseconds = (perf_counter() - started) * 1e3
         self.frames_read += 1
         return frame.image, milliseconds
 
-    def _again(self) -> None:
+    def _reopen(self) -> None:
         self._source.close()
         self._source = open_source(self._name)
         self._frames = iter(self._source)

@@ -1,4 +1,4 @@
-"""Several cameras in one group beside a session for each, in turn: both see the same frames, round by round."""
+"""Compares several cameras in one group with a session for each, interleaved on the same frames."""
 
 import threading
 from collections.abc import Callable
@@ -18,33 +18,33 @@ from stm_skeletons.bundle import Bundle
 from stm_skeletons.strict import Strict
 
 WARM_UP = 5
-"""Rounds that do not count."""
+"""Warm-up rounds."""
 
 
 class Group(Strict):
-    """What a step of so many cameras takes, from decoded frames to parts of all of them."""
+    """Times of a step of several cameras, from decoded frames to the parts of all."""
 
     cameras: int = Field(ge=1)
-    batch: int = Field(ge=1, description="Of the bundle. A session alone takes as long as such a batch.")
-    group: Summary = Field(description="One step of a SessionGroup.")
-    in_turn: Summary = Field(description="A step of a session for each camera, one after the other in one thread.")
-    ratio: float = Field(description="Median over the rounds of the group's time divided by that of the sessions.")
+    batch: int = Field(ge=1, description="The bundle's batch. A single session takes as long as a whole batch.")
+    group: Summary = Field(description="A step of one SessionGroup with all cameras.")
+    in_turn: Summary = Field(description="A step of each camera's own session, one after the other in one thread.")
+    ratio: float = Field(description="Time of the group divided by that of the sessions, median over the rounds.")
 
 
 def run_group(
     cameras: int, source: str, bundle: Bundle, options: BackendOptions, seconds: float, stop: threading.Event
 ) -> Group | None:
-    """Step a group and as many sessions for about so many seconds.
+    """Time the steps of a group and of separate sessions on the same frames.
 
     Args:
-        cameras: how many; each reads the source from another frame on.
+        cameras: number of cameras; each starts at another frame of the source.
         source: a video.
-        bundle, options: what runs. Of a bundle for batches a session alone takes as long as a batch.
-        seconds: for both together.
-        stop: ends it early; None is returned then.
+        bundle, options: what to run. With a batched bundle, a single session takes as long as a whole batch.
+        seconds: approximate time for both together.
+        stop: ends the measurement early when set; the result is None then.
 
     Raises:
-        StmError: what opening the source or the bundle raises.
+        StmError: the source or the bundle cannot be opened.
     """
     times: tuple[list[float], list[float]] = ([], [])
     with ExitStack() as stack:
@@ -53,23 +53,23 @@ def run_group(
             for _ in range(number):
                 each.read()
         group = stack.enter_context(SessionGroup.open(bundle, cameras, options))
-        alone = [stack.enter_context(SessionGroup.open(bundle, 1, options)) for _ in range(cameras)]
+        sessions = [stack.enter_context(SessionGroup.open(bundle, 1, options)) for _ in range(cameras)]
 
-        def in_turn(frames: dict[int, NDArray[np.uint8]]) -> None:
+        def step_sessions(frames: dict[int, NDArray[np.uint8]]) -> None:
             for camera, frame in frames.items():
-                alone[camera].step({0: frame})
+                sessions[camera].step({0: frame})
 
-        ways: tuple[Callable[[dict[int, NDArray[np.uint8]]], object], ...] = (group.step, in_turn)
+        steps: tuple[Callable[[dict[int, NDArray[np.uint8]]], object], ...] = (group.step, step_sessions)
         end = perf_counter() + seconds
         for number in rounds_from():
             if stop.is_set():
                 return None
             frames = {camera: each.read()[0] for camera, each in enumerate(footage)}
-            for way in (0, 1) if number % 2 else (1, 0):
+            for index in (0, 1) if number % 2 else (1, 0):
                 started = perf_counter()
-                ways[way](frames)
+                steps[index](frames)
                 if number >= WARM_UP:
-                    times[way].append((perf_counter() - started) * 1e3)
+                    times[index].append((perf_counter() - started) * 1e3)
             if number > WARM_UP and perf_counter() >= end:
                 break
     ratio = float(np.median(np.divide(*times)))

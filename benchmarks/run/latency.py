@@ -1,4 +1,4 @@
-"""Latencies in figures: mean, percentiles that have enough samples, jitter, missed deadlines. Nothing is clipped."""
+"""Statistics of latencies: mean, percentiles with enough samples, jitter, missed deadlines. Outliers are kept."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,23 +11,23 @@ from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.strict import Strict
 
 CONFIDENCE = 0.99
-"""That at least two samples lie beyond a percentile which is reported."""
+"""Required probability that at least two samples lie beyond a reported percentile."""
 PERCENTILES = (50, 90, 95, 99)
 JITTER = "jitter: mean absolute difference of successive latencies"
 
 
 class Summary(Strict):
-    """Latencies of one thing, in milliseconds. A percentile is None where the samples are too few for it."""
+    """Statistics of latencies in milliseconds. A percentile is null if there are too few samples for it."""
 
-    count: int = Field(ge=1, description="Frames measured; all of them count.")
+    count: int = Field(ge=1, description="Number of measured frames, all included.")
     mean: float
-    p50: float | None = Field(description="Needs 11 samples, as the other percentiles a value that was measured.")
+    p50: float | None = Field(description="A measured value, as all percentiles. Needs 11 samples.")
     p90: float | None = Field(description="Needs 64 samples.")
     p95: float | None = Field(description="Needs 130 samples.")
     p99: float | None = Field(description="Needs 662 samples.")
     max: float
     jitter: float | None = Field(description="Mean absolute difference of successive latencies.")
-    deadline: float | None = Field(description="Milliseconds that a frame may take; null where there is no deadline.")
+    deadline: float | None = Field(description="Milliseconds that a frame may take; null without a deadline.")
     misses: int | None = Field(description="Frames that took longer than the deadline.")
 
     @property
@@ -38,16 +38,16 @@ class Summary(Strict):
 
 @cache
 def samples_needed(percentile: float) -> int:
-    """Samples from which on at least two lie beyond a percentile with CONFIDENCE.
+    """Number of samples of which at least two lie beyond a percentile with probability CONFIDENCE.
 
-    Of n samples k lie beyond the p-quantile with a binomial probability, so this is the smallest n with
-    1 - p^n - n (1 - p) p^(n - 1) >= CONFIDENCE. With fewer, what is printed as p99 is often just the largest sample.
+    The number of n samples beyond the p-quantile is binomial, so this is the smallest n with
+    1 - p^n - n (1 - p) p^(n - 1) >= CONFIDENCE. With fewer samples, p99 is often just the largest sample.
 
     Args:
         percentile: above 0 and below 100.
     """
     if not 0 < percentile < 100:
-        raise ValueError(f"no percentile between 0 and 100: {percentile}")
+        raise ValueError(f"percentile is {percentile}, must be between 0 and 100")
     low, high = 2, 4
     while not _enough(percentile, high):
         low, high = high, 2 * high
@@ -63,28 +63,28 @@ def _enough(percentile: float, count: int) -> bool:
 
 
 def percentile_of(times: NDArray, percentile: float) -> float | None:
-    """The nearest-rank percentile of times [N], a value that was measured; None where N is too small for it."""
+    """The nearest-rank percentile of times [N], which is a measured value; None if N is too small for it."""
     if len(times) < samples_needed(percentile):
         return None
     return round(float(np.percentile(times, percentile, method="inverted_cdf")), 3)
 
 
 def summarise(times_ms: Sequence[float] | NDArray, deadline_ms: float | None = None) -> Summary:
-    """Figures of latencies [N] in milliseconds, in the order in which they were measured.
+    """Statistics of latencies [N] in milliseconds, in the order of measurement.
 
-    Jitter is the mean absolute difference of successive latencies (the spread of what RFC 5481 calls inter-packet
-    delay variation): unlike a standard deviation it does not count a slow drift.
+    Jitter is the mean absolute difference of successive latencies (the mean size of RFC 5481's inter-packet delay
+    variation). Unlike a standard deviation, it ignores slow drift.
 
     Args:
-        times_ms: at least one.
-        deadline_ms: what a frame may take; 1000 over the camera's rate.
+        times_ms: at least one time.
+        deadline_ms: time that a frame may take: 1000 over the camera's frame rate.
 
     Raises:
-        BenchmarkError: no times, or some that are no numbers.
+        BenchmarkError: there is no time, or one is NaN or infinite.
     """
     times = np.asarray(times_ms, np.float64)
     if times.ndim != 1 or not times.size or not np.isfinite(times).all():
-        raise BenchmarkError("no latencies to summarise, or some are no numbers; measure at least one frame")
+        raise BenchmarkError("there are no latencies, or some are NaN or infinite; measure at least one frame")
     p50, p90, p95, p99 = (percentile_of(times, percentile) for percentile in PERCENTILES)
     return Summary(
         count=len(times),

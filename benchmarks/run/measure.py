@@ -1,10 +1,10 @@
-"""One session on real frames: latencies of undisturbed frames, and stages of others in between.
+"""Measures one session on real frames: latencies of timed frames, and times by stage of other frames in between.
 
-Recording stages makes a GPU wait after each and forbids CUDA graphs, so a frame with stages is no measure of latency.
-Blocks of frames with stages therefore alternate with undisturbed ones, in one session: whatever the machine does in the
-meantime, getting hot or having neighbours, happens to both alike, and the memory in use is that of one camera. Which
-block of a group has the stages is drawn by lot, as a short video comes back to the same frames in step with the blocks.
-The first frame after each change counts for nothing: the device is then in the state that the other kind of block left.
+Recording stages makes a GPU wait after each stage and rules out CUDA graphs, so frames with recorded stages say nothing
+about latency. Therefore blocks of frames with and without recording alternate in one session. A change of the machine's
+speed affects both alike, and the memory in use is that of one camera. The position of the recorded block within a group
+of blocks is random, because a short looped video might otherwise show the same frames in every recorded block. The
+first frame after each change is skipped, because the device is still in the state that the previous block left.
 """
 
 import threading
@@ -22,72 +22,72 @@ from runtime.stages import STAGES, RecordedStages, Stages
 from stm_skeletons.parts import Parts
 
 WARM_UP = 50
-"""Frames before anything counts: the memory is full, caches and clocks are up."""
+"""Warm-up frames: they fill the memory and the caches, and bring the clocks up."""
 BLOCK = 50
 _RARE_FROM, _PLAIN_BLOCKS = 10_000, 9
-"""A long run has stages in every tenth block only: they then have enough samples, and most frames are undisturbed."""
+"""A long run records stages only in every 10th block, which gives enough samples and leaves more timed frames."""
 FRAME_COLUMNS = ("seconds", "decode", "frame", "people", "yardstick")
 ALL_STAGES: tuple[str, ...] = ("decode", *STAGES)
 _SPARE = 4
-"""A run by time has room for so many times the frames that its fastest warm-up frame lets expect."""
+"""A run by time has room for this many times the frames that the fastest warm-up frame suggests."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long is measured: one of the two."""
+    """Length of the measurement: one of the two is set."""
 
     frames: int | None = None
-    """Undisturbed ones."""
+    """Timed frames."""
     seconds: float | None = None
 
     @property
     def is_long(self) -> bool:
-        """Whether stages are recorded in few of the blocks."""
+        """Whether stages are recorded in only one of ten blocks."""
         return (self.frames or 0) > _RARE_FROM or (self.seconds or 0) >= 300
 
     @property
     def block(self) -> int:
-        """Frames of a block; fewer in a run that would else have one or two blocks in all."""
+        """Frames of a block; fewer in a run that would otherwise have only one or two blocks."""
         return BLOCK if self.frames is None else min(BLOCK, max(5, self.frames // 4))
 
 
 class Table:
-    """Rows of numbers in one array that is allocated, and touched, before the first: nothing grows while it fills."""
+    """Rows of numbers in one preallocated array, so that memory does not grow while rows are added."""
 
     def __init__(self, capacity: int, columns: tuple[str, ...]) -> None:
         self.columns = columns
-        # Filled, not left empty: pages that are touched later would look like a leak.
+        # Filled instead of empty: pages first touched during the run would look like a leak.
         self._rows = np.full((capacity, len(columns)), np.nan, np.float32)
         self.count = 0
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another row."""
+        """Whether there is no room for one more row."""
         return self.count == len(self._rows)
 
     def add(self, *row: float) -> None:
-        """One more row; there must be room."""
+        """Add a row; the table must not be full."""
         self._rows[self.count] = row
         self.count += 1
 
     def column(self, name: str) -> NDArray[np.float32]:
-        """[count] of what was added under that name."""
+        """[count]: values of a column."""
         return self._rows[: self.count, self.columns.index(name)]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a run fills."""
+    """Tables that a run fills."""
 
     frames: Table
-    """Undisturbed: second at which it began, milliseconds of decoding and of the session's step, people, and, in a long
-    run, milliseconds of the yardstick behind it (else NaN)."""
+    """Timed frames: start in seconds, milliseconds of decoding and of the session's step, number of people, and
+    milliseconds of the yardstick after the frame (NaN in a short run)."""
     stages: Table
-    """Milliseconds of each of ALL_STAGES."""
+    """Frames with recorded stages: milliseconds of each of ALL_STAGES."""
 
 
 def warm_up(session: Session, footage: Footage, stop: threading.Event, frames: int = WARM_UP) -> list[float]:
-    """Milliseconds of the first frames, each from decoded to parts; fewer when it is to stop."""
+    """Run warm-up frames; milliseconds of each from decoded frame to parts. Fewer frames if ``stop`` is set."""
     times: list[float] = []
     while len(times) < frames and not stop.is_set():
         image, _ = footage.read()
@@ -98,7 +98,7 @@ def warm_up(session: Session, footage: Footage, stop: threading.Event, frames: i
 
 
 def room_for(length: Length, warm_ms: list[float]) -> Samples:
-    """Tables with room for a whole run, given the times of frames before it."""
+    """Tables with room for a whole run, estimated from the times of the warm-up frames."""
     if length.frames is not None:
         capacity = length.frames
     else:
@@ -115,19 +115,19 @@ def measure(
     stop: threading.Event,
     on_frame: Callable[[], object] | None = None,
 ) -> None:
-    """Fill the tables until the run is as long as wanted or is to stop.
+    """Fill the tables until the run has its length or ``stop`` is set.
 
     Args:
         session: warmed up.
-        footage: its frames.
+        footage: source of frames.
         length: of the run.
-        samples: from room_for.
-        origin: perf_counter of second 0.
-        stop: ends the run after the frame.
-        on_frame: called after every undisturbed frame that counts.
+        samples: tables from room_for.
+        origin: perf_counter at second 0.
+        stop: ends the run after the current frame.
+        on_frame: called after every timed frame.
     """
     recorder = RecordedStages()
-    # Not in a short run: whatever happens between two frames is felt by the next.
+    # Not in a short run, because work between two frames affects the second one.
     yardstick = Yardstick() if length.is_long else None
     end = np.inf if length.seconds is None else origin + length.seconds
     try:
@@ -144,8 +144,8 @@ def measure(
             if changed:
                 continue
             if not records:
-                fixed_ms = np.nan if yardstick is None else yardstick.measure()
-                samples.frames.add(started - origin, decode_ms, frame_ms, count_people(parts), fixed_ms)
+                yardstick_ms = np.nan if yardstick is None else yardstick.measure()
+                samples.frames.add(started - origin, decode_ms, frame_ms, count_people(parts), yardstick_ms)
                 if on_frame is not None:
                     on_frame()
             elif not samples.stages.full:
@@ -155,17 +155,17 @@ def measure(
 
 
 def _blocks(plain: int, length: int) -> Iterator[tuple[bool, bool]]:
-    """For frame after frame: whether its stages are recorded, and whether that is another state than before."""
-    lot = np.random.default_rng(0)
+    """For each frame: whether its stages are recorded, and whether this differs from the frame before."""
+    random = np.random.default_rng(0)
     before = None
     while True:
-        place = int(lot.integers(plain + 1))
+        recorded = int(random.integers(plain + 1))
         for number in range(plain + 1):
             for _ in range(length):
-                yield number == place, (number == place) != before
-                before = number == place
+                yield number == recorded, (number == recorded) != before
+                before = number == recorded
 
 
 def count_people(parts: Parts) -> int:
-    """Largest number of keypoints of any one joint: those count, too, whom no edge joins."""
+    """Number of people: the most keypoints of any joint, which includes keypoints without edges."""
     return int(np.bincount(parts.keypoint_types).max(initial=0))

@@ -1,4 +1,4 @@
-"""Memory of this process and of the GPU while something runs, sampled once a second by a thread."""
+"""Samples the memory of this process and of the GPU once a second, in a thread."""
 
 import threading
 from time import perf_counter
@@ -7,39 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime.gpu import NoGpu, ask_smi, device_memory
+from runtime.gpu import NoGpu, device_memory, query_smi
 from runtime.machine import resident_memory
 from stm_skeletons.strict import Strict
 
 SECONDS = 1.0
-"""Between samples."""
+"""Time between samples."""
 DAY = 24 * 3600
-"""Samples, unless it is known how long it will take."""
+"""Capacity in samples for a run of unknown duration."""
 _MB = 1e6
 
 
 class Memory(Strict):
-    """Memory in MB (10^6 bytes). Null: this machine does not tell, or nothing runs on a GPU."""
+    """Memory in MB (10^6 bytes). Null: unknown on this machine, or the GPU is not used."""
 
-    before: float | None = Field(description="Resident, before the bundle was opened: Python and the libraries.")
-    steady: float | None = Field(description="Resident: median over the second half of the measuring.")
-    peak: float | None = Field(description="Most that was ever resident (VmHWM), from the start of the process on.")
+    before: float | None = Field(description="Resident before the bundle was opened: Python and the libraries.")
+    steady: float | None = Field(description="Resident: median over the second half of the measurement.")
+    peak: float | None = Field(description="Largest resident memory since the start of the process (VmHWM).")
     device_before: float | None = Field(description="In use on the whole GPU before the session was opened.")
     device_steady: float | None = Field(description="In use on the whole GPU: median over the second half.")
-    device_peak: float | None = Field(description="Most in use on the whole GPU in any sample.")
+    device_peak: float | None = Field(description="In use on the whole GPU: largest sample.")
 
 
 class MemorySampler:
-    """Samples while it is entered. Its own memory is allocated, and touched, before it begins."""
+    """Context manager that samples memory in a thread. Its own memory is allocated in advance."""
 
     def __init__(self, origin: float, device: bool = False, capacity: int = DAY) -> None:
         """
         Args:
-            origin: perf_counter of second 0.
-            device: sample the GPU too. The session on it must be open.
-            capacity: samples at most; later ones are not taken.
+            origin: perf_counter at second 0.
+            device: also sample the GPU, on which a session must be open.
+            capacity: largest number of samples; sampling stops after that.
         """
-        # Filled, not left empty: pages that are touched later would look like a leak.
+        # Filled instead of empty: pages first touched during the run would look like a leak.
         self._samples = np.full((capacity, 4), np.nan, np.float32)
         self._count = 0
         self._origin = origin
@@ -58,7 +58,7 @@ class MemorySampler:
 
     @property
     def samples(self) -> NDArray[np.float32]:
-        """[N, 4]: second, resident MB, most ever resident MB, MB in use on the GPU; NaN where nothing is known."""
+        """[N, 4]: seconds, resident MB, peak resident MB, MB in use on the GPU; NaN if unknown."""
         return self._samples[: self._count].copy()
 
     def _run(self) -> None:
@@ -75,18 +75,18 @@ class MemorySampler:
 
 
 def resident_mb() -> tuple[float, float]:
-    """Resident memory of this process now, and the most there ever was, in MB; that is NaN where it is unknown."""
+    """Current and peak resident memory of this process in MB; the peak is NaN if unknown."""
     now, peak = resident_memory()
     return now / _MB, np.nan if peak is None else peak / _MB
 
 
 def summarise_memory(samples: NDArray, before: float, device_before: float | None) -> Memory:
-    """Figures of a sampler's ``samples``.
+    """Summary of a sampler's ``samples``.
 
     Args:
         samples: [N, 4], at least one.
         before: resident MB before the bundle was opened; may be NaN.
-        device_before: MB in use on the GPU before; see device_before_mb.
+        device_before: MB in use on the GPU before, from device_before_mb.
     """
     later = samples[len(samples) // 2 :]
     return Memory(
@@ -100,9 +100,9 @@ def summarise_memory(samples: NDArray, before: float, device_before: float | Non
 
 
 def device_before_mb() -> float | None:
-    """MB in use on the GPU by all programs, as nvidia-smi tells it without a context of ours; None on a Jetson."""
-    told = ask_smi(("memory.used", "memory.total")).get("memory.used", "")
-    return int(told) * (1 << 20) / _MB if told.isdecimal() else None
+    """MB in use on the GPU by all programs, from nvidia-smi so that no CUDA context is opened; None on a Jetson."""
+    used = query_smi(("memory.used", "memory.total")).get("memory.used", "")
+    return int(used) * (1 << 20) / _MB if used.isdecimal() else None
 
 
 def _known(value: float) -> float | None:
@@ -110,7 +110,7 @@ def _known(value: float) -> float | None:
 
 
 def _used_on_device() -> float:
-    """MB, by the primary context, which the session on the GPU holds open; NaN where the driver refuses."""
+    """MB in use, from the primary context that the session holds open; NaN if the driver fails."""
     try:
         free, total = device_memory()
     except NoGpu:

@@ -1,4 +1,4 @@
-"""One session on one video: load time, warm-up, latencies, memory."""
+"""Measures one session on one video: load time, warm-up, latencies and memory."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.run.bench_report import Start
-from benchmarks.run.environment import Environment, stamp
+from benchmarks.run.environment import Environment, describe_environment
 from benchmarks.run.footage import Footage
 from benchmarks.run.latency import summarise
 from benchmarks.run.measure import Length, Samples, measure, room_for, warm_up
@@ -21,23 +21,23 @@ from stm_skeletons.bundle import Bundle
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be measured."""
+    """Options of ``bench run``."""
 
     source: str
     model: str = "edge"
     backend: BackendOptions = field(default_factory=BackendOptions)
     length: Length = field(default_factory=Length)
     camera_fps: float | None = None
-    """Rate whose deadline counts; the source's own without."""
+    """Frame rate that sets the deadline; None for the source's."""
     streams: tuple[int, ...] = ()
-    """How many at once; each is measured after the other."""
+    """Numbers of concurrent streams to measure, one number after the other."""
     data: dict[str, Path] = field(default_factory=dict)
-    """Folders by kind of data to measure F1 on."""
+    """Folder of each kind of data to measure F1 on."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the run of one stream gave."""
+    """Raw results of one stream."""
 
     bundle: Bundle
     environment: Environment
@@ -45,7 +45,7 @@ class Measured:
     samples: Samples
     memory: np.ndarray
     before_mb: tuple[float, float | None]
-    """Resident, and on the GPU."""
+    """MB before the bundle was opened: resident, and on the GPU."""
     warm_ms: list[float]
     seconds: float
     footage: Footage
@@ -55,9 +55,9 @@ def measure_one(options: Options, stop: threading.Event, say: Callable[[str], ob
     """Open the bundle, warm up, measure.
 
     Raises:
-        SourceError, BundleError, BackendError, EngineError: what is to be measured cannot be opened.
-        BenchmarkError: a camera as source.
-        KeyboardInterrupt: stopped before the first frame that counts.
+        SourceError, BundleError, BackendError, EngineError: the source, bundle, backend or engine cannot be opened.
+        BenchmarkError: the source is a camera.
+        KeyboardInterrupt: stopped before the first timed frame.
     """
     on_gpu = options.backend.backend == "tensorrt" or options.backend.provider != "cpu"
     before = resident_mb()[0], device_before_mb() if on_gpu else None
@@ -67,7 +67,7 @@ def measure_one(options: Options, stop: threading.Event, say: Callable[[str], ob
         bundle = Bundle.open(options.model)
         with Session.open(bundle, options.backend) as session:
             load_ms = (perf_counter() - started) * 1e3
-            environment = stamp(bundle, options.backend.threads, options.source)
+            environment = describe_environment(bundle, options.backend.threads, options.source)
             warm_ms = warm_up(session, footage, stop)
             if stop.is_set():
                 raise KeyboardInterrupt
@@ -91,5 +91,6 @@ def _describe(length: Length, warm_ms: list[float]) -> str:
     if length.seconds is not None:
         return f"for {length.seconds / 60:g} minutes"
     frames = length.frames or 0
-    times = 10 / 9 if length.is_long else 2
-    return f"{frames} frames and the stages of others, about {frames * times * float(np.median(warm_ms)) / 1e3:.0f} s"
+    factor = 10 / 9 if length.is_long else 2
+    seconds = frames * factor * float(np.median(warm_ms)) / 1e3
+    return f"{frames} timed frames and the stages of others, about {seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Throughput of several cameras on one machine: a session each, in threads of one process, all at the same time."""
+"""Measures the throughput of concurrent streams: one session for each, in threads of one process."""
 
 import threading
 from collections.abc import Callable
@@ -18,24 +18,24 @@ from stm_skeletons.strict import Strict
 
 
 class Streams(Strict):
-    """What so many streams at once came to."""
+    """Throughput and latency of concurrent streams."""
 
     streams: int = Field(ge=1)
-    seconds: float = Field(description="Wall-clock window that all of them share.")
-    fps: float = Field(description="Frames of all streams that ended in the window, a second.")
-    fps_each: list[float] = Field(description="Of each stream.")
-    latency: Summary = Field(description="End to end, frames of all streams.")
-    resident_mb: float | None = Field(description="Memory of the process when the window ended.")
+    seconds: float = Field(description="Wall-clock window that all streams share.")
+    fps: float = Field(description="Frames per second of all streams together: those that ended in the window.")
+    fps_each: list[float] = Field(description="Frames per second of each stream.")
+    latency: Summary = Field(description="End-to-end times of the frames of all streams.")
+    resident_mb: float | None = Field(description="Resident memory of the process at the end of the window.")
 
 
 @dataclass
 class _Stream:
-    """One thread's share."""
+    """Results of one thread."""
 
     ends: list[float] = field(default_factory=list)
     """perf_counter at the end of each frame."""
     times: list[float] = field(default_factory=list)
-    """Milliseconds end to end, of each frame that began in the window."""
+    """End-to-end milliseconds of each frame that began in the window."""
     error: Exception | None = None
 
 
@@ -47,21 +47,21 @@ def run_streams(
     deadline_ms: float,
     stop: threading.Event,
 ) -> Streams | None:
-    """Run so many sessions at once, each on the source opened anew, as fast as they can.
+    """Run concurrent sessions back to back, each with its own reader of the source.
 
     Args:
-        count: streams.
-        source: what each reads, again from its start when it ends.
+        count: number of streams.
+        source: what each stream reads, looped.
         open_session: called in each thread, since a session on a GPU belongs to the thread that opened it.
-        seconds: of the common window, which begins when all are warm.
-        deadline_ms: what a frame may take.
-        stop: ends it early; None is returned then.
+        seconds: common window, which begins when all streams have warmed up.
+        deadline_ms: time that a frame may take.
+        stop: ends the measurement early when set; the result is None then.
 
     Raises:
-        StmError: what the first stream that failed raised.
+        StmError: the error of the first stream that failed.
     """
     streams = [_Stream() for _ in range(count)]
-    marks: list[tuple[float, float]] = []  # time and memory, when all begin and when all have ended
+    marks: list[tuple[float, float]] = []  # time and memory at the common start and at the common end
     together = threading.Barrier(count, action=lambda: marks.append((perf_counter(), resident_mb()[0])))
 
     def work(stream: _Stream) -> None:
@@ -72,13 +72,13 @@ def run_streams(
                     warm_up(session, footage, stop, frames=20)
                     together.wait()
                     _step_until(marks[0][0] + seconds, session, footage, stream, stop)
-                    # A stream that has closed would leave the others more of the machine.
+                    # A session that closes earlier would leave more of the machine to the others.
                     together.wait()
             finally:
                 footage.close()
         except threading.BrokenBarrierError:
-            pass  # another stream failed, and says why
-        except Exception as error:  # raised again in the main thread
+            pass  # another stream failed and has recorded its error
+        except Exception as error:  # raised in the main thread
             stream.error = error
             together.abort()
 
@@ -107,7 +107,7 @@ def _summarise(streams: list[_Stream], began: float, seconds: float, deadline_ms
     each = [sum(end <= began + seconds for end in stream.ends) / seconds for stream in streams]
     times = [time for stream in streams for time in stream.times]
     if not times:
-        raise BenchmarkError(f"{len(streams)} streams finished no frame in {seconds:g} s; give more --frames")
+        raise BenchmarkError(f"{len(streams)} streams finished no frame in {seconds:g} s; raise --frames")
     return Streams(
         streams=len(streams),
         seconds=round(seconds, 3),

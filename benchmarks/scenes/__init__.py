@@ -1,1 +1,1 @@
-"""Scenes composed of real 2-D motion, with the errors that the network really makes: who gets whose keypoints?"""
+"""Evaluates grouping and ids on composed scenes: real 2-D motion, with the network's measured errors."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scenes``: see run."""
+"""``python -m benchmarks.scenes``: see scene_run."""
 
 from benchmarks.scenes.scene_run import main
 

@@ -1,4 +1,4 @@
-"""Errors of all sequences, as they come in."""
+"""Collects the network's errors over all sequences."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ _QUANTILES = np.linspace(0, 1, 33)
 
 @dataclass
 class Donor:
-    """One donor's frames, so far."""
+    """The frames of one donor so far (see errors)."""
 
     size: list = field(default_factory=list)
     close: list = field(default_factory=list)
@@ -24,7 +24,7 @@ class Donor:
 
 
 class Collected:
-    """Errors of all sequences, so far."""
+    """The errors of all sequences so far."""
 
     def __init__(self) -> None:
         self.people: list[Donor] = []
@@ -32,7 +32,7 @@ class Collected:
         self.near: list[tuple] = []
         self.extra: list[tuple] = []
         self.far: list[tuple] = []
-        self.pictures = 0
+        self.images = 0
         self.covered: list[tuple] = []
         self.centre_when_hidden: list[tuple] = []
         self.moved: list[tuple] = []
@@ -40,7 +40,7 @@ class Collected:
         self.strays: list[list[tuple]] = [[] for _ in EDGES]
 
     def residuals(self, source: str) -> Residuals:
-        """All of it."""
+        """All errors as arrays; ``source``: description of the data and weights."""
         peaks = np.array([person.peaks for person in self.people])
         centres = np.array([person.centres for person in self.people])
         near, extra, far, covered = (
@@ -66,7 +66,7 @@ class Collected:
             extra_expected_at=extra[:, 5:].reshape(-1, 13, 2),
             far=far[:, :2],
             far_score=far[:, 2],
-            far_pictures=np.array(self.pictures),
+            far_pictures=np.array(self.images),
             covered=covered[:, 0],
             covered_at=covered[:, 1:3],
             covered_score=covered[:, 3],
@@ -80,21 +80,22 @@ class Collected:
 
 
 def _by_share_hidden(rows: NDArray) -> NDArray:
-    """[2, 4, 2] of rows [R, 3]: found joints, share of the joints that is not seen, score of the centre (0: none)."""
+    """Table [2, 4, 2] (see Residuals.hidden_centre) from rows [R, 3]: found joints, share of hidden joints, score of
+    the centre (0: not found)."""
     table = np.zeros((2, len(HIDDEN_BINS) + 1, 2))
-    which, many = np.digitize(rows[:, 1], HIDDEN_BINS), rows[:, 0] >= MANY_FOUND
+    bins, many = np.digitize(rows[:, 1], HIDDEN_BINS), rows[:, 0] >= MANY_FOUND
     for i, j in np.ndindex(table.shape[:2]):
-        scores = rows[(many == i) & (which == j), 2]
+        scores = rows[(many == i) & (bins == j), 2]
         if (scores > 0).any():
             table[i, j] = (scores > 0).mean(), scores[scores > 0].mean()
     return table
 
 
 def _by_stray(rows: NDArray) -> NDArray:
-    """[7, 33] of rows [R, 2]: stray in pixels, score. A bin without any is as the one before."""
-    which = np.digitize(rows[:, 0], STRAY_BINS)
+    """Quantiles [7, 33] of scores from rows [R, 2]: stray in pixels, score. An empty bin copies the one before."""
+    bins = np.digitize(rows[:, 0], STRAY_BINS)
     quantiles = np.zeros((len(STRAY_BINS) + 1, len(_QUANTILES)))
     for i in range(len(quantiles)):
-        some = rows[which == i, 1]
-        quantiles[i] = np.quantile(some, _QUANTILES) if len(some) else quantiles[max(i - 1, 0)]
+        scores = rows[bins == i, 1]
+        quantiles[i] = np.quantile(scores, _QUANTILES) if len(scores) else quantiles[max(i - 1, 0)]
     return quantiles

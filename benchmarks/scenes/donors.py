@@ -1,4 +1,4 @@
-"""Errors to draw: the measured ones, with what nobody measured filled in from others like it."""
+"""Draws errors from the measured ones. Missing measurements are filled in from similar donors."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from benchmarks.scenes.errors import HIDDEN_BINS, MANY_FOUND, Residuals
 from benchmarks.scenes.tracks import JOINTS
 
 _ALIKE = 15
-"""Donors of about the right size that are drawn from."""
+"""Number of most similar donors or movements to draw from."""
 
 
 class Donors:
-    """D measured people, each F frames long; see Residuals for the numbers."""
+    """D measured people over F frames each; see Residuals for the arrays."""
 
     def __init__(self, residuals: Residuals, random: np.random.Generator) -> None:
         self._r = residuals
         self._close = residuals.close.any(axis=1)
-        # An unlabelled joint errs as the same joint of somebody else; so does one that is visible and should not be.
+        # A joint without measurements gets those of the same joint of another donor.
         self._visible = _filled(residuals, residuals.seen == 2, random)
         self._turned = _filled(residuals, residuals.seen == 1, random)
         self._edges = _filled_with_others(residuals.edge_score, random)
@@ -32,57 +32,61 @@ class Donors:
 
     @property
     def frames(self) -> int:
-        """F"""
+        """F: number of frames of each donor."""
         return self._r.close.shape[1]
 
     def choose(self, size: float, close: bool, random: np.random.Generator) -> int:
-        """A donor about as large as ``size`` network pixels, one close to somebody if that is wanted."""
-        among = np.flatnonzero(self._close == close)
-        order = np.argsort(np.abs(np.log(self._r.donor_size[among] / size)))
-        return int(among[random.choice(order[:_ALIKE])])
+        """A random donor of about ``size`` network pixels that is, or is not, close to another person."""
+        candidates = np.flatnonzero(self._close == close)
+        order = np.argsort(np.abs(np.log(self._r.donor_size[candidates] / size)))
+        return int(candidates[random.choice(order[:_ALIKE])])
 
     def peaks(self, donor: int, at: int, turned: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-        """[13, 2] sizes off the true place, and [13] scores, 0 for what is not found."""
+        """Offsets [13, 2] from the true positions in sizes, and scores [13], which are 0 for joints not found."""
         chosen = np.where(turned[:, None], self._turned[donor, at], self._visible[donor, at])
         return chosen[:, :2], chosen[:, 2]
 
     def covered(self, since: int, random: np.random.Generator) -> tuple[NDArray, float]:
-        """The same of one joint that has been covered for so many frames."""
+        """Offset [2] and score of a joint that has been covered for ``since`` frames."""
         row = random.choice(self._covered[min(self._covered, key=lambda known: abs(known - since))])
         return self._r.covered_at[row], float(self._r.covered_score[row])
 
     def moved_error(self, move: NDArray, random: np.random.Generator) -> NDArray[np.float64]:
-        """[13, 2] pixels that ``previous`` is wrong by for somebody whose mean movement back is ``move`` pixels."""
-        # A movement and its mirror image are alike.
+        """Errors [13, 2] of ``previous`` in pixels, for a person whose mean movement back is ``move`` pixels."""
+        # A movement and its mirror image have similar errors.
         distance = np.linalg.norm(np.abs(self._r.moved) - np.abs(move), axis=1)
         row = random.choice(np.argpartition(distance, _ALIKE)[:_ALIKE])
         mirrored = np.where(self._r.moved[row] * move < 0, -1, 1)
         return self._moved_error[row] * mirrored
 
     def came_back_error(self, random: np.random.Generator) -> NDArray[np.float64]:
-        """[2] pixels, of a joint that was covered in the frame before."""
+        """Error [2] of ``previous`` in pixels, for a joint that was covered in the frame before."""
         return random.choice(self._r.came_back_error)
 
     def near(self, donor: int, at: int) -> Iterator[tuple[int, int, NDArray, float]]:
-        """False peaks near a person: joint, the true joint next to it, sizes off that, score."""
+        """False peaks near a person: joint, nearest true joint, offset from that in sizes, score."""
         for row in self._near.get((donor, at), ()):
             yield int(self._r.near[row, 2]), int(self._r.near[row, 3]), self._r.near_at[row], self._r.near_score[row]
 
     def far(self, random: np.random.Generator) -> list[tuple[int, float]]:
-        """False peaks of one picture far from people: joint, score."""
+        """False peaks of one image far from people: joint, score."""
         rows = self._far[random.integers(len(self._far))]
         return [(int(self._r.far[row, 1]), float(self._r.far_score[row])) for row in rows]
 
     def centres(self, donor: int, at: int) -> Iterator[tuple[NDArray, float, NDArray]]:
-        """A person's centres: sizes off the mean of the joints, score, and [13, 2] sizes off the true joints."""
+        """A person's centres: offset from the mean of the joints, score, and offsets [13, 2] from the true joints."""
         if self._r.centre_score[donor, at] > 0:
             yield self._r.centre_at[donor, at], self._r.centre_score[donor, at], self._expected[donor, at]
         for row in self._extra.get((donor, at), ()):
             yield self._r.extra_at[row], self._r.extra_score[row], self._second[row]
 
     def hidden_centre(self, hidden: float, found: int) -> tuple[float, float]:
-        """How often centres of people are found of whom a share is hidden and so many joints are found, and how sure
-        they are, both relative to those who are hardly hidden."""
+        """How often a person's centre is found, and its score, both relative to people who are hardly hidden.
+
+        Args:
+            hidden: share of the person's joints that are hidden.
+            found: number of the person's joints that are found.
+        """
         table = self._r.hidden_centre[int(found >= MANY_FOUND)]
         share, score = np.minimum(table[np.digitize(hidden, HIDDEN_BINS)] / table[0], 1)
         return float(share), float(score)
@@ -92,39 +96,39 @@ class Donors:
         return self._edges[donor, at, kind]
 
     def wrong_edges(self, kind: int, stray: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
-        """Scores of edges between people, by the bin of how far they stray."""
+        """Scores of edges between different people, by the bin of their stray."""
         quantiles = self._r.stray_score[kind]
-        place = random.uniform(0, quantiles.shape[1] - 1, stray.shape)
-        low = place.astype(int)
-        share = place - low
+        position = random.uniform(0, quantiles.shape[1] - 1, stray.shape)
+        low = position.astype(int)
+        share = position - low
         return quantiles[stray, low] * (1 - share) + quantiles[stray, low + 1] * share
 
 
 def _by_frame(rows: NDArray[np.int64]) -> dict[tuple[int, int], list[int]]:
-    """Numbers of rows by their first two columns: donor and frame."""
-    found: dict[tuple[int, int], list[int]] = {}
+    """Row numbers by the first two columns: donor and frame."""
+    numbers: dict[tuple[int, int], list[int]] = {}
     for number, (donor, frame) in enumerate(rows[:, :2].tolist()):
-        found.setdefault((donor, frame), []).append(number)
-    return found
+        numbers.setdefault((donor, frame), []).append(number)
+    return numbers
 
 
 def _filled(residuals: Residuals, wanted: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.float64]:
-    """[D, F, 13, 3]: x and y off, score, of joints as ``wanted`` [D, 13]; of the others those of other donors."""
+    """[D, F, 13, 3]: offset x, y and score of the ``wanted`` [D, 13] joints; others are copied from other donors."""
     peaks = np.concatenate([residuals.peak_at, residuals.peak_score[..., None]], axis=-1)
     usable = wanted & ~np.isnan(peaks[..., 2]).any(axis=1)
     logs = np.log(residuals.donor_size)
-    # Whose centre is found has other joints found than whose is not: that weighs most.
+    # Finding the centre goes with finding the joints, so it has the largest weight.
     centred = (residuals.centre_score > 0).mean(axis=1)
     for joint in range(len(JOINTS)):
-        having = np.flatnonzero(usable[:, joint])
+        sources = np.flatnonzero(usable[:, joint])
         for donor in np.flatnonzero(~usable[:, joint]):
-            unlike = np.abs(logs[having] - logs[donor]) + 3 * np.abs(centred[having] - centred[donor])
-            peaks[donor, :, joint] = peaks[random.choice(having[np.argsort(unlike)[:_ALIKE]]), :, joint]
+            difference = np.abs(logs[sources] - logs[donor]) + 3 * np.abs(centred[sources] - centred[donor])
+            peaks[donor, :, joint] = peaks[random.choice(sources[np.argsort(difference)[:_ALIKE]]), :, joint]
     return np.nan_to_num(peaks)
 
 
 def _filled_with_others(array: NDArray, random: np.random.Generator) -> NDArray[np.float64]:
-    """What is NaN in an array [R, ...] taken at random from the same place in other rows."""
+    """An array [R, ...] with its NaN replaced by random values of the same column in other rows."""
     filled = array.copy().reshape(len(array), -1)
     for column in filled.T:
         unknown = np.isnan(column)

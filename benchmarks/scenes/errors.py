@@ -1,7 +1,7 @@
-"""The errors that the network makes, as measured by benchmarks.scenes.residuals: what the scenes draw theirs from.
+"""The network's errors, as measured by benchmarks.scenes.residuals. The scenes draw their errors from them.
 
-They are kept as they came: a donor is one person of a validation image, followed through a sequence whose true motion
-is known, with all that the network made of him or her in each frame. So errors that come together stay together.
+A donor is a person of a validation image, followed through a sequence of known motion. All of a donor's errors in a
+frame are kept together, so that their correlations are preserved.
 """
 
 from dataclasses import dataclass, fields
@@ -15,91 +15,95 @@ from stm_skeletons.files import atomic_write
 
 FILE = Path(__file__).parent / "residuals.npz"
 LOWEST_PEAK = 0.1
-"""Score of peaks that are looked at."""
+"""Lowest score of the peaks that are used."""
 _OWN_PIXELS, _OWN_SIZE = 6.0, 0.12
 LOWEST_CENTRE = 0.05
+"""Lowest score of the centres that are used."""
 CLOSE = 0.2
-"""IoU of two people's boxes from which on they are close: then the network errs more."""
+"""Smallest IoU of two people's boxes that counts as close; the network makes more errors then."""
 STRAY_BINS = (3.0, 6.0, 10.0, 16.0, 25.0, 50.0)
-"""Network pixels, by which a line between two peaks strays from the nearest limb of its kind: borders of the bins."""
+"""Limits of the bins of stray: distance in network pixels of a line between two peaks from the nearest real limb."""
 SURE_PEAK = 0.3
-"""Score from which a peak counts as a found joint: the shipped bundle's threshold of keypoints."""
+"""Lowest score of a peak that counts as a found joint: the shipped bundle's keypoint threshold."""
 HIDDEN_BINS = (0.25, 0.5, 0.75)
-"""Share of a person's joints that are hidden: borders of the bins."""
+"""Limits of the bins of the share of a person's joints that are hidden."""
 MANY_FOUND = 3
-"""Found joints of a person from which on centres are looked at apart."""
+"""Centres of people with fewer, and with at least this many, found joints are counted separately."""
 LONG_HIDDEN = 8
-"""Frames since a joint was hidden that are told apart; later is as then."""
+"""Longest time since a joint was hidden, in frames, that is counted separately."""
 _UNKNOWN = -128
 _STEP = {"share": 1 / 127, "size": 1 / 200, "pixel": 1 / 4}
 
 
 def own_reach(size: NDArray | float) -> NDArray:
-    """Network pixels within which a peak is at the joint of somebody of that size."""
+    """Distance in network pixels within which a peak belongs to the joint of a person of this size."""
     return np.maximum(_OWN_PIXELS, _OWN_SIZE * np.asarray(size))
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """D donors, F frames each, 13 joints, 12 edges. "size" is in sizes of the person; NaN where nothing is known."""
+    """Errors of D donors over F frames, with 13 joints and 12 edges. Unknown values are NaN.
+
+    The unit "size" is relative to the person's size. R, the number of rows, differs from array to array.
+    """
 
     donor_size: NDArray
-    """[D]: network pixels."""
+    """[D]: size in network pixels."""
     close: NDArray
-    """[D, F]: 1 where somebody's box overlaps by CLOSE or more."""
+    """[D, F]: 1 where another person's box overlaps by CLOSE or more."""
     seen: NDArray
-    """[D, 13]: 2 visible, 1 hidden by the person's own body or by something, 0 unlabelled, as COCO has it."""
+    """[D, 13]: COCO's visibility: 2 visible, 1 hidden by the person's own body or an object, 0 unlabelled."""
     peak_at: NDArray
-    """[D, F, 13, 2] size: found minus true place."""
+    """[D, F, 13, 2] size: peak minus true position."""
     peak_score: NDArray
     """[D, F, 13]: 0 for a joint that was not found."""
     centre_at: NDArray
-    """[D, F, 2] size: found centre minus the mean of the joints."""
+    """[D, F, 2] size: centre minus mean of the joints."""
     centre_score: NDArray
-    """[D, F]: 0 for somebody whose centre was not found."""
+    """[D, F]: 0 for a person whose centre was not found."""
     expected_at: NDArray
-    """[D, F, 13, 2] size: where the centre expects a joint, minus the true place."""
+    """[D, F, 13, 2] size: position at which the centre expects a joint, minus the true position."""
     edge_score: NDArray
-    """[D, F, 12]: between this person's own peaks."""
+    """[D, F, 12]: score of the edge between the person's own peaks."""
     near: NDArray
-    """[R, 4] donor, frame, joint, and the true joint next to it, of false peaks near people."""
+    """[R, 4]: false peaks near people: donor, frame, joint, nearest true joint."""
     near_at: NDArray
-    """[R, 2] size: false peak minus that true joint."""
+    """[R, 2] size: false peak minus its nearest true joint."""
     near_score: NDArray
     """[R]"""
     extra: NDArray
-    """[R, 2] donor, frame of second centres of one person."""
+    """[R, 2]: further centres of a person: donor, frame."""
     extra_at: NDArray
-    """[R, 2] size, as centre_at."""
+    """[R, 2] size: as centre_at."""
     extra_score: NDArray
     """[R]"""
     extra_expected_at: NDArray
-    """[R, 13, 2] size, as expected_at."""
+    """[R, 13, 2] size: as expected_at."""
     far: NDArray
-    """[R, 2] picture, joint of false peaks far from people; pictures without any count up to ``far_pictures``."""
+    """[R, 2]: false peaks far from people: image (0 to ``far_pictures`` - 1), joint."""
     far_score: NDArray
     """[R]"""
     far_pictures: NDArray
-    """[]: how many pictures those are from."""
+    """[]: number of images that ``far`` is from."""
     covered: NDArray
-    """[R]: frames since something covered a joint, 1 to LONG_HIDDEN."""
+    """[R]: frames since an object covered a joint, 1 to LONG_HIDDEN."""
     covered_at: NDArray
-    """[R, 2] size, as peak_at."""
+    """[R, 2] size: as peak_at."""
     covered_score: NDArray
-    """[R], as peak_score: what the memory shows where nothing is to be seen."""
+    """[R]: as peak_score; only the memory can find these joints."""
     hidden_centre: NDArray
-    """[2, 4, 2]: for people of whom fewer or at least MANY_FOUND joints are found, and each bin of how much of them is
-    not to be seen, how often the centre is found, and its mean score."""
+    """[2, 4, 2]: how often a centre is found and its mean score, for people with fewer or at least MANY_FOUND found
+    joints, and by bin of the hidden share (HIDDEN_BINS)."""
     moved: NDArray
     """[R, 2] pixels: a person's true mean movement back to the frame before."""
     moved_error: NDArray
-    """[R, 13, 2] pixels: the movement that ``previous`` tells, minus the true one."""
+    """[R, 13, 2] pixels: movement according to ``previous``, minus the true one."""
     came_back_error: NDArray
-    """[R, 2] pixels: the same of joints that were covered in the frame before."""
+    """[R, 2] pixels: the same for joints that were covered in the frame before."""
     stray_score: NDArray
-    """[12, 7, 33]: quantiles of the scores of edges between two people's peaks or false ones, by how far they stray."""
+    """[12, 7, 33]: quantiles of the scores of edges that join two people's peaks or false peaks, by bin of stray."""
     source: NDArray
-    """What was measured, in a sentence."""
+    """Description of the data and weights."""
 
 
 _KINDS = {
@@ -124,7 +128,7 @@ def _kind(name: str) -> str:
 
 
 def save_residuals(residuals: Residuals, path: Path) -> None:
-    """Write them in steps of 1/127 (scores), 1/200 size and 1/4 pixel, whole or not at all. Raises SinkError."""
+    """Write residuals atomically, quantised to 1/127 (scores), 1/200 size and 1/4 pixel. Raises SinkError."""
     packed = {}
     for field in fields(Residuals):
         array, kind = np.asarray(getattr(residuals, field.name)), _kind(field.name)
@@ -138,12 +142,12 @@ def save_residuals(residuals: Residuals, path: Path) -> None:
 
 
 def load_residuals(path: Path = FILE) -> Residuals:
-    """Read what ``save_residuals`` wrote; whole numbers as int64, else float64. Raises BenchmarkError."""
+    """Read the file of ``save_residuals``; integers become int64, others float64. Raises BenchmarkError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             packed = {field.name: file[field.name] for field in fields(Residuals)}
     except (OSError, KeyError, ValueError) as error:
-        raise BenchmarkError(f"{path} has no residuals ({error}); benchmarks.scenes.residuals measures them") from error
+        raise BenchmarkError(f"{path} has no residuals ({error}); make it with benchmarks.scenes.residuals") from error
     unpacked = {}
     for name, array in packed.items():
         kind = _kind(name)

@@ -1,4 +1,4 @@
-"""What the network made of people whose true places are known, frame by frame."""
+"""Compares the network's detections with people's true positions, frame by frame."""
 
 from collections.abc import Iterable
 
@@ -19,22 +19,22 @@ from stm_skeletons.detections import Detections
 from training.data.sequence import Sequence
 
 SMALLEST = 40.0
-"""Network pixels of donors, at least."""
+"""Smallest size of a donor in network pixels."""
 _AROUND = 0.3
-"""Sizes from the nearest joint within which a false peak is near a person."""
+"""Largest distance from the nearest joint, in sizes, at which a false peak is near a person."""
 
 
 def observe(
     sequence: Sequence, seen: NDArray, found: Iterable[Detections], occluded: bool, collected: Collected
 ) -> None:
-    """Add a sequence's errors.
+    """Add the errors of a sequence.
 
     Args:
-        sequence: with its truth.
-        seen: [P, 13] COCO's visibility of its people's joints.
-        found: in each of its frames.
-        occluded: whether an occluder moves through: then only what it does is added.
-        collected: added to.
+        sequence: with its ground truth.
+        seen: [P, 13] COCO's visibility of the people's joints.
+        found: detections of each frame.
+        occluded: whether an occluder moves through the sequence; only errors under it are added then.
+        collected: where the errors are added.
     """
     low, high = boxes(sequence.frames[0].poses)
     whole = whole_people(sequence.frames[0].poses) & (np.linalg.norm(high - low, axis=1) >= SMALLEST)
@@ -83,7 +83,7 @@ def _add_donor(view: View, person: int, donor: Donor, number: int, frame: int, c
         centre, expected = _centre(view, person, int(index))
     donor.centres.append(centre)
     donor.expected.append(expected)
-    # Further centres that expect the same person.
+    # Further centres whose expected joints fit the same person.
     for other in np.flatnonzero(view.centre_error[person] < OWN_CENTRE):
         if other not in view.own_centre and view.centre_error[:, other].argmin() == person:
             second, joints = _centre(view, person, int(other))
@@ -98,7 +98,7 @@ def _centre(view: View, person: int, index: int) -> tuple[NDArray, NDArray]:
 
 
 def _add_false(view: View, whole: NDArray, first: int, frame: int, collected: Collected) -> None:
-    """Peaks that are nobody's: near donors, or far from everybody."""
+    """Add peaks that belong to nobody: near donors, or far from all people."""
     number = {person: first + i for i, person in enumerate(np.flatnonzero(whole))}
     strangers = view.expected[(view.centre_error >= OWN_CENTRE).all(axis=0)]
     for joint, peaks in enumerate(view.peaks):
@@ -117,18 +117,18 @@ def _add_false(view: View, whole: NDArray, first: int, frame: int, collected: Co
                     at = (peaks[i, :2] - view.xy[person, anchor]) / view.sizes[person]
                     collected.near.append((number[person], frame, joint, anchor, *at, peaks[i, 2]))
             elif not _of_strangers(peaks[i, :2], strangers):
-                collected.far.append((collected.pictures, joint, peaks[i, 2]))
-    collected.pictures += 1
+                collected.far.append((collected.images, joint, peaks[i, 2]))
+    collected.images += 1
 
 
 def _of_strangers(point: NDArray, expected: NDArray) -> bool:
-    """Whether a point is about where centres of nobody labelled expect a joint: such people may well be there."""
+    """Whether a point is near a joint expected by a centre without a labelled person, who may well be there."""
     sizes = np.linalg.norm(np.ptp(expected, axis=1), axis=-1)
     return bool((np.linalg.norm(expected - point, axis=-1).min(axis=1, initial=np.inf) < _AROUND * sizes).any())
 
 
 def _add_strays(view: View, collected: Collected) -> None:
-    """Scores of edges between peaks that are not one person's."""
+    """Add scores of edges between peaks that do not belong to the same person."""
     owner = np.full(view.peaks.shape[:2], -1)
     for person, own in enumerate(view.own_peak):
         hit = np.flatnonzero(own >= 0)
@@ -137,8 +137,8 @@ def _add_strays(view: View, collected: Collected) -> None:
         starts, ends = (np.flatnonzero(view.peaks[joint, :, 2] >= LOWEST_PEAK) for joint in (a, b))
         both = view.labelled[:, a] & view.labelled[:, b]
         far = stray(view.peaks[a, starts, :2], view.peaks[b, ends, :2], view.xy[both][:, [a, b]])
-        one, other = owner[a, starts][:, None], owner[b, ends][None]
-        wrong = ((one != other) | (one < 0)) & np.isfinite(far)
+        first, second = owner[a, starts][:, None], owner[b, ends][None]
+        wrong = ((first != second) | (first < 0)) & np.isfinite(far)
         scores = view.edge_scores[edge][np.ix_(starts, ends)]
         collected.strays[edge] += list(zip(far[wrong].tolist(), scores[wrong].tolist(), strict=True))
 
@@ -155,7 +155,7 @@ def _add_covered(view: View, hidden_for: NDArray, whole: NDArray, collected: Col
 
 
 def _add_centres(view: View, collected: Collected) -> None:
-    """Whether the centres of people are found of whom only a share is to be seen: the others are hidden or cut off."""
+    """Add whether centres are found of people who are partly hidden or outside the frame."""
     for person in np.flatnonzero(view.inside.any(axis=1) & (view.sizes >= SMALLEST)):
         own = view.own_peak[person]
         hit = np.flatnonzero(own >= 0)
@@ -174,14 +174,14 @@ def _add_moves(
     occluded: bool,
     collected: Collected,
 ) -> None:
-    """How far ``previous`` is from the truth."""
+    """Add the errors of ``previous``."""
     true = before - view.xy
     for person in np.flatnonzero(whole):
         own = view.own_peak[person]
         hit = np.flatnonzero((own >= 0) & ~hidden[person])
-        told = view.previous[hit, own[hit]] - view.peaks[hit, own[hit], :2]
+        predicted = view.previous[hit, own[hit]] - view.peaks[hit, own[hit], :2]
         error = np.full((len(JOINTS), 2), np.nan)
-        error[hit] = told - true[person, hit]
+        error[hit] = predicted - true[person, hit]
         if occluded:
             collected.came_back += list(error[hit[was_hidden[person, hit]]])
         elif len(hit) >= 4:

@@ -1,7 +1,7 @@
-"""How many peaks went to their own person, and how often people changed their number.
+"""Counts how many joints are assigned to their own person, and how often people's ids change.
 
-Joints are counted, not peaks: where the network has two peaks beside one joint, only one can be the person's, and
-either is right. A peak that hides another person's at the same place is right for both.
+Joints are counted instead of peaks: of two peaks next to one joint, a person can have only one, and either is right. A
+peak that suppresses another person's peak at the same position is right for both.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from benchmarks.scenes.errors import SURE_PEAK
 from benchmarks.scenes.network import NOBODY, Frame
 from stm_skeletons.people import People
 
-FEWEST_PEAKS = 3
-"""Found peaks of a person from which on a frame of his or hers counts for numbers: of fewer nobody could be made."""
+MIN_PEAKS = 3
+"""A person-frame counts for ids if the person has at least this many found peaks; with fewer, no person is grouped."""
 
 
 @dataclass
@@ -23,93 +23,93 @@ class Tally:
     """Counts over the frames of one scene."""
 
     found: int = 0
-    """Visible joints that have a peak scored SURE_PEAK or more."""
+    """Visible joints that have a peak with a score of at least SURE_PEAK."""
     own: int = 0
-    """Of these, those whose peak is in the person who is matched to their owner."""
-    anothers: int = 0
-    """Those in a person who is matched to somebody else."""
-    split: int = 0
-    """Those in a person who is matched to nobody: the owner is reported twice, or as a ghost."""
-    left: int = 0
-    """Those in nobody."""
+    """Those of ``found`` that are assigned to the reported person matched to their owner."""
+    other: int = 0
+    """Those of ``found`` that are assigned to a person matched to another true person."""
+    duplicate: int = 0
+    """Those of ``found`` that are assigned to an unmatched person: the owner is reported twice."""
+    unassigned: int = 0
+    """Those of ``found`` that are assigned to nobody."""
     own_of_all: int = 0
-    """As ``own``, when people who score too little to be reported count too."""
-    taken_false: int = 0
-    """False peaks, scored SURE_PEAK or more, that are in somebody,"""
+    """As ``own``, including people whose score is too low to be reported."""
+    false_used: int = 0
+    """Those of ``false`` that are assigned to a person."""
     false: int = 0
-    """of so many."""
+    """False peaks with a score of at least SURE_PEAK."""
     frames: int = 0
     people: int = 0
-    """Reported, over all frames."""
+    """Reported people, summed over the frames."""
     person_frames: int = 0
-    """With FEWEST_PEAKS or more."""
-    followed: int = 0
-    """Of these, those with a number."""
+    """True people with at least MIN_PEAKS found joints, summed over the frames."""
+    with_id: int = 0
+    """Those of ``person_frames`` that have an id."""
     switches: int = 0
-    """Times that a person's number is another than last time."""
-    _numbers: dict[int, int] = field(default_factory=dict)
-    """The last number of each person."""
+    """Number of times that a person's id differs from the last one."""
+    _ids: dict[int, int] = field(default_factory=dict)
+    """The last id of each true person."""
 
     def add(self, frame: Frame, people: People, reported: NDArray[np.bool_]) -> None:
-        """Count one frame.
+        """Count a frame.
 
         Args:
-            frame: what is true.
-            people: what was made of it.
-            reported: [M]: those who score enough to be reported; only they count.
+            frame: with the ground truth.
+            people: the method's result.
+            reported: [M] which people have a sufficient score to be reported; only these count.
         """
         joints = found_joints(frame)
-        self.own_of_all += int((joints & _Shares(frame, people).own).sum())
-        some = _Shares(frame, people.chosen(reported))
+        self.own_of_all += int((joints & _Matching(frame, people).own).sum())
+        matching = _Matching(frame, people.chosen(reported))
         self.frames += 1
         self.people += int(reported.sum())
-        self._count_joints(frame, some, joints)
-        self._count_numbers(people.ids[reported], some.shared, joints.sum(axis=1))
+        self._count_joints(frame, matching, joints)
+        self._count_ids(people.ids[reported], matching.shared, joints.sum(axis=1))
 
-    def _count_joints(self, frame: Frame, shares: "_Shares", joints: NDArray[np.bool_]) -> None:
-        wrong = joints & ~shares.own
+    def _count_joints(self, frame: Frame, matching: "_Matching", joints: NDArray[np.bool_]) -> None:
+        wrong = joints & ~matching.own
         self.found += int(joints.sum())
-        self.own += int((joints & shares.own).sum())
+        self.own += int((joints & matching.own).sum())
         for person, joint in zip(*np.nonzero(wrong), strict=True):
-            # Whoever has the surest of the joint's peaks.
+            # The person that holds the best of the joint's peaks decides.
             peak = int((frame.owners[joint] == person).any(axis=-1).argmax())
-            holder = shares.holder[joint, peak]
+            holder = matching.holder[joint, peak]
             if holder == NOBODY:
-                self.left += 1
-            elif shares.true_of[holder] == NOBODY:
-                self.split += 1
+                self.unassigned += 1
+            elif matching.true_person[holder] == NOBODY:
+                self.duplicate += 1
             else:
-                self.anothers += 1
+                self.other += 1
         false = (frame.owners[..., 0] == NOBODY) & (frame.found.peaks[..., 2] >= SURE_PEAK)
         self.false += int(false.sum())
-        self.taken_false += int((false & (shares.holder >= 0)).sum())
+        self.false_used += int((false & (matching.holder >= 0)).sum())
 
-    def _count_numbers(self, ids: NDArray, shared: NDArray, joints: NDArray[np.int64]) -> None:
-        """As CLEAR MOT: who keeps the number has it, if most of what goes by that number is his or hers; the others are
-        matched as well as can be."""
-        counted = np.flatnonzero(joints >= FEWEST_PEAKS)
+    def _count_ids(self, ids: NDArray, shared: NDArray, joints: NDArray[np.int64]) -> None:
+        """Count ids as CLEAR MOT does: a person keeps the last id if most peaks under it are the person's. The others
+        are matched with the most peaks in common."""
+        counted = np.flatnonzero(joints >= MIN_PEAKS)
         self.person_frames += len(counted)
         good = np.where((ids[:, None] > 0) & (2 * shared >= shared.sum(axis=1, keepdims=True)), shared, 0)
         by_id = {int(number): row for row, number in enumerate(ids) if number > 0}
         pairs = {}
-        for person, number in self._numbers.items():
+        for person, number in self._ids.items():
             row = by_id.get(number)
             if row is not None and person < good.shape[1] and good[row, person]:
                 pairs[person] = number
                 good[row], good[:, person] = 0, 0
         pairs |= {person: int(ids[row]) for row, person in _matched(good).items()}
-        self.followed += sum(int(person) in pairs for person in counted)
-        self.switches += sum(self._numbers.get(person, number) != number for person, number in pairs.items())
-        self._numbers |= pairs
+        self.with_id += sum(int(person) in pairs for person in counted)
+        self.switches += sum(self._ids.get(person, number) != number for person, number in pairs.items())
+        self._ids |= pairs
 
 
-class _Shares:
-    """Who has whose peaks in a frame."""
+class _Matching:
+    """Reported people matched with true people by the peaks they have in common."""
 
     def __init__(self, frame: Frame, people: People) -> None:
         owners = frame.owners
         self.holder = np.full(owners.shape[:2], NOBODY)
-        """[17, K]: who among ``people`` has each peak."""
+        """[17, K]: the index in ``people`` that each peak is assigned to."""
         person, joint = np.nonzero(people.found)
         self.holder[joint, people.peaks[person, joint]] = person
         self.shared = np.zeros((len(people), len(frame.centred)), int)
@@ -117,18 +117,18 @@ class _Shares:
         for owner in (owners[..., 0], owners[..., 1]):
             real = (self.holder >= 0) & (owner >= 0)
             np.add.at(self.shared, (self.holder[real], owner[real]), 1)
-        self.true_of = np.full(len(people), NOBODY)
+        self.true_person = np.full(len(people), NOBODY)
         """[M]: the true person that each is matched to."""
         self.own = np.zeros((len(frame.centred), owners.shape[0]), bool)
-        """[true people, 17]: joints that have one of their own peaks."""
+        """[true people, 17]: joints of the matched person that have a right peak."""
         for row, person in _matched(self.shared).items():
-            self.true_of[row] = person
+            self.true_person[row] = person
             has = np.flatnonzero(people.found[row])
             self.own[person, has] = (owners[has, people.peaks[row, has]] == person).any(axis=-1)
 
 
 def found_joints(frame: Frame, lowest: float = SURE_PEAK) -> NDArray[np.bool_]:
-    """[M, 17]: visible joints of the true people that have a peak with at least that score."""
+    """[M, 17]: visible joints of the true people that have a peak with at least this score."""
     sure = frame.visible & (frame.found.peaks[..., 2] >= lowest)
     found = np.zeros((len(frame.centred), len(sure)), bool)
     joint, peak = np.nonzero(sure)
@@ -137,6 +137,6 @@ def found_joints(frame: Frame, lowest: float = SURE_PEAK) -> NDArray[np.bool_]:
 
 
 def _matched(shared: NDArray[np.int64]) -> dict[int, int]:
-    """The matching of rows to columns with most in common."""
+    """Column by row: the one-to-one matching with the largest sum of shared peaks."""
     rows, columns = linear_sum_assignment(-shared)
     return {int(row): int(column) for row, column in zip(rows, columns, strict=True) if shared[row, column]}

@@ -1,4 +1,4 @@
-"""Real 2-D motion of single people: Penn Action's tracks, made fit to be composed."""
+"""Real 2-D motion of single people: Penn Action's tracks, filtered and normalised for scenes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,42 +11,40 @@ from stm_skeletons.errors import BenchmarkError
 from stm_skeletons.skeleton import COCO17
 
 JOINTS = tuple(COCO17.joints.index(name) for name in COCO17.joints if "eye" not in name and "ear" not in name)
-"""Which of COCO's joints the scenes have, in the order of Penn Action; its head is taken for the nose."""
+"""Joints of the scenes as indices of COCO's, in Penn Action's order; Penn Action's head stands for the nose."""
 EDGES = tuple(i for i, edge in enumerate(COCO17.edges) if set(edge) <= set(JOINTS))
-"""Edges between two of them. None ends at the nose: COCO joins it to eyes and ears only."""
+"""Edges between two of these joints. None ends at the nose, because COCO joins it to eyes and ears only."""
 
 _SHORTEST = 30  # frames
-_SEEN, _JOINT_SEEN = 0.85, 0.5  # least shares of all joints, and of each
-_LARGEST_JUMP = 0.25  # body sizes from one frame to the next: more is a mistake of the labels
+_SEEN, _JOINT_SEEN = 0.85, 0.5  # smallest visible share of all joints, and of each joint
+_LARGEST_JUMP = 0.25  # largest movement between frames in body sizes; more is a labelling error
 
 
 @dataclass(frozen=True)
 class Track:
-    """One person's motion; sizes of 1, about the middle of the frames' boxes."""
+    """A person's motion, normalised to size 1 and centred."""
 
     xy: NDArray[np.float64]
-    """[F, 13, 2]: x, y, the diagonal of the box around the joints being 1 in the median frame."""
+    """[F, 13, 2]: x, y, in units of the median diagonal of the box around the joints."""
     seen: NDArray[np.bool_]
-    """[F, 13]: not hidden by the person's own body."""
+    """[F, 13]: joints that are not hidden by the person's own body."""
 
 
 def load_tracks(path: Path) -> list[Track]:
-    """The tracks that are long, complete and smooth enough.
+    """The tracks that are long, complete and smooth enough. Hidden joints are interpolated over time.
 
-    Joints that are not seen are put between where they were seen before and after.
-
-    Raises BenchmarkError when the file is missing, is another one or holds no such track.
+    Raises BenchmarkError if the file cannot be read or has no such track.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             xy, seen, offsets = file["xy"].astype(float), file["visible"] > 0, file["offsets"]
     except (OSError, KeyError, ValueError) as error:
-        raise BenchmarkError(f"{path} cannot be read as Penn Action's tracks ({error}); see the shared data") from error
+        raise BenchmarkError(f"cannot read {path} as Penn Action's tracks ({error}); use the shared file") from error
     pieces = [slice(start, end) for start, end in pairwise(offsets)]
-    found = [_track(xy[piece], seen[piece]) for piece in pieces]
-    tracks = [track for track in found if track is not None]
+    candidates = [_track(xy[piece], seen[piece]) for piece in pieces]
+    tracks = [track for track in candidates if track is not None]
     if not tracks:
-        raise BenchmarkError(f"{path} has no track of {_SHORTEST} frames on which most joints are seen")
+        raise BenchmarkError(f"{path} has no track of at least {_SHORTEST} frames with most joints visible")
     return tracks
 
 
@@ -65,8 +63,8 @@ def _track(xy: NDArray, seen: NDArray[np.bool_]) -> Track | None:
     return Track((whole - np.median((low + high) / 2, axis=0)) / size, seen)
 
 
-def played(track: Track, frames: int, random: np.random.Generator) -> Track:
-    """As many frames of a track, forth and back without a jump, from a random frame on; mirrored half of the times."""
+def play(track: Track, frames: int, random: np.random.Generator) -> Track:
+    """A track played back and forth from a random frame for ``frames`` frames; mirrored with probability 0.5."""
     there_and_back = np.concatenate([np.arange(len(track.xy)), np.arange(len(track.xy) - 2, 0, -1)])
     order = there_and_back[(random.integers(len(there_and_back)) + np.arange(frames)) % len(there_and_back)]
     xy, seen = track.xy[order], track.seen[order]

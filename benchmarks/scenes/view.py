@@ -1,4 +1,4 @@
-"""One frame of a sequence whose truth is known, with what was found in it: whose is each peak and centre?"""
+"""A frame of a sequence with ground truth: assigns its detected peaks and centres to people."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,21 +8,21 @@ from benchmarks.scenes.errors import LOWEST_CENTRE, LOWEST_PEAK, own_reach
 from benchmarks.scenes.tracks import EDGES, JOINTS
 from stm_skeletons.detections import Detections
 
-FEWEST_LABELLED = 10
-"""Donors have at least so many of the 13 joints labelled."""
+MIN_LABELLED = 10
+"""Smallest number of labelled joints of a donor, of 13."""
 OWN_CENTRE = 0.4
-"""Mean distance, in sizes, of what a centre expects from the true joints, below which it is this person's."""
+"""A centre is a person's if its expected joints are at most this far from the true ones on average, in sizes."""
 _OF_BOX = 0.8
-"""Diagonal of the box around all of a person's joints, in diagonals of the person's box, at least."""
+"""A person's size is at least this share of the diagonal of the person's box."""
 
 
 def whole_people(poses: NDArray) -> NDArray[np.bool_]:
-    """[P]: those of poses [P, 17, 3] that serve as donors but for their size."""
-    return (poses[:, list(JOINTS), 2] > 0).sum(axis=1) >= FEWEST_LABELLED
+    """[P]: which of poses [P, 17, 3] have enough labelled joints for a donor."""
+    return (poses[:, list(JOINTS), 2] > 0).sum(axis=1) >= MIN_LABELLED
 
 
 def boxes(poses: NDArray) -> tuple[NDArray, NDArray]:
-    """Corners [P, 2] of the boxes around the labelled of the 13 joints of poses [P, 17, 3]; both 0 without any."""
+    """Corners [P, 2], [P, 2] of the boxes around the 13 joints of poses [P, 17, 3]; 0 without labelled joints."""
     pose = poses[:, list(JOINTS)]
     known = pose[..., 2:] > 0
     low = np.where(known, pose[..., :2], np.inf).min(axis=1)
@@ -32,7 +32,7 @@ def boxes(poses: NDArray) -> tuple[NDArray, NDArray]:
 
 
 class View:
-    """One frame, and whose each peak and centre is."""
+    """A frame with the owner of each peak and centre."""
 
     def __init__(self, poses: NDArray, seen: NDArray, inside: NDArray, corners: NDArray, found: Detections) -> None:
         self.xy, self.inside, self.seen = poses[..., :2], inside, seen
@@ -40,7 +40,7 @@ class View:
         whole = np.zeros((len(poses), 17, 3))
         whole[:, list(JOINTS)] = poses
         self.low, self.high = boxes(whole)
-        # Of people of whom little is labelled the box tells more; it goes beyond the joints.
+        # For people with few labelled joints, the labelled box gives a better size; it is larger than the joints' box.
         extent = np.linalg.norm(corners[:, 2] - corners[:, 0], axis=-1)
         self.sizes = np.maximum(np.linalg.norm(self.high - self.low, axis=1), np.maximum(_OF_BOX * extent, 1))
         self.peaks, self.previous = found.peaks[list(JOINTS)], found.previous[0][list(JOINTS)]
@@ -64,7 +64,7 @@ class View:
                 self.own_peak[people[row], joint] = column
 
     def _centre_errors(self) -> NDArray[np.float64]:
-        """[P, C]: mean distance, in sizes, of what each centre expects from each person's joints."""
+        """[P, C]: mean distance in sizes between each centre's expected joints and each person's joints."""
         distance = np.linalg.norm(self.expected[None] - self.xy[:, None], axis=-1)
         count = np.maximum(self.labelled.sum(axis=1), 1)
         mean = (distance * self.labelled[:, None]).sum(axis=-1) / count[:, None] / self.sizes[:, None]

@@ -1,1 +1,1 @@
-"""What is added to a report on a workstation: F1 and plots."""
+"""Parts of a report that need a workstation's libraries: F1 and plots."""

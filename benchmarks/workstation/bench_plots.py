@@ -1,4 +1,4 @@
-"""The plots of a report. Workstations only: they need matplotlib."""
+"""The plots of a report. Workstations only: needs matplotlib."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from benchmarks.run.bench_files import PLOTS
 from benchmarks.run.bench_report import Report
 from stm_skeletons.files import atomic_write, make_folder
 
-# Okabe and Ito's colours, which the colour-blind tell apart.
+# Okabe and Ito's colour-blind safe palette.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _SPAN = 10
-"""Megabytes that the picture of the memory shows at least."""
+"""Smallest range of the memory axis in MB."""
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
 def write_plots(report: Report, folder: Path) -> list[Path]:
-    """Draw every plot of a report into a folder, which is made; each file is whole or not at all. Raises SinkError."""
+    """Write every plot of a report atomically; creates the folder. Raises SinkError."""
     make_folder(folder)
     draw = {
         "latency.png": _latency,
@@ -47,7 +47,7 @@ def _end_to_end(report: Report) -> np.ndarray:
 
 
 def _latency(axes: Axes, report: Report) -> None:
-    """As a cumulative share, on a scale that shows the tail: a histogram hides it."""
+    """The cumulative share on a logarithmic scale, which shows the tail better than a histogram."""
     times = np.sort(_end_to_end(report))
     axes.step(times, 1 - np.arange(len(times)) / len(times), where="post", color=_BLUE)
     axes.set_yscale("log")
@@ -67,21 +67,21 @@ def _stages(axes: Axes, report: Report) -> None:
     names = list(report.stages)
     times = [report.raw.stages[name] for name in names]
     if times:
-        # Whiskers to the extremes: nothing is left out.
+        # Whiskers reach to the extremes, so that outliers are shown.
         axes.boxplot(times, whis=(0, 100), medianprops={"color": _ORANGE})
     axes.set_xticks(range(1, len(names) + 1), [name.replace("_", "\n") for name in names], fontsize=8)
-    axes.set_ylabel("ms; box: half of the frames, whiskers: all")
+    axes.set_ylabel("ms; box: middle half of the frames, whiskers: all")
 
 
 def _people(axes: Axes, report: Report) -> None:
     people, frame = np.array(report.raw.people), np.array(report.raw.frame)
     axes.scatter(people, frame, s=6, alpha=0.3, color=_BLUE, label="frames")
-    known = [(one.people, one.p50) for one in report.people if one.p50 is not None]
+    known = [(group.people, group.p50) for group in report.people if group.p50 is not None]
     if known:
         axes.plot(*zip(*known, strict=True), "o-", color=_ORANGE, label="median")
     axes.legend()
-    axes.set_xlabel("people (most keypoints of any one joint)")
-    axes.set_ylabel("decoded to parts, ms")
+    axes.set_xlabel("people (most keypoints of any joint)")
+    axes.set_ylabel("from decoded frame to parts, ms")
 
 
 def _frames(axes: Axes, report: Report) -> None:
@@ -91,7 +91,7 @@ def _frames(axes: Axes, report: Report) -> None:
         axes.axhline(report.end_to_end.deadline, color=_ORANGE, label="deadline")
         axes.legend()
     axes.set_ylim(0, 1.1 * max(times.max(), report.end_to_end.deadline or 0))
-    axes.set_xlabel("undisturbed frame")
+    axes.set_xlabel("timed frame")
     axes.set_ylabel("end to end, ms")
 
 
@@ -106,7 +106,7 @@ def _memory(axes: Axes, report: Report) -> None:
         if np.isfinite(known).any():
             axes.plot(seconds / 60, known, color=colour, label=name)
             axes.legend()
-    # Not from zero, where no leak could be seen; and not closer than noise.
+    # An axis from zero would hide a leak; a range below _SPAN would show only noise.
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, (low + high) / 2 - _SPAN / 2), max(high, (low + high) / 2 + _SPAN / 2))
     axes.set_xlabel("minutes")

@@ -1,4 +1,4 @@
-"""F1 of the very bundle whose speed was measured, to stand beside it. Workstations only: it needs torch."""
+"""F1 of the bundle whose speed was measured. Workstations only: needs torch."""
 
 import math
 from collections.abc import Callable
@@ -9,24 +9,25 @@ from benchmarks.run.notes import F1_MISSING
 from benchmarks.run.one_stream import Options
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
-from training.evaluation.candidates import Candidate, Conditions, evaluate_candidates
+from training.evaluation.candidates import Candidate, evaluate_candidates
+from training.evaluation.conditions import Conditions
 
 SEQUENCES = 20
-"""Of 12 frames, clean and again with a moving occluder: a minute on two cores."""
+"""Sequences of 12 frames, each clean and with a moving occluder: about a minute on two cores."""
 
 
 def add_f1(report: Report, options: Options, say: Callable[[str], object]) -> Report:
-    """The report with F1 on the data of the options, measured on the same bundle, backend and provider.
+    """The report with F1 on the data of the options, measured with the same bundle, backend and provider.
 
     Raises:
-        DataError: no such data, or nothing in it to measure on.
-        StmError: what opening the session raises.
+        DataError: the data cannot be read or have nothing to measure on.
+        StmError: the session cannot be opened.
     """
     bundle = Bundle.open(options.model)
     found: list[F1] = []
     with Session.open(bundle, options.backend) as session:
         for kind, root in options.data.items():
-            say(f"F1 on {kind}")
+            say(f"measuring F1 on {kind}")
             found += measure_f1(session, bundle.folder.name, kind, root)
     notes = [note for note in report.notes if note != F1_MISSING]
     return report.model_copy(update={"accuracy": found, "notes": notes})
@@ -36,12 +37,12 @@ def measure_f1(session: Session, name: str, kind: str, root: Path) -> list[F1]:
     """F1 of a session on held-out data, from a cold start: clean, and with a moving occluder and blur.
 
     Args:
-        session: whose memory is reset, and whose bundle gives the threshold.
+        session: its memory is reset; its bundle sets the threshold.
         name: of the bundle.
-        kind, root: of the data, see training.data.open.
+        kind, root: kind and folder of the data, see training.data.open.
 
     Raises:
-        DataError: no such data, or nothing in it to measure on.
+        DataError: the data cannot be read or have nothing to measure on.
     """
     info = session.info
     candidate = Candidate(name, session, info.skeleton, info.channels, info.size)
@@ -49,7 +50,7 @@ def measure_f1(session: Session, name: str, kind: str, root: Path) -> list[F1]:
 
 
 def measure_candidate(candidate: Candidate, kind: str, root: Path, threshold: float | None) -> list[F1]:
-    """The same of anything that can be evaluated; without a threshold, at its best one on these very data."""
+    """F1 of a candidate as in measure_f1; without a threshold, at its best one on these data."""
     found = []
     for occluded in (False, True):
         conditions = Conditions(start="cold", sequences=SEQUENCES, occluded=occluded, threshold=threshold)

@@ -1,7 +1,7 @@
-# A Jetson with JetPack 5 (L4T r35), on its CPU only. NOT YET BUILT OR RUN ON A BOARD.
-# JetPack 5 has Python 3.8 and TensorRT 8.5. We need Python 3.10; TensorRT's Python bindings there are for 3.8, and 8.5 is
-# older than the 8.6 that engines need. So here frames run on the CPU, in a newer Python that uv brings along. For the
-# GPU, flash JetPack 6. pip's OpenCV has no GStreamer: USB and RTSP cameras work, CSI cameras do not.
+# A Jetson with JetPack 5 (L4T r35), CPU only. NOT YET BUILT OR RUN; see docs/gpu-checklist.md.
+# JetPack 5 has Python 3.8 and TensorRT 8.5; we need Python 3.10 and TensorRT 8.6. Frames run on the CPU, in a Python
+# that uv installs. For the GPU, flash JetPack 6. USB and RTSP cameras work; CSI cameras do not: pip's OpenCV has no
+# GStreamer.
 #
 #   docker build -f deploy/docker/jetpack5.Dockerfile -t stm-skeletons:jetpack5 .
 #   docker run --rm --group-add video --device /dev/video0 stm-skeletons:jetpack5 run /dev/video0 --parts -

@@ -1,6 +1,7 @@
-# An x86-64 PC with an NVIDIA RTX GPU (Turing or newer): TensorRT-RTX 1.7.1, CUDA 13. NOT YET BUILT OR RUN ON A GPU.
-# The host needs a driver for CUDA 13 (580 or newer) and NVIDIA's container toolkit. Engines can be built in it without
-# a GPU: docker run --rm -v stm-models:/models stm-skeletons:rtx build edge --target sm89 --engines /models
+# An x86-64 PC with an NVIDIA RTX GPU (Turing or newer): TensorRT-RTX 1.7.1, CUDA 13. NOT YET BUILT OR RUN; see
+# docs/gpu-checklist.md. The host needs a driver for CUDA 13 (580 or newer) and NVIDIA's container toolkit. Building
+# engines in it needs no GPU:
+#   docker run --rm -v stm-models:/models stm-skeletons:rtx build edge --target sm89 --engines /models
 #
 #   docker build -f deploy/docker/rtx.Dockerfile -t stm-skeletons:rtx .
 #   docker run --rm --gpus all -v stm-models:/models stm-skeletons:rtx \
@@ -13,7 +14,7 @@ ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
     && apt-get install -y --no-install-recommends build-essential python3-dev python3-pip \
     && rm -rf /var/lib/apt/lists/*
-# pycuda comes as source only; its compiler stays behind in this stage.
+# pycuda is source-only; its compiler stays in this stage.
 RUN pip3 wheel --no-cache-dir --wheel-dir /wheels pycuda==2026.1
 
 FROM nvcr.io/nvidia/cuda:13.0.1-runtime-ubuntu24.04

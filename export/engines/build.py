@@ -1,6 +1,6 @@
-"""A bundle's graphs to TensorRT engines, on the machine that runs them or ahead of time.
+"""Builds a bundle's TensorRT engines, on the machine that runs them or ahead of time.
 
-Runs on boards too: nothing here needs torch or onnx. See docs/tensorrt.md.
+Also runs on boards: needs neither torch nor onnx. See docs/export.md.
 """
 
 import threading
@@ -21,18 +21,18 @@ from stm_skeletons.errors import ExportError, SinkError, one_line
 from stm_skeletons.files import atomic_folder, atomic_write, partial_path, sha256
 
 JETSON = "jetson"
-"""Another word for NATIVE, refused on other machines."""
+"""Synonym of NATIVE that is rejected on machines other than a Jetson."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Engines that were written."""
+    """The written engines."""
 
     engines: Engines
     layers: dict[GraphName, list[str]]
-    """Layer table of each engine after fusion; empty where TensorRT gave none."""
+    """Layer table of each engine after fusion; empty if TensorRT gives none."""
     notes: tuple[str, ...]
-    """What a user should hear, one line each."""
+    """Notes for the user, one line each."""
 
 
 def build_engines(
@@ -45,23 +45,23 @@ def build_engines(
     warn: Callable[[str], None] = lambda _text: None,
     stop: threading.Event | None = None,
 ) -> Report:
-    """Build the engines of a bundle and write them, whole or not at all.
+    """Build a bundle's engines and write them atomically.
 
     Args:
         bundle: an opened bundle.
         target: "native" or "jetson" for the GPU of this machine, or one of RTX_TARGETS.
-        root: folder of the engines, each target in a folder of its own; inside the bundle without.
-        workspace_mb: most memory for a layer's scratch space; without, 512 on a GPU that shares the system's memory,
-            else what TensorRT likes.
-        timing_cache: file of measured kernel times, read if it is there and written afterwards; native only.
-        step: told of the progress (phase, steps done, steps in all), from any thread.
-        warn: told of warnings as they arise, before the long part begins.
-        stop: when set, the build ends soon (before TensorRT 10: after the engine at hand) with KeyboardInterrupt and
+        root: folder of the engines, with one folder per target; inside the bundle by default.
+        workspace_mb: limit for a layer's scratch memory; by default 512 on a GPU that shares the system's memory, else
+            TensorRT's own limit.
+        timing_cache: file of measured kernel times, read if it exists and written afterwards; native only.
+        step: called with progress (phase, steps done, total steps), from any thread.
+        warn: called with warnings as they arise, before the long part of the build.
+        stop: when set, the build ends soon (before TensorRT 10: after the current engine) with KeyboardInterrupt, and
             nothing is written.
 
     Raises:
-        ExportError: an unknown target, another machine than the target wants, too little memory, a graph that TensorRT
-            refuses, or a folder that cannot be written.
+        ExportError: the target is unknown or needs another machine, memory is too small, TensorRT rejects a graph, or
+            the folder cannot be written.
         BackendError: TensorRT's package is not installed.
         SinkError: the timing cache cannot be written.
     """
@@ -80,7 +80,7 @@ def build_engines(
         if warning is not None:
             note(warning)
     if timing_cache is not None and gpu is None:
-        note("--timing-cache is for engines of this machine's GPU: nothing is measured ahead of time")
+        note("--timing-cache is ignored: ahead-of-time builds measure nothing")
         timing_cache = None
     cache = _read_cache(timing_cache)
     folder = engines_folder(bundle, NATIVE if gpu is not None else target, root)
@@ -100,7 +100,7 @@ def build_engines(
     finally:
         for parent in missing:
             with suppress(OSError):
-                parent.rmdir()  # only when nothing came into it
+                parent.rmdir()  # fails, as intended, unless empty
     if timing_cache is not None and cache:
         with atomic_write(timing_cache) as partial:
             partial.write_bytes(cache)
@@ -116,35 +116,35 @@ def _write_engine(
     step: Step,
     stop: threading.Event,
 ) -> Compiled:
-    """Build one engine into a folder. Its bytes go with this function: the next build needs the memory."""
+    """Build one engine into a folder and release its bytes: the next build needs the memory."""
     built = compile_graph(bundle.graph_file(name), bundle.info.graphs[name], settings, cache, step, stop)
     (folder / f"{name}.engine").write_bytes(built.plan)
     return replace(built, plan=memoryview(b""))
 
 
 def _settings(bundle: Bundle, target: str, workspace_mb: int | None) -> tuple[Settings, GpuInfo | None]:
-    """What to build with; the GPU of this machine if it is built for that."""
+    """Return the build settings, and this machine's GPU if it is the target."""
     if workspace_mb is not None and not 1 <= workspace_mb <= 1 << 20:
-        raise ExportError(f"--workspace-mb {workspace_mb} must lie between 1 and {1 << 20}")
+        raise ExportError(f"--workspace-mb is {workspace_mb}, must be between 1 and {1 << 20}")
     precision = bundle.info.precision
     if precision in ("int8", "bf16"):
         raise ExportError(
-            f"{bundle.folder} is in {precision} for CPUs, which TensorRT does not take; export with --precision fp16"
+            f"{bundle.folder} has precision {precision}, which is for CPUs; for TensorRT, export with --precision fp16"
         )
     if target in RTX_TARGETS:
         import_tensorrt("tensorrt_rtx")
         if target == "sm75" and precision != "fp16":
             raise ExportError(
-                f"{bundle.folder} computes in {precision}, but for sm75 (Turing) TensorRT-RTX has no FP32 matrix "
-                "products; export with --precision fp16"
+                f"{bundle.folder} has precision {precision}, but TensorRT-RTX has no FP32 matrix products for sm75 "
+                "(Turing); export with --precision fp16"
             )
         return Settings("tensorrt_rtx", precision, target, workspace_mb), None
     _check_native(target)
     with _gpu_needed():
-        gpu = find_gpu()  # first: without a driver TensorRT's own import may fail, too
+        gpu = find_gpu()  # first, because without a driver importing TensorRT may fail as well
     version = import_tensorrt("tensorrt").__version__
     if is_too_old(version):
-        raise ExportError(f"tensorrt {version} is too old: 8.6 (JetPack 6.0) is the first that takes uint8 frames")
+        raise ExportError(f"tensorrt {version} is too old: uint8 frames need 8.6 (JetPack 6.0) or newer")
     if workspace_mb is None and gpu.integrated:
         workspace_mb = INTEGRATED_WORKSPACE_MB
     return Settings("tensorrt", precision, None, workspace_mb), gpu
@@ -155,18 +155,18 @@ def _gpu_needed() -> Iterator[None]:
     try:
         yield
     except NoGpu as problem:
-        raise ExportError(f"engines for this machine's GPU cannot be built: {problem}") from problem
+        raise ExportError(f"cannot build engines for this machine's GPU: {problem}") from problem
 
 
 def _check_native(target: str) -> None:
     if target == JETSON and not is_jetson():
         raise ExportError(
-            "this machine is no Jetson, and engines for one are built on it: run this there; for this machine's GPU "
-            f"--target {NATIVE}, ahead of time one of: {', '.join(RTX_TARGETS)}"
+            f"this machine is not a Jetson: run --target {JETSON} on the board itself, use --target {NATIVE} for this "
+            f"machine's GPU, or build ahead of time for one of: {', '.join(RTX_TARGETS)}"
         )
     if target in ("sm53", "sm62", "sm72", "sm87", "sm101", "sm110"):
         raise ExportError(
-            f"engines for {target} (a Jetson's GPU) are not built ahead of time: on the board itself, --target {JETSON}"
+            f"{target} is a Jetson's GPU: its engines cannot be built ahead of time; run --target {JETSON} on the board"
         )
     if target not in (NATIVE, JETSON):
         raise ExportError(f"unknown target '{target}'; choose one of: {JETSON}, {NATIVE}, {', '.join(RTX_TARGETS)}")
@@ -175,11 +175,11 @@ def _check_native(target: str) -> None:
 def _read_cache(file: Path | None) -> bytes:
     if file is None:
         return b""
-    partial_path(file)  # raises now what writing it after minutes would raise
+    partial_path(file)  # raises now, not minutes later, if the file cannot be written
     try:
         return file.read_bytes() if file.exists() else b""
     except OSError as error:
-        raise ExportError(f"cannot read the timing cache {file} ({one_line(error)}); name another file") from error
+        raise ExportError(f"cannot read the timing cache {file} ({one_line(error)}); give another file") from error
 
 
 def _describe(

@@ -1,4 +1,4 @@
-"""Building TensorRT engines, on a board or ahead of time: no torch, no onnx."""
+"""The command ``build``: TensorRT engines, on a board or ahead of time, without torch or onnx."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,24 +18,27 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=BOARD)
 def build(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle folder or shipped model.")],
     target: Annotated[
         str | None,
         typer.Option(
-            help="jetson or native: for the GPU of this machine, by TensorRT. sm75, sm86, sm89, sm120 or sm121: ahead "
-            "of time, on any machine, by TensorRT-RTX."
+            help="Target: jetson or native for this machine's GPU (TensorRT); sm75, sm86, sm89, sm120 or sm121 to "
+            "build ahead of time on any machine (TensorRT-RTX)."
         ),
     ] = None,
     workspace_mb: Annotated[
-        int | None, typer.Option(help="Most memory for a layer's scratch space; 512 on a Jetson unless given.")
+        int | None,
+        typer.Option(
+            help="Limit for a layer's scratch memory in MB. Default: 512 on a Jetson, else TensorRT's own limit."
+        ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="File of measured kernel times: read if it is there, written afterwards.")
+        Path | None, typer.Option(help="File of measured kernel times, read if it exists and written afterwards.")
     ] = None,
-    engines: Annotated[Path | None, typer.Option(help="Folder of the engines; inside the bundle unless given.")] = None,
+    engines: Annotated[Path | None, typer.Option(help="Folder for the engines. Default: inside the bundle.")] = None,
     unless_fitting: Annotated[
         bool,
-        typer.Option("--unless-fitting", help="Nothing, where engines are there that fit this machine's GPU."),
+        typer.Option("--unless-fitting", help="Do nothing if valid engines for this machine's GPU exist."),
     ] = False,
 ) -> None:
     """Build a bundle's TensorRT engines."""
@@ -50,21 +53,21 @@ def build(
         if unfit is None:
             return
         error, fitting = unfit
-        _warn(f"{error} (that happens now)")
+        _warn(f"{error} (building now)")
         target = target or fitting
     if target is None:
-        raise typer.BadParameter("say for what, or --unless-fitting", param_hint="--target")
+        raise typer.BadParameter("give a target, or --unless-fitting", param_hint="--target")
     with stop_signals() as stop, _phases() as step:
         _report(build_engines(opened, target, engines, workspace_mb, timing_cache, step, _warn, stop))
 
 
 def _report(report: "Report") -> None:
-    """On standard error, as ``run`` writes parts to the other one."""
+    """Print to standard error, because ``run --rebuild`` may write parts to standard output."""
     for name, spec in report.engines.info.engines.items():
         after = "" if spec.layers_after is None else f" -> {spec.layers_after}"
         memory = "" if spec.activation_bytes is None else f", {spec.activation_bytes / 1e6:.1f} MB of activations"
         _warn(f"{name}: layers {spec.layers_before}{after}{memory}, {spec.bytes / 1e6:.1f} MB, {spec.seconds:.1f} s")
-    _warn(f"wrote {report.engines.folder} (built, not run)")
+    _warn(f"wrote {report.engines.folder} (engines built but not run)")
 
 
 def _warn(text: str) -> None:
@@ -73,7 +76,7 @@ def _warn(text: str) -> None:
 
 @contextmanager
 def _phases() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each phase that TensorRT is in, on a terminal; nothing when the output is piped."""
+    """Yield a progress callback that shows one bar per TensorRT phase on a terminal, nothing if output is piped."""
     from rich.console import Console
     from rich.progress import Progress
 

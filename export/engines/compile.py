@@ -1,6 +1,6 @@
-"""One ONNX graph to one TensorRT engine: the same steps with ``tensorrt`` 8.6, 10 and 11, and with ``tensorrt_rtx``.
+"""Builds one TensorRT engine from one ONNX graph, with ``tensorrt`` 8.6, 10 and 11, and with ``tensorrt_rtx``.
 
-Names that not every one of them has are asked for with ``getattr(x, "name", None)``; a test holds the code to that.
+Names that some versions lack are read with ``getattr(x, "name", None)``; a test enforces that.
 """
 
 import threading
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.engines.graph_bytes import float_types, with_plain_weights
-from export.engines.islands import has_types, hold_types
+from export.engines.islands import has_strong_typing, hold_fp32_layers
 from export.engines.log import BuildLog, failed_node, in_one_line, layer_table, planned_activations
 from runtime.tensorrt_module import activation_bytes, describe_tensor, import_tensorrt, shared_logger
 from stm_skeletons.bundle import GraphSpec
@@ -22,63 +22,63 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 Step = Callable[[str, int, int], None]
-"""Called as the build goes on: phase, steps done, steps in all."""
+"""Called with the build's progress: phase, steps done, total steps."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the graphs of one bundle are built."""
+    """Settings for the graphs of one bundle."""
 
     package: Package
     precision: str
-    """Of the bundle: "fp32" or "fp16"."""
+    """The bundle's: "fp32" or "fp16"."""
     compute_capability: str | None
-    """To build ahead of time for, as "sm86"; None builds for the GPU of this machine."""
+    """Target of an ahead-of-time build, such as "sm86"; None builds for this machine's GPU."""
     workspace_mb: int | None
-    """Most memory for a layer's scratch space; None leaves it to TensorRT."""
+    """Limit for a layer's scratch memory; None leaves it to TensorRT."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """An engine in memory, and what TensorRT said of it."""
+    """An engine in memory, and what TensorRT reported about it."""
 
     plan: memoryview
-    """Of TensorRT's own memory: an engine is large, and a board has little."""
+    """A view of TensorRT's own memory: engines are large, and boards have little memory."""
     layers_before: int
     layers_after: int | None
     layers: list[str]
-    """Lines of the layer table after fusion; empty where TensorRT gave none."""
+    """Lines of the layer table after fusion; empty if TensorRT gives none."""
     activation_bytes: int | None
     seconds: float
     flags: tuple[str, ...]
     timing_cache: bytes
-    """As it is after this build; empty where there is none."""
+    """The cache after this build; empty if there is none."""
     notes: tuple[str, ...]
-    """What a user should hear."""
+    """Notes for the user."""
 
 
 def compile_graph(
     file: Path, graph: GraphSpec, settings: Settings, timing_cache: bytes, step: Step, stop: threading.Event
 ) -> Compiled:
-    """Parse, check against the bundle, build.
+    """Parse a graph, check it against the bundle, and build its engine.
 
     Args:
         file: the ONNX graph.
-        graph: its inputs and outputs as bundle.json lists them.
+        graph: its inputs and outputs as listed in bundle.json.
         settings: package, types, limits.
-        timing_cache: a serialised one, or empty.
-        step: told of the progress, from any thread.
-        stop: when set, the build ends at TensorRT's next step, before TensorRT 10 at the end.
+        timing_cache: a serialised timing cache, or empty.
+        step: called with progress, from any thread.
+        stop: when set, the build stops at TensorRT's next step; before TensorRT 10, after the build.
 
     Raises:
-        ExportError: the parser or the builder refuses the graph, or its tensors are not those of the bundle.
+        ExportError: the parser or the builder rejects the graph, or its tensors do not match the bundle.
         BackendError: the package is not installed.
         KeyboardInterrupt: ``stop`` was set.
     """
     log = BuildLog()
-    with shared_logger(settings.package).heard_by(log.hear):
+    with shared_logger(settings.package).forwarded_to(log.record):
         compiled = _build(file, graph, settings, timing_cache, step, stop, log)
-        # Builder, network, parser and configuration are gone here: the engine may need their memory.
+        # Builder, network, parser and configuration are released by now: the engine may need their memory.
         about = _read_log(log) if settings.compute_capability else _inspect(settings, compiled.plan, log)
     count, layers, activations = about
     return replace(compiled, layers_after=count, layers=layers, activation_bytes=activations)
@@ -93,15 +93,15 @@ def _build(
     stop: threading.Event,
     log: BuildLog,
 ) -> Compiled:
-    """Everything that needs the builder; of the engine itself nothing is known yet."""
+    """Everything that needs the builder. Properties of the engine itself follow later."""
     builder, network, flags = _make_network(settings, log)
     model = with_plain_weights(_read(file))
-    # The parser owns the weights' memory: it must outlive the build.
+    # The parser owns the weights' memory, so it must outlive the build.
     parser = _parse(file, model, settings, network, log)
     _compare(file, graph, network)
     config, more_flags = _configure(builder, settings)
-    if settings.precision == "fp16" and not has_types(settings.package):
-        held, notes = hold_types(settings.package, config, network, float_types(model), file.stem)
+    if settings.precision == "fp16" and not has_strong_typing(settings.package):
+        held, notes = hold_fp32_layers(settings.package, config, network, float_types(model), file.stem)
         more_flags += held
     else:
         notes = ()
@@ -139,9 +139,9 @@ def _read(file: Path) -> bytes:
 
 
 def _make_network(settings: Settings, log: BuildLog) -> "tuple[trt.Builder, trt.INetworkDefinition, tuple[str, ...]]":
-    """A builder, an empty network whose types come from the graph, and the flags that were set.
+    """Create a builder and an empty, strongly typed network; return them with the flags that were set.
 
-    TensorRT 8.6 cannot do the latter: there the types of the graph are hints (see ``islands``).
+    TensorRT 8.6 has no strong typing: there the graph's types are hints (see ``islands``).
     """
     tensorrt = import_tensorrt(settings.package)
     kinds = tensorrt.NetworkDefinitionCreationFlag
@@ -150,7 +150,7 @@ def _make_network(settings: Settings, log: BuildLog) -> "tuple[trt.Builder, trt.
     try:
         builder = tensorrt.Builder(shared_logger(settings.package))
         network = builder.create_network(sum(1 << int(flag) for flag in there.values()))
-    except (TypeError, RuntimeError) as error:  # what pybind11 raises when the library gives no object
+    except (TypeError, RuntimeError) as error:  # pybind11 raises these if the library returns no object
         raise ExportError(f"{settings.package} cannot start here: {log.last_error()} ({error})") from error
     return builder, network, tuple(there)
 
@@ -174,17 +174,17 @@ def _parse(
     version = f"{settings.package} {tensorrt.__version__}"
     if "UNSUPPORTED" in str(error.code()):
         raise ExportError(
-            f"{file}: {where}: {version} has no such operator, or not in this form ({in_one_line(error.desc())}); "
-            "write it with other operators (export/graphs.py), or use a newer TensorRT"
+            f"{file}: {where}: {version} lacks this operator, or this form of it ({in_one_line(error.desc())}); "
+            "rewrite it with other operators (export/graphs.py), or use a newer TensorRT"
         )
     raise ExportError(
-        f"{file}: {where}: {version} refuses it: {in_one_line(error.desc())}; export the bundle again with this "
+        f"{file}: {where}: {version} rejects it: {in_one_line(error.desc())}; export the bundle again with this "
         "version of stm-skeletons"
     )
 
 
 def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") -> None:
-    """TensorRT 8.6 misreads some graphs without an error, which shows in their shapes."""
+    """Compare parsed tensors with bundle.json: TensorRT 8.6 silently misreads some graphs, and the shapes show it."""
     sides = (
         ("input", graph.inputs, [network.get_input(index) for index in range(network.num_inputs)]),
         ("output", graph.outputs, [network.get_output(index) for index in range(network.num_outputs)]),
@@ -194,10 +194,9 @@ def _compare(file: Path, graph: GraphSpec, network: "trt.INetworkDefinition") ->
         listed = {spec.name: str(spec) for spec in specs}
         for name in sorted(found.keys() | listed.keys()):
             if found.get(name) != listed.get(name):
-                raise ExportError(
-                    f"{file}: TensorRT reads {kind} {found.get(name, f'{name} not at all')}, bundle.json says "
-                    f"{listed.get(name, 'nothing of it')}; export the bundle again"
-                )
+                parsed = f"finds {kind} {found[name]}" if name in found else f"finds no {kind} {name}"
+                expected = f"lists {listed[name]}" if name in listed else f"has no {kind} {name}"
+                raise ExportError(f"{file}: TensorRT {parsed}, but bundle.json {expected}; export the bundle again")
 
 
 def _configure(builder: "trt.Builder", settings: Settings) -> "tuple[trt.IBuilderConfig, tuple[str, ...]]":
@@ -206,25 +205,25 @@ def _configure(builder: "trt.Builder", settings: Settings) -> "tuple[trt.IBuilde
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
     if settings.workspace_mb is not None:
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
-    # FP32 means FP32, so that a bundle can be compared with ONNX Runtime.
+    # No TF32, so that results can be compared with ONNX Runtime.
     config.clear_flag(tensorrt.BuilderFlag.TF32)
     flags = ["no TF32"]
     if settings.compute_capability is not None:
-        ahead: Any = config  # what only tensorrt_rtx has
+        ahead: Any = config  # these attributes exist only in tensorrt_rtx
         ahead.num_compute_capabilities = 1
         known = getattr(tensorrt, "ComputeCapability", None)
         capability = getattr(known, settings.compute_capability.upper(), None)
         if capability is None:
             raise ExportError(
-                f"{settings.package} {tensorrt.__version__} does not build for {settings.compute_capability}; "
-                "pip install 'stm-skeletons[rtx]' brings the version that does"
+                f"{settings.package} {tensorrt.__version__} cannot build for {settings.compute_capability}; install "
+                "the version that can: pip install 'stm-skeletons[rtx]'"
             )
         ahead.set_compute_capability(capability, 0)
     return config, tuple(flags)
 
 
 def _watch(package: Package, config: "trt.IBuilderConfig", step: Step, stop: threading.Event) -> object:
-    """Have TensorRT (10 and later) tell its progress and ask whether to go on. The result must outlive the build."""
+    """Make TensorRT (10 and later) report progress and check ``stop``. The result must outlive the build."""
     base = getattr(import_tensorrt(package), "IProgressMonitor", None)
     if base is None:
         return None
@@ -248,17 +247,17 @@ def _watch(package: Package, config: "trt.IBuilderConfig", step: Step, stop: thr
 
     monitor = Monitor()
     watched: Any = config
-    setattr(watched, "progress_monitor", monitor)  # noqa: B010 - not in TensorRT 8.6
+    setattr(watched, "progress_monitor", monitor)  # noqa: B010 - absent from TensorRT 8.6
     return monitor
 
 
 def _use_timing_cache(config: "trt.IBuilderConfig", content: bytes) -> tuple[str, ...]:
-    """Start from measured kernel times; one of another TensorRT or GPU is left out, and a note says so."""
+    """Load measured kernel times. A cache of another TensorRT or GPU is replaced, which a note reports."""
     cache = config.create_timing_cache(content)
     if cache is not None and config.set_timing_cache(cache, False):
         return ()
     config.set_timing_cache(config.create_timing_cache(b""), False)
-    return ("the timing cache is of another TensorRT or GPU: it is measured anew",)
+    return ("the timing cache belongs to another TensorRT or GPU; measuring again",)
 
 
 def _read_timing_cache(config: "trt.IBuilderConfig") -> bytes:
@@ -267,13 +266,13 @@ def _read_timing_cache(config: "trt.IBuilderConfig") -> bytes:
 
 
 def _read_log(log: BuildLog) -> tuple[int | None, list[str], int | None]:
-    """(layers after fusion, their table, planned activation bytes), from TensorRT-RTX's messages."""
+    """(layers after fusion, their table, planned activation bytes), read from TensorRT-RTX's messages."""
     layers = layer_table(log.messages)
     return len(layers) or None, layers, planned_activations(log.messages)
 
 
 def _inspect(settings: Settings, plan: memoryview, log: BuildLog) -> tuple[int | None, list[str], int | None]:
-    """The same of an engine for this machine's GPU, by loading the bytes that were built just now; runs nothing."""
+    """The same for an engine for this machine's GPU, by loading the plan just built; runs nothing."""
     tensorrt = import_tensorrt(settings.package)
     try:
         runtime = tensorrt.Runtime(shared_logger(settings.package))
@@ -290,7 +289,7 @@ def _inspect(settings: Settings, plan: memoryview, log: BuildLog) -> tuple[int |
 
 def _advice(settings: Settings, error: str) -> str:
     if "FP32" in error and settings.compute_capability == "sm75":
-        return "; Turing (sm75) takes FP16 only: export with --precision fp16"
+        return "; Turing (sm75) needs FP16: export with --precision fp16"
     if any(word in error.lower() for word in ("memory", "workspace")):
-        return "; give it less to do at once with --workspace-mb, or end other programs"
+        return "; lower --workspace-mb, or stop other programs"
     return ""

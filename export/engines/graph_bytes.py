@@ -1,6 +1,6 @@
-"""What TensorRT is given of an ONNX graph, read and written as bytes: boards have no onnx package.
+"""Reads and rewrites ONNX graphs as bytes for TensorRT: boards have no onnx package.
 
-Protocol buffers are fields in a row, each a number, a kind and a value; onnx.proto says which number means what.
+A protocol buffer is a sequence of fields, each with a number, a wire type and a value; onnx.proto defines the numbers.
 """
 
 from collections import Counter
@@ -14,15 +14,15 @@ FLOAT, HALF = 1, 10
 """TensorProto.DataType."""
 _GRAPH = 7
 _NODE, _INITIALIZER, _TENSOR_LISTS = 1, 5, (11, 12, 13)
-"""Of a graph; the lists are inputs, outputs and the tensors in between, each with its type."""
+"""Fields of a graph; the lists are inputs, outputs and intermediate tensors, each with its type."""
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5
-"""Of a node."""
+"""Fields of a node."""
 _DATA_TYPE, _TENSOR_NAME, _RAW_DATA = 2, 8, 9
-"""Of a tensor."""
+"""Fields of a tensor."""
 _NAME, _TYPE, _OF_TENSOR, _ELEMENT = 1, 2, 1, 1
-"""Of an entry of those lists, and on into its type."""
+"""Fields of an entry of those lists, and of its type."""
 _BYTES = 2
-"""The kind of a field whose value is bytes, or a message of its own."""
+"""Wire type of a field whose value is bytes or a nested message."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class _Field:
     value: Any
     """A number, or a view of bytes."""
     whole: memoryview
-    """With number and kind, as it stands in the message."""
+    """The field's bytes, including number and wire type."""
 
 
 def with_plain_weights(model: bytes) -> bytes:
-    """The same graph with weights in FP32 where it casts weights from FP16, as ``export.storage`` writes them.
+    """Return the graph with FP32 weights instead of casts from FP16 weights, as ``export.storage`` writes them.
 
-    TensorRT 8.6 takes biases, and kernels of grouped convolutions, only from the file itself, and other kernels that
-    are computed to slower code. Bytes that are no ONNX graph come back as they are: TensorRT says what is wrong.
+    TensorRT 8.6 reads biases and kernels of grouped convolutions only from the file itself, and generates slower code
+    for other computed kernels. Bytes that are not an ONNX graph are returned unchanged, and TensorRT reports the error.
     """
     try:
         return b"".join(
@@ -50,7 +50,7 @@ def with_plain_weights(model: bytes) -> bytes:
 
 
 def float_types(model: bytes) -> dict[str, int]:
-    """FLOAT or HALF for every tensor of a graph that is either and whose type the file tells, weights included."""
+    """Return FLOAT or HALF for every tensor, weights included, whose type the file gives and is one of the two."""
     found: dict[str, int] = {}
     for graph in _all(memoryview(model), _GRAPH):
         for field in _fields(graph):
@@ -63,7 +63,7 @@ def float_types(model: bytes) -> dict[str, int]:
 
 
 def _fold(graph: memoryview) -> bytes:
-    """A graph without the casts of FP16 weights that nothing but one cast to FP32 uses."""
+    """Remove casts to FP32 of FP16 weights that have no other use."""
     nodes = list(_all(graph, _NODE))
     used = Counter(_string(name) for node in nodes for name in _all(node, _INPUT))
     halves = {
@@ -88,7 +88,7 @@ def _fold(graph: memoryview) -> bytes:
 
 
 def _widened(tensor: memoryview, name: str) -> bytes:
-    """An FP16 tensor as one of FP32 with another name."""
+    """Convert an FP16 tensor to FP32 under another name."""
     changed = (_DATA_TYPE, _TENSOR_NAME, _RAW_DATA)
     rest = [bytes(field.whole) for field in _fields(tensor) if field.number not in changed]
     numbers = np.frombuffer(_first(tensor, _RAW_DATA), "<f2").astype("<f4").tobytes()
@@ -97,7 +97,7 @@ def _widened(tensor: memoryview, name: str) -> bytes:
 
 
 def _fields(message: memoryview) -> Iterator[_Field]:
-    """The fields of a message, in order. Raises ValueError or IndexError where it is none."""
+    """Yield the fields of a message in order. Raises ValueError or IndexError if it is malformed."""
     at = 0
     while at < len(message):
         start = at
@@ -111,14 +111,14 @@ def _fields(message: memoryview) -> Iterator[_Field]:
             size = 8 if key & 7 == 1 else 4
             value, at = message[at : at + size], at + size
         else:
-            raise ValueError(f"a field of kind {key & 7}")
+            raise ValueError(f"unknown wire type {key & 7}")
         if at > len(message):
-            raise ValueError("a field that is cut off")
+            raise ValueError("truncated field")
         yield _Field(key >> 3, value, message[start:at])
 
 
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next one begins."""
+    """Decode a varint (seven bits per byte); return it and the next position."""
     value = shift = 0
     while True:
         byte = message[at]
@@ -136,7 +136,7 @@ def _varint(value: int) -> bytes:
 
 
 def _written(number: int, value: bytes) -> bytes:
-    """A field of bytes."""
+    """Encode a field of bytes."""
     return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
 
 

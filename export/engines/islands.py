@@ -1,4 +1,4 @@
-"""FP16 with TensorRT 8.6, for which the types in a graph are hints: what the graph computes in FP32 is held to it.
+"""FP16 with TensorRT 8.6, which takes a graph's types as hints: layers that are FP32 in the graph are held to FP32.
 
 Not yet run on a GPU.
 """
@@ -16,41 +16,42 @@ _ALLOWED = ("FP16", "OBEY_PRECISION_CONSTRAINTS")
 _NO_ARITHMETIC = ("CAST", "CONSTANT", "IDENTITY")
 
 
-def has_types(package: Package) -> bool:
-    """Whether this TensorRT takes every type from the graph: 10 and later, TensorRT-RTX."""
+def has_strong_typing(package: Package) -> bool:
+    """Whether this TensorRT takes all types from the graph: TensorRT 10 and later, TensorRT-RTX."""
     return getattr(import_tensorrt(package).NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None) is not None
 
 
-def hold_types(
+def hold_fp32_layers(
     package: Package, config: "trt.IBuilderConfig", network: "trt.INetworkDefinition", types: dict[str, int], graph: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Allow FP16, and hold what the graph computes in FP32 to that.
+    """Allow FP16, but hold layers that are FP32 in the graph to FP32.
 
     Args:
-        package, config, network: of a TensorRT without strong types.
+        package, config, network: of a TensorRT without strong typing.
         types: FLOAT or HALF for the graph's tensors by name, see ``float_types``.
-        graph: its name, for the note.
+        graph: the graph's name, for the note.
 
     Returns:
-        Flags that were set; what a user should hear.
+        The flags that were set, and notes for the user.
     """
     tensorrt = import_tensorrt(package)
     for name in _ALLOWED:
         flag: Any = getattr(tensorrt.BuilderFlag, name, None)
         config.set_flag(flag)
     held, layers = _hold_islands(network, types, tensorrt.DataType)
-    note = f"{graph}: {held} of {layers} layers are held to FP32"
+    note = f"{graph}: {held} of {layers} layers stay FP32"
     if held == layers:
-        note += ", so FP16 is not used at all; export the bundle again with this version of stm-skeletons"
+        note += ", so FP16 is not used; export the bundle again with this version of stm-skeletons"
     return _ALLOWED, (note,)
 
 
 def _hold_islands(network: "trt.INetworkDefinition", types: dict[str, int], kinds: Any) -> tuple[int, int]:
-    """Hold the layers whose float tensors all are FP32 in the graph; how many, of how many that compute with floats.
+    """Hold layers to FP32 whose float tensors are all FP32 in the graph; return their number, and that of all layers
+    with float arithmetic.
 
-    By the graph, as TensorRT 8.6 calls all floats FP32 that are no inputs or outputs of the network. Comparisons and
-    searches count: a ramp of 2e-7, which tells equal peaks apart, is nothing in FP16. Layers that the parser adds for
-    itself have names that the graph does not know; they are of the type of what goes in.
+    Types come from the graph, because TensorRT 8.6 reports FP32 for all floats but the network's inputs and outputs.
+    Comparisons and searches are included: a ramp of 2e-7, which separates equal peaks, vanishes in FP16. Layers that
+    the parser adds have names unknown to the graph; they take their inputs' type.
     """
     known, full = dict(types), kinds.FLOAT
     held = layers = 0

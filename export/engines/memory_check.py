@@ -1,4 +1,4 @@
-"""Whether the memory of this machine is enough to build engines on it."""
+"""Checks that this machine has enough memory to build engines."""
 
 from dataclasses import dataclass
 
@@ -8,81 +8,81 @@ from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import ExportError
 
 BUILDER_BYTES = 1 << 30
-"""What TensorRT's builder and CUDA take before the first weight is loaded. A guess: not measured on a board."""
+"""Memory of TensorRT's builder and CUDA before the first weight is loaded. A guess: not measured on a board."""
 HOST_COPIES = 3
-"""Of the weights, which may be swapped out: the graph's bytes, the parsed network and the finished plan."""
+"""Copies of the weights that may be swapped out: the graph's bytes, the parsed network and the finished plan."""
 DEVICE_COPIES = 1
-"""Of the weights, which may not: the builder's rearranged ones."""
+"""Copies of the weights that may not be swapped out: the builder's rearranged weights."""
 INTEGRATED_WORKSPACE_MB = 512
-"""Workspace on a GPU that shares the system's memory, unless asked otherwise: TensorRT's own limit is all of it."""
+"""Default workspace on a GPU that shares the system's memory; TensorRT's own limit would be all of it."""
 
 
 def check_memory(bundle: Bundle, gpu: GpuInfo, workspace_mb: int | None) -> str | None:
-    """Compare what the builder will take with what is free, before minutes are spent on it.
+    """Compare the estimated memory of a build with the free memory, before the build takes minutes.
 
-    Wanted without workspace is what ``Needed`` says. The workspace is a limit that is seldom reached, so a build that
-    only lacks that is warned about, not refused. Swap counts for the host's part only: what a GPU uses stays in memory,
-    also on a GPU that shares it with the system. Only swap on disks counts.
+    ``Needed`` gives the estimate without workspace. The workspace is a limit that builds seldom reach, so its lack only
+    causes a warning. Swap counts for the host's part only, because GPU memory is never swapped, even on a GPU that
+    shares the system's memory. Only swap on disks counts.
 
     Returns:
-        A warning in one line, or None.
+        A warning on one line, or None.
 
     Raises:
-        ExportError: the build cannot fit, or the system does not say what is free.
-        NoGpu: the GPU refuses to.
+        ExportError: the build does not fit, or the system does not report its free memory.
+        NoGpu: the GPU does not report its free memory.
     """
     needed, workspace = needed_bytes(bundle), (workspace_mb or 0) << 20
     if not gpu.integrated:
         free, _ = device_memory()
         wanted = needed.device - BUILDER_BYTES
         if wanted > free:
-            raise ExportError(_lacking(wanted, free, "free on it; end what else uses the GPU"))
+            raise ExportError(_lacking(wanted, free, "free on the GPU; stop other programs on it"))
         return None
     memory, swap = system_memory(), disk_swap().free
     if memory is None:
-        raise ExportError("this system does not say how much memory is free, which building engines needs to know")
+        raise ExportError("cannot build engines: this system does not report how much memory is free")
     available = memory.available
-    end = "end other programs"
+    end = "stop other programs"
     add_swap = (
         "or add swap on a disk: sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && "
         "sudo mkswap /swapfile && sudo swapon /swapfile"
     )
     if needed.device > available:
-        desktop = "the desktop too: sudo systemctl isolate multi-user.target"
-        rest = f"free without swap, which a GPU cannot use; {end}, {desktop}"
+        desktop = "and the desktop: sudo systemctl isolate multi-user.target"
+        rest = f"free without swap, which a GPU cannot use; {end} {desktop}"
         raise ExportError(_lacking(needed.device, available, rest))
     both = needed.device + needed.host
     if both > available + swap:
-        raise ExportError(_lacking(both, available + swap, f"free with swap on disks; {end}, {add_swap}"))
+        raise ExportError(_lacking(both, available + swap, f"free including swap; {end}, {add_swap}"))
     if both + workspace > available:
-        rest = f"free without swap: it may be slow or be killed; {end}, {add_swap}"
+        rest = f"free without swap: the build may be slow or be killed; {end}, {add_swap}"
         return _lacking(both + workspace, available, rest)
     return None
 
 
 @dataclass(frozen=True)
 class Needed:
-    """Estimate of the bytes that building a bundle's engines takes, without workspace."""
+    """Estimated bytes for building a bundle's engines, without workspace."""
 
     device: int
-    """What the GPU uses: BUILDER_BYTES, DEVICE_COPIES of the largest graph's weights, and activations (of the memory
-    read: scores and softmax of every slot in FP32; of the rest: 4 maps of 64 channels at half size in FP32)."""
+    """GPU memory: BUILDER_BYTES, DEVICE_COPIES of the largest graph's weights, and activations (memory read: scores and
+    softmax of every slot in FP32; the rest: 4 maps of 64 channels at half size in FP32)."""
     host: int
-    """HOST_COPIES of the largest graph."""
+    """Host memory: HOST_COPIES of the largest graph."""
 
 
 def needed_bytes(bundle: Bundle) -> Needed:
-    """The estimate for a bundle."""
+    """Return the estimate for a bundle."""
     info = bundle.info
     tokens = info.height // 16 * (info.width // 16)
     scores = 2 * 4 * info.slots * tokens * tokens
     maps = info.batch * 4 * 64 * 4 * (info.height // 2) * (info.width // 2)
     largest = max(bundle.graph_file(name).stat().st_size for name in info.graphs)
     if info.precision == "fp32" and info.stored_weights == "fp16":
-        largest *= 2  # TensorRT is given them in FP32
+        largest *= 2  # TensorRT gets FP32 weights
     return Needed(BUILDER_BYTES + DEVICE_COPIES * largest + scores + maps, HOST_COPIES * largest)
 
 
 def _lacking(wanted: int, free: int, rest: str) -> str:
     unit, size = ("GB", 1e9) if wanted >= 1e9 else ("MB", 1e6)
-    return f"building wants about {wanted / size:.2g} {unit} of memory, {free / size:.2g} {unit} are {rest}"
+    return f"building needs about {wanted / size:.2g} {unit} of memory, but {free / size:.2g} {unit} are {rest}"

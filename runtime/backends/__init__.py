@@ -1,4 +1,4 @@
-"""Backends: what holds the memory bank and runs the three graphs on one kind of device."""
+"""Backends: each holds the memory bank and runs the three graphs on one kind of device."""
 
 import platform
 from dataclasses import dataclass, replace
@@ -15,28 +15,29 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What runs the graphs, and how."""
+    """Backend, device and settings for running the graphs."""
 
     backend: str = AUTO
     """"onnxruntime", "openvino" (CPUs), "tensorrt" (not yet run on a GPU) or "auto", see ``choose_backend``."""
     provider: str = "cpu"
-    """Device of ONNX Runtime: "cpu", "cuda" or "tensorrt" (not yet run on a GPU)."""
+    """Execution provider of ONNX Runtime: "cpu", "cuda" or "tensorrt" (not yet run on a GPU)."""
     threads: int | None = None
     """CPU threads; None leaves the choice to the backend."""
     engines: Path | None = None
-    """Folder of TensorRT engines; inside the bundle unless given."""
+    """Folder of TensorRT engines; inside the bundle by default."""
     cuda_graphs: bool = True
-    """Whether a GPU (TensorRT, or ONNX Runtime's "cuda") replays recorded work instead of queueing it call by call."""
+    """Whether a GPU (TensorRT, or ONNX Runtime's "cuda") replays CUDA graphs instead of queueing call by call."""
 
     @property
     def replays(self) -> bool:
-        """Whether these options have recorded work replayed: asked for, and by what can."""
+        """Whether CUDA graphs are enabled and the backend supports them."""
         return self.cuda_graphs and (self.backend == "tensorrt" or self.provider == "cuda")
 
 
 def choose_backend(options: BackendOptions, bundle: Bundle) -> BackendOptions:
-    """The same options with the backend that "auto" stands for: on an x86 CPU OpenVINO where it is installed, else ONNX
-    Runtime. Both give the same results; OpenVINO is the faster one (docs/benchmarks.md), on ARM nobody has measured it.
+    """Replace "auto" by a backend: on x86 CPUs OpenVINO if installed, otherwise ONNX Runtime.
+
+    Both give the same results; OpenVINO is faster (docs/benchmarks.md). On ARM it has not been measured.
     """
     if options.backend != AUTO:
         return options
@@ -46,11 +47,11 @@ def choose_backend(options: BackendOptions, bundle: Bundle) -> BackendOptions:
 
 
 def open_backend(bundle: Bundle, options: BackendOptions, cameras: int = 1) -> Backend:
-    """Load a bundle's graphs or engines, for so many cameras.
+    """Load a bundle's graphs or engines for ``cameras`` cameras.
 
     Raises:
-        BackendError: unknown backend or provider, or it cannot run here. There is never a fall back to another.
-        BundleError: a graph's tensors are not those that bundle.json lists.
+        BackendError: the backend or provider is unknown or cannot run here; there is no fallback to another.
+        BundleError: a graph's tensors do not match bundle.json.
         EngineError: there are no engines of this bundle for this machine.
     """
     options = choose_backend(options, bundle)

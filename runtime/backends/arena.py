@@ -1,4 +1,4 @@
-"""Where every tensor lies in one piece of device memory: allocated once, so nothing moves and nothing fragments."""
+"""Layout of all tensors in one block of device memory, allocated once, so nothing moves or fragments."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -12,15 +12,15 @@ from stm_skeletons.detections import Detections
 from stm_skeletons.errors import BackendError
 
 ALIGNMENT = 512
-"""Bytes; everything begins at a multiple of it. Tensors need ADDRESS_ALIGNMENT, but activation memory must have CUDA's
-texture alignment (ICudaEngine::createExecutionContextWithoutDeviceMemory)."""
+"""Bytes; every block starts at a multiple of it. Tensors need ADDRESS_ALIGNMENT, activation memory needs CUDA's texture
+alignment (ICudaEngine::createExecutionContextWithoutDeviceMemory)."""
 RESULTS = tuple(field.name for field in fields(Detections))
-"""What a frame brings back, adjacent so that one copy does it. Which of these a network gives, its bundle says."""
+"""A frame's results, adjacent so that one copy fetches them. The bundle says which of these a network gives."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes of the arena."""
+    """A byte range of the arena."""
 
     start: int
     size: int
@@ -32,27 +32,27 @@ class Block:
 
 @dataclass(frozen=True)
 class Arena:
-    """Byte offsets of everything."""
+    """Byte offsets of all tensors."""
 
     encoders: tuple[dict[str, Block], ...]
-    """Of each batch, the tensors of the two encoders: all but the maps are the same for every batch, as batches take
-    turns. ``memory_key`` and ``memory_value`` are where slots wait to be copied into place; not there where the memory
-    encoder writes straight into the bank."""
+    """Tensors of the two encoders, for each batch. All but the maps are shared, because batches run one after the
+    other. ``memory_key`` and ``memory_value`` hold slots before they are copied into place; they are absent if the
+    memory encoder writes directly into the bank."""
     decoders: tuple[dict[str, Block], ...]
-    """Of each camera, the tensors of the read decoder."""
+    """Tensors of the read decoder, for each camera."""
     upload: Block
-    """What frames are sent as: the frame tensor, then ``memory_valid`` of each row."""
+    """Format of uploads: the frame tensor, then ``memory_valid`` of each row."""
     landing: Block
-    """Where an upload arrives while the tensors of the frames before are still in use; laid out like ``upload``."""
+    """Target of uploads while tensors of the previous frames are still in use; laid out like ``upload``."""
     results: Block
-    """Of all cameras, ``camera_results`` bytes each; empty for networks without keypoint maps."""
+    """Results of all cameras, ``camera_results`` bytes each; empty for networks without keypoint maps."""
     camera_results: int
     activations: Block
-    """For TensorRT's intermediate tensors; the three engines take turns."""
+    """TensorRT's intermediate tensors; the three engines share it, because they run one after the other."""
     size: int
 
     def bank(self, camera: int, info: BundleInfo, address: int) -> MemoryBank:
-        """A camera's memory bank, the arena being at an address."""
+        """Return a camera's memory bank for an arena at this address."""
         keys, values = (self.decoders[camera][name] for name in ("memory_keys", "memory_values"))
         return MemoryBank(
             address + keys.start,
@@ -63,15 +63,15 @@ class Arena:
         )
 
     def batch_results(self, batch: int, size: int) -> Block:
-        """The results of the cameras of a batch of a size; of the last one there may be fewer."""
+        """Return the results block of a batch; the last batch may have fewer cameras."""
         start = self.results.start + batch * size * self.camera_results
         return Block(start, min(size * self.camera_results, self.results.end - start))
 
 
 def plan_arena(info: BundleInfo, activation_bytes: int, cameras: int = 1) -> Arena:
-    """Lay out all tensors of a bundle's graphs for so many cameras.
+    """Lay out all tensors of a bundle's graphs for ``cameras`` cameras.
 
-    Raises BackendError where a row of a batch would not begin where TensorRT takes a tensor.
+    Raises BackendError if a row of a batch would not be aligned as TensorRT requires.
     """
     encoder, decoder, memory = (info.graphs[name] for name in ("query_encoder", "read_decoder", "memory_encoder"))
     batches = -(-cameras // info.batch)
@@ -91,8 +91,8 @@ def plan_arena(info: BundleInfo, activation_bytes: int, cameras: int = 1) -> Are
     results_start, results_bytes = end, lay_out_results(info)[1]
     end += cameras * results_bytes
     results = Block(results_start, end - results_start)
-    straight = info.batch == 1 and all(tensor_bytes(spec) % ADDRESS_ALIGNMENT == 0 for spec in memory.outputs)
-    shared |= place([*encoder.outputs, *(() if straight else memory.outputs)])
+    direct = info.batch == 1 and all(tensor_bytes(spec) % ADDRESS_ALIGNMENT == 0 for spec in memory.outputs)
+    shared |= place([*encoder.outputs, *(() if direct else memory.outputs)])
     maps = [place([info.batch_of(decoder.tensor("maps"))])["maps"] for _ in range(batches)]
     banks = [place([decoder.tensor("memory_keys"), decoder.tensor("memory_values")]) for _ in range(cameras)]
     decoders = []
@@ -116,13 +116,13 @@ def plan_arena(info: BundleInfo, activation_bytes: int, cameras: int = 1) -> Are
 
 
 def lay_out_results(info: BundleInfo) -> tuple[dict[str, Block], int]:
-    """Where each tensor of RESULTS that a bundle's network gives lies in their common memory, and the bytes of that."""
+    """Return the blocks of the tensors of RESULTS that the network gives, from offset 0, and their total size."""
     specs = {spec.name: spec for spec in info.graphs["read_decoder"].outputs}
     return _lay_out((specs[name] for name in RESULTS if name in specs), 0)
 
 
 def view_results(info: BundleInfo, results: NDArray[np.uint8]) -> Detections:
-    """All results as they lie in these bytes, nothing copied; zeros for what the bundle's network does not give."""
+    """Return a view of all results in these bytes, without copying; zeros for tensors the network does not give."""
     joints, edges, peaks = len(info.skeleton.joints), len(info.skeleton.edges), info.peaks
     missing = {
         "peaks": (joints, peaks, 3),
@@ -143,12 +143,12 @@ def view_results(info: BundleInfo, results: NDArray[np.uint8]) -> Detections:
 
 
 def tensor_bytes(spec: TensorSpec) -> int:
-    """Bytes that a tensor takes."""
+    """Return a tensor's size in bytes."""
     return int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
 
 
 def _lay_out(specs: Iterable[TensorSpec], start: int) -> tuple[dict[str, Block], int]:
-    """Tensors one after the other, and where the next one would begin."""
+    """Place tensors one after the other; return their blocks and the next free offset."""
     placed: dict[str, Block] = {}
     for spec in specs:
         placed[spec.name] = Block(start, tensor_bytes(spec))
@@ -157,12 +157,12 @@ def _lay_out(specs: Iterable[TensorSpec], start: int) -> tuple[dict[str, Block],
 
 
 def _row(block: Block, row: int, info: BundleInfo) -> Block:
-    """One camera's part of a batch's tensor."""
+    """One camera's part of a batched tensor."""
     size = block.size // info.batch
     if info.batch > 1 and size % ADDRESS_ALIGNMENT:
         raise BackendError(
-            f"a row of {size} bytes in a batch of {info.batch} does not begin where TensorRT takes a tensor; export "
-            "with another --size, or without --batch"
+            f"a row of {size} bytes in a batch of {info.batch} is not aligned as TensorRT requires; export with "
+            "another --size, or without --batch"
         )
     return Block(block.start + row * size, size)
 

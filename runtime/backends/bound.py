@@ -1,4 +1,4 @@
-"""Backends whose graphs run when they are called, on tensors that are bound to them once: all but the running."""
+"""Base of backends that run graphs synchronously on tensors bound once; subclasses only run the graphs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from stm_skeletons.detections import Detections
 
 @dataclass(frozen=True)
 class View:
-    """A tensor, or a camera's part of one: its device address, and on a CPU the array that lies there."""
+    """A tensor or a camera's part of one: its device address and, on a CPU, the array at that address."""
 
     address: int
     host: NDArray[Any]
 
 
 class BoundBackend(ABC):
-    """See Backend. The memory encoder has a binding for each slot of each camera, whose outputs *are* the slot; of
-    batches, one for each batch, and slots are copied into place."""
+    """See Backend. The memory encoder has one binding per slot of each camera, whose outputs *are* the slot. With
+    batches it has one binding per batch, and slots are copied into place."""
 
     def __init__(self, info: BundleInfo, cameras: int) -> None:
-        """Allocates everything: ``_buffer`` must be ready."""
+        """Allocates all buffers; ``_buffer`` must be usable."""
         self._info = info
         self.stages = Stages()
         size = lay_out_results(info)[1]
@@ -41,21 +41,21 @@ class BoundBackend(ABC):
         self._maps = [self._buffer(info.batch_of(decoder.tensor("maps"))) for _ in batches]
         own = [decoder.tensor(name) for name in ("memory_keys", "memory_values", "memory_valid")]
         self._cameras = [{spec.name: self._buffer(spec) for spec in own} for _ in range(cameras)]
-        # In one piece, so that one copy fetches them. Never empty, since device memory cannot be.
+        # One block, so that one copy fetches it. Never empty, because device memory cannot be.
         self._results = [self._results_buffer(max(1, size)) for _ in range(cameras)]
         self._found = [view_results(info, results.host) for results in self._results]
 
     @abstractmethod
     def _run(self, name: GraphName, number: int) -> None:
-        """Run a graph's binding of that number, see ``_all_bindings``. Raises BackendError."""
+        """Run a graph's binding with this number, see ``_all_bindings``. Raises BackendError."""
 
     @abstractmethod
     def _buffer(self, spec: TensorSpec) -> Buffer:
-        """Memory for a tensor where the graphs run; all zero."""
+        """Allocate a zeroed tensor where the graphs run."""
 
     @abstractmethod
     def _results_buffer(self, size: int) -> Buffer:
-        """The same for the results of a camera, uint8 [size]."""
+        """Allocate a camera's results, uint8 [size]."""
 
     def frame(self, camera: int) -> NDArray[np.uint8]:
         return self._row(self._frames, camera)
@@ -108,8 +108,8 @@ class BoundBackend(ABC):
             buffers.clear()
 
     def _all_bindings(self) -> dict[GraphName, list[dict[str, View]]]:
-        """The tensors of every binding: of the query encoder by batch, of the decoder by camera, of the memory encoder
-        by camera and slot, or by batch."""
+        """The tensors of all bindings: query encoder by batch, decoder by camera, memory encoder by camera and slot, or
+        by batch."""
         encoders = [self._of_encoders(batch) for batch in range(len(self._frames))]
         memorise = encoders
         if self._info.batch == 1:
@@ -120,7 +120,7 @@ class BoundBackend(ABC):
 
     def _run_stage(self, name: GraphName, number: int) -> None:
         self._run(name, number)
-        # A run returns when its outputs are there, on a GPU too: nothing else is to be waited for.
+        # A run returns when its outputs are ready, on a GPU too, so there is nothing else to wait for.
         self.stages.done(name)
 
     def _of_encoders(self, batch: int) -> dict[str, View]:
@@ -141,7 +141,7 @@ class BoundBackend(ABC):
         }
 
     def _slot(self, camera: int, slot: int) -> dict[str, View]:
-        """A slot of a camera's bank, by the names of the memory encoder's outputs."""
+        """A slot of a camera's bank, by the memory encoder's output names."""
         banks = {"memory_key": "memory_keys", "memory_value": "memory_values"}
         buffers = {name: self._cameras[camera][bank] for name, bank in banks.items()}
         return {

@@ -1,4 +1,4 @@
-"""Fixed pieces of memory that graphs are bound to, on the host or on a GPU."""
+"""Fixed buffers that graphs are bound to, on the host or on a GPU."""
 
 from typing import Any, Protocol
 
@@ -10,21 +10,21 @@ from runtime.backends.arena import ALIGNMENT
 
 
 class Buffer(Protocol):
-    """A tensor at a fixed device address, with a host array to fill it from or read it into."""
+    """A tensor at a fixed device address, with a host array to upload from and download to."""
 
     host: NDArray[Any]
     address: int
 
     def upload(self) -> None:
-        """Host array to device."""
+        """Copy the host array to the device."""
 
     def download(self) -> NDArray[Any]:
-        """Device to host array, which is returned."""
+        """Copy the device's contents to the host array and return it."""
         ...
 
 
 class HostBuffer:
-    """On the CPU the host array is the tensor itself: nothing is ever copied."""
+    """On the CPU the host array is the tensor itself, so nothing is copied."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         size = int(np.prod(shape)) * dtype.itemsize
@@ -41,7 +41,7 @@ class HostBuffer:
 
 
 class CudaBuffer:
-    """On the GPU: ONNX Runtime's own device allocation."""
+    """On the GPU: a device allocation of ONNX Runtime."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.host = np.zeros(shape, dtype)
@@ -49,10 +49,10 @@ class CudaBuffer:
         self.address = self._value.data_ptr()
 
     def upload(self) -> None:
-        """Copies from the host array as it stands: nothing is allocated."""
+        """Copy the host array to the device without allocating."""
         self._value.update_inplace(self.host)
 
     def download(self) -> NDArray[Any]:
-        """ONNX Runtime makes an array for each call and copies it: for what is small."""
+        """Copy to the host. ONNX Runtime allocates an array per call, so use this for small tensors only."""
         self.host[:] = self._value.numpy()
         return self.host

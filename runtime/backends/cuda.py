@@ -1,7 +1,8 @@
-"""The GPU through pycuda: primary context, memory, streams, events; and CUDA graphs, which pycuda lacks, by ctypes.
+"""GPU access through pycuda: primary context, memory, streams, events; and, through ctypes, CUDA graphs, which pycuda
+lacks.
 
-Run on a GPU by itself, not yet under TensorRT. pycuda is imported only when a ``Gpu`` is opened, so that boards without
-it can import this.
+Has run on a GPU by itself, not yet with TensorRT. pycuda is imported only when a ``Gpu`` is opened, so that boards
+without it can import this module.
 """
 
 import ctypes
@@ -16,25 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.gpu import in_words
+from runtime.gpu import describe_error
 from stm_skeletons.engines import device_name
 from stm_skeletons.errors import BackendError, one_line
 
 _THREAD_LOCAL_CAPTURE = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do with CUDA meanwhile does not break the capture."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: CUDA calls of other threads do not break the capture."""
 _NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: no waiting for the default stream, which other users of the GPU may fill."""
+"""CU_STREAM_NON_BLOCKING: never wait for the default stream, which other GPU users may fill."""
 _NO_TIMING = 2
-"""CU_EVENT_DISABLE_TIMING: cheaper events."""
+"""CU_EVENT_DISABLE_TIMING: events without timing are cheaper."""
 
 _log = logging.getLogger("stm_skeletons")
 
 
 def use_thread_local_capture() -> None:
-    """From now on what this thread does with CUDA breaks no recording of another thread.
+    """Prevent this thread's CUDA calls from breaking another thread's stream capture.
 
-    For libraries that record in CUDA's default mode, in which any allocation or wait of any thread does. Without a GPU
-    nothing happens: who wants one will say so. Raises BackendError when the driver refuses.
+    Needed with libraries that capture in CUDA's default mode, in which any thread's allocation or wait breaks the
+    capture. Does nothing without a GPU. Raises BackendError if the driver fails.
     """
     driver = _started_driver()
     if driver is not None:
@@ -44,7 +45,7 @@ def use_thread_local_capture() -> None:
 
 @functools.cache
 def _started_driver() -> ctypes.CDLL | None:
-    """The driver's library, ready for calls; None without a GPU. Looked up once: this is asked for every frame."""
+    """The initialised driver library; None without a GPU. Cached, because it is needed for every frame."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -54,19 +55,19 @@ def _started_driver() -> ctypes.CDLL | None:
 
 def _check(driver: ctypes.CDLL, name: str, code: int) -> None:
     if code != 0:
-        raise BackendError(f"{name} failed: {in_words(driver, code)}")
+        raise BackendError(f"{name} failed: {describe_error(driver, code)}")
 
 
 class Gpu:
-    """The first CUDA device, through its primary context, which is shared with every other CUDA user of the process.
+    """The first CUDA device, through its primary context, which all CUDA users of the process share.
 
-    It owns all that is made with it, and ``close`` releases that. Use it, and everything made with it, inside a
-    ``with gpu.active()`` block and from the thread that opened it: pycuda's objects belong to one. Only ``close`` may
-    come from any thread.
+    Owns everything created with it; ``close`` releases that. Use it and its objects inside a ``with gpu.active()``
+    block and from the thread that opened it, because pycuda's objects belong to one thread. Only ``close`` may be
+    called from any thread.
     """
 
     def __init__(self) -> None:
-        """Raises BackendError: no pycuda, no driver, no GPU, or the driver refuses."""
+        """Raises BackendError if pycuda, the driver or a GPU is missing, or the driver fails."""
         self._driver: Any = _import_pycuda()
         self._thread = threading.get_ident()
         self._memory: list[Any] = []
@@ -81,26 +82,26 @@ class Gpu:
                 device.name(), device.get_attribute(self._driver.device_attribute.MULTIPROCESSOR_COUNT)
             )
             self.compute_capability = "sm{}{}".format(*device.compute_capability())
-            """As "sm87"."""
+            """Such as "sm87"."""
             self.library = ctypes.CDLL("libcuda.so.1")
             self._context = device.retain_primary_context()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make the context current for a block, and put back whatever was current before.
+        """Make the context current for a block, and restore the previous one afterwards.
 
-        CUDA's errors in the block become BackendErrors. Raises BackendError when called from another thread than the
-        one that opened the GPU.
+        CUDA errors in the block become BackendErrors. Raises BackendError if called from another thread than the one
+        that opened the GPU.
         """
         if threading.get_ident() != self._thread:
-            raise BackendError("a session on the GPU must be used from the thread that opened it; open one per thread")
+            raise BackendError("a GPU session must be used from the thread that opened it; open one session per thread")
         with self.current():
             yield
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """``active`` in any thread, for releasing: pycuda lets go of what is another thread's while that thread's
-        context is current."""
+        """Like ``active`` but in any thread, for releasing: pycuda releases another thread's objects only while that
+        thread's context is current."""
         with cuda_errors("the GPU failed"):
             self._context.push()
             try:
@@ -109,16 +110,16 @@ class Gpu:
                 self._context.pop()
 
     def allocate(self, size: int, advice: str) -> int:
-        """Device address of ``size`` new bytes, all zero.
+        """Allocate ``size`` zeroed bytes and return their device address.
 
-        Raises BackendError with what was wanted, what is free, and the advice, when the memory does not suffice.
+        Raises BackendError with the requested and free memory and the advice if there is not enough.
         """
         free, total = self._driver.mem_get_info()
         try:
             allocation = self._driver.mem_alloc(size)
         except self._driver.MemoryError as error:
             raise BackendError(
-                f"not enough GPU memory: {size / 1e6:.0f} MB wanted in one piece, {free / 1e6:.0f} MB of "
+                f"not enough GPU memory: need one block of {size / 1e6:.0f} MB, {free / 1e6:.0f} of "
                 f"{total / 1e6:.0f} MB are free; {advice}"
             ) from error
         self._memory.append(allocation)
@@ -126,9 +127,9 @@ class Gpu:
         return int(allocation)
 
     def page_locked(self, size: int) -> NDArray[np.uint8]:
-        """[size] host bytes that the GPU copies from and to without the driver's detour; all zero.
+        """Allocate [size] zeroed host bytes that the GPU copies directly, without the driver's staging buffer.
 
-        They are gone once the GPU is closed.
+        They are freed when the GPU is closed.
         """
         array = self._driver.pagelocked_empty(size, np.uint8)
         self._memory.append(array.base)
@@ -136,31 +137,31 @@ class Gpu:
         return array
 
     def stream(self) -> "Stream":
-        """A new stream, independent of the default one."""
+        """Create a stream that is independent of the default stream."""
         stream = Stream(self._driver)
         self._streams.append(stream)
         return stream
 
     def event(self) -> "Event":
-        """A new event."""
+        """Create an event."""
         event = Event(self._driver)
         self._events.append(event)
         return event
 
     def capture(self, stream: "Stream", enqueue: Callable[[], None]) -> "Graph":
-        """Record what ``enqueue`` puts on a stream; nothing of it runs.
+        """Capture what ``enqueue`` puts on a stream, without running it.
 
-        Raises BackendError when the driver or what is enqueued refuses to be captured; the stream works as before.
+        Raises BackendError if the driver or the enqueued work cannot be captured; the stream remains usable.
         """
         handle = ctypes.c_void_p(stream.handle)
         self.call("cuStreamBeginCapture_v2", handle, ctypes.c_int(_THREAD_LOCAL_CAPTURE))
         recorded, executable = ctypes.c_void_p(), ctypes.c_void_p()
         try:
             try:
-                with cuda_errors("recording failed"):
+                with cuda_errors("CUDA graph capture failed"):
                     enqueue()
             finally:
-                # Ends the capture in any case, else the stream could not be used again.
+                # Always end the capture, or the stream could not be used again.
                 ended = self.library.cuStreamEndCapture(handle, ctypes.byref(recorded))
             _check(self.library, "cuStreamEndCapture", ended)
             self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), recorded, ctypes.c_ulonglong(0))
@@ -172,26 +173,26 @@ class Gpu:
         return graph
 
     def finish(self) -> None:
-        """Wait for all work of our own streams: others may be recording, or busy for long, in the same context.
+        """Wait for all work on our own streams; other streams of the context may be capturing, or busy for long.
 
-        Where the device has failed there is none left to wait for; that is logged.
+        If the device has failed, logs that and does not wait.
         """
         for stream in self._streams:
-            for _attempt in range(2):  # memory is released next: better to ask twice than to have it written to
+            for _attempt in range(2):  # retry, because the memory is released next
                 if self._quietly("waiting for the last work", stream.synchronize):
                     break
 
     def close(self) -> None:
-        """Release everything, leave the context; may be called twice, and from any thread.
+        """Release everything and leave the context. May be called twice, and from any thread.
 
-        What the driver refuses to release is logged and left to it.
+        Objects that the driver fails to release are logged and left to it.
         """
         if self._context is None:
             return
         before = self._current_handle()
         context, self._context = self._context, None
         with cuda_errors("the GPU failed"):
-            context.push()  # pycuda lets go of what was another thread's only while its context is current here
+            context.push()  # pycuda releases another thread's objects only while that thread's context is current
             for graph in self._graphs:
                 graph.close()
             for queue in (*self._streams, *self._events):
@@ -199,8 +200,8 @@ class Gpu:
             for memory in self._memory:
                 self._quietly("freeing memory", memory.free)
             context.detach()
-        # pycuda believes that leaving a context ends that, too; not a primary one. So it is still there, with what was
-        # current before on top of it where that was pycuda's, too.
+        # pycuda assumes that leaving a context ends it, which is not true of a primary context. So it is still on the
+        # stack, below the previously current context if that belonged to pycuda too.
         on_top = self._current_handle() == before
         for _ in range(2 if on_top else 1):
             self.library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
@@ -208,90 +209,90 @@ class Gpu:
             self.library.cuCtxPushCurrent_v2(ctypes.c_void_p(before))
 
     def _current_handle(self) -> int | None:
-        """The context that is current in this thread."""
+        """Handle of this thread's current context."""
         found = ctypes.c_void_p()
         self.library.cuCtxGetCurrent(ctypes.byref(found))
         return found.value
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function of the driver. Raises BackendError in the driver's words."""
+        """Call a driver function. Raises BackendError with the driver's message."""
         _check(self.library, name, getattr(self.library, name)(*arguments))
 
     def _quietly(self, what: str, release: Callable[[], None]) -> bool:
         try:
             release()
         except self._driver.Error as error:
-            _log.warning("%s failed while the GPU was being released: %s", what, one_line(error))
+            _log.warning("%s failed while releasing the GPU: %s", what, one_line(error))
             return False
         return True
 
 
 class Stream:
-    """A queue of work on the GPU, done in order."""
+    """A queue of GPU work, executed in order."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
         self._stream: Any = driver.Stream(_NON_BLOCKING)
         self.handle: int = self._stream.handle
-        """What C libraries take for it."""
+        """The handle for C libraries."""
 
     def upload(self, address: int, source: NDArray[Any]) -> None:
-        """Queue a copy of a host array to the device. Page-locked memory must stay as it is until it has run."""
+        """Queue a copy of a host array to the device. Page-locked memory must stay unchanged until it has run."""
         self._driver.memcpy_htod_async(address, source, self._stream)
 
     def download(self, target: NDArray[Any], address: int) -> None:
-        """Queue a copy from the device into a host array."""
+        """Queue a copy from the device to a host array."""
         self._driver.memcpy_dtoh_async(target, address, self._stream)
 
     def copy(self, target: int, source: int, size: int) -> None:
-        """Queue a copy of bytes on the device."""
+        """Queue a copy on the device."""
         self._driver.memcpy_dtod_async(target, source, size, self._stream)
 
     def clear(self, address: int, size: int) -> None:
-        """Queue setting bytes on the device to zero."""
+        """Queue zeroing bytes on the device."""
         self._driver.memset_d8_async(address, 0, size, self._stream)
 
     def wait_for(self, event: "Event") -> None:
-        """What is queued from now on waits for the event's latest record."""
+        """Make work queued from now on wait for the event's latest record."""
         self._stream.wait_for_event(event.event)
 
     def synchronize(self) -> None:
-        """Block the host until everything queued has been done."""
+        """Block the host until all queued work is done."""
         self._stream.synchronize()
 
     def close(self) -> None:
-        """Release it."""
+        """Release the stream."""
         self._stream = None  # pycuda destroys it with its last reference
 
 
 class Event:
-    """A mark in a stream that another stream can wait for."""
+    """A marker in a stream that other streams can wait for."""
 
     def __init__(self, driver: Any) -> None:
         self.event: Any = driver.Event(_NO_TIMING)
 
     def record(self, stream: Stream) -> None:
-        """Set the mark behind what the stream holds now."""
+        """Set the marker after the work now queued on the stream."""
         self.event.record(stream._stream)
 
     def close(self) -> None:
-        """Release it."""
+        """Release the event."""
         self.event = None
 
 
 class Graph:
-    """Recorded work that one call puts on a stream. All addresses in it are those at the time of recording."""
+    """A captured CUDA graph, queued by one call. All its addresses are those at capture time."""
 
     def __init__(self, gpu: Gpu, executable: ctypes.c_void_p) -> None:
         self._gpu = gpu
         self._executable = executable
 
     def launch(self, stream: Stream) -> None:
-        """Queue the recorded work on a stream."""
+        """Queue the captured work on a stream."""
         self._gpu.call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
 
     def close(self) -> None:
-        """Release it; may be called twice."""
+        """Release the graph. May be called twice."""
         if self._executable:
             self._gpu.library.cuGraphExecDestroy(self._executable)
             self._executable = ctypes.c_void_p()
@@ -299,11 +300,11 @@ class Graph:
 
 @contextmanager
 def cuda_errors(what: str) -> Iterator[None]:
-    """Turn pycuda's errors into BackendErrors in the driver's own words."""
+    """Turn pycuda's errors into BackendErrors with the driver's message."""
     try:
         yield
     except _import_pycuda().Error as error:
-        raise BackendError(f"{what}: {one_line(error)}; 'stm-skeletons doctor' tells more") from error
+        raise BackendError(f"{what}: {one_line(error)}; run 'stm-skeletons doctor' for details") from error
 
 
 def _import_pycuda() -> Any:
@@ -312,10 +313,10 @@ def _import_pycuda() -> Any:
     except ImportError as error:
         if "libcuda" in str(error):
             raise BackendError(
-                f"NVIDIA's driver is not installed ({one_line(error)}); install it. Without it frames run on the CPU: "
-                "--backend onnxruntime"
+                f"NVIDIA's driver is not installed ({one_line(error)}); install it, or run on the CPU with --backend "
+                "onnxruntime"
             ) from error
         raise BackendError(
             f"pycuda is not installed or does not load ({one_line(error)}); pip install pycuda (needs the CUDA "
-            "toolkit). Without it frames run on the CPU: --backend onnxruntime"
+            "toolkit), or run on the CPU with --backend onnxruntime"
         ) from error

@@ -1,4 +1,4 @@
-"""Which engines of a bundle fit this machine. Deserialises nothing."""
+"""Selects a bundle's engines that are valid for this machine. Deserialises nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,43 +20,43 @@ from stm_skeletons.errors import EngineError
 
 
 def target_for(compute_capability: str, installed: Callable[[Package], bool] = is_installed) -> str:
-    """Which engines suit this machine's GPU ("sm87"): native ones, ahead-of-time ones where only that package is there.
+    """Return the target for this machine's GPU ("sm87"): native, or ahead of time if only that package is installed.
 
-    ``installed`` says whether a package is.
+    ``installed`` tells whether a package is installed.
     """
     only_ahead = not installed("tensorrt") and compute_capability in RTX_TARGETS and installed("tensorrt_rtx")
     return compute_capability if only_ahead else NATIVE
 
 
 def find_engines(bundle: Bundle, compute_capability: str, root: Path | None = None) -> Engines:
-    """The checked engines of a bundle for a GPU: native ones or those built ahead of time, see ``target_for``.
+    """Return a bundle's checked engines for a GPU, native or built ahead of time, see ``target_for``.
 
     Args:
         bundle: an opened bundle.
-        compute_capability: of the GPU, as "sm87".
-        root: folder of the engines; inside the bundle without.
+        compute_capability: the GPU's, such as "sm87".
+        root: folder of the engines; inside the bundle by default.
 
     Raises:
-        EngineError: none there, or they are damaged or of another bundle.
+        EngineError: there are none, or they are damaged or belong to another bundle.
     """
     suitable = target_for(compute_capability)
     for target in (suitable, compute_capability if suitable == NATIVE else NATIVE):
         folder = engines_folder(bundle, target, root)
         if (folder / FILE_NAME).is_file():
             return open_engines(bundle, folder)
-    return open_engines(bundle, engines_folder(bundle, suitable, root))  # raises, with the command that builds them
+    return open_engines(bundle, engines_folder(bundle, suitable, root))  # raises with the command that builds them
 
 
 def check_machine(
     bundle: Bundle, engines: Engines, tensorrt_version: str, gpu_name: str, compute_capability: str
 ) -> None:
-    """Refuse engines of another TensorRT or GPU: these read other bytes or, worse, run wrongly.
+    """Reject engines of another TensorRT or GPU, which might run with wrong results.
 
-    Raises EngineError with the command that builds them again.
+    Raises EngineError with the command that rebuilds them.
     """
     info = engines.info
     command = rebuild_command(bundle, info.target, engines.folder.parent)
-    advice = f"build them again here: {command}"
+    advice = f"build them again on this machine: {command}"
     if info.tensorrt_version != tensorrt_version:
         raise EngineError(
             f"{engines.folder}: built by {info.package} {info.tensorrt_version}, but {tensorrt_version} is installed; "
@@ -73,7 +73,7 @@ def check_machine(
 
 
 def fitting_engines(bundle: Bundle, gpu: Gpu, root: Path | None) -> Engines:
-    """A bundle's engines, checked against it and this machine. Raises EngineError, BackendError."""
+    """Return a bundle's engines, checked against it and this machine. Raises EngineError, BackendError."""
     engines = find_engines(bundle, gpu.compute_capability, root)
     version = import_tensorrt(engines.info.package).__version__
     check_machine(bundle, engines, version, gpu.name, gpu.compute_capability)
@@ -81,9 +81,9 @@ def fitting_engines(bundle: Bundle, gpu: Gpu, root: Path | None) -> Engines:
 
 
 def unfit_engines(bundle: Bundle, root: Path | None = None) -> tuple[EngineError, str] | None:
-    """What is wrong with a bundle's engines on this machine, and the target to build; None if they are there and fit.
+    """Return what is wrong with a bundle's engines on this machine, and the target to build; None if they are valid.
 
-    Raises BackendError when there is no GPU or TensorRT to fit.
+    Raises BackendError if the GPU or TensorRT is missing.
     """
     gpu = Gpu()
     try:

@@ -1,4 +1,4 @@
-"""Engines in the GPU's memory: loaded once for all sessions of a process. Not yet run on a GPU."""
+"""Engines loaded into GPU memory, once for all sessions of a process. Not yet run on a GPU."""
 
 import threading
 from collections.abc import Iterator
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 _Key = tuple[str, ...]
 _shared: dict[_Key, "LoadedEngines"] = {}
 _sharing = threading.RLock()
-"""Held while engines are loaded, so that of two sessions that start at once one waits, and while they go."""
+"""Held while engines are loaded or released, so that of two sessions starting together one waits."""
 
 
 class LoadedEngines:
-    """The three engines of a bundle, deserialised: their weights. Sessions make contexts of their own."""
+    """A bundle's three deserialised engines with their weights. Sessions create their own contexts."""
 
     def __init__(self, bundle: Bundle, engines: Engines) -> None:
         """
         Raises:
-            EngineError: TensorRT refuses an engine.
-            BackendError: TensorRT cannot start, or there is too little memory.
+            EngineError: TensorRT rejects an engine.
+            BackendError: TensorRT cannot start, or there is not enough memory.
         """
         package = engines.info.package
         self.module: Any = import_tensorrt(package)
         self.logger = shared_logger(package)
         self.users = 0
-        # Nothing below may outlive what stands above it.
+        # Attributes below must not outlive those above.
         self._runtime: trt.Runtime | None = None
         self.engines: dict[GraphName, trt.ICudaEngine] = {}
         with ExitStack() as undo:
-            undo.callback(self.close)  # now, and not when the error is forgotten: the GPU is closed by then
+            undo.callback(self.close)  # close now, not when the exception is released: the GPU is closed by then
             self.logger.forget()
             try:
                 self._runtime = self.module.Runtime(self.logger)
-            except (TypeError, RuntimeError) as error:  # what pybind11 raises when the library gives no object
+            except (TypeError, RuntimeError) as error:  # pybind11 raises these if the library returns no object
                 raise BackendError(f"{package} cannot start here: {self.logger.last_error()} ({error})") from error
             for name in GRAPH_NAMES:
                 self.engines[name] = self._deserialise(bundle, engines, name)
@@ -51,17 +51,17 @@ class LoadedEngines:
         self.activation_bytes = {name: activation_bytes(engine) or 0 for name, engine in self.engines.items()}
 
     def tensors(self, name: GraphName) -> list[str]:
-        """Names of an engine's inputs and outputs."""
+        """Return the names of an engine's inputs and outputs."""
         engine = self.engines[name]
         return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
 
     def close(self) -> None:
-        """Release everything, what depends on something else first."""
+        """Release everything, dependents first."""
         self.engines.clear()
         self._runtime = None
 
     def check_tensors(self, bundle: Bundle, engines: Engines) -> None:
-        """The memory that is bound to them has the sizes that the bundle lists. Raises EngineError."""
+        """Check that the engines' tensors match the bundle. Raises EngineError."""
         for name, engine in self.engines.items():
             graph = bundle.info.graphs[name]
             found = {
@@ -71,9 +71,11 @@ class LoadedEngines:
             listed = {spec.name: str(spec) for spec in (*graph.inputs, *graph.outputs)}
             for tensor in sorted(found.keys() | listed.keys()):
                 if found.get(tensor) != listed.get(tensor):
+                    has = f"has {found[tensor]}" if tensor in found else f"lacks tensor {tensor}"
+                    expected = f"lists {listed[tensor]}" if tensor in listed else f"has no tensor {tensor}"
                     raise EngineError(
-                        f"{engines.engine_file(name)} has {found.get(tensor, f'{tensor} not at all')}, bundle.json "
-                        f"says {listed.get(tensor, 'nothing of it')}; build it again: {_command(bundle, engines)}"
+                        f"{engines.engine_file(name)} {has}, but bundle.json {expected}; build it again: "
+                        f"{_command(bundle, engines)}"
                     )
 
     def _deserialise(self, bundle: Bundle, engines: Engines, name: GraphName) -> "trt.ICudaEngine":
@@ -88,15 +90,15 @@ class LoadedEngines:
                 f"not enough GPU memory for the weights of {file.name} ({engines.info.engines[name].bytes / 1e6:.0f} "
                 f"MB): {error}; stop other programs on this GPU, or export a smaller network"
             )
-        raise EngineError(f"TensorRT refuses {file}: {error}; build it again: {_command(bundle, engines)}")
+        raise EngineError(f"TensorRT rejects {file}: {error}; build it again: {_command(bundle, engines)}")
 
 
 @contextmanager
 def shared_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> Iterator[LoadedEngines]:
-    """A bundle's engines, loaded unless another session of this process holds the same ones; given back afterwards.
+    """Yield a bundle's engines, loaded unless another session of this process already holds them; release afterwards.
 
-    They are checked against this machine. The GPU's context must be current at the beginning and at the end, which may
-    be in another thread.
+    They are checked against this machine. The GPU's context must be current on entry and on exit, which may be in
+    another thread.
 
     Raises EngineError, BackendError.
     """
@@ -104,7 +106,7 @@ def shared_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> Iterat
     info = engines.info
     key = (info.package, *(info.engines[name].sha256 for name in GRAPH_NAMES))
     with _sharing:
-        loaded = _taken(key) or _taken(key, LoadedEngines(bundle, engines))
+        loaded = _acquire(key) or _acquire(key, LoadedEngines(bundle, engines))
     assert loaded is not None
     try:
         loaded.check_tensors(bundle, engines)
@@ -116,19 +118,19 @@ def shared_engines(bundle: Bundle, gpu: Gpu, root: Path | None = None) -> Iterat
                 _shared.pop(key).close()
 
 
-def _taken(key: _Key, new: LoadedEngines | None = None) -> LoadedEngines | None:
-    """The engines of a key with one more user, ``new`` ones if given; None where there are none."""
+def _acquire(key: _Key, new: LoadedEngines | None = None) -> LoadedEngines | None:
+    """Return the engines of a key with one more user, or None if not loaded; ``new`` stores them first."""
     if new is not None:
         _shared[key] = new
     if (loaded := _shared.get(key)) is None:
         return None
     loaded.users += 1
-    # A session that is collected as garbage just now, in this very thread, may have been the last to use them.
+    # Garbage collection in this thread may just have closed the last session that used them.
     return loaded if _shared.get(key) is loaded else None
 
 
 def is_out_of_memory(error: str) -> bool:
-    """Whether that is what TensorRT complains of."""
+    """Whether TensorRT's error is about memory."""
     return "outofmemory" in error.lower().replace(" ", "")
 
 

@@ -1,8 +1,8 @@
 """ONNX Runtime: the CPU, and NVIDIA GPUs through its CUDA and TensorRT providers (the latter not yet run on a GPU).
 
 Every tensor is bound to a fixed address once; a step only runs the three sessions. The memory encoder has one binding
-for each slot of each camera, whose outputs *are* the slot. So the CUDA provider can record what a binding does, and
-replay it.
+per slot of each camera, whose outputs *are* the slot. So the CUDA provider can capture each binding's work as a CUDA
+graph and replay it.
 """
 
 import io
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend(BoundBackend):
         self._device = "cpu" if _checked_provider(provider, available) == "cpu" else "cuda"
         if self._device != "cpu" and bundle.info.batch > 1:
             raise BackendError(
-                f"{bundle.folder} takes batches of {bundle.info.batch}, which ONNX Runtime takes on the CPU only: use "
+                f"{bundle.folder} has batches of {bundle.info.batch}, which ONNX Runtime supports on the CPU only; use "
                 "--backend tensorrt, or export without --batch"
             )
         self._graphs = cuda_graphs
@@ -64,11 +64,11 @@ class OnnxRuntimeBackend(BoundBackend):
 
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
         if self._graphs:
-            use_thread_local_capture()  # this may be another thread than the one that opened the session
+            use_thread_local_capture()  # needed per thread, and this thread may differ from the one that opened it
         super().detect(valid)
 
     def close(self) -> None:
-        # Bindings hold addresses of the buffers, so they go first.
+        # Bindings hold the buffers' addresses, so release them first.
         self._bindings.clear()
         self._sessions.clear()
         super().close()
@@ -78,8 +78,8 @@ class OnnxRuntimeBackend(BoundBackend):
         return kind(spec.shape, np.dtype(spec.dtype))
 
     def _results_buffer(self, size: int) -> Buffer:
-        # What only the host reads is bound to host memory: ONNX Runtime then copies it there at the end of a run, into
-        # the same array each time. At the end of a replay it does not: then it is fetched from the device.
+        # Tensors that only the host reads are bound to host memory: ONNX Runtime copies them there after each run, into
+        # the same array. After a CUDA graph replay it does not, so they are downloaded from the device.
         kind = CudaBuffer if self._graphs else HostBuffer
         return kind((size,), np.dtype("uint8"))
 
@@ -92,37 +92,37 @@ class OnnxRuntimeBackend(BoundBackend):
         return binding
 
     def _record(self) -> None:
-        """Run everything once, which takes long and allocates: ONNX Runtime records it then."""
+        """Run everything once, which is slow and allocates: ONNX Runtime then captures the CUDA graphs."""
         for name in GRAPH_NAMES:
             for number in range(len(self._bindings[name])):
                 self._run(name, number)
         for camera in self._cameras:
             for name in ("memory_keys", "memory_values"):
-                camera[name].upload()  # the zeros that a bank begins with
+                camera[name].upload()  # a bank starts with zeros
 
     def _run(self, name: GraphName, number: int) -> None:
         try:
             self._sessions[name].run_with_iobinding(self._bindings[name][number], self._run_options[number])
-        except Exception as error:  # ONNX Runtime raises types that it does not export
+        except Exception as error:  # ONNX Runtime raises types it does not export
             raise BackendError(f"ONNX Runtime failed in {name}: {one_line(error)}") from error
 
 
 def _check_precision(bundle: Bundle, provider: str) -> None:
-    """Raise BackendError for bf16, and where integers are not multiplied exactly: without VNNI, x86 saturates at 16
+    """Raise BackendError for bf16, and for INT8 where integer products are inexact: without VNNI, x86 saturates at 16
     bits."""
     if bundle.info.precision == "bf16":
         raise BackendError(
-            f"{bundle.folder} is in bf16, which ONNX Runtime does not compute in: use --backend openvino"
+            f"{bundle.folder} has precision bf16, which ONNX Runtime does not support; use --backend openvino"
         )
     if bundle.info.precision != "int8":
         return
     if provider != "cpu":
-        raise BackendError(f"{bundle.folder} is in INT8 for CPUs: use --provider cpu, or export with --precision fp16")
-    from runtime.machine import has_vnni  # only here: most bundles never ask
+        raise BackendError(f"{bundle.folder} is INT8, which is for CPUs; use --provider cpu, or export in fp16")
+    from runtime.machine import has_vnni  # imported here, because most bundles do not need it
 
     if platform.machine() == "x86_64" and has_vnni() is False:
         raise BackendError(
-            f"{bundle.folder} is in INT8, but this processor has no VNNI instructions: results would be wrong; export "
+            f"{bundle.folder} is INT8, but this processor has no VNNI instructions, so results would be wrong; export "
             "with --precision fp32"
         )
 
@@ -133,14 +133,14 @@ def _checked_provider(provider: str, available: list[str]) -> str:
     if PROVIDERS[provider] not in available:
         libraries = " and the TensorRT libraries it was built for" if provider == "tensorrt" else ""
         raise BackendError(
-            f"provider '{provider}' is not in this ONNX Runtime ({', '.join(available)}); "
-            f"install onnxruntime-gpu in place of onnxruntime{libraries}, or use --provider cpu"
+            f"provider '{provider}' is missing in this ONNX Runtime ({', '.join(available)}); replace onnxruntime by "
+            f"onnxruntime-gpu{libraries}, or use --provider cpu"
         )
     return provider
 
 
 def _run_options(number: int) -> onnxruntime.RunOptions:
-    """Of a session's binding with this number. Each has a recording of its own, since addresses are part of it."""
+    """Run options of the binding with this number. Each has its own CUDA graph, because addresses are part of it."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("gpu_graph_id", str(number + 1))
     return options
@@ -153,32 +153,32 @@ def _open_session(
         _load_cuda()
     try:
         session = onnxruntime.InferenceSession(bundle.graph_file(name), session_options(threads), providers=providers)
-    except Exception as error:  # ONNX Runtime raises types that it does not export
+    except Exception as error:  # ONNX Runtime raises types it does not export
         raise BackendError(f"ONNX Runtime cannot load {bundle.graph_file(name)}: {one_line(error)}") from error
     if session.get_providers()[0] != PROVIDERS[provider]:
-        raise BackendError(f"ONNX Runtime could not start its {provider} provider; 'stm-skeletons doctor' tells more")
+        raise BackendError(f"ONNX Runtime could not start its {provider} provider; run 'stm-skeletons doctor'")
     session.disable_fallback()
     _check_tensors(bundle, bundle.info.graphs[name], session)
     return session
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Options of every session: ``threads`` for one operator, all cores without."""
+    """Return the options of every session; ``threads`` per operator, all cores by default."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _WARNINGS_AND_WORSE
-    # Three sessions take turns: the waiting threads of one must not keep a core from the next.
+    # Three sessions run in turn: idle threads of one must not occupy cores that the next one needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def provider_list(bundle: Bundle, provider: str, cuda_graphs: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's providers and their options for one of PROVIDERS, in the order in which it tries them.
+    """Return ONNX Runtime's providers with their options for one of PROVIDERS, in order of preference.
 
-    TensorRT takes what it can of a graph and leaves the rest to CUDA. ``cuda_graphs`` is for CUDA alone, which records
-    whole graphs.
+    TensorRT runs the parts of a graph it supports and leaves the rest to CUDA. ``cuda_graphs`` needs plain CUDA, which
+    captures whole graphs.
     """
-    # FP32 means FP32, as in engines.
+    # No TF32, as in TensorRT engines.
     cuda = (PROVIDERS["cuda"], {"use_tf32": 0, "enable_cuda_graph": int(cuda_graphs)})
     if provider != "tensorrt":
         return [cuda if provider == "cuda" else (PROVIDERS[provider], {})]
@@ -189,18 +189,18 @@ def provider_list(bundle: Bundle, provider: str, cuda_graphs: bool = False) -> l
 
 
 def _load_cuda() -> None:
-    """Load CUDA and cuDNN from NVIDIA's PyPI packages, where the system's loader does not look for them."""
+    """Load CUDA and cuDNN from NVIDIA's PyPI packages, which the system's loader does not search."""
     preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
     if preload is not None:
-        # It prints what it does not find, and standard output may be where the parts go; the provider fails then.
+        # It prints missing libraries, and standard output may carry the results; the provider reports the failure.
         with _loading, redirect_stdout(io.StringIO()):
             preload()
 
 
 def _engine_cache(bundle: Bundle) -> Path | None:
-    """Where the TensorRT provider keeps its engines; None where that cannot be written, so each start builds anew.
+    """Folder in which the TensorRT provider caches its engines; None if not writable, so each start rebuilds them.
 
-    Its file names follow a graph's structure and not its weights, hence a folder for each bundle's very graphs.
+    Its file names depend on a graph's structure but not on its weights, so each bundle gets its own folder.
     """
     graphs = "-".join(bundle.info.graphs[name].sha256[:8] for name in GRAPH_NAMES)
     cache = bundle.folder / FOLDER / f"onnxruntime-{onnxruntime.__version__}-{graphs}"
@@ -220,12 +220,13 @@ def _check_tensors(bundle: Bundle, graph: GraphSpec, session: onnxruntime.Infere
         found = {node.name: (node.type, list(node.shape)) for node in nodes}
         for name in sorted(listed.keys() | found.keys()):
             if listed.get(name) != found.get(name):
+                has = f"has {kind} {name} as {found[name]}" if name in found else f"has no {kind} {name}"
+                expected = f"lists it as {listed[name]}" if name in listed else "does not list it"
                 raise BundleError(
-                    f"{bundle.folder / graph.file}: {kind} {name} is {found.get(name, 'missing')}, "
-                    f"bundle.json says {listed.get(name, 'nothing of it')}; export the bundle again"
+                    f"{bundle.folder / graph.file} {has}, but bundle.json {expected}; export the bundle again"
                 )
 
 
 def ort_type(dtype: str) -> str:
-    """ONNX Runtime's name of a tensor of a bundle's dtype."""
+    """Return ONNX Runtime's name of a bundle's dtype."""
     return f"tensor({'float' if dtype == 'float32' else dtype})"

@@ -1,11 +1,11 @@
-"""OpenVINO: CPUs, x86 and ARM. The graphs are those of ONNX Runtime, on the same arrays.
+"""OpenVINO: x86 and ARM CPUs. Runs the same graphs as ONNX Runtime on the same arrays.
 
-An infer request for each binding, so that nothing is bound anew: the memory encoder writes each slot in place. Compiled
-models are kept in the user's cache folder; a start that finds them there takes a fraction of a second.
+Each binding has its own infer request, so nothing is rebound: the memory encoder writes each slot in place. Compiled
+models are cached in the user's cache folder; a start with a cached model takes a fraction of a second.
 
-FP32 means FP32, also where the processor has units for less; left alone, OpenVINO takes those without a word. Of a
-bundle in bf16 the larger convolutions, and nothing else, take and give bf16; inside they sum up in FP32. So memory,
-attention, what is mixed, peaks and scores are FP32.
+FP32 bundles run in FP32 even on processors with units for lower precisions, which OpenVINO would otherwise use
+silently. In bf16 bundles only the larger convolutions have bf16 inputs and outputs; they accumulate in FP32. Memory,
+attention, mixing, peaks and scores stay FP32.
 """
 
 import importlib
@@ -25,10 +25,10 @@ from stm_skeletons.bundle import GRAPH_NAMES, Bundle, GraphName, TensorSpec
 from stm_skeletons.errors import BackendError, BundleError, one_line
 
 _compiling = threading.Lock()
-"""OpenVINO changes the process's locale while it reads a model, and back: two at once may leave it changed."""
+"""OpenVINO changes the process's locale while it reads a model, then restores it; two reads at once may corrupt it."""
 _FEWEST_PRODUCTS = 48
-"""Of which a result is the sum, where a convolution is in bf16. Smaller ones, depthwise above all, lose most: with all
-of them in bf16 ``edge`` finds 5 % fewer keypoints, so 1 %."""
+"""Fewest products per sum of a convolution in bf16. Smaller ones, above all depthwise, lose most: with all of them in
+bf16 ``edge`` finds 5% fewer keypoints, without them 1%."""
 
 
 class OpenVinoBackend(BoundBackend):
@@ -45,7 +45,7 @@ class OpenVinoBackend(BoundBackend):
         }
 
     def close(self) -> None:
-        # Requests hold the arrays, so they go first.
+        # Requests hold the arrays, so release them first.
         self._requests.clear()
         self._compiled.clear()
         super().close()
@@ -70,8 +70,8 @@ class OpenVinoBackend(BoundBackend):
 
 
 def import_openvino() -> Any:
-    """OpenVINO's Python package, with its telemetry off. Raises BackendError."""
-    # Before the first import, which is when it would be asked: it sends nothing where this package is not to be had.
+    """Import OpenVINO with its telemetry disabled. Raises BackendError."""
+    # Must precede the first import: without this package OpenVINO sends nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module("openvino")
@@ -84,27 +84,27 @@ def import_openvino() -> Any:
 def _check_precision(bundle: Bundle) -> None:
     if bundle.info.precision == "fp16":
         raise BackendError(
-            f"{bundle.folder} is in FP16, which is for GPUs: export with --precision fp32, bf16 or int8 for a CPU"
+            f"{bundle.folder} is FP16, which is for GPUs; for a CPU, export with --precision fp32, bf16 or int8"
         )
     if bundle.info.precision == "bf16" and not has_bf16():
         raise BackendError(
-            f"{bundle.folder} is in bf16, for which this processor has no units: export with --precision fp32 or int8"
+            f"{bundle.folder} has precision bf16, but this processor has no bf16 units; export with --precision fp32"
         )
 
 
 def cache_folder() -> Path:
-    """Where compiled models are kept."""
+    """Return the folder of cached compiled models."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "stm-skeletons" / "openvino"
 
 
 def compile_options(threads: int | None) -> dict[str, Any]:
-    """Options of every model but for the cache: one frame at a time, in FP32, with all cores without ``threads``."""
+    """Return the options of every model except the cache: one frame at a time, FP32, all cores by default."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
-        # Pinned, the threads of two sessions would share one core, and stay beside whatever else is busy there.
+        # Pinned threads of two sessions would share cores, and stay there even if other programs use them.
         "ENABLE_CPU_PINNING": False,
         **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
@@ -124,16 +124,16 @@ def _compile(core: Any, bundle: Bundle, name: GraphName, threads: int | None) ->
     found = {own: (port.element_type.to_dtype().name, tuple(port.shape)) for port in ports for own in port.names}
     for spec in (*graph.inputs, *graph.outputs):
         if found.get(spec.name) != (spec.dtype, spec.shape):
-            there = found.get(spec.name, "missing")
-            raise BundleError(f"{file}: {spec.name} is {there}, bundle.json says {spec}; export the bundle again")
+            has = found.get(spec.name, "missing")
+            raise BundleError(f"{file}: {spec.name} is {has}, bundle.json lists {spec}; export the bundle again")
     return compiled
 
 
 def _in_bf16(model: Any) -> Any:
-    """The same model, changed in place."""
+    """Convert a model's larger convolutions to bf16, in place."""
     convert = importlib.import_module("openvino.opset13").convert
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() != "Convolution":  # depthwise is a type of its own
+        if operation.get_type_name() != "Convolution":  # depthwise has its own type
             continue
         if math.prod(operation.input(1).get_shape()[1:]) >= _FEWEST_PRODUCTS:
             users = list(operation.output(0).get_target_inputs())

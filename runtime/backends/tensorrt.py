@@ -1,13 +1,13 @@
-"""TensorRT: the three engines on one GPU with a device-resident memory for each camera. Not yet run on a GPU.
+"""TensorRT: three engines on one GPU with a device-resident memory for each camera. Not yet run on a GPU.
 
-A frame's way, on two streams (each does its work from left to right):
+A frame uses two streams (each works from left to right):
 
     copy     upload n -> landing |                               | download results n | upload n+1 -> landing |
     compute                      | landing -> frame; query; read | memorise n                                 | ...
 
-Compute waits for the upload, the download for the read. The host waits once for all cameras, for the last download;
-meanwhile the GPU memorises, and the next frames' upload runs beside that. Frames land in a buffer of their own because
-the memory encoder may still be reading the frames before.
+Compute waits for the upload, the download waits for the read. The host waits once for all cameras, for the last
+download; meanwhile the GPU memorises, and the next frames are uploaded in parallel. Uploads have their own landing
+buffer, because the memory encoder may still be reading the previous frames.
 """
 
 import logging
@@ -36,40 +36,40 @@ _log = logging.getLogger("stm_skeletons")
 
 @dataclass(frozen=True)
 class _Work:
-    """What can be recorded. All addresses in it are fixed."""
+    """Work that can be captured as a CUDA graph. All its addresses are fixed."""
 
     kind: Literal["detect", "query", "read", "memorise", "encode"]
-    """To detect in all frames of a batch, or to encode these, or to read for one camera; to memorise all of a batch in
-    the same slot of each camera, or only to encode it."""
+    """"detect": encode all frames of a batch and read for its cameras; "query": only encode; "read": read for one
+    camera; "memorise": encode a batch into the same slot of each camera; "encode": only encode."""
     number: int
-    """Of the batch; the camera of "read"."""
+    """Number of the batch; for "read" of the camera."""
     slot: int = 0
 
 
 class TensorRTBackend:
-    """See Backend. Use it from the thread that opened it; several may be open at once, and close in any order.
+    """See Backend. Use it from the thread that opened it. Several may be open at once and close in any order.
 
-    One that is dropped without being closed is released with its last reference, in whatever thread that goes.
+    A backend that is not closed is released with its last reference, in whatever thread drops it.
     """
 
     def __init__(self, bundle: Bundle, engines: Path | None = None, cuda_graphs: bool = True, cameras: int = 1) -> None:
         """
         Args:
             bundle: an opened bundle.
-            engines: folder of its engines; inside the bundle unless given.
-            cuda_graphs: replay recorded work instead of queueing it call by call. Where the driver or TensorRT refuses
-                to record, that is logged and the work is queued.
-            cameras: each has a memory of its own; the engines are shared, with other sessions of the process, too.
+            engines: folder of its engines; inside the bundle by default.
+            cuda_graphs: replay CUDA graphs instead of queueing call by call. If the driver or TensorRT cannot capture,
+                that is logged and the work is queued.
+            cameras: each has its own memory; engines are shared, also with other sessions of the process.
 
         Raises:
-            EngineError: no engines, or damaged ones, or of another bundle, TensorRT or GPU, or TensorRT refuses them.
-            BackendError: no GPU, driver, pycuda or TensorRT, too little memory, or the device fails.
+            EngineError: engines are missing, damaged, or of another bundle, TensorRT or GPU, or TensorRT rejects them.
+            BackendError: GPU, driver, pycuda or TensorRT is missing, memory is too small, or the device fails.
         """
         self._info, self._cameras = bundle.info, cameras
         self.stages = Stages()
         self._graphs: dict[_Work, Graph] = {}
         self._in_flight: set[int] = set()
-        """Batches whose upload and download may not have been done."""
+        """Batches whose upload and download may still be running."""
         gpu = Gpu()
         self._gpu: Gpu | None = gpu
         with ExitStack() as undo:
@@ -94,7 +94,7 @@ class TensorRTBackend:
     def detect(self, valid: Mapping[int, tuple[bool, ...]]) -> None:
         batch = batch_of(valid, self._info.batch)
         with self._working():
-            # The upload before may not have left the page-locked memory that is written to now.
+            # The previous upload may not have left the page-locked memory that is written now.
             self._wait_for(batch)
             for camera, slots in valid.items():
                 self._valid[camera][:] = slots
@@ -110,7 +110,7 @@ class TensorRTBackend:
                 for camera in valid:
                     self._queue(_Work("read", camera))
             self._detected.record(self._compute)
-            # Also where there are no results: no upload may overtake the landing's last use.
+            # Also without results: no upload may overtake the last use of the landing buffer.
             self._copy.wait_for(self._detected)
             block = self._arena.batch_results(batch, self._info.batch)
             if block.size:
@@ -134,7 +134,7 @@ class TensorRTBackend:
             self._wait_for(camera // self._info.batch)
             size = self._arena.camera_results
             mine = slice(camera * size, (camera + 1) * size)
-            # Into ordinary memory, which may be looked at when the page-locked one is gone.
+            # Copied to ordinary memory, which remains readable after the page-locked memory is freed.
             self._results[mine] = self._downloads[mine]
         self.stages.done("download")
         return self._found[camera]
@@ -166,7 +166,7 @@ class TensorRTBackend:
             self._release()
 
     def _allocate(self, gpu: Gpu) -> None:
-        """Everything there will ever be: one piece of device memory, two of page-locked memory, streams and events."""
+        """Allocate everything: one block of device memory, two of page-locked memory, streams and events."""
         info, arena, cameras = self._info, self._arena, range(self._cameras)
         advice = "export with fewer --slots or a smaller --size, or stop other programs on this GPU"
         self._address = gpu.allocate(arena.size, advice)
@@ -185,7 +185,7 @@ class TensorRTBackend:
             self._frames.append(frame.reshape(info.height, info.width, 3))
             flags = arena.decoders[camera]["memory_valid"]
             self._valid.append(self._uploads[batch, flags.start : flags.end].view(np.float32))
-        # Never empty, since page-locked memory cannot be.
+        # Never empty, because page-locked memory cannot be.
         self._downloads = gpu.page_locked(max(1, arena.results.size))
         self._results = np.zeros(arena.results.size, np.uint8)
         size = arena.camera_results
@@ -194,9 +194,9 @@ class TensorRTBackend:
         self._uploaded, self._detected = gpu.event(), gpu.event()
 
     def _warm_up(self, gpu: Gpu, recording: bool) -> None:
-        """Run everything once, as TensorRT sets itself up in first runs, record it, and forget what it wrote."""
+        """Run everything once, because TensorRT initialises itself in first runs; capture it; then clear the memory."""
         for work in self._all_work():
-            # Right before it is recorded: what TensorRT puts off after a change of address is done by then.
+            # Right before capturing, so that TensorRT has done what it defers after a change of address.
             self._enqueue(work)
             recording = recording and self._record(gpu, work)
         self._compute.clear(self._address, self._arena.activations.start)
@@ -207,23 +207,23 @@ class TensorRTBackend:
             yield _Work("detect", batch)
             for slot in range(self._info.slots):
                 yield _Work("memorise", batch, slot)
-            if self._info.batch > 1:  # some of its cameras may come without the others
+            if self._info.batch > 1:  # some cameras of a batch may have no frame
                 yield _Work("query", batch)
                 yield _Work("encode", batch)
                 yield from (_Work("read", camera) for camera in self._cameras_of(batch))
 
     def _record(self, gpu: Gpu, work: _Work) -> bool:
-        """Whether that was possible; if not, nothing is recorded from now on."""
+        """Capture work as a CUDA graph. Returns False if capture failed; CUDA graphs are then disabled."""
         try:
             self._graphs[work] = gpu.capture(self._compute, lambda: self._enqueue(work))
         except BackendError as error:
             self._graphs.clear()
-            _log.warning("no CUDA graphs, the work is queued call by call: %s", one_line(error))
+            _log.warning("CUDA graphs disabled, queueing work call by call: %s", one_line(error))
             return False
         return True
 
     def _queue(self, work: _Work) -> None:
-        # Recorded work is one piece: there are no stages to be seen in it.
+        # A CUDA graph is one unit, so its stages cannot be timed.
         if work in self._graphs and not self.stages.recording:
             self._graphs[work].launch(self._compute)
         else:
@@ -240,10 +240,10 @@ class TensorRTBackend:
                 self._read(camera)
         else:
             memorise, cameras = work.kind == "memorise", self._cameras_of(work.number)
-            straight = "memory_key" not in self._arena.encoders[work.number]
-            place = self._banks[cameras[0]].slot(work.slot) if straight else {}
+            direct = "memory_key" not in self._arena.encoders[work.number]
+            place = self._banks[cameras[0]].slot(work.slot) if direct else {}
             self._encode("memory_encoder", work.number, place)
-            for camera in cameras if memorise and not straight else ():
+            for camera in cameras if memorise and not direct else ():
                 self._store(camera, work.slot)
 
     def _encode(
@@ -257,7 +257,7 @@ class TensorRTBackend:
         self._stage_ends("read_decoder", self._compute)
 
     def _store(self, camera: int, slot: int) -> None:
-        """Copy what the memory encoder wrote for a camera into a slot of its bank."""
+        """Copy the memory encoder's output for a camera into a slot of its bank."""
         batch, row = divmod(camera, self._info.batch)
         for name, address in self._banks[camera].slot(slot).items():
             size = self._arena.encoders[batch][name].size // self._info.batch
@@ -268,19 +268,19 @@ class TensorRTBackend:
         return range(batch * size, min((batch + 1) * size, self._cameras))
 
     def _wait_for(self, batch: int) -> None:
-        """Until what was uploaded for a batch has left, and its results have come. All batches come with it."""
+        """Wait until a batch's upload and download are done. This completes all batches."""
         if batch in self._in_flight:
             self._copy.synchronize()
             self._in_flight.clear()
 
     def _stage_ends(self, name: str, stream: Stream) -> None:
-        """While stages are recorded, wait for the device; else work is only queued."""
+        """End a stage: wait for the device while stages are recorded, otherwise do nothing."""
         if self.stages.recording:
             stream.synchronize()
             self.stages.done(name)
 
     def _at(self, blocks: Mapping[str, Block]) -> dict[str, int]:
-        """Device addresses."""
+        """Device addresses of blocks."""
         return {name: self._address + block.start for name, block in blocks.items()}
 
     def _read_back(self, address: int, spec: TensorSpec) -> NDArray[Any]:
@@ -299,6 +299,6 @@ class TensorRTBackend:
 
 
 def _release(gpu: Gpu, held: ExitStack) -> None:
-    """Engines go when they have finished, and before the memory that they work in."""
+    """Release engines once their work is done, and before the memory they use."""
     with gpu.current():
         held.close()

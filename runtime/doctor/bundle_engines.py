@@ -1,4 +1,4 @@
-"""The engines of a bundle: which are there, whether they are whole, and whether they run here."""
+"""Checks a bundle's engines: presence, integrity, and whether they run here."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from stm_skeletons.errors import EngineError
 
 
 def examine_engines(bundle: Bundle, root: Path | None) -> list[Finding]:
-    """Look at every target's engines in ``root``, or inside the bundle without. Nothing is deserialised."""
+    """Check every target's engines in ``root``, by default inside the bundle. Deserialises nothing."""
     try:
         gpu = find_gpu()
     except NoGpu:
@@ -23,18 +23,18 @@ def examine_engines(bundle: Bundle, root: Path | None) -> list[Finding]:
 def judge_engines(
     bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str], root: Path | None = None
 ) -> list[Finding]:
-    """Whether each set of engines would run on a GPU with the TensorRT packages that are installed."""
+    """Report for each set of engines whether it runs on this GPU with the installed TensorRT packages."""
     sets = engine_folders(bundle, root)
     if not sets:
         folder = engines_folder(bundle, NATIVE, root).parent
-        text = f"none in {folder}, for --backend tensorrt only; {_how(bundle, gpu, installed, root)}"
+        text = f"none in {folder}; needed for --backend tensorrt only; {_how(bundle, gpu, installed, root)}"
         return [Finding("engines", False, False, text)]
     return [_judge(bundle, one, gpu, installed) for one in sets]
 
 
 def _how(bundle: Bundle, gpu: GpuInfo | None, installed: dict[Package, str], root: Path | None) -> str:
     if gpu is None:
-        return f"on the machine with the GPU: {rebuild_command(bundle, NATIVE, root)}"
+        return f"build them on the machine with the GPU: {rebuild_command(bundle, NATIVE, root)}"
     target = target_for(gpu.compute_capability, installed.__contains__)
     return f"build them: {rebuild_command(bundle, target, root)}"
 
@@ -46,11 +46,11 @@ def _judge(bundle: Bundle, folder: Path, gpu: GpuInfo | None, installed: dict[Pa
         info = engines.info
         what = f"{info.precision}, {info.package} {info.tensorrt_version}, {info.compute_capability}"
         if gpu is None:
-            return Finding(subject, False, False, f"whole ({what}), but there is no GPU here to run them")
+            return Finding(subject, False, False, f"intact ({what}), but this machine has no GPU to run them")
         if info.package not in installed:
-            advice = "see the line TensorRT"
-            return Finding(subject, False, False, f"whole ({what}), but {info.package} is not installed; {advice}")
+            advice = "see line 'TensorRT'"
+            return Finding(subject, False, False, f"intact ({what}), but {info.package} is not installed; {advice}")
         check_machine(bundle, engines, installed[info.package], gpu.name, gpu.compute_capability)
     except EngineError as error:
         return Finding(subject, False, False, str(error))
-    return Finding(subject, True, False, f"whole and of this machine ({what})")
+    return Finding(subject, True, False, f"valid for this machine ({what})")

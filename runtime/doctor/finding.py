@@ -1,4 +1,4 @@
-"""What a look at one thing gave."""
+"""The result of one of the doctor's checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from stm_skeletons.errors import one_line
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     subject: str
     fine: bool
     needed: bool
-    """Whether the main job on a CPU needs it."""
+    """Whether the main job on a CPU needs this."""
     text: str
-    """What was found and, if it is not fine, what to do."""
+    """What was found and, if there is a problem, what to do."""
 
 
-def look(subject: str, probe: Callable[[], list[Finding]]) -> list[Finding]:
-    """What a probe finds. A system so odd that the probe fails is a finding too, and never ends the doctor."""
+def run_check(subject: str, probe: Callable[[], list[Finding]]) -> list[Finding]:
+    """Run a check. An exception, on an unusual system, becomes a finding and never ends the doctor."""
     try:
         return probe()
     except Exception as error:
-        text = f"could not be looked at ({type(error).__name__}: {one_line(error)}); this does not stop the main job"
+        text = f"check failed ({type(error).__name__}: {one_line(error)}); the main job can run nevertheless"
         return [Finding(subject, False, False, text)]

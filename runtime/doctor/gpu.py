@@ -1,4 +1,4 @@
-"""Driver, CUDA, GPU, TensorRT and pycuda. On a GPU not yet run with TensorRT."""
+"""Checks driver, CUDA, GPU, TensorRT and pycuda. Not yet run with TensorRT on a GPU."""
 
 import importlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.doctor.finding import Finding
 from runtime.doctor.jetson import Release, read_release
-from runtime.gpu import LIBRARY, NoGpu, ask_smi, find_gpu
+from runtime.gpu import LIBRARY, NoGpu, find_gpu, query_smi
 from runtime.machine import read
 from runtime.tensorrt_module import import_tensorrt, is_too_old
 from stm_skeletons.engines import Package
@@ -28,18 +28,18 @@ PACKAGES: tuple[Package, Package] = ("tensorrt", "tensorrt_rtx")
 
 
 def examine_gpu() -> list[Finding]:
-    """The GPU and its driver; for boards with memory of their own, what nvidia-smi adds."""
+    """Check the GPU and its driver; for discrete GPUs, add nvidia-smi's values."""
     try:
         gpu = find_gpu()
     except NoGpu as problem:
         return [Finding("NVIDIA GPU", False, False, str(problem))]
     size = f"{gpu.memory / (1 << 30):.1f} GiB"
     text = f"{gpu.name}, compute capability {gpu.compute_capability}, {size}; driver runs CUDA up to {gpu.cuda}"
-    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(ask_smi(SMI_QUERY))]
+    return [Finding("NVIDIA GPU", True, False, text), *smi_findings(query_smi(SMI_QUERY))]
 
 
 def smi_findings(values: dict[str, str]) -> list[Finding]:
-    """Findings from what ``ask_smi`` tells of SMI_QUERY; none on a Jetson, whose nvidia-smi knows hardly anything."""
+    """Findings from the values of SMI_QUERY; none on a Jetson, whose nvidia-smi reports hardly anything."""
     findings: list[Finding] = []
     if "driver_version" in values:
         findings.append(Finding("driver", True, False, values["driver_version"]))
@@ -47,7 +47,7 @@ def smi_findings(values: dict[str, str]) -> list[Finding]:
     if total.isdecimal() and free.isdecimal():
         enough = int(free) >= 1000
         text = f"{free} MiB free of {total}"
-        text += "" if enough else ": another program fills it; 'nvidia-smi' names it"
+        text += "" if enough else ": other programs use it; 'nvidia-smi' lists them"
         findings.append(Finding("GPU memory", enough, False, text))
     if "clocks.sm" in values and "clocks.max.sm" in values:
         limit = f", power limit {values['power.limit']} W" if "power.limit" in values else ""
@@ -56,13 +56,13 @@ def smi_findings(values: dict[str, str]) -> list[Finding]:
     degrees = values.get("temperature.gpu", "")
     if degrees.isdecimal():
         cool = int(degrees) < _HOT
-        text = f"{degrees} degrees Celsius" + ("" if cool else ": clocks will fall; look at fan and dust")
+        text = f"{degrees} degrees Celsius" + ("" if cool else ": the GPU will throttle; check fan and dust")
         findings.append(Finding("temperature", cool, False, text))
     return findings
 
 
 def tensorrt_versions() -> dict[Package, str]:
-    """Versions of the packages that are installed and load."""
+    """Return the versions of installed TensorRT packages that load."""
     found: dict[Package, str] = {}
     for package in PACKAGES:
         try:
@@ -73,13 +73,13 @@ def tensorrt_versions() -> dict[Package, str]:
 
 
 def examine_tensorrt(root: Path = Path("/")) -> list[Finding]:
-    """Both TensorRT packages, pycuda and the CUDA toolkit that pycuda is built with."""
+    """Check both TensorRT packages, pycuda, and the CUDA toolkit with which pycuda is built."""
     release = read_release(root)
     return [*judge_tensorrt(tensorrt_versions(), release), *_cuda(root, release), _pycuda(release)]
 
 
 def judge_tensorrt(found: dict[Package, str], release: Release | None) -> list[Finding]:
-    """Whether the installed TensorRT packages will do, on this JetPack if it is one."""
+    """Report whether the installed TensorRT packages are usable, on this JetPack if there is one."""
     if not found:
         try:
             import_tensorrt("tensorrt")
@@ -97,26 +97,26 @@ def _judge(package: Package, number: str, release: Release | None) -> Finding:
             return Finding("TensorRT", False, False, f"{text} does not run on a Jetson; use JetPack's tensorrt")
         return Finding("TensorRT", True, False, f"{text}: builds engines ahead of time, runs them on RTX GPUs")
     if is_too_old(number):
-        return Finding("TensorRT", False, False, f"{text} is too old: 8.6 or newer is needed, on a Jetson JetPack 6")
+        return Finding("TensorRT", False, False, f"{text} is too old: needs 8.6 or newer, on a Jetson JetPack 6")
     if release is not None and release.tensorrt is not None and not number.startswith(f"{release.tensorrt}."):
         return Finding(
             "TensorRT",
             False,
             False,
-            f"{text} is not JetPack {release.jetpack}'s ({release.tensorrt}): pip uninstall tensorrt, and make the "
+            f"{text} is not JetPack {release.jetpack}'s ({release.tensorrt}): pip uninstall tensorrt, and create the "
             "virtual environment with --system-site-packages",
         )
     return Finding("TensorRT", True, False, text)
 
 
 def _cuda(root: Path, release: Release | None) -> list[Finding]:
-    """The toolkit; missing, it matters only where pycuda is still to be built."""
+    """Check the toolkit, which is needed only to build pycuda."""
     text = read(root / "usr/local/cuda/version.json")
     if text is None:
         if release is None:
             return []
         advice = "sudo apt-get install nvidia-jetpack"
-        return [Finding("CUDA toolkit", False, False, f"none in /usr/local/cuda; pycuda is built with it: {advice}")]
+        return [Finding("CUDA toolkit", False, False, f"none in /usr/local/cuda; needed to build pycuda: {advice}")]
     content: Any = json.loads(text)
     return [Finding("CUDA toolkit", True, False, f"{content['cuda']['version']} in /usr/local/cuda")]
 
@@ -125,13 +125,13 @@ def _pycuda(release: Release | None) -> Finding:
     try:
         number = version("pycuda")
     except PackageNotFoundError:
-        advice = "see docs/jetson.md, it is built on the board" if release is not None else "pip install pycuda"
+        advice = "build it on the board, see docs/jetson.md" if release is not None else "pip install pycuda"
         return Finding("pycuda", False, False, f"not installed; needed for TensorRT engines only: {advice}")
     try:
         importlib.import_module("pycuda.driver")
-    except Exception as error:  # its binary part may want another CUDA or NumPy, and say so in many ways
+    except Exception as error:  # its binary part may need another CUDA or NumPy, and fail in many ways
         if LIBRARY in str(error):
-            return Finding("pycuda", False, False, f"{number}, waits for the driver: {LIBRARY} is not there")
+            return Finding("pycuda", False, False, f"{number}, but the driver is missing ({LIBRARY})")
         text = f"{number} does not load ({one_line(error)}); build it again: pip install --force-reinstall "
         return Finding("pycuda", False, False, f"{text}--no-cache-dir --no-binary pycuda pycuda")
     return Finding("pycuda", True, False, number)

@@ -1,4 +1,4 @@
-"""What the main job on the CPU needs: Python, ONNX Runtime, the models, video; and what a workstation has."""
+"""Checks what the main job on the CPU needs (Python, ONNX Runtime, models, video), and what a workstation has."""
 
 import importlib.util
 import os
@@ -21,14 +21,14 @@ from stm_skeletons.libraries import installed_version
 
 
 def examine_machine(bundle: Bundle | None) -> list[Finding]:
-    """What the main job on the CPU needs. The shipped models are tried, and the bundle if one is given."""
+    """Check what the main job on the CPU needs. Runs the shipped models, and the given bundle."""
     return [_machine(), _onnxruntime(), _openvino(), *_models(bundle), _video(), _window()]
 
 
 def _machine() -> Finding:
     fine = (3, 10) <= sys.version_info[:2] <= (3, 13)
     text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {usable_cores()} CPU cores"
-    return Finding("machine", fine, True, text if fine else f"{text}; Python 3.10 to 3.13 is supported")
+    return Finding("machine", fine, True, text if fine else f"{text}; needs Python 3.10 to 3.13")
 
 
 def _onnxruntime() -> Finding:
@@ -36,26 +36,26 @@ def _onnxruntime() -> Finding:
     text = f"ONNX Runtime {onnxruntime.__version__}: {', '.join(providers)}"
     both = installed_version("onnxruntime") and installed_version("onnxruntime-gpu")
     if both and "CUDA" not in providers:
-        text += "; onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, install onnxruntime-gpu"
+        text += "; onnxruntime and onnxruntime-gpu conflict: uninstall both, then install onnxruntime-gpu"
         return Finding("ONNX Runtime", False, False, text)
     return Finding("ONNX Runtime", True, True, text)
 
 
 def _openvino() -> Finding:
     if installed_version("openvino") is None:
-        text = "not installed; a second backend for CPUs: pip install 'stm-skeletons[openvino]'"
+        text = "not installed; optional, faster on x86 CPUs: pip install 'stm-skeletons[openvino]'"
         return Finding("OpenVINO", False, False, text)
     try:
         openvino = import_openvino()
     except BackendError as error:
         return Finding("OpenVINO", False, False, str(error))
-    return Finding("OpenVINO", True, False, f"OpenVINO {openvino.__version__}; --backend openvino")
+    return Finding("OpenVINO", True, False, f"OpenVINO {openvino.__version__}; use with --backend openvino")
 
 
 def _models(bundle: Bundle | None) -> list[Finding]:
     given = [] if bundle is None or bundle.folder.parent == MODELS_FOLDER else [_try_model(bundle.folder.name, bundle)]
     if not shipped_models():
-        missing = "no model ships with this installation; install the package again"
+        missing = "this installation has no shipped models; reinstall the package"
         return [Finding("model", False, True, missing), *given]
     return [*(_try_model(name, name) for name in shipped_models()), *given]
 
@@ -71,7 +71,7 @@ def _try_model(name: str, bundle: str | Bundle) -> Finding:
                 session.step(frame)
             rate = 10 / (time.perf_counter() - started)
             size = f"{session.info.width}x{session.info.height}"
-        return Finding(f"model {name}", True, True, f"runs here on the CPU, about {rate:.0f} frames a second at {size}")
+        return Finding(f"model {name}", True, True, f"runs on the CPU at about {rate:.0f} fps, {size}")
     except StmError as error:
         return Finding(f"model {name}", False, True, str(error))
 
@@ -83,7 +83,7 @@ def _video() -> Finding:
     if has["GStreamer"]:
         text += ", GStreamer pipelines yes"
     else:
-        text += ", GStreamer pipelines no (use the system's OpenCV, on a Jetson JetPack's, for those)"
+        text += ", GStreamer pipelines no (need the system's OpenCV; on a Jetson JetPack's)"
     cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
     text += f"; cameras: {', '.join(cameras) or 'none'}"
     return Finding("video", has["FFMPEG"], True, text)
@@ -91,17 +91,15 @@ def _video() -> Finding:
 
 def _window() -> Finding:
     display = not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    text = "a display is there" if display else "no display: --window cannot open; --overlay FILE.mp4 works"
+    text = "display available" if display else "no display: use --overlay FILE.mp4 instead of --window"
     return Finding("window", bool(display), False, text)
 
 
 def examine_workstation() -> list[Finding]:
-    """What training and export need."""
+    """Check what training and export need."""
     missing = [name for name in ("torch", "safetensors", "onnx", "onnxslim") if importlib.util.find_spec(name) is None]
     if missing:
-        text = (
-            f"{', '.join(missing)} not installed; needed on a workstation only: pip install stm-skeletons[train,export]"
-        )
+        text = f"{', '.join(missing)} not installed; workstation only: pip install 'stm-skeletons[train,export]'"
         return [Finding("training and export", False, False, text)]
     return [
         Finding(

@@ -1,1 +1,1 @@
-"""The onboard service: many cameras on one device, for days. See docs/service.md and ``stm-skeletons serve --help``."""
+"""The onboard service: many cameras on one device. See docs/service.md and ``stm-skeletons serve --help``."""

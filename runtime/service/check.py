@@ -1,4 +1,4 @@
-"""What can be said of a configuration before anything starts: files, folders, rules, and settings that go together."""
+"""Checks a configuration before anything starts: files, folders, rules, and combinations of settings."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,15 @@ from stm_skeletons.errors import BundleError, ConfigError
 
 
 def check(config: ServiceConfig) -> Bundle:
-    """Check what a configuration names, without changing anything.
+    """Check everything a configuration refers to, without changing anything.
 
     Returns:
-        The model that it names.
+        The configured model.
 
     Raises:
-        BundleError: no such model, or it is damaged.
-        ConfigError: settings contradict each other, a folder cannot be written, a file cannot be read.
-        ServiceError: a token or certificate is missing or cannot be used.
+        BundleError: there is no such model, or it is damaged.
+        ConfigError: settings contradict each other, a folder is not writable, or a file is not readable.
+        ServiceError: a token or certificate is missing or invalid.
     """
     _check_backend(config.model)
     bundle = Bundle.open(config.model.bundle)
@@ -36,13 +36,13 @@ def check(config: ServiceConfig) -> Bundle:
 
 
 def _check_backend(model: ModelConfig) -> None:
-    """As ``run`` refuses options that the backend would not look at."""
+    """Reject options that the backend does not use, like ``run``."""
     if model.backend in ("openvino", "tensorrt") and model.provider != "cpu":
-        raise ConfigError(f"model.provider goes with backend onnxruntime, not with {model.backend}; leave it out")
+        raise ConfigError(f"model.provider applies to backend onnxruntime only, not {model.backend}; remove it")
     if model.backend != "tensorrt" and model.engines is not None:
-        raise ConfigError("model.engines goes with backend tensorrt; leave it out")
+        raise ConfigError("model.engines requires backend tensorrt; remove it")
     if model.backend != "tensorrt" and model.provider != "cuda" and not model.cuda_graphs:
-        raise ConfigError("model.cuda_graphs goes with backend tensorrt or provider cuda; leave it out")
+        raise ConfigError("model.cuda_graphs requires backend tensorrt or provider cuda; remove it")
 
 
 def _check_camera(camera: CameraConfig, bundle: Bundle) -> None:
@@ -50,9 +50,9 @@ def _check_camera(camera: CameraConfig, bundle: Bundle) -> None:
 
     where, info = f"camera {camera.name}", bundle.info
     if info.grouping == "none" and (camera.rules or camera.min_score is not None or camera.min_joints):
-        raise BundleError(f"{where}: rules, min_score and min_joints are about people, of which this model gives none")
+        raise BundleError(f"{where}: rules, min_score and min_joints need people, but this model reports parts only")
     if camera.min_joints > len(info.skeleton.joints):
-        raise ConfigError(f"{where}: min_joints {camera.min_joints} is more than this model's people have")
+        raise ConfigError(f"{where}: min_joints is {camera.min_joints}, more than the joints of this model's people")
     Rules(camera, info.skeleton)
     for output, told in (("lines", camera.lines), ("recording", camera.recording), ("clips", camera.clips)):
         if told is not None:
@@ -60,16 +60,16 @@ def _check_camera(camera: CameraConfig, bundle: Bundle) -> None:
 
 
 def _check_writable(what: str, folder: Path) -> None:
-    """A folder that is there, or can be made."""
+    """Check that a folder is writable or can be created."""
     there = folder.absolute()
     try:
         while not there.exists() and there != there.parent:
             there = there.parent
         writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except (OSError, ValueError):  # no permission to look, or no name at all
+    except (OSError, ValueError):  # not permitted, or not a valid name
         writable = False
     if not writable:
-        raise ConfigError(f"{what}: cannot write in {folder}; make it, or let the service's user write there")
+        raise ConfigError(f"{what}: cannot write to {folder}; create it, or give the service's user write permission")
 
 
 def _check_readable(what: str, file: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The command of the onboard service."""
+"""The command ``serve``."""
 
 import os
 import sys
@@ -14,16 +14,18 @@ from stm_skeletons.libraries import BOARD, panel
 app = typer.Typer()
 
 _NEEDS = ("fastapi", "uvicorn", "websockets", "paho", "prometheus_client")
-"""Of the extra ``serve``."""
+"""Modules of the extra ``serve``."""
 
 
 @app.command(rich_help_panel=panel(BOARD, *_NEEDS))
 def serve(
-    config: Annotated[Path, typer.Argument(help="A TOML file; see docs/service.md and deploy/serve.toml.")],
-    check: Annotated[bool, typer.Option("--check", help="Say whether the configuration is right, and end.")] = False,
-    run_for: Annotated[float | None, typer.Option(min=0.1, help="End after so many seconds.")] = None,
+    config: Annotated[
+        Path, typer.Argument(help="TOML configuration; see docs/service.md and the example deploy/serve.toml.")
+    ],
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration and exit.")] = False,
+    run_for: Annotated[float | None, typer.Option(min=0.1, help="Stop after this many seconds.")] = None,
 ) -> None:
-    """Watch many cameras for months: a live page, rules, recordings, MQTT; faults are survived."""
+    """Run the onboard service: many cameras with a live page, rules, recordings and MQTT."""
     _need_libraries()
     if check:
         _check(config)
@@ -32,7 +34,7 @@ def serve(
 
     service = Service(config)
     service.run(run_for)
-    if service.left_behind:  # a decoder that hangs would hang at exit, too; all files are finished
+    if service.left_behind:  # a hanging decoder would block the exit; all files are finished
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -45,11 +47,11 @@ def _check(path: Path) -> None:
     config = load_config(path)
     bundle = check(config)
     cameras = ", ".join(camera.name for camera in config.cameras)
-    print(f"{path} is right; model: {bundle.folder.name}; cameras: {cameras}")
+    print(f"{path} is valid; model: {bundle.folder.name}; cameras: {cameras}")
 
 
 def _need_libraries() -> None:
-    """Raises LibraryError."""
+    """Raise LibraryError if a library is missing."""
     toml = () if sys.version_info >= (3, 11) else ("tomli",)
     if missing := [module for module in (*_NEEDS, *toml) if find_spec(module) is None]:
         raise LibraryError(f"'serve' needs {', '.join(missing)}: pip install 'stm-skeletons[serve]'")

@@ -1,4 +1,4 @@
-"""What a service is told: a TOML file, checked whole before anything starts."""
+"""The service's configuration: a TOML file, checked completely before anything starts."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from runtime.session_group import MOST_CAMERAS
 from stm_skeletons.errors import ConfigError, one_line
 from stm_skeletons.files import read_text
-from stm_skeletons.strict import Exact, what_is_wrong
+from stm_skeletons.strict import Exact, validation_message
 
 try:
     import tomllib
@@ -19,11 +19,11 @@ except ModuleNotFoundError:  # Python 3.10
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _LONGEST = 1 << 18
-"""Bytes of a configuration."""
+"""Largest size of a configuration in bytes."""
 _DEEP = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
-"""A key of so many parts. Python's parser takes memory by their square: 200 kB of them are more than a machine has."""
+"""A key with this many parts. Python's parser needs memory quadratic in their number: 200 kB of them exhaust it."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""Of the picture's width or height, from its left or top edge: it stays true when a camera changes its resolution."""
+"""Share of the image's width or height, from the left or top edge: independent of the camera's resolution."""
 Point = tuple[Share, Share]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 Name = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
@@ -32,7 +32,7 @@ _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,30}\.?|[0-9A-F
 
 def _as_host(text: str) -> str:
     if _HOST.fullmatch(text) is None:
-        raise ValueError("neither the name nor the address of a machine")
+        raise ValueError("not a host name or address")
     return text
 
 
@@ -41,7 +41,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 class ModelConfig(Exact):
-    """The bundle, loaded once for all cameras, and what runs it; as the options of ``run``."""
+    """The bundle, loaded once for all cameras, and its backend; same options as ``run``."""
 
     bundle: str = "edge"
     backend: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
@@ -50,33 +50,33 @@ class ModelConfig(Exact):
     engines: str | None = None
     cuda_graphs: bool = True
     wait: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.02
-    """Seconds: the longest that a camera's frame waits for frames of the others of its batch."""
+    """Longest time in seconds that a camera's frame waits for other cameras of its batch."""
 
 
 class WebConfig(Exact):
     """The live page, its API, metrics and health."""
 
     host: Host = "127.0.0.1"
-    """An address beyond this machine needs ``token_file``."""
+    """An address reachable from other machines requires ``token_file``."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    """0: any that is free."""
+    """0 chooses a free port."""
     token_file: str | None = None
-    """A file with the token that every request must bear; read at start, at least 16 characters."""
+    """File with the token that every request must carry; read at start, at least 16 characters."""
     certificate: str | None = None
-    """PEM files for TLS; both or none."""
+    """PEM files for TLS; give both or none."""
     key: str | None = None
     images: bool = False
-    """Whether pages see the picture. Without, they see skeletons only."""
+    """Whether pages receive images; without them they show skeletons only."""
     blur_heads: bool = True
-    """In these pictures."""
+    """Whether heads are blurred in these images."""
     clients: Annotated[int, Field(ge=1, le=1000)] = 20
-    """The most pages that watch at once."""
+    """Most pages that watch at once."""
     requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 600
-    """Of one address."""
+    """Limit per client address."""
 
 
 class MqttConfig(Exact):
-    """A broker that people and events are published to."""
+    """An MQTT broker for people and events."""
 
     host: Host
     port: Annotated[int, Field(ge=1, le=65_535)] = 1883
@@ -85,9 +85,9 @@ class MqttConfig(Exact):
     username: str | None = None
     password_file: str | None = None
     certificate_authority: str | None = None
-    """PEM file; the connection uses TLS then."""
+    """PEM file; enables TLS."""
     qos: Literal[0, 1] = 0
-    """Of events. People are published with 0: the next ones come soon."""
+    """QoS of events. People are published with QoS 0, because the next ones follow soon."""
 
     @model_validator(mode="after")
     def _whose_password(self) -> "MqttConfig":
@@ -97,31 +97,31 @@ class MqttConfig(Exact):
 
 
 class LinesConfig(Exact):
-    """JSON lines, as ``run --parts`` writes them, in files that are changed by size and age."""
+    """JSON lines, as ``run --parts`` writes them, in files rotated by size and age."""
 
     folder: str
     megabytes: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 100.0
-    """Of a file; the next one begins then."""
+    """Size at which the next file starts."""
     hours: Annotated[float, Field(gt=0, le=8760, allow_inf_nan=False)] = 24.0
-    """The same by age."""
+    """Age at which the next file starts."""
     keep: Annotated[int, Field(ge=1, le=100_000)] = 14
-    """Files of this camera; the oldest go first."""
+    """Files kept per camera; the oldest are deleted."""
 
 
 class RecordingConfig(Exact):
-    """The overlay as video, in segments."""
+    """Recording of the overlay as video segments."""
 
     folder: str
     minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] = 10.0
-    """Of a segment."""
+    """Length of a segment."""
     gigabytes: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 10.0
-    """Of all segments of this camera; the oldest go first."""
+    """Disk space for all segments of this camera; the oldest are deleted."""
     draw: Literal["people", "parts"] = "people"
     blur_heads: bool = False
 
 
 class ClipsConfig(Exact):
-    """A video of each event: what was just before it and just after."""
+    """A video of each event, from just before to just after it."""
 
     folder: str
     before: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 3.0
@@ -131,10 +131,10 @@ class ClipsConfig(Exact):
 
 
 class LineRule(Exact):
-    """Counts people who cross a line, by where their feet are (the hips where no foot is found).
+    """Counts people who cross a line, by their feet (hips if no foot is found).
 
-    "in" is from the left of the way from start to end to its right, as seen in the picture: downwards where it is drawn
-    from left to right.
+    "in" is from the left to the right side of the direction from start to end, as seen in the image: downwards for a
+    line drawn from left to right.
     """
 
     kind: Literal["line"]
@@ -150,7 +150,7 @@ class LineRule(Exact):
 
 
 class RegionRule(Exact):
-    """How many people are in a region; an event whenever that changes."""
+    """Counts people in a region; an event whenever the count changes."""
 
     kind: Literal["region"]
     name: Name
@@ -158,7 +158,7 @@ class RegionRule(Exact):
 
 
 class DwellRule(Exact):
-    """A person who stays in a region for longer than so many seconds; once for each stay."""
+    """Detects a person who stays in a region for longer than ``seconds``; one event per stay."""
 
     kind: Literal["dwell"]
     name: Name
@@ -167,8 +167,7 @@ class DwellRule(Exact):
 
 
 class FallRule(Exact):
-    """A person whose hips are below a line for so many seconds: further down in the picture than the line is at that
-    place. It goes on beyond its ends."""
+    """Detects a person whose hips stay below a line for ``seconds``. The line extends beyond its ends."""
 
     kind: Literal["fall"]
     name: Name
@@ -179,7 +178,7 @@ class FallRule(Exact):
     @model_validator(mode="after")
     def _is_not_upright(self) -> "FallRule":
         if abs(self.start[0] - self.end[0]) < 0.01:
-            raise ValueError("start and end lie one above the other: nothing is below such a line")
+            raise ValueError("start and end are on a vertical line, which has no side below it")
         return self
 
 
@@ -187,29 +186,29 @@ Rule = Annotated[LineRule | RegionRule | DwellRule | FallRule, Field(discriminat
 
 
 class CameraConfig(Exact):
-    """A camera and what becomes of its results."""
+    """A camera and its outputs."""
 
     name: Name
     source: Annotated[str, Field(min_length=1, max_length=4096)]
-    """As for ``run``: a video file, a device, an RTSP address, a GStreamer pipeline."""
+    """As for ``run``: a video file, a device, an RTSP address, or a GStreamer pipeline."""
     pace: Literal["real", "all"] = "real"
-    """Of a file: its own rate, skipping what comes too fast, as a camera would; or every frame, as fast as can be."""
+    """For files. "real": play at the file's rate and skip frames like a camera; "all": process every frame."""
     loop: bool = False
-    """Of a file: begin again at its end."""
+    """For files: restart at the end."""
     rotate: Literal[0, 90, 180, 270] = 0
     rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
-    """The most frames a second that are answered."""
+    """Most frames per second to process."""
     ignore: tuple[Polygon, ...] = ()
-    """People whose box's middle lies in one of these are left out, and keypoints that lie there."""
+    """Regions in which people (by the centre of their box) and keypoints are ignored."""
     memory: bool = True
-    """Whether earlier frames are remembered."""
+    """Whether to use the memory of earlier frames."""
     stall: Seconds = 5.0
-    """Without a frame for so long it is called away, is connected anew, and its memory starts afresh."""
+    """Seconds without a frame after which the camera is "away", is reconnected, and its memory is reset."""
     min_score: Share | None = None
-    """People from this score on; the bundle's own unless given."""
+    """Lowest score of a reported person; the bundle's threshold by default."""
     min_joints: Annotated[int, Field(ge=0, le=17)] = 0
     mqtt: bool = True
-    """Whether it is published where there is a broker."""
+    """Whether to publish if there is a broker."""
     lines: LinesConfig | None = None
     recording: RecordingConfig | None = None
     clips: ClipsConfig | None = None
@@ -224,15 +223,15 @@ class CameraConfig(Exact):
 
 
 class ServiceConfig(Exact):
-    """A whole configuration."""
+    """The complete configuration."""
 
     model: ModelConfig = ModelConfig()
     web: WebConfig | None = WebConfig()
     mqtt: MqttConfig | None = None
     watchdog: Seconds = 30.0
-    """Without a frame of any camera finished for so long, while one gives frames, the service counts as stuck."""
+    """Seconds without a finished frame of any camera, while frames arrive, after which the service counts as stuck."""
     park_after: Annotated[int, Field(ge=1, le=100)] = 3
-    """Backend errors of a camera within a minute, after which it is parked."""
+    """Backend errors of a camera within a minute after which it is parked."""
     cameras: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=MOST_CAMERAS)]
 
     @field_validator("cameras")
@@ -245,10 +244,10 @@ class ServiceConfig(Exact):
 
 
 def load_config(path: Path) -> ServiceConfig:
-    """Read and check a configuration. Raises ConfigError, one line for the first mistake and how many more."""
+    """Read and check a configuration. Raises ConfigError with the first error and the number of others."""
     try:
         if path.stat().st_size > _LONGEST:
-            raise ConfigError(f"{path} is larger than {_LONGEST} bytes; it is no configuration of a service")
+            raise ConfigError(f"{path} is larger than {_LONGEST} bytes, too large for a service configuration")
         text = read_text(path)
         if _DEEP.search(text):
             raise RecursionError
@@ -256,15 +255,15 @@ def load_config(path: Path) -> ServiceConfig:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {what_is_wrong(error)}") from error
-    except ValueError as error:  # no UTF-8, or no TOML
+        raise ConfigError(f"{path}: {validation_message(error)}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigError(f"{path} is not TOML: {one_line(error)}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path} is nested too deeply; it is no configuration of a service") from error
+        raise ConfigError(f"{path} is nested too deeply for a service configuration") from error
 
 
 def _as_exact(value: Any) -> Any:
-    """TOML has lists only; a strict model wants tuples where its fields are tuples."""
+    """Convert lists to tuples: TOML has only lists, and strict models want tuples."""
     if isinstance(value, dict):
         return {key: _as_exact(each) for key, each in value.items()}
     return tuple(_as_exact(each) for each in value) if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""Several detectors beside each other: two frames on a thread each are done sooner than one after the other on both.
+"""Several detectors in parallel: on a CPU, one thread per frame is faster than all threads on one frame after another.
 
-Where the model runs on a device, or takes the frames of several cameras in one run, there is one.
+If the model runs on a device or in batches, there is only one detector.
 """
 
 import threading
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 
 from runtime.machine import usable_cores
 from runtime.service.config import ModelConfig
-from runtime.service.detector import Channel, Detector, backend_options, takes_several
+from runtime.service.detector import Channel, Detector, backend_options, steps_together
 from runtime.service.status import Board
 from stm_skeletons.bundle import Bundle
 
 
 class Detectors:
-    """Behaves as one Detector; each camera is with one of them, for as long as it is served."""
+    """Acts like one Detector; each camera stays with one of the detectors for as long as it is served."""
 
     def __init__(
         self,
@@ -23,22 +23,22 @@ class Detectors:
         model: ModelConfig,
         park_after: int,
         board: Board,
-        news: threading.Condition,
+        wakeup: threading.Condition,
         say: Callable[[str], None],
         cameras: int,
     ) -> None:
-        """As Detector; ``cameras``: how many there are."""
+        """As Detector; ``cameras``: number of cameras."""
         threads = model.threads or usable_cores()
-        count = 1 if takes_several(bundle, backend_options(model, bundle)) else min(threads, cameras)
+        count = 1 if steps_together(bundle, backend_options(model, bundle)) else min(threads, cameras)
         if count > 1:
             model = model.model_copy(update={"threads": threads // count})
-        self.each = tuple(Detector(bundle, model, park_after, board, news, say) for _ in range(count))
+        self.each = tuple(Detector(bundle, model, park_after, board, wakeup, say) for _ in range(count))
         self._of: dict[str, Detector] = {}
-        """By the name of a camera."""
+        """Detector of each camera, by name."""
 
     @property
     def error(self) -> BaseException | None:
-        """Why one of the threads has ended, unless it was asked to."""
+        """Why a thread ended, unless it was asked to stop."""
         return next((each.error for each in self.each if each.error is not None), None)
 
     def start(self, channels: Sequence[Channel]) -> None:
@@ -55,12 +55,12 @@ class Detectors:
         """See Detector."""
         until = time.monotonic() + within
         divided = zip(self.each, self._divided(channels), strict=True)
-        # Each is told, whatever the one before says.
+        # Not a generator: every detector must be told, even if one fails.
         done = [each.serve(own, max(0.0, until - time.monotonic())) for each, own in divided]
         return all(done)
 
     def park_after(self, errors: int) -> None:
-        """From now on park cameras after so many errors in a minute."""
+        """Set the number of errors per minute after which a camera is parked."""
         for each in self.each:
             each.faults.park_after = errors
 
@@ -73,7 +73,7 @@ class Detectors:
         return all(ended)
 
     def _divided(self, channels: Sequence[Channel]) -> list[tuple[Channel, ...]]:
-        """Cameras by detector: those that have one stay, others go where there are fewest."""
+        """Distribute cameras: those that have a detector keep it, others go where there are fewest."""
         names = [channel.config.name for channel in channels]
         self._of = {name: each for name, each in self._of.items() if name in names}
         for name in names:

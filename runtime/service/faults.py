@@ -1,4 +1,4 @@
-"""Errors of the backend: whose frames they come with, and which camera is better left alone."""
+"""Counts backend errors by camera, to find cameras that should be parked."""
 
 from collections import deque
 
@@ -7,7 +7,7 @@ OVER = 60.0
 
 
 class Faults:
-    """Counts errors of the backend by camera."""
+    """Counts backend errors by camera."""
 
     def __init__(self, park_after: int) -> None:
         """``park_after``: errors of a camera within a minute after which it is parked."""
@@ -16,11 +16,11 @@ class Faults:
         self._errors: dict[str, deque[float]] = {}
 
     def one_by_one(self, now: float) -> bool:
-        """Whether cameras are to be stepped one by one, so that an error is somebody's."""
+        """Whether to step cameras one by one, so that an error can be attributed."""
         return now < self._alone_until
 
     def add(self, cameras: list[str], now: float) -> bool:
-        """A step with these cameras failed. Whether that was one camera, and once too often."""
+        """Record a failed step. Returns whether it had one camera that has now failed too often."""
         self._alone_until = now + OVER
         if len(cameras) != 1:
             return False
@@ -29,5 +29,5 @@ class Faults:
         return sum(now - each <= OVER for each in errors) >= self.park_after
 
     def forgive(self, camera: str) -> None:
-        """Count from zero."""
+        """Reset a camera's count."""
         self._errors.pop(camera, None)

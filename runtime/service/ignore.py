@@ -1,4 +1,4 @@
-"""What is not reported of a camera: people who are not sure enough, and whatever lies in regions to ignore."""
+"""Filters a camera's results: people with low scores, and everything in ignored regions."""
 
 from dataclasses import replace
 
@@ -10,16 +10,16 @@ from stm_skeletons.parts import Parts
 
 
 def reported(parts: Parts, camera: CameraConfig, min_score: float) -> Parts:
-    """The parts of a frame as a camera's configuration wants them.
+    """Return a frame's parts, filtered by the camera's configuration.
 
-    People whose box's middle lies in an ignored region go with all of their keypoints, and so do other keypoints that
-    lie there; people who stay keep all of theirs. People who score too little or show too few joints are left out,
-    and their keypoints are nobody's then, as in ``run``.
+    People whose box's centre is in an ignored region are dropped with all their keypoints. Other keypoints in an
+    ignored region are dropped too, except those of people who stay. People with low scores or few joints are dropped,
+    and their keypoints stay without a person, as in ``run``.
 
     Args:
-        parts: everybody, whatever the scores.
-        camera: its ``ignore`` and ``min_joints``.
-        min_score: people from this score on.
+        parts: all parts, whatever their scores.
+        camera: gives ``ignore`` and ``min_joints``.
+        min_score: lowest score of a reported person.
     """
     people = parts.people
     sure = (people.scores >= min_score) & (people.found.sum(axis=1) >= camera.min_joints)
@@ -36,14 +36,14 @@ def reported(parts: Parts, camera: CameraConfig, min_score: float) -> Parts:
 
 
 def _without_people(parts: Parts, kept: NDArray[np.bool_]) -> Parts:
-    """Only the people [M] that are kept; keypoints of the others are nobody's."""
+    """Keep only these people [M]; keypoints of the others have no person then."""
     owners = _renumbered(kept)[parts.owners] if len(kept) else parts.owners
     owners = np.where(parts.owners >= 0, owners, -1)
     return replace(parts, people=parts.people.chosen(kept), owners=owners)
 
 
 def _without_keypoints(parts: Parts, kept: NDArray[np.bool_]) -> Parts:
-    """Only the keypoints [N] that are kept, and the edges between them."""
+    """Keep only these keypoints [N], and the edges between them."""
     edges = kept[parts.edge_ends].all(axis=1)
     return replace(
         parts,
@@ -58,12 +58,12 @@ def _without_keypoints(parts: Parts, kept: NDArray[np.bool_]) -> Parts:
 
 
 def _renumbered(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[n]: the new index of each of what is kept; -1 for the others."""
+    """[n]: new index of each kept item; -1 for the others."""
     return np.where(kept, np.cumsum(kept) - 1, -1)
 
 
 def _inside(points: NDArray, polygons: tuple[Polygon, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """[n]: which points [n, 2], in pixels of a frame of that (width, height), lie in one of the polygons (even-odd)."""
+    """[n]: whether points [n, 2], in pixels of a frame of this size, are in one of the polygons (even-odd rule)."""
     inside = np.zeros(len(points), bool)
     x, y = points[:, 0], points[:, 1]
     for polygon in polygons:

@@ -1,4 +1,4 @@
-"""What the service tells on standard error: one line for each event, and never a flood."""
+"""The service's log on standard error: one line per event, with repeats suppressed."""
 
 import logging
 import re
@@ -12,63 +12,63 @@ from stm_skeletons.cli.say import say as print_line
 from stm_skeletons.errors import one_line
 
 _QUIET = 30.0
-"""Seconds in which a message is told once."""
+"""Seconds in which a message is printed only once."""
 _MOST = 256
-"""Different messages that are remembered."""
+"""Most different messages remembered."""
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass
-class _Told:
+class _Entry:
     when: float
     line: str
     more: int = 0
 
 
 class Log:
-    """Tells lines, "who: what"; where only numbers in "what" differ one in 30 seconds, and how many there were. For any
-    thread."""
+    """Prints lines "subject: message". Of messages that differ only in numbers, prints one in 30 seconds, then how many
+    were suppressed. Thread-safe."""
 
     def __init__(self, tell: Callable[[str], None] = print_line) -> None:
         self._print, self._lock = tell, threading.Lock()
-        self._told: dict[tuple[str, str], _Told] = {}
+        self._entries: dict[tuple[str, str], _Entry] = {}
 
     def __call__(self, line: str) -> None:
-        """Something happened."""
+        """Log a line."""
         who, _, what = line.partition(": ")
         key = who, _NUMBER.sub("#", what)
         with self._lock:
-            told = self._told.get(key)
-            if told is not None:
-                told.more += 1
-                told.line = line
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.more += 1
+                entry.line = line
                 return
-            if len(self._told) < _MOST:
-                self._told[key] = _Told(time.monotonic(), line)
+            if len(self._entries) < _MOST:
+                self._entries[key] = _Entry(time.monotonic(), line)
         self._tell(line)
 
     def tidy(self, everything: bool = False) -> None:
-        """To be called now and then: tells how often the lines came that were kept back; at the end, of all."""
+        """Print how often suppressed lines occurred; call it regularly, and with ``everything`` at the end."""
         now, lines = time.monotonic(), []
         with self._lock:
-            for key, told in list(self._told.items()):
-                if not everything and now - told.when < _QUIET:
+            for key, entry in list(self._entries.items()):
+                if not everything and now - entry.when < _QUIET:
                     continue
-                del self._told[key]
-                if told.more:
-                    lines.append(f"{told.line} (so {told.more} more times in {now - told.when:.0f} s)")
-                    self._told[key] = _Told(now, told.line)
+                del self._entries[key]
+                if entry.more:
+                    lines.append(f"{entry.line} (repeated {entry.more} times in {now - entry.when:.0f} s)")
+                    self._entries[key] = _Entry(now, entry.line)
         for line in lines:
             self._tell(line)
 
     def _tell(self, line: str) -> None:
-        with suppress(OSError):  # nobody reads it any more, or its disk is full: cameras go on
+        with suppress(OSError):  # the reader has gone or its disk is full: cameras continue
             self._print(line)
 
 
 @contextmanager
 def logging_to(log: Log) -> Iterator[None]:
-    """What outputs and libraries warn of by ``logging`` is told here, too, each in a line."""
+    """Also log the warnings that outputs and libraries send to ``logging``, each on one line."""
     handler = _Handler(log)
     root = logging.getLogger()
     root.addHandler(handler)

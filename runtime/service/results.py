@@ -1,4 +1,4 @@
-"""What goes from the detector to rules and outputs, and what takes it."""
+"""Results and events, and the interface of outputs."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,58 +9,58 @@ from stm_skeletons.parts import Parts
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a rule noticed."""
+    """An event detected by a rule."""
 
     camera: str
     rule: str
     kind: str
     """"line", "region", "dwell" or "fall"."""
     time: float
-    """Seconds since 1970, UTC, when the frame arrived."""
+    """Arrival of the frame, in seconds since 1970 (UTC)."""
     id: int | None
-    """Of the person; None where it is about several."""
+    """Id of the person; None if several people are concerned."""
     what: str
-    """In a few words: "in", "out" of a line, "entered", "left", "stayed", "fell"."""
+    """What happened: "in", "out" (line), "entered", "left", "stayed", "fell"."""
     count: int | None = None
-    """People in the region, or crossings in this direction so far."""
+    """People now in the region, or crossings in this direction so far."""
     clip: str | None = None
-    """File name of its video, which is complete some seconds later."""
+    """File name of the event's video, complete some seconds later."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A frame of a camera and all that was found in it. Its arrays are not changed by anybody."""
+    """A camera's frame and its results. Its arrays must not be modified."""
 
     camera: str
     frame: Frame
-    """Its ``arrived`` is always set: ``time.monotonic()``."""
+    """``arrived`` is always set (``time.monotonic()``)."""
     parts: Parts
-    """What is reported of it."""
+    """The reported parts."""
     time: float
-    """Seconds since 1970, UTC, when the frame arrived: for people to read; never subtracted."""
+    """Arrival of the frame, in seconds since 1970 (UTC); for display, never for computing durations."""
     everybody: Parts
-    """All that was found, whoever is left out of ``parts``: heads to hide are among these."""
+    """All parts found, including those filtered from ``parts``; needed to blur every head."""
     events: tuple[Event, ...] = field(default=())
 
 
 class Output(Protocol):
-    """Takes results without ever making the detector wait: it queues them, and drops and counts what is too much."""
+    """Receives results without blocking the detector: queues them, and drops and counts excess results."""
 
     name: str
-    """For messages and counters: "lines", "recording", "clips", "mqtt", "page"."""
+    """Name in messages and counters: "lines", "recording", "clips", "mqtt", "page"."""
 
     def offer(self, result: Result) -> None:
-        """Called by the detector for each result, in order. Never blocks, never raises."""
+        """Called by the detector for each result, in order. Never blocks or raises."""
         ...
 
     def counters(self) -> dict[str, int]:
-        """ "written", "dropped" and "failed" results so far."""
+        """Return the numbers of "written", "dropped" and "failed" results so far."""
         ...
 
     def problem(self) -> str | None:
-        """In a line why it cannot write at present; None when all is well."""
+        """Return on one line why it cannot write at present; None if it can."""
         ...
 
     def close(self, within: float) -> None:
-        """Finish what is open within so many seconds; may be called twice."""
+        """Finish open files in ``within`` seconds. May be called twice."""
         ...

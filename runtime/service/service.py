@@ -1,4 +1,4 @@
-"""The service: wires cameras, model, rules, outputs and page, and runs until it is told to stop."""
+"""The service: connects cameras, model, rules, outputs and page, and runs until it is stopped."""
 
 import signal
 import threading
@@ -29,53 +29,53 @@ if TYPE_CHECKING:
     from runtime.service.web.server import WebServer
 
 _TICK = 0.1
-"""Seconds between looks at how everything is."""
+"""Interval in seconds between checks of the service's condition."""
 _FINISH = 1.7
-"""Seconds in which all files are finished when the service is told to stop."""
+"""Seconds for finishing all files when the service is stopped."""
 _FINISH_AT_THE_END = 10.0
-"""The same where it ends by itself, so that nothing is lost."""
+"""The same if the service ends by itself, so that nothing is lost."""
 _TAKE_OVER = 5.0
-"""Seconds in which the detector should have let go of a camera."""
+"""Seconds for the detector to release a camera."""
 
 
 @runtime_checkable
-class NamesClips(Protocol):
-    """The output that makes a video of each event."""
+class ClipNamer(Protocol):
+    """The output that writes a video of each event."""
 
     def name_for(self, event: Event) -> str: ...
 
 
 class Service:
-    """All of it, for one configuration file."""
+    """The service for one configuration file."""
 
     def __init__(self, path: Path) -> None:
-        """Reads and checks the configuration; see ``load_config`` and ``check`` for what is raised."""
+        """Reads and checks the configuration; raises the errors of ``load_config`` and ``check``."""
         self._path = path
         self._config = load_config(path)
         self._bundle = check(self._config)
         self._log = Log()
         self.board = Board()
-        self._news = threading.Condition()
+        self._wakeup = threading.Condition()
         self._manager = ServiceManager()
         self._stuck: list[StuckTest] = []
-        """Of each detector."""
+        """One for each detector."""
         self._channels: tuple[Channel, ...] = ()
         self._hanging: list[CameraFeed] = []
-        """Of cameras that are gone; their decoders did not end in time."""
-        self._told: dict[str, str] = {}
-        """States of cameras that were told."""
+        """Feeds of removed cameras whose decoders did not end in time."""
+        self._logged_states: dict[str, str] = {}
+        """Last logged state of each camera."""
         self._detector: Detectors | None = None
         self._hub: Hub | None = None
         self._web: WebServer | None = None
         self._mqtt: MqttPublisher | None = None
         self.left_behind = False
-        """Whether threads hang in a decoder or device and could not be ended."""
+        """Whether threads that hang in a decoder or device could not be ended."""
 
     def run(self, seconds: float | None = None) -> None:
-        """Run until SIGTERM or Ctrl-C, until all files are over, or for so long. SIGHUP reads the configuration again.
+        """Run until SIGTERM, Ctrl-C, the end of all files, or for ``seconds``. SIGHUP reloads the configuration.
 
         Raises:
-            ServiceError: the page's address is taken, or the detector ended.
+            ServiceError: the page's address is in use, or the detector ended.
             BackendError, EngineError: the model cannot run here.
             SinkError: an output cannot be opened.
         """
@@ -86,13 +86,15 @@ class Service:
                 detector = self._start(signals)
                 while detector is not None and not signals.stop and time.monotonic() < until:
                     if detector.error is not None:
-                        raise ServiceError(f"the detector has ended: {_where(detector.error)}") from detector.error
+                        raise ServiceError(
+                            f"the detector stopped: {_describe_error(detector.error)}"
+                        ) from detector.error
                     if self._web is not None and self._web.has_ended:
-                        raise ServiceError("the web server has ended; the line before says why")
+                        raise ServiceError("the web server stopped; see the previous log line")
                     if signals.reload:
                         signals.reload = False
                         self._reload(detector)
-                    self._look(detector)
+                    self._check_condition(detector)
                     if self._channels and all(each.feed.ended and not each.feed.waiting for each in self._channels):
                         finish = _FINISH_AT_THE_END
                         break
@@ -101,7 +103,7 @@ class Service:
                 self._stop(finish)
 
     def _start(self, signals: "_Signals") -> Detectors | None:
-        """Everything, the page first; None where it was told to stop meanwhile."""
+        """Start everything, the page first; None if asked to stop meanwhile."""
         config = self._config
         if config.model.threads is not None:
             cv2.setNumThreads(config.model.threads)
@@ -115,7 +117,7 @@ class Service:
         for camera in config.cameras:
             self._channels += (self._channel(camera),)
         detector = Detectors(
-            self._bundle, config.model, config.park_after, self.board, self._news, self._log, len(config.cameras)
+            self._bundle, config.model, config.park_after, self.board, self._wakeup, self._log, len(config.cameras)
         )
         self._stuck = [StuckTest(config.watchdog) for _ in detector.each]
         self._detector = detector
@@ -139,18 +141,18 @@ class Service:
         self._hub = Hub(config.web)
         self._web = WebServer(make_app(self.board, self._hub, config), config.web)
         self._web.start()
-        self._log(f"the page is at {self._web.address}")
+        self._log(f"live page: {self._web.address}")
 
     def _channel(self, camera: CameraConfig) -> Channel:
-        """A camera with its rules and outputs; its feed is not started yet. Raises SinkError."""
+        """Create a camera's channel without starting its feed. Raises SinkError."""
         from runtime.service.rules import Rules
 
-        marks = self.board.renew(camera.name)
+        stats = self.board.renew(camera.name)
         rules = Rules(camera, self._bundle.info.skeleton)
-        marks.outputs = self._outputs(camera)
-        feed = CameraFeed(camera, marks, self._news, lambda line: self._log(f"{camera.name}: {line}"))
-        clips = next((each for each in marks.outputs if isinstance(each, NamesClips)), None)
-        return Channel(camera, feed, marks, rules, marks.outputs, None if clips is None else clips.name_for)
+        stats.outputs = self._outputs(camera)
+        feed = CameraFeed(camera, stats, self._wakeup, lambda line: self._log(f"{camera.name}: {line}"))
+        clips = next((each for each in stats.outputs if isinstance(each, ClipNamer)), None)
+        return Channel(camera, feed, stats, rules, stats.outputs, None if clips is None else clips.name_for)
 
     def _outputs(self, camera: CameraConfig) -> tuple[Output, ...]:
         outputs: list[Output] = []
@@ -175,45 +177,45 @@ class Service:
             undo.pop_all()
         return tuple(outputs)
 
-    def _look(self, detector: Detectors) -> None:
-        """How is everything? Tell whoever wants to know."""
+    def _check_condition(self, detector: Detectors) -> None:
+        """Check the service's condition and report it."""
         pairs = zip(self._stuck, detector.each, strict=True)
-        stuck = [test.look(each.finished, each.has_work) for test, each in pairs]  # all look, each time
+        stuck = [test.update(each.finished, each.has_work) for test, each in pairs]  # every test must be updated
         self.board.stuck = any(stuck)
         if self.board.stuck:
-            self._log(f"stuck: no frame was finished for {self._config.watchdog:g} s")
+            self._log(f"stuck: no frame finished for {self._config.watchdog:g} s")
         else:
             self._manager.alive()
         live = 0
         for channel in self._channels:
-            name, (state, why) = channel.config.name, channel.marks.state()
+            name, (state, why) = channel.config.name, channel.stats.state()
             live += state == "live"
-            if state != self._told.get(name, "starting"):
+            if state != self._logged_states.get(name, "starting"):
                 self._log(f"{name}: {state}" + (f": {why}" if why else ""))
-            if state != self._told.get(name) and self._mqtt is not None and channel.config.mqtt:
+            if state != self._logged_states.get(name) and self._mqtt is not None and channel.config.mqtt:
                 self._mqtt.publish_state(name, state)
-            self._told[name] = state
+            self._logged_states[name] = state
         self._manager.status(f"{live} of {len(self._channels)} cameras live" + (", stuck" * self.board.stuck))
         self._log.tidy()
 
     def _reload(self, detector: Detectors) -> None:
-        """Read the configuration again; cameras that stay as they are go on as they are."""
+        """Reload the configuration; unchanged cameras continue undisturbed."""
         self._manager.reloading()
         try:
             config = load_config(self._path)
             check(config)
         except StmError as error:
-            self._log(f"{error}; the configuration of before stays")
+            self._log(f"{error}; keeping the previous configuration")
             self._manager.ready()
             return
         if fixed := [part for part in ("model", "web", "mqtt") if getattr(config, part) != getattr(self._config, part)]:
-            self._log(f"{' and '.join(fixed)} changed: that takes a restart; the cameras are taken over now")
+            self._log(f"restart the service to apply changes of {' and '.join(fixed)}; camera changes apply now")
         kept = {each.config.name: each for each in self._channels if each.config in config.cameras}
-        self._let_go([each for each in self._channels if each.config.name not in kept], list(kept.values()), detector)
+        self._remove([each for each in self._channels if each.config.name not in kept], list(kept.values()), detector)
         new: list[Channel] = []
         for camera in config.cameras:
             if camera.name not in kept:
-                new += self._added(camera)
+                new += self._add(camera)
         channels = {each.config.name: each for each in (*kept.values(), *new)}
         self._channels = tuple(channels[camera.name] for camera in config.cameras if camera.name in channels)
         self.board.keep([camera.name for camera in config.cameras])
@@ -224,12 +226,12 @@ class Service:
         for channel in new:
             channel.feed.start()
         self._config = config
-        self._told = {name: state for name, state in self._told.items() if name in kept}
-        self._log(f"{self._path} is taken over: {len(kept)} cameras go on, {len(new)} are new or changed")
+        self._logged_states = {name: state for name, state in self._logged_states.items() if name in kept}
+        self._log(f"reloaded {self._path}: {len(kept)} cameras unchanged, {len(new)} new or changed")
         self._manager.ready()
 
-    def _let_go(self, gone: list[Channel], kept: list[Channel], detector: Detectors) -> None:
-        """Read these cameras no longer, and finish their files."""
+    def _remove(self, gone: list[Channel], kept: list[Channel], detector: Detectors) -> None:
+        """Stop these cameras and finish their files."""
         if not gone:
             return
         for channel in gone:
@@ -244,17 +246,17 @@ class Service:
             if self._mqtt is not None and channel.config.mqtt:
                 self._mqtt.publish_state(channel.config.name, "stopped")
 
-    def _added(self, camera: CameraConfig) -> list[Channel]:
-        """A camera that a new configuration brings; none where its outputs cannot be opened, which the page says."""
+    def _add(self, camera: CameraConfig) -> list[Channel]:
+        """Create a camera added by a reload; none if its outputs cannot be opened, which log and page report."""
         try:
             return [self._channel(camera)]
         except StmError as error:
-            self._log(f"{camera.name}: {error}; it stays stopped")
-            self.board.renew(camera.name).is_now("stopped", str(error))
+            self._log(f"{camera.name}: {error}; the camera stays stopped")
+            self.board.renew(camera.name).set_state("stopped", str(error))
             return []
 
     def _stop(self, within: float) -> None:
-        """Finish everything within so many seconds."""
+        """Stop and finish everything in ``within`` seconds."""
         until = time.monotonic() + within
         self._manager.stopping()
         for channel in self._channels:
@@ -272,7 +274,7 @@ class Service:
 
 
 def _close_all(channels: "list[Channel] | tuple[Channel, ...]", until: float) -> None:
-    """Finish the files of all these cameras at once, by that time."""
+    """Finish the files of all these cameras in parallel, by this time."""
 
     def close(outputs: tuple[Output, ...]) -> None:
         for output in outputs:
@@ -295,15 +297,15 @@ def _about(bundle: Bundle, config: ServiceConfig) -> ModelStatus:
     )
 
 
-def _where(error: BaseException) -> str:
-    """An error that nobody foresaw, in a line, with the place."""
+def _describe_error(error: BaseException) -> str:
+    """Describe an unexpected error on one line, with its position."""
     place = traceback.extract_tb(error.__traceback__)[-1:]
     at = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
     return f"{type(error).__name__}: {one_line(error)}{at}"
 
 
 class _Signals:
-    """What we were told by signals. Plain flags, which are looked at: a handler may not wait for locks."""
+    """Received signals as plain flags that are polled, because a signal handler must not take locks."""
 
     def __init__(self) -> None:
         self.stop = self.reload = False

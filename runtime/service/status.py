@@ -1,4 +1,4 @@
-"""How the service and its cameras are: counters that threads write, and a snapshot for whoever asks."""
+"""Condition of the service and its cameras: counters that threads update, and snapshots of them."""
 
 import itertools
 import threading
@@ -15,62 +15,62 @@ from runtime.service.results import Output
 from stm_skeletons.strict import Strict
 
 State = Literal["starting", "live", "black", "frozen", "away", "ended", "parked", "stopped"]
-"""Of a camera. "live", "black" and "frozen" give frames; "away" does not at present; "parked" gives frames that the
-backend cannot take; "ended" is a file that is over; "stopped" is no longer read."""
+"""State of a camera. "live", "black" and "frozen" cameras give frames; "away" gives none at present; "parked" is not
+processed because of backend errors; "ended" is a file that has ended; "stopped" is no longer read."""
 FRESH = 2.0
-"""Seconds after its latest frame, or two of its frame intervals, for which a camera counts as giving frames."""
+"""Seconds since its latest frame (or two frame intervals) for which a camera counts as giving frames."""
 _RATE_OVER, _AGES_OVER = 10.0, 60.0
-"""Seconds."""
-_MOST_KEPT = 4096
-"""Frames of those seconds that are looked at."""
+"""Seconds over which rates and ages are measured."""
+_MAX_KEPT = 4096
+"""Most frames remembered for these."""
 _GIVES_FRAMES: frozenset[State] = frozenset({"live", "black", "frozen"})
 Count = Annotated[int, Field(ge=0)]
 
 
 class OutputStatus(Strict):
-    """What became of the results that an output was offered."""
+    """Counters and condition of an output."""
 
     written: Count = 0
     dropped: Count = 0
     failed: Count = 0
     problem: str | None = None
-    """In a line why it cannot write at present."""
+    """Why it cannot write at present, on one line."""
 
 
 class CameraStatus(Strict):
-    """How a camera is."""
+    """Condition of a camera."""
 
     name: str
     state: State
     why: str | None
-    """In a line, for people."""
+    """Reason of the state, on one line."""
     since: float
-    """Seconds since 1970, UTC, when this state began."""
+    """Start of this state in seconds since 1970 (UTC)."""
     frames: Count
-    """Answered: whose results were handed to the outputs."""
+    """Frames whose results were handed to the outputs."""
     skipped: Count
-    """For which there was no time, or which came faster than ``rate``."""
+    """Frames dropped because there was no time, or because they came faster than ``rate``."""
     reconnects: Count
     errors: Count
-    """Of the backend, at this camera's frames."""
+    """Backend errors on this camera's frames."""
     width: int | None
     height: int | None
-    """Of the latest frame, in pixels, once it is turned as configured."""
+    """Size of the latest frame in pixels, after rotation."""
     frames_per_second: float
-    """Answered, over the last ten seconds."""
+    """Processed frames per second, over the last ten seconds."""
     source_rate: float
-    """Frames a second that came, over the last ten seconds."""
+    """Frames per second from the source, over the last ten seconds."""
     age_p50: float | None
     age_p99: float | None
     """Seconds from a frame's arrival to its results, over the last minute; None without frames."""
     last_age: float | None
     people: Count
-    """In the latest frame."""
+    """People in the latest frame."""
     outputs: dict[str, OutputStatus]
 
 
 class ModelStatus(Strict):
-    """What is loaded."""
+    """The loaded model."""
 
     bundle: str
     precision: str
@@ -79,115 +79,114 @@ class ModelStatus(Strict):
 
 
 class ServiceStatus(Strict):
-    """How the service is."""
+    """Condition of the service."""
 
     version: str
     started: float
-    """Seconds since 1970, UTC."""
+    """Start in seconds since 1970 (UTC)."""
     uptime: float
-    """Seconds."""
+    """Seconds since the start."""
     ready: bool
-    """Whether every camera that is not parked has been seen or has said why not, one at least is live, and the service
-    is not stuck."""
+    """Whether every camera has given a frame or reported a reason, one is live, and the service is not stuck."""
     stuck: bool
-    """Whether no frame was finished for longer than ``watchdog`` while there were some."""
+    """Whether no frame was finished for longer than ``watchdog`` although frames were waiting."""
     model: ModelStatus | None
-    """None until it is loaded."""
+    """None until the model is loaded."""
     cameras: tuple[CameraStatus, ...]
     memory_bytes: Count
-    """Of the process."""
+    """Resident memory of the process."""
     rebuilds: Count
-    """How often the model was loaded anew after an error of the backend."""
+    """Reloads of the model after backend errors."""
 
 
-class CameraMarks:
-    """What the feed and the detector note of one camera. For any thread."""
+class CameraStats:
+    """Statistics of one camera, updated by the feed and the detector. Thread-safe."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.outputs: tuple[Output, ...] = ()
-        """Whose counters are shown."""
+        """Outputs whose counters are shown."""
         self._lock = threading.Lock()
         self._feed: State = "starting"
-        """As the feed has it; what is shown may differ."""
+        """State according to the feed; the shown state may differ."""
         self._why: str | None = None
         self._parked: str | None = None
         self._shown: tuple[State, str | None] = ("starting", None)
         self._since = time.monotonic()
         self._frames = self._skipped = self._reconnects = self._errors = self._people = 0
         self._size: tuple[int, int] | None = None
-        self._arrivals: deque[float] = deque(maxlen=_MOST_KEPT)
-        self._answers: deque[tuple[float, float]] = deque(maxlen=_MOST_KEPT)
-        """When, and at which age."""
+        self._arrivals: deque[float] = deque(maxlen=_MAX_KEPT)
+        self._answers: deque[tuple[float, float]] = deque(maxlen=_MAX_KEPT)
+        """Time and age of each result."""
         self._latest = -np.inf
-        """When it last gave a frame."""
+        """Time of the latest frame."""
 
     def arrived(self, now: float, size: tuple[int, int], state: State = "live", why: str | None = None) -> None:
-        """A frame came at ``time.monotonic()``, of (width, height): "live", "black" or "frozen"."""
+        """Record a frame that arrived at ``time.monotonic()``, with its (width, height) and state."""
         with self._lock:
             self._arrivals.append(now)
             self._latest, self._size, self._feed, self._why = now, size, state, why
             self._show(now)
 
     def waits(self, now: float) -> None:
-        """A file's next frame is there and waits for its turn: the file is no less live for that."""
+        """Record that a file's next frame waits for its turn, so the file is still live."""
         with self._lock:
             self._latest = now
 
-    def is_now(self, state: State, why: str | None = None) -> None:
-        """The feed's state, when that is not that a frame came."""
+    def set_state(self, state: State, why: str | None = None) -> None:
+        """Set the feed's state, other than by a frame."""
         with self._lock:
             self._feed, self._why = state, why
             self._show(time.monotonic())
 
     def reconnected(self) -> None:
-        """It was away and has been opened again."""
+        """Record that the camera was away and has been reopened."""
         with self._lock:
             self._reconnects += 1
 
     def skipped(self, frames: int) -> None:
-        """So many more frames are never looked at."""
+        """Add skipped frames."""
         with self._lock:
             self._skipped += frames
 
     def answered(self, now: float, age: float, people: int) -> None:
-        """Results went to the outputs, so many seconds after the frame arrived."""
+        """Record results handed to the outputs, with the frame's age in seconds."""
         with self._lock:
             self._frames += 1
             self._people = people
             self._answers.append((now, age))
 
     def failed(self) -> None:
-        """The backend could not take a frame."""
+        """Record a backend error."""
         with self._lock:
             self._errors += 1
 
     def park(self, why: str | None) -> None:
-        """Its frames are not looked at for this reason; None: they are again."""
+        """Park the camera for this reason; None resumes it."""
         with self._lock:
             self._parked = why
             self._show(time.monotonic())
 
     @property
     def parked(self) -> str | None:
-        """Why it is parked."""
+        """Why the camera is parked; None if it is not."""
         with self._lock:
             return self._parked
 
     def gives_frames(self, now: float) -> bool:
-        """Whether one came a moment ago."""
+        """Whether the camera gave a frame recently."""
         with self._lock:
             return self._feed in _GIVES_FRAMES and self._is_fresh(now)
 
     def state(self) -> tuple[State, str | None]:
-        """What is shown, and why."""
+        """Return the shown state and its reason."""
         with self._lock:
             self._show(time.monotonic())
             return self._shown
 
     def snapshot(self) -> CameraStatus:
-        """All of it."""
-        # Not under our lock: outputs have their own.
+        """Return the camera's status."""
+        # Outside our lock, because outputs have their own.
         outputs = {output.name: _output_status(output) for output in self.outputs}
         with self._lock:
             now = time.monotonic()
@@ -217,15 +216,15 @@ class CameraMarks:
 
     def _is_fresh(self, now: float) -> bool:
         latest = list(itertools.islice(reversed(self._arrivals), 3))
-        # The shorter of two intervals: one gap alone does not make a slow camera.
+        # The shorter of two intervals, so that a single gap does not count as a slow camera.
         interval = min(a - b for a, b in itertools.pairwise(latest)) if len(latest) == 3 else 0.0
         return now - self._latest <= max(FRESH, 2 * interval)
 
     def _show(self, now: float) -> None:
-        """Settle what is shown, and since when."""
+        """Update the shown state and its start."""
         shown = self._feed, self._why
         if self._feed in _GIVES_FRAMES and not self._is_fresh(now):
-            shown = "away", "no frame comes"
+            shown = "away", "no frames"
         if self._parked is not None and self._feed not in ("ended", "stopped"):
             shown = "parked", self._parked
         if shown[0] != self._shown[0]:
@@ -234,43 +233,43 @@ class CameraMarks:
 
 
 class Board:
-    """Where everything is noted. For any thread."""
+    """Status of the service and all cameras. Thread-safe."""
 
     def __init__(self) -> None:
         self.stuck = False
         self.model: ModelStatus | None = None
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._cameras: dict[str, CameraMarks] = {}
+        self._cameras: dict[str, CameraStats] = {}
         self._rebuilds = 0
         self._process = psutil.Process()
 
-    def camera(self, name: str) -> CameraMarks:
-        """A camera's, which is new unless it is there already."""
+    def camera(self, name: str) -> CameraStats:
+        """Return a camera's statistics, creating them if necessary."""
         with self._lock:
-            return self._cameras.setdefault(name, CameraMarks(name))
+            return self._cameras.setdefault(name, CameraStats(name))
 
-    def renew(self, name: str) -> CameraMarks:
-        """A camera's, new even where there is one: that which was read before is noted there no longer."""
+    def renew(self, name: str) -> CameraStats:
+        """Return new statistics for a camera, replacing existing ones."""
         with self._lock:
-            self._cameras[name] = CameraMarks(name)
+            self._cameras[name] = CameraStats(name)
             return self._cameras[name]
 
     def keep(self, names: list[str]) -> None:
-        """Forget all cameras but these, whose order this is."""
+        """Keep only these cameras, in this order."""
         with self._lock:
             self._cameras = {name: self._cameras[name] for name in names if name in self._cameras}
 
     def rebuilt(self) -> None:
-        """The model was loaded anew."""
+        """Count a reload of the model."""
         with self._lock:
             self._rebuilds += 1
 
     def snapshot(self) -> ServiceStatus:
-        """How everything is now."""
+        """Return the current status."""
         with self._lock:
-            marks, rebuilds = list(self._cameras.values()), self._rebuilds
-        cameras = tuple(each.snapshot() for each in marks)
+            stats, rebuilds = list(self._cameras.values()), self._rebuilds
+        cameras = tuple(each.snapshot() for each in stats)
         now = time.monotonic()
         return ServiceStatus(
             version=stm_skeletons.__version__,
@@ -297,13 +296,13 @@ def _output_status(output: Output) -> OutputStatus:
 
 
 def _rate(times: "deque[float] | list[float]", now: float) -> float:
-    """Events a second among times in order, over the last seconds; of a source that has just begun since its first."""
+    """Events per second over the last seconds; for a source that has just started, since its first event."""
     recent = [each for each in times if now - each <= _RATE_OVER]
-    if len(recent) < len(times):  # it began before
+    if len(recent) < len(times):  # it started earlier
         return len(recent) / _RATE_OVER
     return (len(recent) - 1) / max(now - recent[0], 1e-3) if len(recent) > 1 else 0.0
 
 
 def _as_utc(then: float, now: float) -> float:
-    """Of a moment by ``time.monotonic()``: right by the clock as it is now, which may have jumped since."""
+    """Convert a ``time.monotonic()`` value to UTC by the current clock, which may have been adjusted since."""
     return round(time.time() - (now - then), 1)

@@ -1,30 +1,30 @@
-"""The command ``stm-skeletons``. Every package brings its own commands; this one knows nobody by name."""
+"""The command ``stm-skeletons``. Commands come from the entry points of the installed packages."""
 
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-from stm_skeletons.cli.found import make_app
+from stm_skeletons.cli.app import make_app
 from stm_skeletons.errors import StmError
-from stm_skeletons.library_check import library_problems, mismatch
+from stm_skeletons.library_check import library_problems, numpy_mismatch
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
 
 def main() -> NoReturn:
-    """Entry point: errors of ours and of usage are one line and exit code 2."""
-    # Video decoders print warnings of their own; what matters of them is in our one line.
+    """Run the command line. Project and usage errors print one line and exit with code 2."""
+    # Silence the video decoders' own warnings: our error line covers what matters.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # Typer carries its own copy of click in newer versions; this is the class of all usage errors in either.
+    # Newer Typer versions bundle their own click; this base class covers usage errors in both.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    # A service manager's stop leaves nothing half-written either; ``run`` finishes its files instead.
+    # On SIGTERM, clean up temporary files as on Ctrl-C; ``run`` finishes its outputs instead.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if problem := mismatch():
+    if problem := numpy_mismatch():
         _fail(problem, BAD_INPUT)
     try:
         code = make_app()(standalone_mode=False)
@@ -32,8 +32,9 @@ def main() -> NoReturn:
         _fail(str(error), BAD_INPUT)
     except usage_error as error:
         message = getattr(error, "format_message", error.__str__)()
-        _fail(f"{message} ('stm-skeletons --help' lists what there is)" if message else "", BAD_INPUT)
-    except (ImportError, AttributeError):  # a library that is missing or not whole, or a mistake of ours
+        command = " ".join(["stm-skeletons", *_commands(getattr(error, "ctx", None))])
+        _fail(f"{message} (see '{command} --help')" if message else "", BAD_INPUT)
+    except (ImportError, AttributeError):  # a missing or broken library, or a bug of ours
         problems = library_problems()
         if not problems:
             raise
@@ -43,6 +44,11 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing was written", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _commands(context: Any) -> list[str]:
+    """Names of the commands of a click context, without the program's."""
+    return [] if context is None or context.parent is None else [*_commands(context.parent), context.info_name]
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The report of a real, short run: what it holds, its files, its schema; and what is no report."""
+"""The report of a short real run: its contents, files and schema; and invalid reports."""
 
 import json
 import threading
@@ -27,9 +27,9 @@ def options(edge_bundle: Path, clip: Path) -> Options:
 
 @pytest.fixture(scope="module")
 def report(options: Options) -> Report:
-    said: list[str] = []
-    found = bench(options, threading.Event(), said.append)
-    assert [" ".join(line.split()[:2]) for line in said[1:]] == ["2 streams", "2 cameras"]
+    lines: list[str] = []
+    found = bench(options, threading.Event(), lines.append)
+    assert [" ".join(line.split()[:3]) for line in lines[1:]] == ["measuring 2 concurrent", "measuring 2 cameras"]
     return found
 
 
@@ -64,7 +64,7 @@ def test_memory_and_machine_are_in_it(report: Report):
 
 
 def test_no_frame_is_lost(report: Report):
-    """The clip has 100 frames: what was read is told as warm-up, undisturbed, with stages or left out."""
+    """The clip has 100 frames: every frame is a warm-up frame, timed, with recorded stages, or skipped."""
     counted = len(report.raw.warm_up) + len(report.raw.frame) + len(report.raw.stages["decode"])
     frames = counted + report.run.frames_left_out
     assert 100 * (report.run.passes - 1) < frames <= 100 * report.run.passes
@@ -79,8 +79,8 @@ def test_a_report_is_read_as_it_was_written(report: Report, tmp_path: Path):
 
 
 def test_f1_that_was_not_measured_is_said_everywhere(report: Report):
-    assert "F1 not measured here: --data" in report_markdown(report, plots=False)
-    assert "F1 not measured here: --data" in report.notes
+    assert "F1 was not measured; --data measures it" in report_markdown(report, plots=False)
+    assert "F1 was not measured; --data measures it." in report.notes
 
 
 def test_markdown_shows_every_table_and_the_plots(report: Report):
@@ -112,9 +112,9 @@ def test_what_is_no_report_is_refused(report: Report, tmp_path: Path):
     unequal["raw"]["people"].pop()
     newer = {**json.loads(whole), "format": 2}
     for text, message in (
-        (whole[: len(whole) // 2], "no report"),
-        ("{}", "no report"),
-        ("[1]", "no report"),
+        (whole[: len(whole) // 2], "not a valid report"),
+        ("{}", "not a valid report"),
+        ("[1]", "not a valid report"),
         (json.dumps(newer), "format"),
         (json.dumps(unequal), "differ in length"),
     ):
@@ -123,7 +123,7 @@ def test_what_is_no_report_is_refused(report: Report, tmp_path: Path):
             load_report(file)
         assert "\n" not in str(caught.value)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BenchmarkError, match="no report"):
+    with pytest.raises(BenchmarkError, match="not a valid report"):
         load_report(file)
 
 

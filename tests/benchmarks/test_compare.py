@@ -1,4 +1,4 @@
-"""``bench compare``: what can be named, times taken in turn, ratios and their intervals, growing memory."""
+"""``bench compare``: parsing of arms, interleaved times, ratios and their intervals, growing memory."""
 
 import json
 import threading
@@ -17,8 +17,8 @@ from benchmarks.compare.arms import Arm, open_arm, parse_arm
 from benchmarks.compare.compare import Options, compare
 from benchmarks.compare.comparison import Comparison, comparison_markdown, write_comparison
 from benchmarks.compare.growing import GrowingSession
-from benchmarks.compare.interleave import WARM_UP, time_in_turn
-from benchmarks.compare.ratios import FEWEST, ratio
+from benchmarks.compare.interleave import WARM_UP, time_interleaved
+from benchmarks.compare.ratios import MIN_FRAMES, ratio
 from benchmarks.run.footage import Footage
 from stm_skeletons.errors import BenchmarkError
 from training.model import ModelConfig, build
@@ -44,14 +44,14 @@ def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("edge,speed=9", "'speed' is no option of it; there are: backend, provider, threads, engines, cuda_graphs"),
+        ("edge,speed=9", "unknown option 'speed'; choose from backend, provider, threads, engines, cuda_graphs"),
         ("edge,threads=two", "threads must be a whole number"),
         ("edge,threads=0", "at least 1"),
         ("edge,cuda_graphs=off", "cuda_graphs must be yes or no"),
-        ("edge,provider=", "must be given"),
-        ("movenet:a.onnx,slots=3", "'slots' is no option"),
-        (",threads=2", "names nothing"),
-        ("eager:", "names nothing"),
+        ("edge,provider=", "needs a value"),
+        ("movenet:a.onnx,slots=3", "unknown option 'slots'"),
+        (",threads=2", "lacks a model or file"),
+        ("eager:", "lacks a model or file"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, message: str):
@@ -67,19 +67,19 @@ def test_pytorch_runs_where_it_is_told_to_or_not_at_all(tmp_path: Path, monkeypa
         with pytest.raises(BenchmarkError, match="device must be cpu or cuda"):
             open_arm(parse_arm(f"eager:{weights},device=gpu"), 1, stack)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(BenchmarkError, match="PyTorch finds no GPU here"):
+        with pytest.raises(BenchmarkError, match="PyTorch finds no GPU"):
             open_arm(parse_arm(f"eager:{weights},device=cuda"), 1, stack)
 
 
 def test_files_that_are_not_what_they_are_named_are_refused(edge_bundle: Path, tmp_path: Path):
-    with ExitStack() as stack, pytest.raises(BenchmarkError, match="no file"):
+    with ExitStack() as stack, pytest.raises(BenchmarkError, match=r"none\.onnx does not exist"):
         open_arm(parse_arm(f"movenet:{tmp_path / 'none.onnx'}"), 1, stack)
     with ExitStack() as stack, pytest.raises(BenchmarkError, match="not MoveNet"):
         open_arm(parse_arm(f"movenet:{edge_bundle / 'query_encoder.onnx'}"), 1, stack)
 
 
 class Recorder:
-    """Arms that say when it was whose turn."""
+    """Makes arms that record the order in which they run."""
 
     def __init__(self) -> None:
         self.turns: list[str] = []
@@ -94,7 +94,7 @@ class Recorder:
 def test_everyone_has_every_frame_and_nobody_is_always_first(clip: Path):
     recorder = Recorder()
     footage = Footage(str(clip))
-    warm, times = time_in_turn([recorder.arm(name) for name in "abc"], footage, 6, threading.Event())
+    warm, times = time_interleaved([recorder.arm(name) for name in "abc"], footage, 6, threading.Event())
     footage.close()
     assert (warm.shape, times.shape) == ((WARM_UP, 3), (6, 3))
     rounds = ["".join(recorder.turns[start : start + 3]) for start in range(0, len(recorder.turns), 3)]
@@ -104,7 +104,7 @@ def test_everyone_has_every_frame_and_nobody_is_always_first(clip: Path):
 
 def test_a_ratio_lies_within_its_interval_and_a_slow_neighbour_does_not_move_it():
     random = np.random.default_rng(0)
-    machine = 1 + random.random(300).cumsum() % 3  # as fast as it likes, for both alike
+    machine = 1 + random.random(300).cumsum() % 3  # speed that drifts, for both alike
     found = ratio(2 * machine * random.normal(1, 0.02, 300), machine)
     assert found.low is not None
     assert found.high is not None
@@ -113,14 +113,14 @@ def test_a_ratio_lies_within_its_interval_and_a_slow_neighbour_does_not_move_it(
     assert found.high - found.low < 0.05
 
 
-@given(st.integers(1, FEWEST - 1))
+@given(st.integers(1, MIN_FRAMES - 1))
 def test_few_frames_have_no_interval(count: int):
     found = ratio(np.full(count, 3.0), np.ones(count))
     assert (found.median, found.low, found.high) == (3, None, None)
 
 
 def test_growing_memory_is_stms_first_every_nth_and_previous_frame():
-    """Against the bounded session with room for all of them."""
+    """The number of slots after each frame."""
     torch.manual_seed(0)
     model = build(ModelConfig(variant="edge")).eval()
     frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
@@ -129,7 +129,7 @@ def test_growing_memory_is_stms_first_every_nth_and_previous_frame():
     for frame in frames:
         growing.step(frame)
         kept.append(growing._keys.shape[1])
-    # After frame n: 0, every third, and n itself.
+    # After frame n: frame 0, every 3rd, and n itself.
     assert kept == [1, 2, 2, 2, 3, 3, 3, 4]
 
 
@@ -160,7 +160,7 @@ def test_a_comparison_is_written_whole_with_a_schema(edge_bundle: Path, clip: Pa
 
 @pytest.mark.parametrize("arms", [("edge",), ("edge", "edge"), ("movenet:a.onnx", "movenet:b.onnx")])
 def test_something_to_compare_is_needed(clip: Path, arms: tuple[str, ...]):
-    with pytest.raises(BenchmarkError, match="name"):
+    with pytest.raises(BenchmarkError, match="variant"):
         compare(Options(str(clip), arms, 1), threading.Event(), lambda _line: None)
 
 

@@ -20,11 +20,11 @@ def test_so_many_people_are_on_a_frame_and_inside_it():
 def test_people_are_cut_to_fit_their_place(shared: Path):
     people = cut_people(shared / "coco", 30)
     assert len(people) == 30
-    assert max(picture.shape[0] for picture in people) <= HEIGHT // ROWS
-    assert max(picture.shape[1] for picture in people) <= WIDTH // COLUMNS
+    assert max(crop.shape[0] for crop in people) <= HEIGHT // ROWS
+    assert max(crop.shape[1] for crop in people) <= WIDTH // COLUMNS
 
 
 def test_without_people_there_is_no_crowd(tmp_path: Path):
     (tmp_path / "a.json").write_text('{"images": [], "annotations": []}')
-    with pytest.raises(DataError, match="nobody upright"):
+    with pytest.raises(DataError, match="no upright person"):
         cut_people(tmp_path, 1)

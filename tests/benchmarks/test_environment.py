@@ -1,4 +1,4 @@
-"""What is stamped on every report."""
+"""The description of the machine in every report."""
 
 import hashlib
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.run import environment
-from benchmarks.run.environment import look_around, source_name, stamp
+from benchmarks.run.environment import describe_environment, machine_state, source_name
 from stm_skeletons.bundle import Bundle
 
 
 def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
-    found = stamp(Bundle.open(edge_bundle), 1, "/secret/folder/walk.avi")
+    found = describe_environment(Bundle.open(edge_bundle), 1, "/secret/folder/walk.avi")
     assert found.bundle_sha256 == hashlib.sha256((edge_bundle / "bundle.json").read_bytes()).hexdigest()
     assert found.source == "walk.avi"
     assert found.threads == 1
-    assert stamp(Bundle.open(edge_bundle), None, "walk.avi").threads == found.cores >= 1
+    assert describe_environment(Bundle.open(edge_bundle), None, "walk.avi").threads == found.cores >= 1
     assert found.processor
     assert found.memory_bytes is None or found.memory_bytes > 1 << 28
     assert "secret" not in found.model_dump_json()
@@ -27,7 +27,8 @@ def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
     not (Path(__file__).parents[2] / ".git").exists() or shutil.which("git") is None, reason="needs a checkout and git"
 )
 def test_a_report_knows_the_commit_of_its_checkout():
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", stamp(Bundle.open("edge"), 1, "walk.avi").git_commit or "")
+    found = describe_environment(Bundle.open("edge"), 1, "walk.avi")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found.git_commit or "")
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_a_board_tells_its_power_mode_clock_and_temperature(tmp_path: Path, monk
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(environment, "ROOT", tmp_path)
-    state = look_around()
+    state = machine_state()
     assert state.power_mode == "15W of 15W, MAXN_SUPER"
     assert state.cpu_mhz == 1510
     assert state.temperature is not None
     assert state.temperature.startswith("51 degrees Celsius (cpu-thermal)")
-    assert environment.stamp(Bundle.open("edge"), None, "0").processor == "NVIDIA Jetson Orin Nano"
+    assert describe_environment(Bundle.open("edge"), None, "0").processor == "NVIDIA Jetson Orin Nano"

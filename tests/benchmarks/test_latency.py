@@ -1,4 +1,4 @@
-"""The percentile rule and the figures of latencies."""
+"""The rule for percentiles, and statistics of latencies."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_two_samples_lie_beyond_with_the_confidence_and_with_one_sample_less_the
 
 @pytest.mark.parametrize("percentile", [0, 100, -1, 101])
 def test_what_is_no_percentile_is_refused(percentile: float):
-    with pytest.raises(ValueError, match="no percentile"):
+    with pytest.raises(ValueError, match="must be between 0 and 100"):
         samples_needed(percentile)
 
 

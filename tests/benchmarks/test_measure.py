@@ -23,7 +23,7 @@ from runtime.session import Session
 from stm_skeletons.bundle import Bundle
 from stm_skeletons.errors import BenchmarkError, BundleError
 from stm_skeletons.parts import assemble_parts
-from stm_skeletons.people import nobody
+from stm_skeletons.people import no_people
 from stm_skeletons.skeleton import COCO17
 
 
@@ -132,7 +132,7 @@ def test_rows_lie_in_one_array_that_does_not_grow():
 def test_people_are_the_most_keypoints_of_any_joint():
     peaks = np.zeros((17, 4, 3), np.float32)
     peaks[0, :1] = peaks[5, :3] = peaks[9, :2] = (10, 10, 0.9)
-    none = nobody(17)
+    none = no_people(17)
     parts = assemble_parts(COCO17, (100, 100), peaks, np.zeros((19, 4, 4), np.float32), none, 0.5, 0.5)
     assert count_people(parts) == 3
     empty = assemble_parts(COCO17, (100, 100), 0 * peaks, np.zeros((19, 4, 4), np.float32), none, 0.5, 0.5)
@@ -152,7 +152,7 @@ def test_memory_is_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch):
     before, _ = resident_mb()
     with MemorySampler(time.perf_counter(), capacity=500) as sampler:
         time.sleep(0.2)
-        # Not from the heap, which may have so much to spare: training keeps what it freed.
+        # Not from the heap, where freed memory may be reused: training keeps what it frees.
         kept = np.frombuffer(mmap(-1, 100_000_000), np.uint8)
         kept[:] = 1
         time.sleep(0.3)
@@ -190,7 +190,7 @@ def test_a_stream_that_fails_ends_all_and_says_why(short_video: Path, tmp_path: 
 
 
 def test_a_group_and_sessions_in_turn_see_the_same_rounds(edge_bundle: Path, short_video: Path):
-    """Which are as fast as each other on a CPU; the test only holds the order of magnitude."""
+    """On a CPU both are equally fast; the test checks the order of magnitude only."""
     bundle, options = Bundle.open(edge_bundle), BackendOptions(threads=1)
     found = run_group(3, str(short_video), bundle, options, 1.0, threading.Event())
     assert found is not None

@@ -1,4 +1,4 @@
-"""Predicted speed: counts that are known by hand, and time from rates."""
+"""Predicted speed: counts by hand, and times from rates."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 def kernels_of(nodes: list[onnx.NodeProto], inputs: dict[str, Any], weights: dict[str, np.ndarray]) -> list[Kernel]:
-    """Of a graph with FP32 inputs of these shapes, whose output is "out"."""
+    """Kernels of a graph with FP32 inputs of these shapes and the output "out"."""
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "test", given, [onnx.ValueInfoProto(name="out")], constants)
@@ -113,7 +113,7 @@ def test_shapes_that_are_not_static_are_refused():
 
 @pytest.mark.parametrize("device", devices().values(), ids=devices())
 def test_published_rates_fit_cores_and_clock(device):
-    """A sparse figure, or one of a whole module with its other accelerators, would be off by a factor."""
+    """A sparse figure, or that of a module with its other accelerators, would be off by a factor."""
     per_clock = 2 * device.cuda_cores * device.clock_mhz * 1e6 / 1e12
     assert device.fp32_tflops == pytest.approx(per_clock, rel=0.03)
     tensor = {"7.2": 8, "8.6": 4, "8.7": 8, "11.0": 32}[device.compute_capability]
@@ -134,7 +134,7 @@ GRAPHS = {"query_encoder": 4.0, "read_decoder": 2.0, "memory_encoder": 0.5}
 
 
 def work(slower: float = 1.0) -> HostWork:
-    """What it is on a core that takes so many times as long as the reference."""
+    """The work's times on a core that is slower than the reference by this factor."""
     letterbox = {(1920, 1080): 1.0 * slower, (3840, 2160): 3.0 * slower}
     people, parts = {5: 0.25 * slower, 30: 2.0 * slower}, {5: 0.125 * slower, 30: 0.25 * slower}
     return HostWork(REFERENCE_MS * slower, letterbox, people, parts)
@@ -187,5 +187,5 @@ def test_the_command_prints_and_writes_it(tmp_path: Path):
     assert [len(one["host"]) for one in found] == [len(SOURCES) * len(PEOPLE), 0]
     text = (tmp_path / "predict.md").read_text()
     assert all(devices()[one["device"]].url in text for one in found)
-    assert refused("bench", "predict", "edge", "--device", "orin-mega").startswith("no device 'orin-mega'; there are ")
+    assert refused("bench", "predict", "edge", "--device", "orin-mega").startswith("unknown device 'orin-mega'; choose")
     assert all(name in "".join(done("bench", "predict", "--help").replace("│", "").split()) for name in devices())

@@ -1,4 +1,4 @@
-"""The page of benchmarks: blocks are filled, words stay, and every block has a step that makes it."""
+"""The page of benchmarks: blocks are replaced, other text stays, and every block has a step that makes it."""
 
 import re
 import threading
@@ -31,7 +31,7 @@ def test_a_comparison_becomes_a_block(edge_bundle: Path, clip: Path, tmp_path: P
     write_comparison(compare(Options(str(clip), arms, 2, 2), threading.Event(), lambda _line: None), tmp_path / "slots")
     found = blocks(tmp_path)
     assert list(found) == ["slots"]
-    assert "| what | ratio of times |" in found["slots"]
+    assert "| variant | ratio to the first |" in found["slots"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Composed scenes: what they hold, what the network would find in them, and how ways of grouping are scored."""
+"""Composed scenes: their contents, the simulated detections, and the scores of methods."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +11,14 @@ from benchmarks.scenes.compose import HEIGHT, OVERLAPPING, WIDTH, Scene, compose
 from benchmarks.scenes.donors import Donors
 from benchmarks.scenes.errors import LOWEST_PEAK, SURE_PEAK, load_residuals, save_residuals
 from benchmarks.scenes.geometry import box_overlaps, stray
-from benchmarks.scenes.network import Frame, Network
+from benchmarks.scenes.methods import METHODS, Ours, nearest
+from benchmarks.scenes.network import Frame, SimulatedNetwork
 from benchmarks.scenes.residuals import summary
 from benchmarks.scenes.scene_run import main, measure, tables
 from benchmarks.scenes.score import Tally, found_joints
-from benchmarks.scenes.tracks import JOINTS, Track, load_tracks, played
-from benchmarks.scenes.ways import WAYS, Ours, nearest
+from benchmarks.scenes.tracks import JOINTS, Track, load_tracks, play
 from stm_skeletons.errors import BenchmarkError
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from stm_skeletons.skeleton import COCO17
 
 STANDING = np.array(
@@ -32,14 +32,14 @@ STANDING = np.array(
 
 
 def swaying(frames: int = 40) -> Track:
-    """Somebody who sways and lifts the hands."""
+    """A person who sways and lifts the hands."""
     sway = np.sin(np.arange(frames) / 6)[:, None, None]
     xy = (STANDING - (0, 48)) / 100 + sway * np.linspace(0.1, 0, 13)[:, None] * (1, 0.1)
     return Track(xy, np.ones((frames, 13), bool))
 
 
 def standing_scene(*middles: tuple[float, float], frames: int = 3) -> Scene:
-    """People 92 pixels high at these places, who do not move; the first stand in front."""
+    """People 92 pixels high at these positions, who do not move; the first stand in front."""
     xy = np.tile((STANDING - (0, 48))[None, None] + np.array(middles)[None, :, None], (frames, 1, 1, 1))
     nothing = np.zeros(xy.shape[:3], bool)
     return Scene(xy, nothing, nothing)
@@ -47,17 +47,17 @@ def standing_scene(*middles: tuple[float, float], frames: int = 3) -> Scene:
 
 def frames_of(scene: Scene, seed: int = 0) -> list[Frame]:
     random = np.random.default_rng(seed)
-    return list(Network(scene, Donors(load_residuals(), random), random).frames())
+    return list(SimulatedNetwork(scene, Donors(load_residuals(), random), random).frames())
 
 
 def truth(frame: Frame, owner_of: NDArray | None = None) -> People:
-    """The people as they are, with one peak of each joint; ``owner_of``: whose joints each gets, None: their own."""
+    """The true people with one peak for each joint; ``owner_of``: whose joints each gets (None: their own)."""
     count = len(frame.centred)
     owners = range(count) if owner_of is None else owner_of
     peaks = np.full((count, 17), -1)
     for person, owner in enumerate(owners):
         joint, peak = np.nonzero(frame.owners[..., 0] == owner)
-        peaks[person, joint[::-1]] = peak[::-1]  # the surest of several
+        peaks[person, joint[::-1]] = peak[::-1]  # the best of several
     score = np.where(peaks >= 0, 1.0, 0)[..., None]
     keypoints = np.concatenate([np.zeros((count, 17, 2)), score], axis=-1).astype(np.float32)
     return People(np.ones(count, np.float32), keypoints, peaks, np.arange(1, count + 1))
@@ -86,11 +86,11 @@ def test_a_track_that_is_too_short_is_played_forth_and_back_without_a_jump():
     random = np.random.default_rng(0)
     sides = set()
     for _ in range(10):
-        long = played(track, 200, random)
+        long = play(track, 200, random)
         assert long.xy.shape == (200, 13, 2)
         assert np.linalg.norm(np.diff(long.xy, axis=0), axis=-1).max() <= longest + 1e-9
         sides.add(bool((long.xy[:, 1, 0] > long.xy[:, 2, 0]).all()))
-    assert sides == {True}, "a left shoulder stays on the same side in the picture when all is mirrored"
+    assert sides == {True}, "a left shoulder stays on the same side of the image when the track is mirrored"
 
 
 @pytest.mark.parametrize("content", [None, b"not numbers", {"xy": np.zeros((5, 13, 2))}])
@@ -126,12 +126,12 @@ def test_a_scene_follows_from_its_seed():
 
 def test_who_stands_in_front_covers_what_is_behind():
     scene = compose([swaying()], 2, 60, np.random.default_rng(0))
-    picture = np.zeros((HEIGHT, WIDTH), np.uint8)
-    draw_body(picture, scene.xy[0, 0])
+    image = np.zeros((HEIGHT, WIDTH), np.uint8)
+    draw_body(image, scene.xy[0, 0])
     x, y = np.floor(scene.xy[0, 1]).astype(int).T
-    assert scene.covered[0, 1][picture[y, x] > 0].all()
+    assert scene.covered[0, 1][image[y, x] > 0].all()
     x, y = np.floor(scene.xy[0, 0]).astype(int).T
-    assert picture[y[3:5], x[3:5]].all(), "elbows lie inside the person's own outline"
+    assert image[y[3:5], x[3:5]].all(), "elbows lie inside the person's own outline"
 
 
 def test_overlaps_and_strays_by_hand():
@@ -212,8 +212,8 @@ def test_the_truth_scores_all():
     for frame in frames:
         tally.add(frame, truth(frame), np.ones(3, bool))
     assert tally.own == tally.own_of_all == tally.found == sum(found_joints(frame).sum() for frame in frames)
-    assert tally.switches == tally.anothers == tally.split == tally.left == tally.taken_false == 0
-    assert tally.followed == tally.person_frames > 50
+    assert tally.switches == tally.other == tally.duplicate == tally.unassigned == tally.false_used == 0
+    assert tally.with_id == tally.person_frames > 50
 
 
 def test_who_is_not_reported_has_nothing():
@@ -221,8 +221,8 @@ def test_who_is_not_reported_has_nothing():
     tally = Tally()
     tally.add(frame, truth(frame), np.array([True, False]))
     theirs = found_joints(frame).sum(axis=1)
-    assert (tally.own, tally.left, tally.own_of_all) == (theirs[0], theirs[1], theirs.sum())
-    tally.add(frame, nobody(17), np.zeros(0, bool))
+    assert (tally.own, tally.unassigned, tally.own_of_all) == (theirs[0], theirs[1], theirs.sum())
+    tally.add(frame, no_people(17), np.zeros(0, bool))
     assert (tally.own, tally.found) == (theirs[0], 2 * theirs.sum())
 
 
@@ -234,7 +234,7 @@ def test_one_joint_changed_over_costs_two():
     people.peaks[:, both[0]] = people.peaks[::-1, both[0]]
     tally = Tally()
     tally.add(frame, people, np.ones(2, bool))
-    assert tally.anothers == 2
+    assert tally.other == 2
     assert tally.own == tally.found - 2
 
 
@@ -259,14 +259,14 @@ def test_a_number_that_goes_on_after_a_frame_without_is_no_switch():
         people = truth(frame)
         tally.add(frame, replace(people, ids=people.ids * (number != 1)), everybody(people))
     assert tally.switches == 0
-    assert 0 < tally.followed < tally.person_frames
+    assert 0 < tally.with_id < tally.person_frames
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if "ByteTrack" not in way[1]])
-def test_every_way_gives_a_peak_to_one_person_only(way: tuple[str, str]):
-    walker = WAYS[way]()
+@pytest.mark.parametrize("name", [name for name in METHODS if "ByteTrack" not in name[1]])
+def test_every_method_gives_a_peak_to_one_person_only(name: tuple[str, str]):
+    method = METHODS[name]()
     for frame in frames_of(standing_scene((100, 130), (150, 130), (300, 130), frames=12)):
-        people = walker.step(frame.found)
+        people = method.step(frame.found)
         person, joint = np.nonzero(people.found)
         peaks = list(zip(joint.tolist(), people.peaks[person, joint].tolist(), strict=True))
         assert len(set(peaks)) == len(peaks)
@@ -274,11 +274,11 @@ def test_every_way_gives_a_peak_to_one_person_only(way: tuple[str, str]):
         assert len(set(numbers.tolist())) == len(numbers)
 
 
-@pytest.mark.parametrize("way", [Ours(), Ours(memory=False), Ours(speed=False), Ours(memory=False, speed=False)])
-def test_people_far_apart_keep_their_numbers_whatever_they_are_followed_by(way: Ours):
+@pytest.mark.parametrize("method", [Ours(), Ours(memory=False), Ours(speed=False), Ours(memory=False, speed=False)])
+def test_people_far_apart_keep_their_numbers_whatever_they_are_followed_by(method: Ours):
     tally = Tally()
     for frame in frames_of(standing_scene((80, 130), (230, 130), (380, 130), frames=60)):
-        people = way.step(frame.found)
+        people = method.step(frame.found)
         tally.add(frame, people, everybody(people))
     assert tally.switches == 0
     assert tally.own > 0.9 * tally.found
@@ -287,10 +287,10 @@ def test_people_far_apart_keep_their_numbers_whatever_they_are_followed_by(way: 
 def test_without_centres_people_come_out_of_edges():
     scene = standing_scene((80, 130), (230, 130), (380, 130), frames=20)
     shares = []
-    for way in (Ours(), Ours(centres=False)):
+    for method in (Ours(), Ours(centres=False)):
         tally = Tally()
         for frame in frames_of(scene):
-            people = way.step(frame.found)
+            people = method.step(frame.found)
             tally.add(frame, people, everybody(people))
         shares.append(tally.own / tally.found)
     assert 0.2 < shares[1] < shares[0]
@@ -320,9 +320,7 @@ def test_the_command_prints_tables_with_seeds(
 
 
 def test_tables_give_mean_and_spread(penn: list[Track]):
-    results = measure(
-        penn, load_residuals(), 2, 10, [0, 1], [("ours", "ours"), ("nearest neighbour", "nearest middle")]
-    )
+    results = measure(penn, load_residuals(), 2, 10, [0, 1], [("ours", "ours"), ("nearest neighbour", "nearest box")])
     likeness, found = tables([results], [0, 1], 10)
     assert [row[0] for row in likeness.rows] == list(results.scenes[0])
     assert [row[:2] for row in found.rows] == list(results.tallies)

@@ -1,4 +1,4 @@
-"""The verdict of a soak test on series whose course is known."""
+"""The verdict of a soak test on synthetic series."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import theilslopes
 
 from benchmarks.run.soak import Soak, judge, theil_sen
-from benchmarks.run.tail import ENOUGH_FRAMES, tail_change
+from benchmarks.run.tail import MIN_FRAMES, tail_change
 
 HOUR = 3600
 
@@ -15,7 +15,7 @@ HOUR = 3600
 def soak(
     hours: float = 2.0, rise_mb: float = 0.0, slower: float = 0.0, noise_mb: float = 0.2, frames: int = 20_000
 ) -> Soak:
-    """A run with so much more memory and latency an hour, jagged upwards as allocators are; warm-up costs 30 MB."""
+    """A run whose memory and latency rise per hour. Memory is noisy upwards, as allocators are; warm-up takes 30 MB."""
     random = np.random.default_rng(0)
     seconds = np.arange(0, hours * HOUR, 1.0)
     start = 30 * np.exp(-seconds / 10)
@@ -45,60 +45,60 @@ def test_a_leak_is_told_with_its_size():
 def test_frames_that_grow_slower_are_told():
     found = soak(slower=0.1)
     assert found.verdict == "not flat"
-    assert "p99 of the last tenth is +" in found.why
+    assert "p99 changed by +" in found.why
     assert found.latency_percent_an_hour is not None
     assert 7 < found.latency_percent_an_hour.value < 11
 
 
-def restless(slower: float, machine_slower: float, scatter: float, beside: bool = True) -> Soak:
-    """Two hours in which frames become slower by so much an hour, on a machine that does too, with a heavy tail."""
+def noisy_soak(slower: float, machine_slower: float, scatter: float, with_yardstick: bool = True) -> Soak:
+    """Two hours in which frames become slower, on a machine that becomes slower too, with a heavy tail."""
     random = np.random.default_rng(0)
     seconds, frames = np.arange(0, 2 * HOUR, 1.0), 40_000
     began = np.linspace(0, 2 * HOUR, frames, endpoint=False)
-    # What the machine does for a minute hits frames and yardstick alike.
+    # A disturbance of a minute affects frames and yardstick alike.
     minutes = 1 + scatter * np.repeat(random.random(200) ** 4, frames // 200)
     machine = (1 + machine_slower * began / HOUR) * minutes
-    latency, fixed = (machine * (base + random.gamma(2, base / 100, frames)) for base in (40, 1))
+    latency, yardstick = (machine * (base + random.gamma(2, base / 100, frames)) for base in (40, 1))
     latency *= 1 + slower * began / HOUR
-    return judge(began, latency, seconds, np.full(len(seconds), 200.0), fixed if beside else None)
+    return judge(began, latency, seconds, np.full(len(seconds), 200.0), yardstick if with_yardstick else None)
 
 
 def test_what_happens_to_a_fixed_piece_of_work_too_is_the_machines_doing():
-    found = restless(slower=0, machine_slower=0.05, scatter=0)
+    found = noisy_soak(slower=0, machine_slower=0.05, scatter=0)
     assert found.verdict == "flat", found.why
     assert found.p99 is not None
     assert found.p99.frames.percent.value > 5
-    assert found.p99.beside_percent is not None
-    assert abs(found.p99.beside_percent.value) < 2
-    assert restless(slower=0, machine_slower=0.05, scatter=0, beside=False).verdict == "not flat"
+    assert found.p99.relative_percent is not None
+    assert abs(found.p99.relative_percent.value) < 2
+    assert noisy_soak(slower=0, machine_slower=0.05, scatter=0, with_yardstick=False).verdict == "not flat"
 
 
 def test_frames_that_grow_slower_on_a_machine_that_does_not_are_told():
-    found = restless(slower=0.06, machine_slower=0, scatter=0)
+    found = noisy_soak(slower=0.06, machine_slower=0, scatter=0)
     assert found.verdict == "not flat"
-    assert "beside a fixed piece of work" in found.why
+    assert "relative to the yardstick" in found.why
 
 
 def test_a_change_that_may_be_chance_is_not_called_one():
-    found = restless(slower=0, machine_slower=0, scatter=1, beside=False)
+    found = noisy_soak(slower=0, machine_slower=0, scatter=1, with_yardstick=False)
     assert found.p99 is not None
     assert found.p99.frames.percent.low < -5 < 5 < found.p99.frames.percent.high
     assert found.verdict == "cannot tell"
-    assert "too restless" in found.why
-    beside = restless(slower=0, machine_slower=0, scatter=1)
-    assert beside.verdict == "flat", beside.why
+    assert "too noisy to decide" in found.why
+    relative = noisy_soak(slower=0, machine_slower=0, scatter=1)
+    assert relative.verdict == "flat", relative.why
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.5, 2), st.integers(0, 2**31))
 def test_the_interval_holds_what_was_done_to_the_frames(slower: float, seed: int):
     random = np.random.default_rng(seed)
-    frames = ENOUGH_FRAMES
+    frames = MIN_FRAMES
     latency = 40 + random.gamma(2, 1, frames)
     latency[-frames // 10 :] *= slower
     found = tail_change(latency, np.ones(frames))
     assert found is not None
-    assert found.beside_percent == found.frames.percent
+    assert found.relative_percent == found.frames.percent
     found = found.frames.percent
     wide = 1.5 * (found.high - found.low)
     assert found.low - wide <= 100 * (slower - 1) <= found.high + wide
@@ -115,7 +115,7 @@ def test_falling_memory_is_no_leak():
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        ({"frames": ENOUGH_FRAMES - 10}, "p99 of a tenth needs 6620"),
+        ({"frames": MIN_FRAMES - 10}, "p99 of a tenth of them needs 6620"),
         ({"hours": 0.05}, "too few minutes"),
     ],
     ids=["few frames", "few minutes"],
@@ -131,7 +131,7 @@ def test_memory_that_wanders_in_a_short_run_is_not_judged():
     wandering = 250 + np.repeat([0.0, 3, 1, 4, 0, 3, 1, 5, 2, 3, 0, 4, 1, 2, 3], 60)
     found = judge(np.linspace(0, 899, 8000), np.full(8000, 40.0), seconds, wandering)
     assert found.verdict == "cannot tell"
-    assert "only known to lie between" in found.why
+    assert "memory's slope is uncertain" in found.why
 
 
 def test_a_fault_that_is_seen_counts_in_a_short_run_too():

@@ -1,6 +1,6 @@
-"""Ratios within one run, never absolute times: nothing may become 30 % slower than what reference.json says.
+"""Speed as ratios within one run: none may be 30% worse than in reference.json.
 
-The reference is what docs/benchmarks.md reports; a change that is meant to cost time changes both.
+The references are those of docs/benchmarks.md; an intended change of speed updates both.
 """
 
 import json
@@ -45,5 +45,5 @@ def test_the_host_does_little_beside_the_graphs(clip: Path):
         host = sum(stages[name].mean for name in ("letterbox", "parts", "people"))
         return host / sum(stage.mean for name, stage in stages.items() if name != "decode")
 
-    # The least of three: what the host does and what the graphs do are slowed unequally by a machine's other users.
+    # The least of three: other load on the machine slows down host and graphs unequally.
     assert min(share() for _ in range(3)) <= SLOWER * REFERENCE["host's share of a frame"]

@@ -2,17 +2,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.stills import look, look_at_people
+from benchmarks.stills import draw_maps, draw_people
 
 
 def test_each_frame_has_its_mask_maps_and_parts(edge_bundle: Path, clip: Path):
-    rows = look(str(edge_bundle), str(clip), [0, 3], threads=1)
+    rows = draw_maps(str(edge_bundle), str(clip), [0, 3], threads=1)
     assert len(rows) == 2
     assert all(len(row) == 4 for row in rows)
-    assert {picture.shape for row in rows for picture in row} == {(96 + 22, 160, 3)}
+    assert {image.shape for row in rows for image in row} == {(96 + 22, 160, 3)}
     assert not np.array_equal(rows[0][1], rows[1][1])
 
 
 def test_people_alone_are_drawn_on_frames_of_their_own_size(edge_bundle: Path, clip: Path):
-    rows = look_at_people(str(edge_bundle), str(clip), [0, 2], threads=1)
-    assert [[picture.shape for picture in row] for row in rows] == [[(576, 768, 3)]] * 2
+    rows = draw_people(str(edge_bundle), str(clip), [0, 2], threads=1)
+    assert [[image.shape for image in row] for row in rows] == [[(576, 768, 3)]] * 2

@@ -1,5 +1,8 @@
-"""What every backend must do. A test class that inherits from this one gives the fixture ``backend``: a backend that
-holds a small edge bundle, 160x96 with 4 slots, 8 peaks a joint, 30 centres and random weights."""
+"""Tests that every backend must pass.
+
+A subclass provides the fixture ``backend``: a backend with a small edge bundle, 160x96 with 4 slots, 8 peaks per joint,
+30 centres and random weights.
+"""
 
 import copy
 
@@ -11,7 +14,7 @@ from stm_skeletons.detections import Detections
 
 
 def picture(seed: int) -> np.ndarray:
-    """Blobs of colour, others for every seed; pure noise would look alike to any network."""
+    """Return blobs of colour, different for every seed; to a network, all noise looks alike."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, (160, 96), interpolation=cv2.INTER_CUBIC), np.uint8)
 
@@ -22,7 +25,7 @@ def look(backend: Backend, seed: int, valid: tuple[bool, ...]) -> np.ndarray:
 
 
 def detect(backend: Backend, frame: np.ndarray, valid: tuple[bool, ...]) -> Detections:
-    """A copy of what is found in a frame."""
+    """Return a copy of the detections in a frame."""
     backend.frame(0)[:] = frame
     backend.detect({0: valid})
     return copy.deepcopy(backend.results(0))
@@ -37,11 +40,11 @@ SHAPES = {
     "centre_joints": (30, 17, 2),
 }
 STILL = 1e-3
-"""Network pixels, more than rounding moves anything."""
+"""Network pixels; larger than any movement by rounding."""
 
 
 class BackendContract:
-    """Tests; the fixture ``backend`` comes from the class that inherits."""
+    """The tests; the fixture ``backend`` comes from the subclass."""
 
     def test_outputs_have_the_bundles_shapes(self, backend: Backend):
         found = detect(backend, picture(0), NONE)
@@ -79,8 +82,8 @@ class BackendContract:
                 assert (moved > 1) if valid[slot] else (moved <= STILL), (valid, slot)
 
     def test_previous_places_are_those_in_the_slots_own_picture(self, backend: Backend):
-        """The same picture a token further left or right in each: even random features are found again there, by and
-        large."""
+        """Each slot has the same image, shifted left or right by a token: even random features are mostly found
+        again."""
         wide = np.pad(picture(2), ((0, 0), (16, 16), (0, 0)), mode="reflect")
         now = wide[:, 16:-16]
         for slot, then in enumerate((wide[:, 32:], wide[:, :-32], now)):

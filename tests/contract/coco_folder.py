@@ -1,4 +1,4 @@
-"""A small data set in COCO's form with a fixed split."""
+"""A small data set in COCO's format with a fixed split."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from stm_skeletons.skeleton import COCO17
 
 
 def write_coco(folder: Path, splits: Mapping[str, Sequence[int]], greys: Mapping[int, int]) -> None:
-    """Write images of 64x64 with a person each, numbered from 0.
+    """Write images of 64x64 with one person each, numbered from 0.
 
     Args:
-        folder: of the data set; made where it is not there.
-        splits: numbers of images by the name of their part.
-        greys: of those images whose files are written, by number.
+        folder: folder of the data set; created if necessary.
+        splits: image numbers by the name of the split.
+        greys: grey level by image number; only these image files are written.
     """
     (folder / "images").mkdir(parents=True)
     numbers = sorted(number for part in splits.values() for number in part)

@@ -1,6 +1,6 @@
-"""``stm-skeletons`` as it is typed, but in this process: starting one takes seconds.
+"""Runs ``stm-skeletons`` in this process, because starting a process takes seconds.
 
-What has to be a process of its own (signals, a reader that goes away, a machine without a library) starts ``COMMAND``.
+Tests that need their own process (signals, a closed pipe, a missing library) start ``COMMAND``.
 """
 
 import os
@@ -12,15 +12,17 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from subprocess import CompletedProcess
 from typing import TextIO
 
-from stm_skeletons.cli import main
+from stm_skeletons.cli import main, progress
 from stm_skeletons.cli.say import say_once
 
 COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 SAYS = "stm-skeletons: "
+# On a busy machine anything may take two seconds; tests of errors count the lines.
+progress.FIRST = 300.0
 
 
 def stm(*arguments: object) -> CompletedProcess[str]:
-    """Its exit code and all that it printed, OpenCV and FFmpeg below it included."""
+    """Run a command; return its exit code and everything printed, including by OpenCV and FFmpeg."""
     say_once.cache_clear()
     arguments_before, handlers = sys.argv, {number: signal.getsignal(number) for number in _SIGNALS}
     sys.argv = command = ["stm-skeletons", *map(str, arguments)]
@@ -38,19 +40,19 @@ def stm(*arguments: object) -> CompletedProcess[str]:
 
 
 def done(*arguments: object) -> str:
-    """What a command printed that must succeed."""
+    """Run a command that must succeed; return its output."""
     result = stm(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def refused(*arguments: object) -> str:
-    """The one line on standard error of a command that must end with exit code 2."""
+    """Run a command that must fail with exit code 2; return its one line on standard error."""
     return refusal(stm(*arguments))
 
 
 def refusal(result: CompletedProcess[str]) -> str:
-    """The same of one that has run."""
+    """Return the error line of a command that has failed with exit code 2."""
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith(SAYS)

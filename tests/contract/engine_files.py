@@ -8,9 +8,9 @@ from stm_skeletons.files import sha256
 
 
 def add_engines(bundle: Bundle, target: str, package: str, version: str, device: str | None = None) -> Path:
-    """A folder of engines that are whole by their sidecar; their bytes are nothing that TensorRT would take.
+    """Write a folder of engines that match their sidecar but that TensorRT could not load.
 
-    Native ones are an Orin's (sm87), of no board in particular unless ``device`` names one.
+    Native engines are for an Orin (sm87); ``device`` names the board.
     """
     folder = bundle.folder / "engines" / target
     folder.mkdir(parents=True)

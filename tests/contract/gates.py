@@ -1,4 +1,4 @@
-"""What export may have measured of a bundle."""
+"""Gate results for tests."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from stm_skeletons.gate_file import Gate, Window
 
 
 def made_gate(**changes: Any) -> Gate:
-    """A gate that passes, but for what is changed."""
+    """Return a passing gate with some fields changed."""
     fields = {
         "precision": "fp16",
         "executed_on": "a test",

@@ -1,6 +1,8 @@
-"""What a group of cameras must do on every backend. A test class that inherits from this one gives the fixture
-``open_group``, and if it likes ``bundles``: two bundles of one network, the first for batches of one, in which cameras
-step in turn."""
+"""Tests of a group of cameras that every backend must pass.
+
+A subclass provides the fixture ``open_group`` and, optionally, ``bundles``: two bundles of one network, the first
+without batches, so that cameras step one after the other.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,7 +24,7 @@ CAMERAS = 5
 
 
 def picture(camera: int, number: int) -> np.ndarray:
-    """Blobs of colour that drift, others for every camera."""
+    """Return drifting blobs of colour, different for every camera."""
     coarse = np.random.default_rng(camera).integers(0, 256, (5, 9, 3), np.uint8)
     drawn = cv2.resize(coarse, (320, 160), interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(drawn[number : number + 96, 2 * number : 2 * number + 160])
@@ -36,10 +38,10 @@ def assert_equal(found: Parts, wanted: Parts) -> None:
 
 
 class GroupContract:
-    """Tests; the fixtures come from the class that inherits."""
+    """The tests; the fixtures come from the subclass."""
 
     exact = True
-    """Whether the encoders give the same bits in a batch as alone."""
+    """Whether the encoders give identical bits in a batch and alone."""
 
     @pytest.fixture
     def bundles(self, edge_bundle: Path, edge_batch_bundle: Path) -> tuple[Bundle, Bundle]:
@@ -56,12 +58,12 @@ class GroupContract:
 
     @pytest.fixture
     def alone(self, bundles: tuple[Bundle, Bundle], open_group: OpenGroup):
-        """Each camera in a group of its own."""
+        """Each camera in its own group."""
         with ExitStack() as stack:
             yield [stack.enter_context(open_group(bundles[0], 1)) for _ in range(CAMERAS)]
 
     def compare(self, group: SessionGroup, alone: list[SessionGroup], parts: dict[int, Parts], number: int) -> None:
-        """Step the same cameras alone; maps, memory and, where the arithmetic is the same, parts are the same."""
+        """Step the same cameras alone and compare maps, memory and, if the arithmetic is identical, parts."""
         every, slots = group.info.every, group.info.slots
         for camera, found in parts.items():
             wanted = alone[camera].step({0: picture(camera, number)})[0]
@@ -115,7 +117,7 @@ class GroupContract:
         for number in range(3):
             with pytest.raises(FrameError):
                 group.step({0: picture(0, number), 1: np.zeros((3, 3))})  # pyright: ignore[reportArgumentType]
-            with pytest.raises(SessionError, match="there is no camera 5: the group has 5, from 0 on"):
+            with pytest.raises(SessionError, match="no camera 5: the group has 5, numbered from 0"):
                 group.step({0: picture(0, number), 5: picture(5, number)})
             assert group.step({}) == {}
             self.compare(group, alone, group.step({0: picture(0, number)}), number)
@@ -123,7 +125,7 @@ class GroupContract:
     def test_what_is_wrong_with_the_next_frames_does_no_harm_to_these(
         self, group: SessionGroup, alone: list[SessionGroup]
     ):
-        """They are in the memory: the next step goes on from there."""
+        """This step's frames are in the memory: the next step continues from there."""
         for number in range(4):
             frames = {camera: picture(camera, number) for camera in (0, 1)}
             if number in (1, 2):
@@ -150,10 +152,10 @@ class GroupContract:
     def test_every_method_refuses_a_camera_that_is_not_there(self, group: SessionGroup):
         for ask in (group.reset, group.people, group.maps, lambda camera: group.slot(camera, 0)):
             for camera in (-1, CAMERAS):
-                with pytest.raises(SessionError, match="there is no camera"):
+                with pytest.raises(SessionError, match="no camera"):
                     ask(camera)
         for slot in (-1, group.info.slots):
-            with pytest.raises(SessionError, match="there is no slot"):
+            with pytest.raises(SessionError, match="no slot"):
                 group.slot(0, slot)
         with pytest.raises(SeedError):
             group.seed(0, np.zeros((1, 17, 3)))
@@ -166,5 +168,5 @@ class GroupContract:
 
     @pytest.mark.parametrize("cameras", [0, -1, 65, 2.0])
     def test_a_group_has_a_number_of_cameras(self, bundle: Bundle, open_group: OpenGroup, cameras: int):
-        with pytest.raises(SessionError, match=f"{cameras} cameras: a group has 1 to 64"):
+        with pytest.raises(SessionError, match=f"cameras is {cameras}, must be between 1 and 64"):
             open_group(bundle, cameras)

@@ -1,15 +1,15 @@
-"""How slow this machine is now, so that a bound in seconds holds on a busy or throttled one too."""
+"""Measures how slow this machine is at present, so that time limits also hold on a busy or throttled machine."""
 
 import time
 
 import numpy as np
 
 _IDLE_SECONDS = 3e-4
-"""What the work below takes on the machine that the bounds were written for, with nothing beside it."""
+"""Duration of the work below on the idle reference machine."""
 
 
 def slowdown() -> float:
-    """Times that a fixed piece of work takes longer than on the idle machine, at least 1. Fastest of many."""
+    """Return the slowdown compared with the idle reference machine, at least 1; from the fastest of many runs."""
     values = np.random.default_rng(0).uniform(0, 1, (16, 24, 24)).astype(np.float32)
     seconds = []
     for _ in range(50):

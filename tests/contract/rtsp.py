@@ -1,4 +1,4 @@
-"""A camera on loopback: the real RTSP server of tests/runtime/rtsp_camera.py as a process."""
+"""A camera on loopback: the RTSP server of tests/runtime/rtsp_camera.py as a process."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ SERVER = Path(__file__).parents[1] / "runtime" / "rtsp_camera.py"
 
 
 def need_gstreamer() -> None:
-    """Skip a test where the server cannot run; in CI it fails."""
+    """Skip the test if the server cannot run; in CI, fail."""
     needs = "import gi; gi.require_version('GstRtspServer', '1.0')"
     if subprocess.run([SYSTEM_PYTHON, "-c", needs], capture_output=True, check=False).returncode != 0:
         reason = "needs Debian's gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-good"
@@ -22,17 +22,17 @@ def need_gstreamer() -> None:
 
 
 def free_port() -> int:
-    """Of loopback."""
+    """Return a free port on loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
 class RtspCamera:
-    """A server, which can be killed and started again under the same address."""
+    """A server that can be killed and restarted at the same address."""
 
     def __init__(self, rate: int, credentials: str = "") -> None:
-        """``credentials``: as "USER:PASSWORD@", of the address."""
+        """``credentials``: part of the address, such as "USER:PASSWORD@"."""
         self.port, self.rate = free_port(), rate
         self.address = f"rtsp://{credentials}127.0.0.1:{self.port}/camera"
         self.start()

@@ -85,7 +85,7 @@ def test_a_loss_is_measured_and_placed_in_time(info: BundleInfo):
     assert gate.f1 == pytest.approx(70 / 75)
     assert [window.f1 for window in gate.windows] == pytest.approx([1, 1, 1, 10 / 15])
     assert gate.map_differences == pytest.approx([0] * 15 + [0.5] * 5)
-    assert gate.problem == f"it loses 0.0667 of F1 (bound {F1_LOSS})"
+    assert gate.problem == f"F1 drops by 0.0667 (bound {F1_LOSS})"
 
 
 def test_a_keypoint_elsewhere_is_no_match(info: BundleInfo):
@@ -117,9 +117,9 @@ def test_sums_in_fp16_must_pass_too_over_fewer_frames(info: BundleInfo, monkeypa
     assert gate.fp16_sums is not None
     assert (gate.frames, gate.f1, gate.fp16_sums.frames) == (FRAMES, 1, 10)
     assert gate.fp16_sums.f1 == pytest.approx(2 / 3)
-    said = f"over the first 10 it loses 0.3333 of F1 (bound {FP16_SUMS_F1_LOSS})"
-    assert gate.problem == f"summing in FP16, as GPUs do where that is faster, {said}"
-    assert "with sums in FP16: F1 0.6667" in gate.summary
+    said = f"over the first 10 frames, F1 drops by 0.3333 (bound {FP16_SUMS_F1_LOSS})"
+    assert gate.problem == f"with FP16 accumulation (which GPUs may use), {said}"
+    assert "with FP16 accumulation: F1 0.6667" in gate.summary
     trackers = Replay(truth), Replay(truth), Replay(truth)
     assert run_gate(*trackers[:2], blank(FRAMES), info, "a test", "v.avi", fp16_sums=trackers[2]).problem is None
 
@@ -151,10 +151,10 @@ def test_gate_is_written_as_json_and_picture(info: BundleInfo, tmp_path: Path):
 
 
 def test_too_short_a_video_is_told(info: BundleInfo, clip: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ExportError, match=r"v\.avi has 3 frames; the gate needs 20"):
+    with pytest.raises(ExportError, match=r"v\.avi has 3 frames, the gate needs 20"):
         compare(info, video_maps(info)[:3])
     monkeypatch.setattr(gate_module, "FRAMES", 300)
-    with pytest.raises(ExportError, match="has 100 frames; the gate needs 300"):
+    with pytest.raises(ExportError, match="has 100 frames, the gate needs 300"):
         check_video(str(clip))
     with pytest.raises(SourceError, match="nothing"):
         check_video("nothing.avi")
@@ -173,8 +173,8 @@ def test_frames_are_letterboxed_and_start_where_they_should(clip: Path):
     [
         (replace(SMALL, precision="fp16"), "--precision fp16 needs --video"),
         (replace(SMALL, precision="int8"), "--precision int8 needs --video"),
-        (replace(SMALL, video="v.avi"), "--video is for the other precisions"),
-        (replace(SMALL, precision="fp16", video="v.avi", compact=True), "--compact is for --precision fp32"),
+        (replace(SMALL, video="v.avi"), "--video is not used with --precision fp32"),
+        (replace(SMALL, precision="fp16", video="v.avi", compact=True), "--compact requires --precision fp32"),
     ],
 )
 def test_options_that_do_not_go_together(edge_weights: Path, tmp_path: Path, options: Options, message: str):
@@ -209,7 +209,7 @@ def test_an_fp16_bundle_runs_and_carries_its_gate(edge_weights: Path, clip: Path
     assert 0.8 < sums.f1 < 1
 
 
-@pytest.mark.skipif(not has_bf16(), reason="this processor has no units for bf16")
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16 units")
 @pytest.mark.usefixtures("any_loss")
 def test_a_bf16_bundle_is_fp32s_graphs_and_carries_its_gate(
     edge_weights: Path, edge_bundle: Path, clip: Path, tmp_path: Path
@@ -223,13 +223,13 @@ def test_a_bf16_bundle_is_fp32s_graphs_and_carries_its_gate(
     assert report.gate.executed_on == "the bundle in OpenVINO on a CPU"
     assert report.gate.f1 is not None
     assert 0.8 < report.gate.f1 < 1
-    with pytest.raises(ExportError, match="is in bf16 for CPUs, which TensorRT does not take"):
+    with pytest.raises(ExportError, match="has precision bf16, which is for CPUs"):
         build_engines(bundle, "sm86", tmp_path / "engines")
 
 
 def test_bf16_is_exported_where_it_can_be_tried(edge_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("export.export.has_bf16", lambda: False)
-    with pytest.raises(ExportError, match="this processor has no units for bf16, so the bundle cannot be tried here"):
+    with pytest.raises(ExportError, match="this processor has no bf16 units, so the bundle cannot be verified here"):
         export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="bf16", video="v.avi"))
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +256,7 @@ def test_what_does_not_pass_leaves_only_its_gate(
 ):
     monkeypatch.setattr(gate_module, "F1_LOSS", -1.0)
     options = replace(SMALL, precision="fp16", video=str(clip))
-    with pytest.raises(ExportError, match=r"FP16 did not pass the gate over 20 frames.*b\.rejected"):
+    with pytest.raises(ExportError, match=r"FP16 failed the gate over 20 frames.*b\.rejected"):
         export_bundle(edge_weights, tmp_path / "b", options)
     assert [path.name for path in tmp_path.iterdir()] == ["b.rejected"]
     assert sorted(path.name for path in (tmp_path / "b.rejected").iterdir()) == ["gate.json", "gate.png"]
@@ -267,7 +267,7 @@ def test_a_memory_that_is_not_written_is_refused(
     edge_weights: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda _backend, _slot: None)
-    with pytest.raises(ExportError, match="key of frame 0 of the closed loop"):
+    with pytest.raises(ExportError, match="key of frame 0 in the closed loop"):
         export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="fp16", video=str(clip)))
     assert list(tmp_path.iterdir()) == []
 

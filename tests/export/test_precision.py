@@ -7,18 +7,18 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.moving_picture import moving_picture
 from export.onnx_graphs import export_graph, trace
 from export.precision import (
     SUMMED_AT_ONCE,
     AccumulateInFp16,
     AccumulateInFp32,
+    Fp16AccumulationSession,
     HalfPrecision,
-    HalfSumsSession,
     check_types,
     mixed_float_nodes,
     torch_session,
 )
+from export.synthetic_frames import synthetic_frames
 from export.verify import FP16_GRAPH_BOUND, check_finite, extreme_frames, verify_graph
 from stm_skeletons.errors import ExportError
 from training.model import Edge, ModelConfig, SpaceTimeMemory, build
@@ -114,7 +114,7 @@ def test_convolutions_that_sum_in_fp16_are_the_same_convolutions(groups: int):
 def test_weights_that_fp16_cannot_hold_are_refused():
     model = build(ModelConfig(variant="edge"))
     model.get_parameter("trunk.stem.weight").data[0, 0, 0, 0] = 1e6
-    with pytest.raises(ExportError, match=r"trunk\.stem\.weight holds numbers that FP16 cannot"):
+    with pytest.raises(ExportError, match=r"trunk\.stem\.weight exceeds the range of FP16"):
         HalfPrecision(model)
 
 
@@ -127,7 +127,7 @@ def test_normalisation_is_folded_before_rounding():
             module.running_var.fill_(1e6)
             module.running_mean.normal_()
             module.weight.mul_(1e3)
-    frame = torch.from_numpy(moving_picture(64, 96, 1)[0])[None]
+    frame = torch.from_numpy(synthetic_frames(64, 96, 1)[0])[None]
     with torch.no_grad():
         expected, found = model.encode_query(frame), HalfPrecision(model).encode_query(frame)
     assert found.key.dtype == torch.float16
@@ -148,7 +148,7 @@ def test_standardisation_is_not_rounded(variance: float):
     project.get_parameter("bias").mul_(variance**0.5)
     model.standard.get_buffer("running_var").fill_(variance)
     model.standard.get_buffer("running_mean").copy_(variance**0.5 * torch.randn(144))
-    frame = torch.from_numpy(moving_picture(64, 96, 1)[0])[None]
+    frame = torch.from_numpy(synthetic_frames(64, 96, 1)[0])[None]
     expected, found = model.encode_query(frame), HalfPrecision(model).encode_query(frame)
     for name in ("key", "value"):
         wanted, got = getattr(expected, name), getattr(found, name)
@@ -159,8 +159,8 @@ def test_standardisation_is_not_rounded(variance: float):
 def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
     model, _ = load_weights(edge_weights)
     network = HalfPrecision(model)
-    full, half, sums = TorchSession(model, 4, 3), torch_session(network, 4, 3), HalfSumsSession(network, 4, 3)
-    for number, frame in enumerate(moving_picture(96, 160, 8)):
+    full, half, sums = TorchSession(model, 4, 3), torch_session(network, 4, 3), Fp16AccumulationSession(network, 4, 3)
+    for number, frame in enumerate(synthetic_frames(96, 160, 8)):
         full.step(frame)
         half.step(frame)
         if number < 2:
@@ -229,5 +229,5 @@ def test_extreme_frames_stay_finite_and_an_overflow_is_told(edge_weights: Path):
     check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
     assert set(extreme_frames(96, 160)) == {"black", "white", "noisy", "saturated"}
     half.model.get_parameter("memory_encoder.learnt.bias").data[0] = math.inf
-    with pytest.raises(ExportError, match="NaN or infinite numbers on a black frame"):
+    with pytest.raises(ExportError, match="NaN or infinite values on a black frame"):
         check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")

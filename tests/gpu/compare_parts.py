@@ -1,11 +1,10 @@
-"""Whether two runs of one video found the same: each keypoint in one file of lines, and the nearest of its joint and
-frame in the other.
+"""Compares two runs of one video: matches each keypoint of a file with the nearest one of its joint in the other file.
 
     python compare_parts.py CPU.jsonl GPU.jsonl [fp32|fp16]
 
-fp32 (unless told): all keypoints from a score of 0.3 on are found again, within 1 pixel and 0.02 of score. fp16: 99.5 %
-of them within 5 pixels, since a memory that was rounded differently sees a few differently. Exit code 1 where not.
-Needs nothing but Python.
+fp32 (default): all keypoints with a score of 0.3 or more must have a match in the same frame within 1 pixel and 0.02 of
+score. fp16: 99.5% of them within 5 pixels, because a memory with other rounding gives a few other keypoints. Otherwise
+exit code 1. Needs only Python.
 """
 
 import json
@@ -15,24 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SURE = 0.3
-"""Lines hold keypoints from a lower score on, so that one at the bound is there in the other file, too."""
+"""Lowest score of keypoints in the files, so that one at the threshold is present on both sides."""
 NEAR, PIXELS, SCORE = 5.0, 1.0, 0.02
 SHARE = {"fp32": 1.0, "fp16": 0.995}
 PEOPLE = {"fp32": 0.01, "fp16": 0.05}
-"""By which share the numbers of people may differ: some are at the threshold."""
+"""Share by which the numbers of people may differ, because some are at the threshold."""
 
 Lines = list[dict[str, Any]]
 
 
 class Match(NamedTuple):
-    """A keypoint found again: how far away, and with how different a score."""
+    """A matched keypoint: distance and difference in score."""
 
     distance: float
     score: float
 
 
 def match(ours: Lines, theirs: Lines) -> tuple[list[Match], int]:
-    """Keypoints of either side that are within NEAR on the other, and how many are not."""
+    """Return keypoints of either side with a match within NEAR on the other, and the number of those without."""
     found, missing = [], 0
     for line, other in [*zip(ours, theirs, strict=True), *zip(theirs, ours, strict=True)]:
         for joint, points in line["keypoints"].items():
@@ -48,7 +47,7 @@ def match(ours: Lines, theirs: Lines) -> tuple[list[Match], int]:
 
 
 def main(ours: str, theirs: str, precision: str = "fp32") -> int:
-    """Say what was found again. Returns the exit code."""
+    """Print the result. Returns the exit code."""
     files = Path(ours), Path(theirs)
     for file in files:
         if not file.is_file():

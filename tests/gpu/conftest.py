@@ -1,9 +1,9 @@
-"""A GPU for the tests marked ``gpu``: the real one where there is one, else the simulated driver and TensorRT.
+"""A GPU for the tests marked ``gpu``: a real one if available, otherwise the simulated driver and TensorRT.
 
     pytest -m gpu tests/gpu
 
-Nothing is built or loaded before a fixture asks for it. STANDIN_TENSORRT_VERSION chooses the TensorRT that is
-simulated, NULLGPU_DEVICE the board (orin).
+Nothing is built or loaded before a fixture needs it. STANDIN_TENSORRT_VERSION sets the simulated TensorRT version,
+NULLGPU_DEVICE the simulated board (orin).
 """
 
 import ctypes
@@ -28,9 +28,9 @@ from stm_skeletons.bundle import Bundle
 
 HERE = Path(__file__).parent
 BUNDLES_VARIABLE = "STM_SKELETONS_GPU_BUNDLES"
-"""Environment variable that names a folder of bundles: fp32, fp32_batch, fp16, resnet50, resnet50_batch, stm. Those
-that lie there are used, with their engines; the others are made and left there, for a machine without PyTorch."""
-# On a board, which lacks what makes odd graphs.
+"""Environment variable with a folder of bundles: fp32, fp32_batch, fp16, resnet50, resnet50_batch, stm. Existing ones
+are used with their engines; missing ones are created there, for a machine without PyTorch."""
+# On a board, without the tools that create unusual graphs.
 collect_ignore = [] if importlib.util.find_spec("onnx") else ["test_build.py"]
 _LIVE = (
     "device",
@@ -55,16 +55,16 @@ tensorrt.Runtime
 
 
 class Gpu:
-    """The device under test. What only the simulated driver can do skips the test on a real one."""
+    """The device under test. Tests that need the simulated driver are skipped on a real one."""
 
     def __init__(self, path: Path | None, python_path: list[str]) -> None:
         """
         Args:
-            path: the simulated driver; None with a real one.
-            python_path: folders where pycuda is, unless it is installed; for other processes.
+            path: the simulated driver; None for a real one.
+            python_path: folders with pycuda if it is not installed; for subprocesses.
         """
         self.library, self.python_path = path, python_path
-        # Global, and before pycuda is imported: the linker then takes it for the libcuda.so.1 that pycuda wants.
+        # Loaded globally, before pycuda is imported: the linker then uses it as pycuda's libcuda.so.1.
         library = None if path is None else ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
         self._driver = library
         if library is not None:
@@ -85,21 +85,21 @@ class Gpu:
         return self._driver
 
     def schedule(self, name: str) -> None:
-        """When queued work runs: "eager", "lazy" (when somebody waits for it) or "random:SEED"."""
+        """Set when queued work runs: "eager", "lazy" (when it is waited for) or "random:SEED"."""
         assert self.driver.nullgpu_schedule(name.encode()) == 0, f"unknown schedule {name}"
 
     def fill(self, on: bool) -> None:
-        """Whether new memory is full of 0xff bytes, NaN as a float."""
+        """Set whether new memory is filled with 0xff bytes (NaN as floats)."""
         self.driver.nullgpu_fill(int(on))
 
     def reset(self) -> None:
-        """Counts to zero, no fault, captures allowed, memory full of 0xff, schedule "eager"."""
+        """Reset counters and faults, allow captures, fill memory with 0xff, schedule "eager"."""
         self.driver.nullgpu_reset()
         self.fill(True)
         self.schedule("eager")
 
     def calls(self) -> dict[str, int]:
-        """Calls of the driver since the last reset, by name without version; one that calls another counts as both."""
+        """Return driver calls since the last reset, by name without version; nested calls count as well."""
         found: dict[str, int] = {}
         index = 0
         while name := self.driver.nullgpu_call_name(index):
@@ -110,44 +110,44 @@ class Gpu:
         return found
 
     def count(self, what: str) -> int:
-        """Since the last reset: h2d, d2h, d2d (copies), the same with _bytes, syncs, kernels, host_functions."""
+        """Return counters since the last reset: h2d, d2h, d2d, the same with _bytes, syncs, kernels, host_functions."""
         return self.driver.nullgpu_count(what.encode())
 
     def pending(self) -> int:
-        """Operations that are queued and have not run."""
+        """Return the number of queued operations that have not run."""
         return self.driver.nullgpu_pending()
 
     def live(self) -> dict[str, int]:
-        """Objects of the driver that have not been released, by kind, after collecting garbage."""
+        """Return unreleased driver objects by kind, after collecting garbage."""
         gc.collect()
         return {kind: self.driver.nullgpu_live(kind.encode()) for kind in _LIVE}
 
     def fail_call(self, n: int, result: int = _OUT_OF_MEMORY, sticky: bool = False) -> None:
-        """The n-th fallible call from now returns a CUresult and does nothing; sticky: all after it, too."""
+        """Make the n-th fallible call from now return a CUresult and do nothing; sticky: all later calls too."""
         self.driver.nullgpu_fail(ctypes.c_ulong(n), result, int(sticky))
 
     def fallible(self) -> int:
-        """Calls that could have failed since the last ``fail_call`` or ``reset``."""
+        """Return the number of fallible calls since the last ``fail_call`` or ``reset``."""
         return self.driver.nullgpu_fallible()
 
     def failed(self) -> str | None:
-        """Name of the call that was made to fail."""
+        """Return the name of the call that was made to fail."""
         name = self.driver.nullgpu_failed()
         return None if name is None else name.decode()
 
     def refuse_capture(self, stage: Literal["begin", "end", "instantiate"] | None) -> None:
-        """Have the driver refuse CUDA graphs at a stage."""
+        """Make the driver refuse CUDA graphs at a stage."""
         self.driver.nullgpu_refuse_capture(0 if stage is None else 1 + _STAGES.index(stage))
 
 
 def _has_real_gpu() -> bool:
-    """In a process of its own: a driver that is loaded once cannot be replaced by the simulated one."""
+    """Run in another process, because a loaded driver cannot be replaced by the simulated one."""
     return subprocess.run([sys.executable, "-c", _REAL], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")
 def device() -> Gpu:
-    """The GPU of this test run; ``pycuda.driver`` and ``tensorrt`` can be imported from here on."""
+    """The GPU of this test run; afterwards ``pycuda.driver`` and ``tensorrt`` can be imported."""
     if _has_real_gpu():
         return Gpu(None, [])
     built = build_or_skip()
@@ -155,12 +155,12 @@ def device() -> Gpu:
     gpu = Gpu(built.library, [] if built.pycuda is None else [str(built.pycuda)])
     sys.path += gpu.python_path
     sys.path.insert(0, str(HERE / "standin"))
-    # A package of type stubs may have been found under this name before.
+    # A package of type stubs may have been imported under this name.
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
         del sys.modules[name]
     importlib.import_module("pycuda.driver")
     importlib.import_module("tensorrt")
-    # What is there stays: ``live`` collects garbage very often, and need not go through all of PyTorch each time.
+    # Freeze existing objects: ``live`` collects garbage often and need not traverse all of PyTorch each time.
     gc.collect()
     gc.freeze()
     return gpu
@@ -168,7 +168,7 @@ def device() -> Gpu:
 
 @pytest.fixture
 def gpu(device: Gpu) -> Iterator[Gpu]:
-    """The device, reset; afterwards nothing may have failed inside the driver's callbacks, and nothing may be left."""
+    """The device, reset; afterwards no driver callback may have failed, and no object may remain."""
     if not device.simulated:
         yield device
         return
@@ -184,7 +184,7 @@ def gpu(device: Gpu) -> Iterator[Gpu]:
 
 
 def _with_engines(name: str, bundle: Bundle) -> Bundle:
-    """A bundle that was made, with engines; kept without them where bundles are given from."""
+    """A new bundle with engines; if bundles are given by folder, stored there without engines."""
     if folders := os.environ.get(BUNDLES_VARIABLE):
         shutil.copytree(bundle.folder, Path(folders, name))
     build_engines(bundle, "native")
@@ -192,7 +192,7 @@ def _with_engines(name: str, bundle: Bundle) -> Bundle:
 
 
 def _copied(bundle: Path, folder: Path) -> Bundle:
-    """A bundle that other tests use without engines, for itself."""
+    """A copy of a bundle that other tests use without engines."""
     shutil.copytree(bundle, folder / "bundle", ignore=shutil.ignore_patterns("engines"))
     return Bundle.open(folder / "bundle")
 
@@ -204,7 +204,7 @@ def _given(name: str) -> Bundle | None:
 
 @pytest.fixture(scope="session")
 def edge_bundle(request: pytest.FixtureRequest) -> Path:
-    """The folder of the FP32 bundle that is given, else one is made."""
+    """Folder of the given FP32 bundle, or of a new one."""
     bundle = _given("fp32")
     return request.getfixturevalue("edge_bundle") if bundle is None else bundle.folder
 
@@ -221,7 +221,7 @@ def fp32_bundle(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory: p
 def fp16_bundle(
     request: pytest.FixtureRequest, device: Gpu, clip: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    """The same in FP16. Its weights are random; how near it comes to FP32 is left to the tests of that."""
+    """The same in FP16. Weights are random; other tests check the accuracy compared with FP32."""
     if bundle := _given("fp16"):
         return bundle
     weights, folder = request.getfixturevalue("edge_weights"), tmp_path_factory.mktemp("fp16") / "edge"
@@ -231,7 +231,7 @@ def fp16_bundle(
 
 @pytest.fixture(scope="session")
 def resnet50(request: pytest.FixtureRequest, device: Gpu) -> Bundle:
-    """96x64, 3 slots. Its memory encoder reads the frame itself, which the next one must not overwrite too early."""
+    """96x64, 3 slots. Its memory encoder reads the frame itself, which the next frame must not overwrite too early."""
     if bundle := _given("resnet50"):
         return bundle
     return _with_engines("resnet50", Bundle.open(request.getfixturevalue("resnet_bundle")))
@@ -261,7 +261,7 @@ def resnet50_batch(request: pytest.FixtureRequest, device: Gpu, tmp_path_factory
 
 @pytest.fixture(scope="session")
 def stm(device: Gpu, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """96x64, 3 slots: the one-map network, which has neither peaks nor edge scores."""
+    """96x64, 3 slots: the one-map network, which has no peaks or edge scores."""
     if bundle := _given("stm"):
         return bundle
     from export.export import Options, export_bundle

@@ -1,9 +1,9 @@
-"""What a frame asks of the GPU, on the real driver: the backend's calls, counted as they are made, and free memory.
+"""Counts the backend's driver calls per frame on a real GPU, and checks free memory.
 
     python count_calls.py BUNDLE VIDEO
 
-TensorRT's own calls are not seen; but what it allocated would show in the free memory, and a replayed graph makes none.
-Exit code 1 where a frame is not one upload, one download, one wait and two replayed graphs, or memory is taken.
+TensorRT's own calls are not visible, but its allocations would show in the free memory, and a replayed graph makes
+none. Exit code 1 unless a frame is one upload, one download, one wait and two replayed graphs, and takes no memory.
 """
 
 import sys
@@ -30,7 +30,7 @@ A_FRAME = {"upload": 1, "download": 1, "synchronize": 1, "launch": 2}
 
 
 def count_calls() -> Counter[str]:
-    """From now on, calls by name, of all sessions."""
+    """Count calls by name from now on, of all sessions."""
     calls: Counter[str] = Counter()
 
     def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,7 +47,7 @@ def count_calls() -> Counter[str]:
 
 
 def main(bundle: str, video: str) -> int:
-    """Say what FRAMES frames asked for. Returns the exit code."""
+    """Print the calls of FRAMES frames. Returns the exit code."""
     calls, free = count_calls(), []
     with closing(open_source(video)) as source:
         frames = [frame.image for frame in source]
@@ -63,7 +63,7 @@ def main(bundle: str, video: str) -> int:
         f"free memory of the GPU {free[WARM_UP] / 1e6:.1f} MB, at least {min(free[WARM_UP:]) / 1e6:.1f} MB afterwards"
     )
     expected = {name: count * FRAMES for name, count in A_FRAME.items()}
-    # Free memory is everybody's on a GPU that shares the system's.
+    # On a GPU that shares the system's memory, other programs change the free memory too.
     return int(calls != expected or (taken > 0 and not find_gpu().integrated))
 
 

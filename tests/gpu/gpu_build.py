@@ -1,10 +1,10 @@
-"""Builds what the GPU tests run on without a GPU: the simulated CUDA driver, and pycuda linked against it.
+"""Builds what the GPU tests need without a GPU: the simulated CUDA driver, and pycuda linked against it.
 
     python tests/gpu/gpu_build.py
 
-prints where they are. Both are kept in a cache folder outside the checkout and built once: the driver in seconds, again
-when its sources change; pycuda, unless it is installed already, in two to four minutes. Needs gcc, g++, make; CUDA's
-headers are taken from $CUDA_HOME or /usr/local/cuda, else from NVIDIA's wheels on PyPI. Nothing of CUDA is run.
+prints their locations. Both are cached outside the checkout: the driver takes seconds and is rebuilt when its sources
+change; pycuda, unless installed, takes two to four minutes. Needs gcc, g++ and make. CUDA's headers come from
+$CUDA_HOME or /usr/local/cuda, otherwise from NVIDIA's wheels on PyPI. Nothing of CUDA is run.
 """
 
 import functools
@@ -24,46 +24,46 @@ from stm_skeletons.errors import SinkError, one_line
 from stm_skeletons.files import atomic_folder
 
 CACHE_VARIABLE = "STM_SKELETONS_GPU_CACHE"
-"""Environment variable that names the cache folder; ~/.cache/stm-skeletons-gpu without."""
+"""Environment variable with the cache folder; ~/.cache/stm-skeletons-gpu by default."""
 PYCUDA = "pycuda==2026.1"
 HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.85")
 SOURCES = Path(__file__).parent / "nullgpu"
 _SOURCE_FILES = ("Makefile", "gen_stubs.py", "nullcuda.c", "nullgpu.h", "test_nullcuda.c")
-# pip leaves pycuda's own build requirements to us, as its configure.py has to run in the unpacked sources.
+# pip does not install pycuda's build requirements here, because its configure.py must run in the unpacked sources.
 _BUILD_REQUIREMENTS = ("setuptools>=77", "wheel", "numpy>=2")
 
 
 class BuildError(RuntimeError):
-    """The simulation cannot be built; one line that says what is missing."""
+    """The simulation cannot be built; one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """Where things are."""
+    """Locations of the built files."""
 
     library: Path
     """libcuda.so.1; load it with ctypes.RTLD_GLOBAL before pycuda is imported."""
     pycuda: Path | None
-    """Folder to append to sys.path; None when pycuda is installed."""
+    """Folder to append to sys.path; None if pycuda is installed."""
 
 
 @functools.cache
 def build() -> Built:
-    """Build the driver and pycuda, or take them from the cache. Raises BuildError.
+    """Build the driver and pycuda, or use the cached ones. Raises BuildError.
 
-    Once in a process: its own pycuda is no installed one when somebody has made it importable.
+    Call once per process: a pycuda made importable by an earlier call would count as installed.
     """
     cache = _cache()
     try:
         cuda = _cuda(cache)
         library = _driver(cache, cuda) / "libcuda.so.1"
         return Built(library, None if pycuda_is_installed() else _pycuda(cache, cuda, library.parent))
-    except (SinkError, OSError, subprocess.CalledProcessError) as error:  # the last: Python without its venv
+    except (SinkError, OSError, subprocess.CalledProcessError) as error:  # the last one: Python without venv
         raise BuildError(f"cannot build in {cache}: {one_line(error)}") from error
 
 
 def build_or_skip() -> Built:
-    """The same for fixtures: what cannot be built skips the tests with the reason, and fails them in CI."""
+    """The same for fixtures: if the build fails, skip the tests with the reason; in CI, fail."""
     import pytest
 
     try:
@@ -76,7 +76,7 @@ def build_or_skip() -> Built:
 
 
 def pycuda_is_installed() -> bool:
-    """Whether a pycuda can be imported that takes its driver from libcuda.so.1."""
+    """Whether an importable pycuda loads its driver from libcuda.so.1."""
     try:
         found = importlib.util.find_spec("pycuda")
     except (ImportError, ValueError):
@@ -99,7 +99,7 @@ def _cache() -> Path:
 
 
 def _cuda(cache: Path) -> Path:
-    """A CUDA folder whose include/ has cuda.h and cudaProfiler.h."""
+    """Return a CUDA folder whose include/ has cuda.h and cudaProfiler.h."""
     for folder in (os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
         if folder and all((Path(folder) / "include" / name).is_file() for name in ("cuda.h", "cudaProfiler.h")):
             return Path(folder)
@@ -121,7 +121,7 @@ def _driver(cache: Path, cuda: Path) -> Path:
         with atomic_folder(target) as partial:
             for name in _SOURCE_FILES:
                 shutil.copy(SOURCES / name, partial)
-            # Its own test comes with it: a driver that does not work is not kept.
+            # Includes its own test: a driver that fails it is not kept.
             _run(["make", "test", f"CUDA_INC={include}", f"PYTHON={sys.executable}"], partial)
     return target
 
@@ -147,7 +147,7 @@ def _pycuda(cache: Path, cuda: Path, driver: Path) -> Path:
         options = ["--no-cuda-enable-curand", f"--cuda-root={cuda}", f"--cudadrv-lib-dir={driver}"]
         _run([python, "configure.py", *options, f"--cuda-pretend-version={version[1]}"], source)
         wheel = ["wheel", "--quiet", "--no-build-isolation", "--no-deps", "--wheel-dir", str(work)]
-        # Compiled once, used for small tests: quick to build matters more than quick to run.
+        # Compiled once and used for small tests: build time matters more than run time.
         _run([*pip, *wheel, str(source)], source, CFLAGS="-O0 -g0", CXXFLAGS="-O0 -g0", LDFLAGS=f"-L{driver}")
         wheels = [str(file) for file in work.glob("pycuda-*.whl")]
         _run([*pip, "install", "--quiet", "--target", str(partial), *wheels], work)

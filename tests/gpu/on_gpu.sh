@@ -1,9 +1,12 @@
 #!/bin/bash
-# docs/gpu-checklist.md as a script: what the TensorRT path does on this machine's GPU, what tells most comes first.
+# Runs the checklist of docs/gpu-checklist.md on this machine's GPU, the most telling steps first.
 #
-# All by the environment: PY and STM, the commands of Python and stm-skeletons (several words each); BUNDLES, a folder
-# of more bundles (NAME/), of small ones for the tests (tests/) and of weights for PyTorch (NAME.safetensors); PYTORCH,
-# a Python with PyTorch and onnxruntime-gpu; OUT, the folder of the results; WITHIN, seconds for all of it.
+# Environment variables:
+#   PY, STM    commands of Python and stm-skeletons, possibly of several words
+#   PYTORCH    command of a Python that has PyTorch and onnxruntime-gpu
+#   BUNDLES    folder of more bundles (NAME/), bundles for the tests (tests/) and weights for PyTorch (NAME.safetensors)
+#   OUT        folder of the results
+#   WITHIN     seconds for all steps together
 set -uo pipefail
 out=$(realpath -m "${OUT:-checklist}") bundles=$(realpath -m "${BUNDLES:-none}") within=${WITHIN:-240}
 mkdir -p "$out" && cd "$(dirname "$0")/../.." || exit 2
@@ -18,7 +21,7 @@ clip=examples/vtest-10s.avi cut=$(mktemp -d) bad=0
 trap 'rm -rf "$cut"' EXIT
 rm -f "$out"/*-{cpu,gpu,no-graphs,nsys}.jsonl "$out/cut.jsonl" "$out/steps.txt"
 
-# NAME SHARE COMMAND...: for at most SHARE % of the time; what it says goes to NAME.txt, and whatever its end, we go on.
+# NAME SHARE COMMAND...: runs a command for at most SHARE % of WITHIN; its output is in NAME.txt. Goes on if it fails.
 step() {
   local name=$1 limit=$((within * $2 / 100)) left=$((within - SECONDS)) start=$SECONDS code=none
   shift 2
@@ -27,18 +30,18 @@ step() {
     timeout -k 20 "$limit" "$@" > "$out/$name.txt" 2>&1
     code=$?
   else
-    echo "not begun: $within seconds were over" > "$out/$name.txt"
+    echo "not started: all $within seconds are used up; raise WITHIN" > "$out/$name.txt"
   fi
   [ "$code" = 0 ] || bad=$((bad + 1))
   printf '%-24s code %-4s %4d s\n' "$name" "$code" $((SECONDS - start)) | tee -a "$out/steps.txt"
   tail -n 3 "$out/$name.txt" | cut -c1-300 | sed 's/^/    /'
 }
 
-# NAME MODEL FOLDER: all about one bundle. Its engines stay in it, so that a second go need not build them.
+# NAME MODEL FOLDER: all steps for one bundle. Its engines stay inside it, so a second run need not build them.
 measure() {
   local name=$1 model=$2 folder=$3 gpu=(--model "$2" --backend tensorrt)
   local run=("${stm[@]}" run "$clip" --force --max-frames 100)
-  grep -q '"variant": "edge"' "$folder/bundle.json" || run[-1]=30 # too slow on a CPU
+  grep -q '"variant": "edge"' "$folder/bundle.json" || run[-1]=30 # resnet50 is too slow on a CPU
   step "$name-build" 60 "${stm[@]}" build "$model" --target native --unless-fitting
   cp "$folder/engines/native/engines.json" "$out/$name-engines.json" 2> /dev/null
   step "$name-cpu" 20 "${run[@]}" --model "$model" --parts "$out/$name-cpu.jsonl"
@@ -61,8 +64,8 @@ edge=$("${py[@]}" -c 'from stm_skeletons.bundle import Bundle; print(Bundle.open
 measure edge edge "$edge"
 
 cp -r "$edge/engines/native" "$cut/" 2> /dev/null && truncate -s 1000 "$cut/native/read_decoder.engine"
-# shellcheck disable=SC2016 # for the inner bash
-step edge-cut-engine 5 bash -c '"$@" 2>&1 | tee /dev/stderr | grep -q "is not the engine that was built here"' refused \
+# shellcheck disable=SC2016 # the inner bash expands it
+step edge-cut-engine 5 bash -c '"$@" 2>&1 | tee /dev/stderr | grep -q "differs from the built engine"' refused \
   "${stm[@]}" run $clip --backend tensorrt --engines "$cut" --parts "$out/cut.jsonl" --force
 if command -v nsys > /dev/null; then
   step edge-nsys 20 nsys profile --trace cuda --stats true --force-overwrite true -o "$out/edge-nsys" \
@@ -78,7 +81,7 @@ for file in "$bundles"/*/bundle.json; do
 done
 step in-turn 20 "${stm[@]}" bench compare $clip "${arms[@]}" --frames 200 --out "$out/in-turn"
 
-# Without a GPU the tests would pass on the simulated one.
+# Without a GPU the tests would run, and pass, on the simulated driver.
 if grep -q '^gpu  *code 0' "$out/steps.txt"; then
   for file in "$bundles"/tests/*/bundle.json; do
     [ -e "$file" ] || continue
@@ -91,7 +94,7 @@ else
   echo "no tests: no GPU answers"
 fi
 
-[ ${#torch[@]} -gt 0 ] || echo "no PyTorch and no ONNX Runtime on the GPU: no Python with torch; name one in PYTORCH"
+[ ${#torch[@]} -gt 0 ] || echo "PyTorch and ONNX Runtime on the GPU: skipped, no Python with torch found; set PYTORCH"
 for weights in "$bundles"/*.safetensors; do
   [ -e "$weights" ] && [ ${#torch[@]} -gt 0 ] || continue
   name=$(basename "$weights" .safetensors) every=5
@@ -107,5 +110,5 @@ for file in "$out"/*/{report,compare}.json; do
 done
 echo
 cat "$out/steps.txt"
-echo "$bad of $(wc -l < "$out/steps.txt") steps did not end with code 0, after $SECONDS s; all they said is in $out"
+echo "$bad of $(wc -l < "$out/steps.txt") steps failed in $SECONDS s; their output is in $out"
 ((bad == 0))

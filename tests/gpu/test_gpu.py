@@ -84,8 +84,8 @@ def test_a_gpu_that_refuses_says_why_in_the_drivers_words_and_nothing_stays_open
 def test_a_machine_without_gpu_or_driver_says_what_to_do(gpu):
     if not gpu.simulated:
         pytest.skip("a real GPU cannot be taken away")
-    assert all("no GPU answers: " in line and "(CUDA error 100)" in line for line in told(gpu, NULLGPU_DEVICE="none"))
-    assert all(line.startswith("no driver: ") for line in told(gpu, SIMULATED_DRIVER=""))
+    assert all("no GPU responds: " in line and "(CUDA error 100)" in line for line in told(gpu, NULLGPU_DEVICE="none"))
+    assert all(line.startswith("no NVIDIA driver, ") for line in told(gpu, SIMULATED_DRIVER=""))
 
 
 def test_a_graphics_card_has_memory_of_its_own(gpu):

@@ -225,7 +225,7 @@ def test_a_context_that_cannot_be_made_leaves_nothing_behind(gpu, fp32_bundle: B
         return make(engine) if len(made) == 1 else None
 
     monkeypatch.setattr(tensorrt.ICudaEngine, "create_execution_context_without_device_memory", only_one)
-    with pytest.raises(BackendError, match="TensorRT cannot make an execution context of read_decoder") as caught:
+    with pytest.raises(BackendError, match="TensorRT cannot create an execution context for read_decoder") as caught:
         open_group(fp32_bundle, 1)
     if gpu.simulated:
         assert gpu.live() == live
@@ -244,7 +244,7 @@ def test_activation_memory_that_is_refused_is_noticed(gpu, fp32_bundle: Bundle, 
         except BackendError as error:
             messages.append(str(error))
     assert len(messages) == 1
-    assert "TensorRT refuses the activation memory of query_encoder" in messages[0]
+    assert "TensorRT rejects the activation memory of query_encoder" in messages[0]
     assert "not aligned to 512 bytes" in messages[0]
 
 

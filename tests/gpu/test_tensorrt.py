@@ -305,7 +305,7 @@ def test_capture_that_is_refused_is_dropped_cleanly(gpu, fp32_bundle: Bundle, fr
         caplog.clear()
         gpu.refuse_capture(stage)
         with on_tensorrt(fp32_bundle) as ours, on_the_cpu(fp32_bundle) as theirs:
-            assert [record.message for record in caplog.records if "no CUDA graphs" in record.message]
+            assert [record.message for record in caplog.records if "CUDA graphs disabled" in record.message]
             for frame in frames[:5]:
                 assert_same(ours.step(frame), theirs.step(frame))
             assert gpu.calls().get("cuGraphLaunch", 0) == 0
@@ -353,7 +353,7 @@ def test_a_failure_of_any_driver_call_leaves_nothing_behind(
         tried_again = not lost and failed.startswith(("cuMemAlloc", "cuMemHostAlloc"))
         assert error or caplog.records or tried_again, f"{what} went unnoticed"
         if not error:
-            assert tried_again or number > calls or (cuda_graphs and "no CUDA graphs" in caplog.text), what
+            assert tried_again or number > calls or (cuda_graphs and "CUDA graphs disabled" in caplog.text), what
         assert gpu.live() == live, f"{what} leaves something behind"
 
 
@@ -467,7 +467,7 @@ def test_another_thread_is_refused_with_a_word(gpu, fp32_bundle: Bundle, frames)
     with on_tensorrt(fp32_bundle) as session:
         error = in_another_thread(lambda: session.step(frames[0]))
         session.step(frames[0])
-    word = "a session on the GPU must be used from the thread that opened it; open one per thread"
+    word = "a GPU session must be used from the thread that opened it; open one session per thread"
     assert isinstance(error, BackendError)
     assert str(error) == word
 
@@ -550,7 +550,7 @@ def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
 @pytest.mark.parametrize(
     ("short_of", "message"),
     [
-        ("arena", r"not enough GPU memory: \d+ MB wanted in one piece, .* MB are free; export with fewer --slots"),
+        ("arena", r"not enough GPU memory: need one block of \d+ MB, .* MB are free; export with fewer --slots"),
         (
             "weights",
             r"not enough GPU memory for the weights of query_encoder.engine \(\d+ MB\): .*; stop other programs",
@@ -608,8 +608,8 @@ def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
     (engines / "engines.json").write_text(json.dumps(sidecar))
     monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", lambda *_: pytest.fail("deserialised"))
     words = {
-        "bytes": "memory_encoder.engine is not the engine that was built here",
-        "bundle": "the engine of memory_encoder was built from another bundle's graph",
+        "bytes": "memory_encoder.engine differs from the built engine",
+        "bundle": "the engine of memory_encoder was built from another bundle",
         "version": "built by tensorrt another, but",
         "gpu": "built for another, but this GPU",
         "device": "built on another, but this GPU",

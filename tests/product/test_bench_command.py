@@ -1,4 +1,4 @@
-"""``stm-skeletons bench`` as its users meet it."""
+"""``stm-skeletons bench`` as a command."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ def test_a_video_is_measured_and_reported(clip: Path, edge_bundle: Path, tmp_pat
     assert len(report["raw"]["frame"]) == 30
     assert [one["streams"] for one in report["streams"]] == [1, 2]
     assert [one["cameras"] for one in report["groups"]] == [2], "one is no group"
-    assert "F1 not measured here: --data" in result.stdout
+    assert "F1 was not measured; --data measures it" in result.stdout
     assert "end to end" in result.stdout
     told = stm("bench", "plots", out / "report.json", "--out", tmp_path / "plots")
     assert told.returncode == 0, told.stderr
@@ -52,7 +52,7 @@ def test_a_board_measures_too_and_says_where_plots_are_drawn(clip: Path, edge_bu
     result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md"]
-    assert "no plots: matplotlib is not installed here" in result.stderr
+    assert "no plots: matplotlib is not installed" in result.stderr
     asked = subprocess.run(
         [*command, *arguments, "--data", f"coco={tmp_path}"], capture_output=True, text=True, timeout=300, cwd=ROOT
     )
@@ -82,7 +82,7 @@ def test_signals_end_it_with_a_report(clip: Path, edge_bundle: Path, tmp_path: P
         time.sleep(2)
         process.send_signal(number)
         assert process.wait(60) == 0
-        assert "the report is finished" in process.stderr.read()
+        assert "the report is complete up to there" in process.stderr.read()
     report = json.loads((out / "report.json").read_text())
     assert report["run"]["stopped_early"]
     assert report["soak"]["verdict"] == "cannot tell"
@@ -98,16 +98,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(clip: Path, edge_bundle: Path,
         ((clip, "--model", "yolo"), "no model or bundle 'yolo'"),
         ((clip, "--frames", "3"), "--frames"),
         ((clip, "--frames", "20", "--minutes", "1"), "exclude each other"),
-        ((clip, "--streams", "1,many"), "no list of numbers"),
-        ((clip, "--streams", "0"), "no list of numbers"),
+        ((clip, "--streams", "1,many"), "not a list of numbers"),
+        ((clip, "--streams", "0"), "not a list of numbers"),
         ((clip, "--provider", "tpu"), "unknown provider"),
-        ((clip, "--no-cuda-graphs"), "goes with --backend tensorrt or --provider cuda"),
+        ((clip, "--no-cuda-graphs"), "requires --backend tensorrt or --provider cuda"),
         ((clip, "--fps", "0"), "--fps"),
         ((clip, "--data", "coco"), "KIND=FOLDER"),
-        ((clip, "--data", "coco=/none"), "no folder"),
+        ((clip, "--data", "coco=/none"), "folder /none does not exist"),
         ((clip, "--speed"), "no such option"),
         (("plots", tmp_path / "none.json"), "cannot read"),
-        (("plots", clip), "no report"),
+        (("plots", clip), "not a valid report"),
     ):
         assert message.lower() in refused("bench", *arguments, "--out", out).lower(), arguments
         assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(clip: Path, edge_bundle: Path,
 
 @pytest.fixture(scope="module")
 def few_images(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Every third of the labelled images."""
+    """Every 3rd of the labelled images."""
     folder, name = tmp_path_factory.mktemp("coco"), "person_keypoints_train.json"
     content = json.loads((shared / "coco" / name).read_text())
     content["images"] = content["images"][::3]
@@ -134,7 +134,7 @@ def test_f1_stands_beside_the_speed(few_images: str, clip: Path, tmp_path: Path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert [one["occluded"] for one in report["accuracy"]] == [False, True]
     assert all(0.3 < one["f1"] < 1 for one in report["accuracy"])
-    assert not [note for note in report["notes"] if "F1 not measured" in note]
+    assert not [note for note in report["notes"] if "F1 was not measured" in note]
 
 
 def test_unknown_data_fail_after_the_speed_is_safe(clip: Path, edge_bundle: Path, tmp_path: Path):
@@ -143,7 +143,7 @@ def test_unknown_data_fail_after_the_speed_is_safe(clip: Path, edge_bundle: Path
     result = stm("bench", clip, *arguments)
     assert result.returncode == 2
     assert "kinds are coco" in result.stderr.splitlines()[-1]
-    assert "F1 not measured here: --data" in (out / "report.md").read_text()
+    assert "F1 was not measured; --data measures it" in (out / "report.md").read_text()
 
 
 def test_the_group_tells_its_commands():
@@ -159,7 +159,7 @@ def movenet(shared: Path) -> str:
 
 
 def test_things_are_compared(clip: Path, edge_bundle: Path, edge_weights: Path, movenet: str, tmp_path: Path):
-    """The bundle is a small one; so are the networks beside it."""
+    """The bundle and the networks are small."""
     arms = (str(edge_bundle), f"{movenet},size=160x96", f"eager:{edge_weights},size=160x96")
     out = tmp_path / "out"
     result = stm("bench", "compare", clip, *arms, "--frames", "11", "--threads", "1", "--out", out)
@@ -173,13 +173,13 @@ def test_things_are_compared(clip: Path, edge_bundle: Path, edge_weights: Path, 
 
 def test_what_cannot_be_compared_is_one_line(clip: Path, edge_bundle: Path, tmp_path: Path):
     for arguments, message in (
-        ((clip, edge_bundle), "name two things or more"),
-        ((clip, edge_bundle, edge_bundle), "named twice"),
+        ((clip, edge_bundle), "at least two variants"),
+        ((clip, edge_bundle, edge_bundle), "listed twice"),
         ((clip, edge_bundle, "eager:none.safetensors"), "none.safetensors"),
         ((clip, edge_bundle, "faces"), "faces"),
         (("none.avi", edge_bundle, "edge"), "none.avi"),
         ((clip, edge_bundle, f"{edge_bundle},provider=npu"), "unknown provider 'npu'"),
-        ((clip, edge_bundle, "edge", "--data", "coco=/none"), "--data coco: there is no folder /none"),
+        ((clip, edge_bundle, "edge", "--data", "coco=/none"), "--data coco: folder /none does not exist"),
     ):
         assert message in refused("bench", "compare", *arguments, "--frames", "1", "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

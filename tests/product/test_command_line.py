@@ -29,8 +29,8 @@ def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
     result = stm("run", clip, "--parts", parts, "--overlay", overlay)
     assert (result.returncode, result.stdout) == (0, "")
     assert re.fullmatch(
-        r"stm-skeletons: .*: 100 frames at .* fps on the CPU by .* \(--backend chooses\); .* people and "
-        r".* keypoints a frame; wrote .*\n",
+        r"stm-skeletons: .*: 100 frames at .* fps on the CPU with .* \(change with --backend\); .* people and "
+        r".* keypoints per frame; wrote .*\n",
         result.stderr,
     ), "the closing line"
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
@@ -74,12 +74,12 @@ def test_images_in_images_out(clip: Path, edge_bundle: Path, tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert [json.loads(line)["file"] for line in lines.read_text().splitlines()] == ["b/1.png", "img2.png", "img10.jpg"]
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == ["b/1.png", "img10.jpg", "img2.png"]
-    assert "name a folder" in refused("run", folder, *run, "--overlay", tmp_path / "two.png")
-    assert "exists already" in refused("run", folder, *run, "--recursive", "--overlay", out)
+    assert "give a folder" in refused("run", folder, *run, "--overlay", tmp_path / "two.png")
+    assert "already exists" in refused("run", folder, *run, "--recursive", "--overlay", out)
     (folder / "img3.png").write_bytes(b"")
     result = stm("run", folder, *run, "--skip-broken", "--quiet")
     assert result.returncode == 3
-    assert "1 images were left out" in result.stderr
+    assert "skipped 1 images" in result.stderr
 
 
 def test_kill_9_leaves_whole_lines_and_no_lock(clip: Path, edge_bundle: Path, tmp_path: Path):
@@ -157,10 +157,10 @@ def test_what_is_drawn_can_be_chosen(clip: Path, edge_bundle: Path, tmp_path: Pa
 def test_options_that_do_not_fit(clip: Path, edge_bundle: Path, tmp_path: Path):
     parts = ("--parts", tmp_path / "p.json")
     for options, message in (
-        (("--format", "coco"), "--format coco goes with --parts FILE"),
-        (("--format", "posetrack18", "--parts", "-"), "--format posetrack18 goes with --parts FILE"),
+        (("--format", "coco"), "--format coco requires --parts FILE"),
+        (("--format", "posetrack18", "--parts", "-"), "--format posetrack18 requires --parts FILE"),
         (("--format", "voc", *parts), "voc"),
-        (("--draw", "maps", *parts), "--draw maps goes with --overlay or --window"),
+        (("--draw", "maps", *parts), "--draw maps requires --overlay or --window"),
         (("--draw", "faces", "--overlay", tmp_path / "o.avi"), "faces"),
         (("--min-score", "1.01", *parts), "--min-score"),
         (("--min-score", "-0.01", *parts), "--min-score"),
@@ -181,7 +181,7 @@ def test_a_bundle_that_gives_no_people(clip: Path, tmp_path: Path):
     export_bundle(weights, bundle, Options(width=96, height=64, slots=2, every=2, peaks=3))
     for options in (("--format", "coco"), ("--min-score", "0.3"), ("--min-joints", "3")):
         message = refused("run", clip, "--model", bundle, "--parts", tmp_path / "p.json", *options)
-        assert f"{' '.join(options) if options[0] == '--format' else options[0]} is about people" in message
+        assert f"{' '.join(options) if options[0] == '--format' else options[0]} needs people" in message
     ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
     assert [json.loads(line)["people"] for line in ran.stdout.splitlines()] == [[], []]
 
@@ -258,14 +258,14 @@ def test_bad_sources(tmp_path: Path, clip: Path):
     for source, message in {
         tmp_path / "missing.mp4": "no file, folder or camera",
         tmp_path / "empty.mp4": "is empty",
-        tmp_path / "text.mp4": "no video",
-        tmp_path / "short.avi": "cut short",
-        out: "holds no images",
-        tmp_path / "readme.txt": "is text",
+        tmp_path / "text.mp4": "not a video",
+        tmp_path / "short.avi": "truncated",
+        out: "contains no images",
+        tmp_path / "readme.txt": "is a text file",
         "": "name is empty",
         "9" * 20: "no file, folder or camera",
         "x" * 300: "name too long",
-        tmp_path / "huge.png": "cannot be decoded",
+        tmp_path / "huge.png": "cannot decode",
     }.items():
         assert message in refused("run", source, "--parts", out / "p.jsonl", "--overlay", out / "o.mp4")
         assert list(out.iterdir()) == []
@@ -281,7 +281,7 @@ def test_bad_models_backends_and_providers(clip: Path, edge_bundle: Path, tmp_pa
         ("--provider", "tpu"): "unknown provider 'tpu'",
     }
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        cases["--provider", "cuda"] = "provider 'cuda' is not in this ONNX Runtime"
+        cases["--provider", "cuda"] = "provider 'cuda' is missing in this ONNX Runtime"
     for options, message in cases.items():
         assert message in refused("run", clip, *options, "--parts", tmp_path / "p.jsonl")
     assert list(tmp_path.iterdir()) == []
@@ -297,7 +297,7 @@ def test_bad_seeds(clip: Path, edge_bundle: Path, tmp_path: Path):
     }
     for content, message in (
         ("{", "is not JSON"),
-        (json.dumps({**whole, "annotations": []}), "nobody with labelled joints"),
+        (json.dumps({**whole, "annotations": []}), "no person with labelled joints"),
         (json.dumps({**whole, "categories": [{"id": 1, "keypoints": ["tail", "nose"]}]}), "tail"),
         (json.dumps({**whole, "images": [{"id": 1, "width": 640, "height": 480}]}), "640x480"),
     ):
@@ -349,12 +349,12 @@ def test_wrong_usage_is_one_line(clip: Path):
 def test_info_and_doctor_and_help_speak_plainly(edge_bundle: Path):
     told = stm("info", edge_bundle)
     assert told.returncode == 0
-    for words in ("edge", "160 x 96", "4 slots", "by their centres", "random, for tests"):
+    for words in ("edge", "160 x 96", "4 slots", "by centres and edges", "random, for tests"):
         assert words in told.stdout
     examined = stm("doctor")
     assert examined.returncode == 0, examined.stderr
     assert "This machine can run" in examined.stdout
-    assert "frames a second" in " ".join(examined.stdout.split())
+    assert " fps, " in " ".join(examined.stdout.split())
     assert stm("--help").returncode == 0
     assert stm("--version").stdout.strip().count(".") == 2
 
@@ -368,7 +368,7 @@ def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
     assert exported.returncode == 0, exported.stderr
     assert "closed loop" in exported.stdout
     told = stm("info", bundle)
-    assert "3 slots: first frame, previous frame, others 2 apart" in " ".join(told.stdout.split())
+    assert "3 slots: first frame, previous frame, others 2 frames apart" in " ".join(told.stdout.split())
     ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
     assert ran.returncode == 0, ran.stderr
     line = json.loads(ran.stdout.splitlines()[0])
@@ -423,8 +423,8 @@ def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
     out = tmp_path / "b"
     assert "multiple of 32" in refused("export", edge_weights, "--out", out, "--size", "100x96")
     assert "WIDTHxHEIGHT" in refused("export", edge_weights, "--out", out, "--size", "huge")
-    assert "every 0 must be at least 1" in refused("export", edge_weights, "--out", out, "--every", "0")
-    assert "0 slots are too few" in refused("export", edge_weights, "--out", out, "--slots", "0")
+    assert "every is 0, must be at least 1" in refused("export", edge_weights, "--out", out, "--every", "0")
+    assert "slots is 0, must be at least 2" in refused("export", edge_weights, "--out", out, "--slots", "0")
     assert "--threshold" in refused("export", edge_weights, "--out", out, "--threshold", "1.01")
     assert "--threshold" in refused("export", edge_weights, "--out", out, "--threshold", "-0.1")
     assert "no weights file" in refused("export", tmp_path / "none", "--out", out)
@@ -437,6 +437,6 @@ def test_bad_exports_and_inits(tmp_path: Path, edge_weights: Path):
     assert "edges_only" in refused("init", "edge", "--out", weights, "--edges-only", "--from", "edge")
     assert "another network" in refused("init", "stm", "--out", weights, "--from", "edge")
     assert "not a bundle" in refused("init", "edge", "--out", weights, "--from", tmp_path)
-    assert "cannot be read as ONNX" in refused("init", "edge", "--out", weights, "--from", junk)
-    assert "cannot be read as PyTorch" in refused("init", "stm", "--out", weights, "--from", junk)
+    assert f"cannot read {junk} as ONNX" in refused("init", "edge", "--out", weights, "--from", junk)
+    assert f"cannot read {junk} as PyTorch" in refused("init", "stm", "--out", weights, "--from", junk)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["junk.safetensors"]

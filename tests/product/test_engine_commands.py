@@ -70,10 +70,10 @@ def bundle(edge_bundle: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--rebuild"], "--engines and --rebuild go with --backend tensorrt"),
-        (["--engines", "somewhere"], "--engines and --rebuild go with --backend tensorrt"),
-        (["--no-cuda-graphs"], "goes with --backend tensorrt or --provider cuda"),
-        (["--backend", "tensorrt", "--provider", "cuda"], "--provider goes with --backend onnxruntime"),
+        (["--rebuild"], "--engines and --rebuild require --backend tensorrt"),
+        (["--engines", "somewhere"], "--engines and --rebuild require --backend tensorrt"),
+        (["--no-cuda-graphs"], "requires --backend tensorrt or --provider cuda"),
+        (["--backend", "tensorrt", "--provider", "cuda"], "--provider applies to --backend onnxruntime only"),
     ],
 )
 def test_options_of_the_other_backend_are_refused(clip: Path, bundle: Path, options: list[str], said: str):
@@ -116,17 +116,17 @@ def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
         return result.stdout
 
     assert "engines native" not in info()
-    assert "against FP32" not in info()
+    assert "compared with FP32" not in info()
     add_engines(Bundle.open(bundle), "native", "tensorrt", "10.3.0", "Orin, 16 multiprocessors")
     damaged = add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
     (bundle / "gate.json").write_text(made_gate(f1=0.99876).model_dump_json())
     told = info()
-    assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes are right" in told
-    assert "read_decoder.engine is not the engine that was built here" in told
-    assert "F1 0.9988 against FP32 over 300 frames of street.mp4" in told
+    assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes ok" in told
+    assert "read_decoder.engine differs from the built engine" in told
+    assert "F1 0.9988 compared with FP32 over 300 frames of street.mp4" in told
     (bundle / "gate.json").write_text(made_gate(keypoints=0, f1=None).model_dump_json())
-    assert "no keypoints to compare against FP32 over 300 frames of street.mp4" in info()
+    assert "no keypoints compared with FP32 over 300 frames of street.mp4" in info()
     (bundle / "gate.json").write_text("[]")
     assert "gate.json cannot be read" in info()
 
@@ -251,16 +251,16 @@ def sidecar_of_an_unknown_target(engines: Path) -> None:
 
 
 DAMAGES: dict[Callable[[Path], None], str] = {
-    cut_off: "read_decoder.engine is not the engine that was built here (its SHA-256 differs)",
+    cut_off: "read_decoder.engine differs from the built engine (SHA-256 mismatch)",
     foreign: "query_encoder.engine: IRuntime::deserializeCudaEngine: Error Code 1: Serialization",
-    another_graphs: "query_encoder.engine has features_p2 not at all, bundle.json says features_p2 float32 ",
+    another_graphs: "query_encoder.engine lacks tensor features_p2, but bundle.json lists features_p2 float32 ",
     another_boards: "built on Xavier, but this GPU is Orin, 16 multiprocessors",
-    another_bundles: "the engine of memory_encoder was built from another bundle's graph",
+    another_bundles: "the engine of memory_encoder was built from another bundle",
     lost: "memory_encoder.engine is missing",
     without_sidecar: "has no engines (engines.json is missing)",
     half_a_sidecar: "engines.json cannot be read",
     sidecar_without_an_engine: "engines.json is not valid: ",
-    sidecar_that_points_elsewhere: "'../read_decoder.engine' must lie in the engines' own folder",
+    sidecar_that_points_elsewhere: "'../read_decoder.engine' must be in the engines' folder",
     sidecar_of_an_unknown_target: "unknown target 'native; reboot'",
 }
 
@@ -290,7 +290,7 @@ def test_engines_that_are_damaged_are_refused_with_the_command_that_rebuilds_the
     [
         (
             {"STANDIN_TENSORRT_VERSION": "11.1"},
-            "built by tensorrt 10.3.0, but 11.1 is installed; build them again here: ",
+            "built by tensorrt 10.3.0, but 11.1 is installed; build them again on this machine: ",
         ),
         (
             {"NULLGPU_DEVICE": "rtx3080"},
@@ -323,11 +323,11 @@ def test_what_keeps_a_build_from_starting_is_one_line(simulated: Stm, bundle: Pa
         assert contents(tmp_path) == before, "nothing is left"
         return said
 
-    none = "engines for this machine's GPU cannot be built: a driver is there but no GPU answers: "
+    none = "cannot build engines for this machine's GPU: the driver is installed but no GPU responds: "
     assert refused(NULLGPU_DEVICE="none").startswith(none)
     assert "tensorrt is not installed" in refused(WITHOUT="tensorrt")
     said = refused(NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
-    assert re.search(r"building wants about \d+ MB of memory, 10 MB are free on it; end what else uses the GPU", said)
+    assert re.search(r"building needs about \d+ MB of memory, but 10 MB are free on the GPU; stop other", said)
     said = refused("--timing-cache", tmp_path / "missing" / "cache")
     assert "missing does not exist; create it first" in said
     assert "it is a folder" in refused("--timing-cache", tmp_path)
@@ -350,8 +350,8 @@ def test_rebuild_builds_what_does_not_fit_and_leaves_what_does(simulated: Stm, w
     assert rebuilt.returncode == 0, rebuilt.stderr
     first, *_, last = rebuilt.stderr.splitlines()
     assert "built by tensorrt 10.3.0, but 11.1 is installed" in first
-    assert first.endswith("(that happens now)")
-    assert last == f"{SAYS}wrote {engines} (built, not run)"
+    assert first.endswith("(building now)")
+    assert last == f"{SAYS}wrote {engines} (engines built but not run)"
     info = open_engines(Bundle.open(with_engines), engines).info
     assert (info.tensorrt_version, info.compute_capability) == ("11.1", "sm86")
     assert len((with_engines / "parts.jsonl").read_text().splitlines()) == 2
@@ -365,6 +365,6 @@ def test_rebuild_that_fails_is_an_error_and_leaves_what_was_there(simulated: Stm
     result = simulated(*run_on(with_engines, clip, "--rebuild"), NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
     assert (result.returncode, result.stdout) == (2, "")
     why, error = result.stderr.splitlines()
-    assert "its SHA-256 differs" in why
-    assert "building wants about" in error
+    assert "SHA-256 mismatch" in why
+    assert "building needs about" in error
     assert contents(with_engines) == before

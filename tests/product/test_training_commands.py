@@ -1,7 +1,9 @@
-"""Training as its users meet it: label, show, train, evaluate, ablate and export, each as a command."""
+"""The commands label, show, train, eval, ablate and export, from end to end."""
 
 import json
+import re
 import shutil
+import signal
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -31,9 +33,9 @@ frames = 3
 
 
 def refused(*arguments: object) -> str:
-    """What a command says that must end with exit code 2, but for the line on how data are divided."""
+    """The error of a command that must fail with exit code 2, without the line about the split by name."""
     result = stm(*arguments)
-    lines = [line for line in result.stderr.splitlines() if "divided by name" not in line]
+    lines = [line for line in result.stderr.splitlines() if "split by name" not in line]
     return refusal(CompletedProcess(result.args, result.returncode, result.stdout, "\n".join(lines)))
 
 
@@ -51,7 +53,7 @@ def footage(clip: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) 
     teacher = shared / "teacher" / "movenet-multipose.onnx"
     for video in (clip, shared / "video" / "pose_1.mp4"):
         text = done("label", video, "--out", out, "--teacher", teacher, "--every", 5, "--max-frames", 40)
-        assert "look at it before training" in text
+        assert "before training" in text
     return out
 
 
@@ -83,7 +85,7 @@ def walk(clip: Path, tmp_path: Path) -> Path:
 def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
     clip: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """By the shipped model, unless another teacher is named; it is opened once."""
+    """The default teacher is the shipped model; it is opened once."""
     together, alone = tmp_path / "together", tmp_path / "alone"
     opened, open_session = [], Session.open
 
@@ -94,7 +96,7 @@ def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
     monkeypatch.setattr(Session, "open", counted)
     text = done("label", clip, walk, "--out", together, "--max-frames", 3)
     assert opened == ["edge"]
-    assert text.count("look at it before training") == 2
+    assert text.count("before training") == 2
     files = sorted(path.name for path in together.iterdir())
     assert files == ["vtest-10s.jpg", "vtest-10s.json", "walk.jpg", "walk.json"]
     for name in ("vtest-10s", "walk"):
@@ -108,11 +110,11 @@ def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
 
 
 def test_sources_whose_labels_would_be_called_the_same_are_refused(clip: Path, walk: Path, tmp_path: Path):
-    """Before anything is written of the others."""
+    """Before any label is written."""
     video = tmp_path / "walk.avi"
     video.write_bytes(clip.read_bytes())
     out = tmp_path / "labels"
-    assert "several sources are called walk" in refused("label", clip, video, walk, "--out", out)
+    assert "several sources are named 'walk'" in refused("label", clip, video, walk, "--out", out)
     assert not out.exists()
 
 
@@ -125,10 +127,10 @@ def test_show_draws_pictures_and_videos(shared: Path, footage: Path, tmp_path: P
     done("show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "coco.png", "--number", 3)
     done("show", "--data", f"footage={footage}", "--out", tmp_path / "own.jpg", "--recipe", "table3-6-finetuned-small")
     for name in ("coco.png", "own.jpg"):
-        picture = cv2.imread(str(tmp_path / name))
-        assert picture is not None
-        assert np.ptp(picture) > 200
-    assert "pictures are .png or .jpg" in refused(
+        image = cv2.imread(str(tmp_path / name))
+        assert image is not None
+        assert np.ptp(image) > 200
+    assert "must end in .png or .jpg" in refused(
         "show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "x.gif"
     )
 
@@ -138,13 +140,13 @@ def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: P
     recipe, coco = shortened(tmp_path, "table3-5-small"), f"coco={shared / 'coco'}"
     runs = tmp_path / "runs"
     text = done("train", recipe, "--data", coco, "--out", runs, "--workers", 1, "--accelerator", "cpu")
-    assert "2 steps; best validation F1" in text
+    assert re.search(r"2 steps; validation F1 0\.\d{3} before, at best 0\.\d{3} at step [02]; wrote ", text)
     weights = runs / "table3-5-small-short" / "seed0" / "weights.safetensors"
     bundle = tmp_path / "bundle"
     done("export", weights, "--out", bundle, "--size", "96x64")
     info = Bundle.open(bundle).info
     assert (info.slots, info.every) == (6, 5), "trained to read all earlier frames"
-    assert info.stored_weights == "fp32", "only edge's are rounded untold"
+    assert info.stored_weights == "fp32", "only edge's weights are rounded by default"
     options = ["--data", coco, "--frames", 4, "--sequences", 3, "--start", "cold"]
     text = done("eval", weights, bundle, *options, "--out", tmp_path / "report")
     assert "10 pixels" in text.replace("\n", " ")
@@ -156,32 +158,32 @@ def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: P
     first, second = evaluations.values()
     assert len(evaluations) == 2
     assert first["counts"] == second["counts"] if "counts" in first else first == second
-    assert "holds a run already" in refused("train", recipe, "--data", coco, "--out", runs)
+    assert "already holds a run" in refused("train", recipe, "--data", coco, "--out", runs)
 
 
 def test_weights_are_held_against_a_bundle_without_its_memory(
     edge_weights: Path, edge_bundle: Path, shared: Path, tmp_path: Path
 ):
-    """The bundle is of the same network, so both find the same alone; thresholds are chosen by the precision."""
+    """The bundle holds the same network, so both find the same without memory; the precision sets the thresholds."""
     old = shutil.copytree(edge_bundle, tmp_path / "old")
     options = ["--data", f"coco={shared / 'coco'}", "--frames", 3, "--sequences", 2, "--baseline", old]
     done("eval", edge_weights, *options, "--size", "160x96", "--precision", 0.1, "--out", tmp_path / "report")
     evaluations = json.loads((tmp_path / "report" / "report.json").read_text())["evaluations"]
-    assert list(evaluations) == ["edge", "edge, memory off", "edge, baseline old"]
+    assert list(evaluations) == ["edge", "edge, without memory", "edge, baseline old"]
     found = {name: Evaluation.model_validate(evaluation) for name, evaluation in evaluations.items()}
     recalls = {name: [score.recall for score in one.scores("closest")] for name, one in found.items()}
-    np.testing.assert_allclose(recalls["edge, memory off"], recalls["edge, baseline old"], atol=0.02)
+    np.testing.assert_allclose(recalls["edge, without memory"], recalls["edge, baseline old"], atol=0.02)
     assert max(recalls["edge, baseline old"]) > 0
-    assert recalls["edge"] != recalls["edge, memory off"]
+    assert recalls["edge"] != recalls["edge, without memory"]
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "the lowest one with a precision of 0.1 " in text
+    assert "the lowest with a precision of 0.1 " in text
     assert "\n| edge | edge, baseline old | " in text
-    said = refused("eval", edge_weights, *options, "--size", "96x64")
-    assert "the baseline old has other maps or another size than edge" in said
+    error = refused("eval", edge_weights, *options, "--size", "96x64")
+    assert "baseline old and edge differ in maps or input size" in error
 
 
 def test_ablate_fills_the_papers_tables(shared: Path, footage: Path, tmp_path: Path):
-    """One row of each table, with fine-tuning on own footage, over two seeds; a second call trains nothing again."""
+    """One row of each table, with fine-tuning on own footage, over two seeds; a second call trains nothing."""
     names = [
         shortened(tmp_path, "table1-cc-small"),
         shortened(tmp_path, "table2-pretrained-small"),
@@ -209,17 +211,43 @@ def test_ablate_fills_the_papers_tables(shared: Path, footage: Path, tmp_path: P
     assert [path.stat().st_mtime_ns for path in weights] == times
 
 
+def test_a_stopped_ablation_says_how_to_go_on(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from training import validation
+
+    monkeypatch.setattr(validation.Validation, "f1", lambda *_: signal.raise_signal(signal.SIGINT) or 0.0)
+    recipe, out = shortened(tmp_path, "table3-1-small"), tmp_path / "out"
+    options = ["--out", out, "--seeds", 1, "--frames", 3, "--sequences", 2, "--workers", 0, "--accelerator", "cpu"]
+    result = stm("ablate", recipe, "--data", f"coco={shared / 'coco'}", *options)
+    assert result.returncode == 130
+    assert f"stopped; {out} keeps what is done, and the same command continues" in result.stderr
+
+
+def test_a_shipped_model_and_weights_of_the_same_name_are_compared(edge_weights: Path, shared: Path, tmp_path: Path):
+    weights = shutil.copy(edge_weights, tmp_path / "edge.safetensors")
+    options = ["--data", f"coco={shared / 'coco'}", "--frames", 3, "--sequences", 1, "--out", tmp_path / "report"]
+    done("eval", "edge", weights, *options)
+    evaluations = json.loads((tmp_path / "report" / "report.json").read_text())["evaluations"]
+    assert list(evaluations) == ["edge", str(weights)]
+
+
 def test_bad_commands_are_one_line(shared: Path, tmp_path: Path):
     coco = f"coco={shared / 'coco'}"
-    assert "no recipe 'table4'" in refused("train", "table4", "--data", coco)
-    assert "needs coco data" in refused("train", "table1-cc-small", "--data", "posetrack18=x", "--out", tmp_path)
-    assert "no folder" in refused("train", "table1-cc-small", "--data", tmp_path / "none", "--out", tmp_path)
-    assert "is not KIND=FOLDER" in refused("eval", "edge", "--data", "coco")
+    assert "no recipe 'table3-55'; did you mean table3-5 or " in refused("train", "table3-55", "--data", coco)
+    assert "no recipe 'table3-55'" in refused("ablate", "table3-55", "--data", coco, "--out", tmp_path)
+    assert "(see 'stm-skeletons eval --help')" in refused("eval", "edge", "--datum", coco)
+    assert "(see 'stm-skeletons bench run --help')" in refused("bench", "run", "x.avi", "--frames", 3)
+    assert "(see 'stm-skeletons --help')" in refused("evil")
+    assert "no kind of data 'cocos'" in refused("eval", "edge", "--data", f"cocos={tmp_path}")
+    assert "needs coco data" in refused(
+        "train", "table1-cc-small", "--data", f"posetrack18={tmp_path}", "--out", tmp_path
+    )
+    assert "does not exist" in refused("train", "table1-cc-small", "--data", tmp_path / "none", "--out", tmp_path)
+    assert "is not of the form KIND=FOLDER" in refused("eval", "edge", "--data", "coco")
     assert "given twice" in refused("eval", "edge", "--data", coco, "--data", coco)
     assert "no weights file" in refused("eval", tmp_path / "no.safetensors", "--data", coco)
     assert "threshold" in refused("eval", "edge", "--data", coco, "--threshold", 2, "--sequences", 1)
-    assert "a precision lies above 0" in refused("eval", "edge", "--data", coco, "--precision", 1.5)
-    assert "leave out --threshold or --precision" in refused(
+    assert "precision is 1.5, must be above 0" in refused("eval", "edge", "--data", coco, "--precision", 1.5)
+    assert "--threshold and --precision exclude each other" in refused(
         *("eval", "edge", "--data", coco, "--precision", 0.8, "--threshold", 0.5)
     )
     assert "no weights file" in refused("eval", "edge", "--data", coco, "--baseline", tmp_path / "no.safetensors")

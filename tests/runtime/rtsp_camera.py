@@ -1,12 +1,12 @@
-"""A camera on loopback for tests: a real RTSP server, GStreamer's, with a clock in every picture.
+"""A camera on loopback for tests: GStreamer's RTSP server, with a clock in every image.
 
     /usr/bin/python3 tests/runtime/rtsp_camera.py PORT FRAMES_PER_SECOND
 
-Run by the system's Python, which has GStreamer's bindings (Debian: gir1.2-gst-rtsp-server-1.0). The upper 16 rows hold
-CLOCK_MONOTONIC in milliseconds, 32 bits of 8x16 pixels, highest first. What is read from standard input: "freeze",
-"black", "stall" (nothing more is sent), and "go", which ends these; "size WIDTHxHEIGHT"; "rate FRAMES_PER_SECOND";
-"pixels I420" or "pixels Y42B"; "codec jpeg", "codec h264" (VP8 without an encoder for it) or "codec vp8", which sends
-everybody away, as in cameras.
+Runs in the system's Python, which has GStreamer's bindings (Debian: gir1.2-gst-rtsp-server-1.0). The upper 16 rows show
+CLOCK_MONOTONIC in milliseconds as 32 bits of 8x16 pixels, highest bit first. Commands on standard input: "freeze",
+"black", "stall" (sends nothing more), and "go", which ends these; "size WIDTHxHEIGHT"; "rate FRAMES_PER_SECOND";
+"pixels I420" or "pixels Y42B"; "codec jpeg", "codec h264" (VP8 if there is no encoder) or "codec vp8", which
+disconnects all clients, like a real camera.
 """
 
 import random
@@ -30,15 +30,15 @@ ENCODERS = {
 
 
 class Camera:
-    """Pictures at a rate, into whatever is connected."""
+    """Sends images at a rate to all connected clients."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self.state, self.size, self.pixels, self.codec = rate, "go", (256, 160), "I420", "jpeg"
         self.sinks: list[Any] = []
-        """One for each who looks, and where its pixels' format is set."""
+        """One source per client, and the element that sets its pixel format."""
         self.formats: list[Any] = []
         self.on_codec = lambda: None
-        """Called when ``codec`` is another."""
+        """Called when ``codec`` changes."""
         self._frozen = self._picture()
 
     def _picture(self) -> bytes:
@@ -49,7 +49,7 @@ class Camera:
         return row * CLOCK_ROWS + random.randbytes(width) * (height - CLOCK_ROWS)
 
     def run(self) -> None:
-        """For ever."""
+        """Run forever."""
         due = time.monotonic()
         while True:
             due += 1 / self.rate
@@ -65,7 +65,7 @@ class Camera:
                     self.sinks.remove(sink)
 
     def listen(self) -> None:
-        """To standard input."""
+        """Handle a command on standard input."""
         for line in sys.stdin:
             command, *rest = line.split()
             if command == "size":
@@ -88,18 +88,18 @@ class Camera:
                 self.state = command
 
     def caps(self) -> Any:
-        """Of the pictures as they are now."""
+        """Caps of the current images."""
         width, height = self.size
         return Gst.Caps.from_string(
             f"video/x-raw,format=GRAY8,width={width},height={height},framerate={int(self.rate)}/1"
         )
 
     def coded_caps(self) -> Any:
-        """Of the pictures as they are encoded."""
+        """Caps of the encoded images."""
         return Gst.Caps.from_string(f"video/x-raw,format={self.pixels if self.codec == 'jpeg' else 'I420'}")
 
     def connect(self, _factory: Any, media: Any) -> None:
-        """Somebody looks."""
+        """Handle a new client."""
         sink = media.get_element().get_by_name("camera")
         sink.set_property("caps", self.caps())
         pixels = media.get_element().get_by_name("pixels")

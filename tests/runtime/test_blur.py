@@ -13,7 +13,7 @@ from runtime import Session
 from runtime.blur import KEPT, HeadBlur
 from runtime.frames import Frame
 from runtime.overlay import Painter
-from stm_skeletons.cli.found import make_app
+from stm_skeletons.cli.app import make_app
 from stm_skeletons.errors import SinkError
 from stm_skeletons.skeleton import COCO17
 
@@ -167,4 +167,4 @@ def test_run_refuses_to_blur_where_nothing_is_shown(clip: Path, tmp_path: Path):
     asked = ["run", str(clip), "--parts", str(tmp_path / "p.jsonl"), "--blur-faces"]
     done = CliRunner().invoke(make_app(), asked)
     assert isinstance(done.exception, SinkError)
-    assert "--blur-faces goes with --overlay or --window" in str(done.exception)
+    assert "--blur-faces requires --overlay or --window" in str(done.exception)

@@ -20,7 +20,7 @@ from runtime.sources import open_source
 from stm_skeletons.errors import SinkError
 from stm_skeletons.skeleton import COCO17, POSETRACK15
 from training.data.coco import read_coco
-from training.data.labels import LabelledPicture
+from training.data.labels import LabelledImage
 from training.data.posetrack import read_posetrack
 
 FRAMES = 15
@@ -38,11 +38,11 @@ def results(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Session.open("edge", BackendOptions(threads=1), min_score=0.2) as session:
         run(source, session, sinks, FRAMES)
     assert sorted(path.name for path in folder.iterdir()) == ["coco.json", "parts.jsonl", "posetrack18.json"]
-    cut = folder / clip.stem
-    cut.mkdir()
+    frame_name = folder / clip.stem
+    frame_name.mkdir()
     for frame in open_source(str(clip)):
         if frame.number < FRAMES:
-            cv2.imwrite(str(cut / f"{frame.number:06}.jpg"), frame.image)
+            cv2.imwrite(str(frame_name / f"{frame.number:06}.jpg"), frame.image)
     return folder
 
 
@@ -60,7 +60,7 @@ def found_in(line: dict, one: dict, placed: bool) -> dict[str, list[float]]:
     }
 
 
-def poses_of(picture: LabelledPicture, joints: tuple[str, ...]) -> list[dict[str, list[float]]]:
+def poses_of(picture: LabelledImage, joints: tuple[str, ...]) -> list[dict[str, list[float]]]:
     """The same of everybody in a picture that was read."""
     return [
         {joint: pose[i, :2].tolist() for i, joint in enumerate(joints) if pose[i, 2] == 1} for pose in picture.poses
@@ -79,7 +79,7 @@ def test_coco_is_read_back_as_it_was_written(results: Path, clip: Path):
     assert sum(len(line["people"]) for line in lines) > 3 * FRAMES
     data = read_coco(results / "coco.json", results, COCO17)
     assert data.problems == ()
-    pictures = {picture.picture.path.name: picture for picture in data.pictures}
+    pictures = {picture.file.path.name: picture for picture in data.images}
     for line in lines:
         if not line["people"]:
             continue
@@ -119,9 +119,9 @@ def test_posetrack18_is_read_back_with_its_tracks_and_frames_of_the_video(result
     assert data.pseudo, "a network's labels, not people's"
     (video,) = data.videos
     assert list(video.numbers) == list(range(FRAMES))
-    for line, picture in zip(lines_of(results), video.pictures, strict=True):
-        assert picture.picture.path.resolve() == clip.resolve()
-        assert picture.picture.frame == line["frame"]
+    for line, picture in zip(lines_of(results), video.images, strict=True):
+        assert picture.file.path.resolve() == clip.resolve()
+        assert picture.file.frame == line["frame"]
         followed = [one for one in line["people"] if one["id"]]
         assert picture.tracks.tolist() == [one["id"] for one in followed]
         expected = [found_in(line, one, placed=False) for one in followed]
@@ -221,7 +221,7 @@ def test_images_of_a_folder_keep_their_names(tmp_path: Path):
     ]
     assert posetrack["images"][0]["vid_id"] == "000342_mpii_test"
     (tmp_path / "coco.json").write_text(json.dumps(coco))
-    assert len(read_coco(tmp_path / "coco.json", folder, COCO17).pictures) == 1
+    assert len(read_coco(tmp_path / "coco.json", folder, COCO17).images) == 1
 
 
 def test_a_cameras_frames_are_named_without_its_address(clip: Path):
@@ -230,8 +230,8 @@ def test_a_cameras_frames_are_named_without_its_address(clip: Path):
 
     address = "rtsp://user:secret@10.0.0.1/stream"
     for text in (address, "0", "v4l2src ! " + "videoconvert ! " * 99 + "appsink"):
-        assert Footage.of(Camera(), text).cut(12) == "camera/000012.jpg"  # type: ignore[arg-type]
-    assert Footage.of(Camera(), str(clip)).cut(12) == "vtest-10s/000012.jpg"  # type: ignore[arg-type]
+        assert Footage.of(Camera(), text).frame_name(12) == "camera/000012.jpg"  # type: ignore[arg-type]
+    assert Footage.of(Camera(), str(clip)).frame_name(12) == "vtest-10s/000012.jpg"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -84,7 +84,7 @@ def test_the_command_counts_from_its_first_frame_and_keeps_passwords(
     result = stm("run", address, "--model", edge_bundle, "--parts", lines, "--max-frames", "20")
     assert result.returncode == 0, result.stderr
     assert "secret" not in result.stderr
-    assert re.search(r"\d+ frames skipped, results \d+ ms old \(p99 \d+ ms\)", result.stderr)
+    assert re.search(r"\d+ frames skipped, result age \d+ ms \(p99 \d+ ms\)", result.stderr)
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert (found[0]["frame"], found[0]["skipped"], found[0]["time"]) == (0, 0, 0)
     assert all(0 < line["age"] < 5 for line in found)
@@ -112,7 +112,7 @@ def test_what_happens_to_a_camera_is_said_and_survived(camera: RtspCamera):
     stop, frames = threading.Event(), []
     source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, say=said.append)))
     source.stop_when(stop)
-    reading = threading.Thread(target=lambda: frames.extend((f.number, f.anew, f.image.shape) for f in source))
+    reading = threading.Thread(target=lambda: frames.extend((f.number, f.resets_memory, f.image.shape) for f in source))
     reading.start()
 
     def heard(text: str) -> bool:
@@ -122,20 +122,20 @@ def test_what_happens_to_a_camera_is_said_and_survived(camera: RtspCamera):
     for state in ("black", "freeze"):
         camera.tell(state)
         word = "frozen" if state == "freeze" else state
-        until(lambda word=word: heard(f"the picture has been {word}"))
+        until(lambda word=word: heard(f"image has been {word}"))
         camera.tell("go")
         until(lambda word=word: heard(f"no longer {word}"))
-    assert not any(anew for _, anew, _ in frames)
+    assert not any(resets_memory for _, resets_memory, _ in frames)
     camera.tell("size 320x192")
-    until(lambda: heard("pictures are now 320x192, before 256x160"))
+    until(lambda: heard("image size changed from 256x160 to 320x192"))
     until(lambda: frames[-1][2] == (192, 320, 3))
-    assert sum(anew for _, anew, _ in frames) == 1
+    assert sum(resets_memory for _, resets_memory, _ in frames) == 1
     camera.kill()
     until(lambda: heard("no more frames"))
     time.sleep(1.2)
     camera.start()
     until(lambda: heard("back after"))
-    until(lambda: sum(anew for _, anew, _ in frames) == 2)
+    until(lambda: sum(resets_memory for _, resets_memory, _ in frames) == 2)
     stop.set()
     reading.join(1)
     assert not reading.is_alive()
@@ -149,7 +149,7 @@ def test_a_camera_that_stays_away_is_given_up(camera: RtspCamera):
     next(frames)
     camera.kill()
     gone = time.monotonic()
-    with pytest.raises(SourceError, match=r"stopped giving frames after \d+ .*--give-up-after"):
+    with pytest.raises(SourceError, match=r"stopped after \d+ frames .*--give-up-after"):
         for _ in frames:
             pass
     assert time.monotonic() - gone < 4

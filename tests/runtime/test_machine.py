@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from runtime.machine import (
-    ask,
     cpu_mhz,
     disk_swap,
     has_bf16,
@@ -20,6 +19,7 @@ from runtime.machine import (
     read,
     read_number,
     resident_memory,
+    run_tool,
     system_memory,
     usable_cores,
 )
@@ -59,11 +59,11 @@ def test_a_sensor_that_cannot_be_read_is_no_number(tmp_path: Path):
 
 
 def test_a_tool_that_is_missing_fails_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch):
-    assert ask(sys.executable, "-c", "print('hello')") == "hello\n"
-    assert ask("no-such-tool-anywhere") is None
-    assert ask(sys.executable, "-c", "print('hello'); raise SystemExit(1)") is None
+    assert run_tool(sys.executable, "-c", "print('hello')") == "hello\n"
+    assert run_tool("no-such-tool-anywhere") is None
+    assert run_tool(sys.executable, "-c", "print('hello'); raise SystemExit(1)") is None
     monkeypatch.setattr("runtime.machine._PATIENCE", 0.05)
-    assert ask(sys.executable, "-c", "import time; time.sleep(60)") is None
+    assert run_tool(sys.executable, "-c", "import time; time.sleep(60)") is None
 
 
 @pytest.mark.parametrize(

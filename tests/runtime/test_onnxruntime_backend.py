@@ -29,14 +29,14 @@ def test_unknown_names_are_refused(edge_bundle: Path, name: str, provider: str, 
 def test_a_gpu_that_is_not_there_is_an_error_not_a_slow_cpu(edge_bundle: Path):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(BackendError, match=r"provider 'cuda' is not in this ONNX Runtime .*onnxruntime-gpu"):
+    with pytest.raises(BackendError, match=r"provider 'cuda' is missing in this ONNX Runtime .*onnxruntime-gpu"):
         open_backend(Bundle.open(edge_bundle), BackendOptions("onnxruntime", "cuda"))
 
 
 def test_a_tensorrt_provider_that_is_not_there_names_what_to_install(edge_bundle: Path):
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has TensorRT")
-    message = r"provider 'tensorrt' is not in this ONNX Runtime .*onnxruntime-gpu .* and the TensorRT libraries"
+    message = r"provider 'tensorrt' is missing in this ONNX Runtime .*onnxruntime-gpu and the TensorRT libraries"
     with pytest.raises(BackendError, match=message):
         open_backend(Bundle.open(edge_bundle), BackendOptions("onnxruntime", "tensorrt"))
     assert not (edge_bundle / "engines").exists(), "a refusal leaves nothing behind"

@@ -36,7 +36,7 @@ def computing_in(bundle: str | Path, precision: str) -> Bundle:
     return Bundle(opened.folder, opened.info.model_copy(update={"precision": precision}))
 
 
-needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no units for bf16")
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16 units")
 
 
 @needs_bf16
@@ -95,7 +95,7 @@ def test_a_second_start_compiles_nothing_and_a_damaged_cache_does_no_harm(
 def test_what_it_cannot_run_is_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
     half = computing_in(edge_bundle, "fp16")
-    with pytest.raises(BackendError, match="is in FP16, which is for GPUs: export with --precision fp32, bf16 or int8"):
+    with pytest.raises(BackendError, match="is FP16, which is for GPUs; for a CPU, export with --precision fp32, bf16"):
         open_backend(half, OPTIONS)
     broken = tmp_path / "broken"
     shutil.copytree(edge_bundle, broken)
@@ -123,10 +123,10 @@ def test_convolutions_in_bf16_are_near_fp32_but_not_the_same(clip: Path):
 
 def test_bf16_needs_units_for_it_and_this_backend(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = computing_in(edge_bundle, "bf16")
-    with pytest.raises(BackendError, match="in bf16, which ONNX Runtime does not compute in: use --backend openvino"):
+    with pytest.raises(BackendError, match="bf16, which ONNX Runtime does not support; use --backend openvino"):
         open_backend(bundle, BackendOptions("onnxruntime"))
     monkeypatch.setattr("runtime.backends.openvino.has_bf16", lambda: False)
-    with pytest.raises(BackendError, match="in bf16, for which this processor has no units: export with --precision"):
+    with pytest.raises(BackendError, match="bf16, but this processor has no bf16 units; export with --precision"):
         open_backend(bundle, OPTIONS)
 
 

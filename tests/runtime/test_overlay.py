@@ -13,7 +13,7 @@ from runtime.overlay_people import PALETTE, TRAIL
 from runtime.session import Session
 from stm_skeletons.maps import render_maps
 from stm_skeletons.parts import Parts, assemble_parts
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from stm_skeletons.skeleton import COCO17
 
 SIZE = (300, 200)
@@ -51,7 +51,7 @@ def test_parts_are_drawn_where_they_are_and_the_frame_is_left_alone():
     edges = np.zeros((19, 2, 2), np.float32)
     edges[HIPS, 0, 0] = 0.8
     frame = np.zeros((120, 200, 3), np.uint8)
-    drawn = draw_parts(frame, assemble_parts(COCO17, (200, 120), peaks, edges, nobody(17), 0.3, 0.3))
+    drawn = draw_parts(frame, assemble_parts(COCO17, (200, 120), peaks, edges, no_people(17), 0.3, 0.3))
     assert not frame.any()
     assert drawn[60, 40, 2] > 200, "left is orange: red in BGR"
     assert drawn[60, 160, 0] > 200, "right is blue"
@@ -85,7 +85,7 @@ def test_who_has_no_number_yet_is_grey_and_so_are_parts_of_nobody():
 def test_edges_are_drawn_inside_people_only_and_thin_where_a_joint_was_only_placed():
     parts = hips((1, 60.5, 60.5))
     assert len(parts.edge_types) == 0, "what people are drawn of is their joints"
-    beside = replace(parts, people=nobody(17), owners=np.full_like(parts.owners, -1))
+    beside = replace(parts, people=no_people(17), owners=np.full_like(parts.owners, -1))
     assert not painted(Painter(), beside)[60, 75:90].any()
     parts.people.keypoints[0, LEFT_KNEE] = (60.5, 160.5, 0.1)
     parts.people.keypoints[0, RIGHT_HIP, 1] = 100.5

@@ -61,14 +61,14 @@ def test_one_frame_is_read_while_another_is_worked_on_and_no_more():
 
 def test_a_reader_that_hangs_does_not_keep_the_end_waiting(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.read_ahead._PATIENCE", 0.05)
-    goes_on = threading.Event()
+    extend = threading.Event()
 
     def hanging() -> Iterator[Frame]:
         yield from frames(1)
-        goes_on.wait(20)
+        extend.wait(20)
 
     started = time.monotonic()
     with ReadAhead(hanging()) as source:
         assert next(source).number == 0
     assert time.monotonic() - started < 5
-    goes_on.set()
+    extend.set()

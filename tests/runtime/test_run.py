@@ -110,7 +110,7 @@ def test_a_memory_starts_afresh_where_the_source_does(session: Session, clip: Pa
     class Cut(FakeSource):
         def __iter__(self) -> Iterator[Frame]:
             for number, image in enumerate(frames * 2):
-                yield Frame(number, number / 10, image, anew=number == 4)
+                yield Frame(number, number / 10, image, resets_memory=number == 4)
 
     seen: list[Parts] = []
     run(Cut(8, live=True), session, [], on_frame=lambda _frame, parts: seen.append(parts))
@@ -133,7 +133,7 @@ def test_what_is_there_is_replaced_only_if_told(session: Session, clip: Path, tm
     ):
         path = tmp_path / name
         path.write_text("yesterday's")
-        with pytest.raises(SinkError, match=r"exists already.*--force"):
+        with pytest.raises(SinkError, match=r"already exists.*--force"):
             make(str(path))
         assert path.read_text() == "yesterday's"
         run(open_source(str(clip)), session, [make(str(path), force=True)], max_frames=1)

@@ -225,10 +225,10 @@ def test_seeding_starts_anew(session: Session):
     [
         (np.zeros((1, 15, 3)), "shape"),
         (np.zeros((17, 3)), "shape"),
-        (np.zeros((0, 17, 3)), "nobody"),
-        (np.zeros((2, 17, 3)), "nobody"),
-        (np.full((1, 17, 3), np.nan), "no pixels"),
-        (np.full((1, 17, 3), 1e30), "no pixels"),
+        (np.zeros((0, 17, 3)), "no person"),
+        (np.zeros((2, 17, 3)), "no person"),
+        (np.full((1, 17, 3), np.nan), "non-finite"),
+        (np.full((1, 17, 3), 1e30), "out-of-range"),
     ],
 )
 def test_bad_seeds_are_refused(session: Session, array: np.ndarray, message: str):

@@ -75,7 +75,7 @@ def test_a_truncated_video_is_found_before_decoding(tmp_path: Path, name: str, c
     assert len(read_all(str(whole))) == 30
     content = whole.read_bytes()
     whole.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(SourceError, match=r"cut short|cannot open"):
+    with pytest.raises(SourceError, match=r"truncated|cannot open"):
         open_source(str(whole))
 
 
@@ -101,7 +101,7 @@ def test_a_video_whose_middle_is_missing_ends_in_an_error(tmp_path: Path, clip: 
     content[start + 200_000 :] = NOISE.randbytes(len(content) - start - 200_000)
     damaged = tmp_path / "damaged.avi"
     damaged.write_bytes(content)
-    with pytest.raises(SourceError, match=r"only [0-9]+ of its 100 frames|not one frame"):
+    with pytest.raises(SourceError, match=r"only [0-9]+ of 100 frames|no frame of"):
         read_all(str(damaged))
 
 
@@ -114,10 +114,10 @@ def test_what_cannot_be_a_source_is_one_clear_line(tmp_path: Path):
     cases = {
         "missing.mp4": "check the name",
         "empty.mp4": "empty",
-        "text.mp4": "no video",
-        "noise.avi": "no video",
-        "broken.png": "cannot be decoded",
-        "folder": "holds no images",
+        "text.mp4": "not a video",
+        "noise.avi": "not a video",
+        "broken.png": "cannot decode",
+        "folder": "contains no images",
     }
     for name, message in cases.items():
         with pytest.raises(SourceError, match=message) as caught:
@@ -143,7 +143,7 @@ def test_a_folder_is_read_as_people_number_it(tmp_path: Path):
     assert [frame.file for frame in everything] == ["b/img3.png", "img1.png", "img2.png", "img10.png"]
     (tmp_path / "b" / "c").mkdir()
     (tmp_path / "b" / "img3.png").rename(tmp_path / "b" / "c" / "img3.png")
-    with pytest.raises(SourceError, match="use --recursive"):
+    with pytest.raises(SourceError, match="add --recursive"):
         open_source(str(tmp_path / "b"))
 
 
@@ -161,7 +161,7 @@ def test_broken_images_are_left_out_if_told(tmp_path: Path):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
     for number, content in ((0, b""), (3, b"\x89PNG\r\n\x1a\n")):
         (tmp_path / f"{number}.png").write_bytes(content)
-    with pytest.raises(SourceError, match=r"0\.png cannot be decoded.*--skip-broken"):
+    with pytest.raises(SourceError, match=r"cannot decode .*0\.png .*--skip-broken"):
         read_all(str(tmp_path))
     left_out: list[StmError] = []
     frames = list(open_source(str(tmp_path), SourceOptions(skip=left_out.append)))
@@ -169,7 +169,7 @@ def test_broken_images_are_left_out_if_told(tmp_path: Path):
     assert ["3.png" in str(error) for error in left_out] == [False, True]
     for number in (1, 2, 4):
         (tmp_path / f"{number}.png").write_bytes(b"")
-    with pytest.raises(SourceError, match="not one of 5 images"):
+    with pytest.raises(SourceError, match="none of 5 images"):
         open_source(str(tmp_path), SourceOptions(skip=left_out.append))
 
 
@@ -188,15 +188,17 @@ def test_whether_images_follow_one_another_is_guessed_and_said(tmp_path: Path, n
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
     said: list[str] = []
     frames = list(open_source(str(tmp_path), SourceOptions(say=said.append)))
-    assert [frame.anew for frame in frames] == [False] + [not follow] * (len(names) - 1)
+    assert [frame.resets_memory for frame in frames] == [False] + [not follow] * (len(names) - 1)
     assert len(said) == 1
     assert ("--independent" in said[0]) == follow
     for told in (True, False):
         frames = list(open_source(str(tmp_path), SourceOptions(sequence=told, say=said.append)))
-        assert [frame.anew for frame in frames][1:] == [not told] * (len(names) - 1)
+        assert [frame.resets_memory for frame in frames][1:] == [not told] * (len(names) - 1)
     assert len(said) == 1
     cv2.imwrite(str(tmp_path / names[-1]), np.zeros((8, 9, 3), np.uint8))
-    assert [frame.anew for frame in open_source(str(tmp_path))][1:] == [True] * (len(names) - 1), "another size"
+    assert [frame.resets_memory for frame in open_source(str(tmp_path))][1:] == [True] * (len(names) - 1), (
+        "another size"
+    )
 
 
 def test_a_cut_in_a_video_begins_anew(shared: Path, tmp_path: Path):
@@ -210,9 +212,9 @@ def test_a_cut_in_a_video_begins_anew(shared: Path, tmp_path: Path):
     for image in chain(*scenes):
         writer.write(image)
     writer.release()
-    assert [frame.number for frame in open_source(str(glued)) if frame.anew] == [25, 50]
+    assert [frame.number for frame in open_source(str(glued)) if frame.resets_memory] == [25, 50]
     for video in sorted((shared / "video").iterdir()):
-        assert not [frame.number for frame in islice(open_source(str(video)), 60) if frame.anew]
+        assert not [frame.number for frame in islice(open_source(str(video)), 60) if frame.resets_memory]
 
 
 def test_images_that_cameras_and_scanners_make(tmp_path: Path):

@@ -8,7 +8,7 @@ from rtsp import RtspCamera, need_gstreamer
 
 @pytest.fixture
 def rtsp() -> Iterator[Callable[..., RtspCamera]]:
-    """Starts cameras of so many frames a second."""
+    """Starts cameras with this many frames per second."""
     need_gstreamer()
     cameras: list[RtspCamera] = []
 

@@ -1,7 +1,7 @@
-"""``stm-skeletons`` with a backend that fails when it is told to.
+"""``stm-skeletons`` with a backend that fails on request.
 
-The file named by FAILURES holds three numbers: a camera's number in the group, how often its frames shall fail, and how
-often the model cannot be loaded after that. The file is gone when all of that has happened.
+The file named by FAILURES holds three numbers: a camera's number in the group, how often its frames fail, and how often
+loading the model fails after that. The file is removed when all failures have happened.
 """
 
 import os

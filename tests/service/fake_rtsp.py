@@ -1,4 +1,4 @@
-"""An RTSP server that answers what no camera should: for tests of what reads cameras."""
+"""An RTSP server with invalid answers, for tests of camera reading."""
 
 import base64
 import random
@@ -14,11 +14,11 @@ SDP = (
 )
 SECRETS = "file:///etc/passwd", "http://127.0.0.1:9/", "concat:/etc/passwd|/etc/hosts", "/etc/passwd"
 _SLOW = 0.05
-"""Seconds between bytes that drip."""
+"""Seconds between single bytes of a slow answer."""
 
 
 class FakeRtsp:
-    """Every connection is answered by chance, with a fixed seed."""
+    """Answers every connection with random faults, from a fixed seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -41,7 +41,7 @@ class FakeRtsp:
 
     def _serve(self, client: socket.socket, chance: random.Random) -> None:
         goes_well = chance.randrange(5)
-        """So many answers are right before one is not."""
+        """Number of valid answers before a faulty one."""
         with suppress(OSError), client:
             client.settimeout(30)
             while not self._closed.is_set() and (request := client.recv(65_536)):
@@ -61,7 +61,7 @@ class FakeRtsp:
                     return
 
     def _stream(self, client: socket.socket, chance: random.Random) -> None:
-        """Packets that are none."""
+        """Invalid packets."""
         for number in range(chance.randrange(200)):
             payload = chance.randbytes(chance.choice((0, 1, 3, 7, 12, 60, 1400)))
             header = struct.pack(
@@ -84,7 +84,7 @@ class FakeRtsp:
 
 
 def answer(method: str, sequence: str, port: int, chance: random.Random) -> bytes:
-    """What a camera would say."""
+    """A valid answer."""
     head = f"RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\n"
     if method == "OPTIONS":
         return f"{head}Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n".encode()
@@ -98,7 +98,7 @@ def answer(method: str, sequence: str, port: int, chance: random.Random) -> byte
 
 
 def sdp(chance: random.Random) -> str:
-    """Of some codec, with parameters that may be none."""
+    """A description of some codec, with parameters that may be invalid."""
     noise = base64.b64encode(chance.randbytes(chance.choice((1, 20, 5000)))).decode()
     return chance.choice(
         (
@@ -117,7 +117,7 @@ def sdp(chance: random.Random) -> str:
     )
 
 
-# What is wrong with an answer
+# Faults in an answer
 
 
 def _garbage(client: socket.socket, right: bytes, chance: random.Random, closed: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Results of made-up people, for tests of rules and outputs."""
+"""Results with synthetic people, for tests of rules and outputs."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from stm_skeletons.skeleton import COCO17
 
 SIZE = (400, 200)
 Joints = dict[str, tuple[float, float]]
-"""Pixels by name: "ankles" and "hips" are both, a name with "?" in front was only placed."""
+"""Pixel by joint name: "ankles" and "hips" set both sides; "?" in front marks a predicted joint."""
 
 
 def result(
@@ -25,7 +25,7 @@ def result(
     events: tuple[Event, ...] = (),
     image: np.ndarray | None = None,
 ) -> Result:
-    """A frame that arrived at ``now``; people by id."""
+    """Return the result of a frame that arrived at ``now``; people by id."""
     people = people or {}
     keypoints, peaks = np.zeros((len(people), 17, 3), np.float32), np.full((len(people), 17), -1)
     for i, joints in enumerate(people.values()):

@@ -1,4 +1,4 @@
-"""A network cable for tests: it can be pulled, cut, and bent until bytes change on the way."""
+"""A simulated network cable: it can be unplugged, cut, or made to corrupt bytes."""
 
 import random
 import socket
@@ -6,34 +6,34 @@ import threading
 from contextlib import suppress
 
 _FLIPPED = 2e-4
-"""Share of the bytes that a bad cable changes."""
+"""Share of the bytes that a bad cable corrupts."""
 
 
 class Proxy:
-    """Passes on what comes to its port, to and from another port of this machine."""
+    """Forwards connections to its port to another port of this machine, in both directions."""
 
     def __init__(self, target: int, seed: int = 0) -> None:
         self._target, self._random = target, random.Random(seed)
         self._whole = threading.Event()
         self._whole.set()
         self.bad = False
-        """Whether bytes from the target are changed on the way."""
+        """Whether bytes from the target are corrupted."""
         self.refuses = False
-        """Whether whoever connects is sent away."""
+        """Whether new connections are refused."""
         self._ends: set[socket.socket] = set()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, name="cable", daemon=True).start()
 
     def pull(self) -> None:
-        """Nothing comes through, and nobody is told; what was sent comes once it is plugged in."""
+        """Silently stop forwarding; pending data arrives once the cable is plugged in again."""
         self._whole.clear()
 
     def plug(self) -> None:
         self._whole.set()
 
     def cut(self) -> None:
-        """Every connection ends."""
+        """Close every connection."""
         for end in list(self._ends):
             _end(end)
 

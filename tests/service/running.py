@@ -1,4 +1,4 @@
-"""The service as a process, what it is told and what it leaves, for tests."""
+"""Runs the service as a process, for tests: sends it signals and reads its outputs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ MOSQUITTO = Path("/usr/sbin/mosquitto")
 
 
 class Running:
-    """A service that runs."""
+    """A running service."""
 
     def __init__(
         self, config: Path, environment: dict[str, str] | None = None, command: Sequence[str] = COMMAND
@@ -39,7 +39,7 @@ class Running:
         )
         self.listener = threading.Thread(target=self._listen)
         self.listener.start()
-        self.page = self.wait_for("the page is at ").rpartition(" ")[2]
+        self.page = self.wait_for("live page: ").rpartition(" ")[2]
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -47,7 +47,7 @@ class Running:
             self.errors.append(line.rstrip("\n"))
 
     def wait_for(self, text: str, within: float = 40.0) -> str:
-        """A line of standard error with this text."""
+        """Wait for a line on standard error with this text."""
         end = time.monotonic() + within
         while True:
             if found := [line for line in list(self.errors) if text in line]:
@@ -61,7 +61,7 @@ class Running:
             return json.load(answer)
 
     def code(self, path: str) -> int:
-        """Of the answer to a question of health."""
+        """HTTP status of a health request."""
         try:
             with urllib.request.urlopen(f"{self.page}{path}", timeout=10) as answer:
                 return answer.status
@@ -79,14 +79,14 @@ class Running:
             time.sleep(0.05)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Exit code, and seconds until then."""
+        """Wait for the exit; return the code and the seconds."""
         started = time.monotonic()
         self.process.send_signal(number)
         code = self.process.wait(20)
         return code, time.monotonic() - started
 
     def close(self) -> None:
-        """Whatever became of it."""
+        """Kill the service if it is still running."""
         self.process.kill()
         self.process.wait()
         self.listener.join()
@@ -108,7 +108,7 @@ def value_of(value: object) -> str:
 
 
 def written(folder: Path, name: str) -> list[dict[str, Any]]:
-    """All lines of a camera, each of them whole."""
+    """Return all lines of a camera; each must be complete."""
     files = sorted(folder.glob(f"{name}-*.jsonl"))
     texts = [file.read_text() for file in files]
     assert all(text.endswith("\n") or not text for text in texts)
@@ -116,7 +116,7 @@ def written(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def need(what: str, there: object) -> None:
-    """Skip a test where something is missing; in CI it fails."""
+    """Skip the test if a requirement is missing; in CI, fail."""
     if not there:
         if os.environ.get("CI"):
             pytest.fail(f"needs {what}")
@@ -124,10 +124,10 @@ def need(what: str, there: object) -> None:
 
 
 class Broker:
-    """A real Mosquitto, with a port of its own."""
+    """A real Mosquitto broker on its own port."""
 
     def __init__(self, folder: Path, *settings: str) -> None:
-        """``settings``: lines of its configuration; anybody may come in without."""
+        """``settings``: lines of its configuration; by default anonymous clients are allowed."""
         need("Debian's mosquitto", MOSQUITTO.exists())
         self.port = free_port()
         self._file = folder / "mosquitto.conf"
@@ -137,7 +137,7 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Wait until it answers."""
         self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stderr=subprocess.DEVNULL)
         end = time.monotonic() + 20
         while not self._answers():

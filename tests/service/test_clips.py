@@ -140,7 +140,7 @@ def test_while_the_disk_is_gone_the_events_go_on(tmp_path: Path):
     lost = camera.run(0.3, event=True)
     until(camera.output.problem)
     (tmp_path / "card").unlink()
-    camera.output.try_now()
+    camera.output.retry_now()
     camera.run(0.2)
     name = camera.run(0.3, event=True)
     camera.output.close(2)

@@ -58,16 +58,16 @@ class Rig:
 
     def __init__(self) -> None:
         self.bundle = Bundle.open("edge")
-        self.news, self.board, self.said = threading.Condition(), Board(), []
-        self.detector = Detector(self.bundle, ModelConfig(threads=1), 3, self.board, self.news, self.said.append)
+        self.wakeup, self.board, self.said = threading.Condition(), Board(), []
+        self.detector = Detector(self.bundle, ModelConfig(threads=1), 3, self.board, self.wakeup, self.said.append)
         self.kept: dict[str, Kept] = {}
 
     def camera(self, name: str, source: object, **settings: Any) -> Channel:
         config = CameraConfig(name=name, source=str(source), **{"pace": "all", "loop": True, **settings})
-        marks, self.kept[name] = self.board.camera(name), Kept()
-        feed = CameraFeed(config, marks, self.news, self.said.append)
+        stats, self.kept[name] = self.board.camera(name), Kept()
+        feed = CameraFeed(config, stats, self.wakeup, self.said.append)
         feed.start()
-        return Channel(config, feed, marks, Rules(config, self.bundle.info.skeleton), (self.kept[name],))
+        return Channel(config, feed, stats, Rules(config, self.bundle.info.skeleton), (self.kept[name],))
 
     def start(self, *channels: Channel) -> None:
         self.detector.start(channels)
@@ -155,7 +155,7 @@ def test_a_camera_that_comes_leaves_the_memory_of_the_others(rig: Rig, clip: Pat
     rig.start(first)
     rig.wait(lambda: rig.count("first") >= 3)
     assert rig.detector.serve((first, rig.camera("second", clip)), within=20)
-    rig.wait(lambda: rig.count("second") >= 3)
+    rig.wait(lambda: rig.count("second") >= 3 and rig.count("first") >= 6)
     assert [line(each.parts) for each in rig.kept["first"].results[:6]] == alone(clip, 6)
     assert [line(each.parts) for each in rig.kept["second"].results[:3]] == alone(clip, 3)
 
@@ -181,19 +181,19 @@ def test_a_camera_whose_frames_the_backend_cannot_take_is_parked(
     rig.detector._together = together  # as on a device
     good, bad = rig.camera("good", clip), rig.camera("bad", poison)
     rig.start(good, bad)
-    rig.wait(lambda: bad.marks.state()[0] == "parked")
-    assert bad.marks.state()[1] == "3 errors of the backend in a minute, the last: the device failed"
+    rig.wait(lambda: bad.stats.state()[0] == "parked")
+    assert bad.stats.state()[1] == "3 backend errors in a minute, the last: the device failed"
     rig.wait(lambda: rig.board.snapshot().rebuilds >= 3)
-    assert bad.marks.snapshot().errors >= 3
+    assert bad.stats.snapshot().errors >= 3
     before = rig.count("good")
     rig.wait(lambda: rig.count("good") >= before + 2)
     rebuilds = rig.board.snapshot().rebuilds
     rig.wait(lambda: rig.count("good") >= before + 8)
-    assert good.marks.state()[0] == "live"
+    assert good.stats.state()[0] == "live"
     assert rig.board.snapshot().rebuilds == rebuilds, "the others are left in peace"
     rig.detector.serve((good, bad), within=20)  # a reload tries it again
     rig.wait(lambda: rig.board.snapshot().rebuilds > rebuilds)
-    rig.wait(lambda: bad.marks.state()[0] == "parked")
+    rig.wait(lambda: bad.stats.state()[0] == "parked")
 
 
 def test_no_id_is_given_again_after_an_error(rig: Rig, clip: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,10 +232,10 @@ def test_a_model_that_cannot_be_loaded_again_is_tried_again(
         return opens(*arguments, **settings)
 
     monkeypatch.setattr(module.SessionGroup, "open", cannot)
-    rig.wait(lambda: good.marks.state() == ("parked", "the model cannot be loaded: no device"))
+    rig.wait(lambda: good.stats.state() == ("parked", "cannot load the model: no device"))
     assert rig.detector.has_work
     rig.wait(lambda: rig.count("good") >= 3)
-    assert good.marks.state()[0] == "live"
+    assert good.stats.state()[0] == "live"
 
 
 def test_a_number_of_cameras_that_cannot_be_loaded_can_be_taken_back(
@@ -254,7 +254,7 @@ def test_a_number_of_cameras_that_cannot_be_loaded_can_be_taken_back(
     rig.wait(lambda: rig.count("first") >= 2)
     others = tuple(rig.camera(f"other{number}", clip) for number in range(4))
     assert not rig.detector.serve((first, *others), within=0.5)
-    assert first.marks.state()[1] == "the model cannot be loaded: out of memory"
+    assert first.stats.state()[1] == "cannot load the model: out of memory"
     assert rig.detector.serve((first, *others[:1]), within=20)
     before = rig.count("first")
     rig.wait(lambda: rig.count("first") >= before + 3 and rig.count("other0") >= 3)
@@ -266,9 +266,9 @@ def test_all_cameras_parked_are_tried_again(rig: Rig, poison: Path, failing: Non
     monkeypatch.setattr(module, "_ALL_PARKED", 0.5)
     bad = rig.camera("bad", poison)
     rig.start(bad)
-    rig.wait(lambda: bad.marks.state()[0] == "parked")
+    rig.wait(lambda: bad.stats.state()[0] == "parked")
     assert not rig.detector.has_work
-    rig.wait(lambda: bad.marks.snapshot().errors >= 6)
+    rig.wait(lambda: bad.stats.snapshot().errors >= 6)
 
 
 def test_events_know_their_clip(rig: Rig, clip: Path):
@@ -280,7 +280,7 @@ def test_events_know_their_clip(rig: Rig, clip: Path):
         asked.append(event)
         return f"clip-{len(asked)}.mp4"
 
-    rig.start(Channel(channel.config, channel.feed, channel.marks, channel.rules, channel.outputs, name))
+    rig.start(Channel(channel.config, channel.feed, channel.stats, channel.rules, channel.outputs, name))
     rig.wait(lambda: any(each.events for each in rig.kept["door"].results))
     events = [event for each in rig.kept["door"].results for event in each.events]
     assert events[0].clip == "clip-1.mp4"

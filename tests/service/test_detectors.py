@@ -14,8 +14,8 @@ from stm_skeletons.bundle import Bundle
 
 
 def detectors(bundle: Path, cameras: int, **model: Any) -> Detectors:
-    news = threading.Condition()
-    return Detectors(Bundle.open(bundle), ModelConfig(**model), 3, Board(), news, lambda _line: None, cameras)
+    wakeup = threading.Condition()
+    return Detectors(Bundle.open(bundle), ModelConfig(**model), 3, Board(), wakeup, lambda _line: None, cameras)
 
 
 def channels(*names: str) -> list[Any]:

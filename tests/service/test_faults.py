@@ -383,7 +383,7 @@ def test_nobody_reads_the_log(tmp_path: Path):
     service = subprocess.Popen([*COMMAND, "serve", str(config)], stderr=subprocess.PIPE)
     try:
         assert service.stderr is not None
-        assert b"the page is at" in service.stderr.readline()
+        assert b"live page: " in service.stderr.readline()
         service.stderr.close()
         config.write_text("")
         for _ in range(3):

@@ -18,7 +18,7 @@ from runtime.service import camera_feed
 from runtime.service.camera_feed import CameraFeed
 from runtime.service.config import CameraConfig
 from runtime.service.log import Log
-from runtime.service.status import Board, CameraMarks, State
+from runtime.service.status import Board, CameraStats, State
 
 Reads = Callable[..., "Reader"]
 JOIN = threading.Thread.join
@@ -28,16 +28,16 @@ class Reader:
     """A feed, and what it said."""
 
     def __init__(self, source: object, **settings: Any) -> None:
-        self.marks = CameraMarks("door")
-        self.news = threading.Condition()
+        self.stats = CameraStats("door")
+        self.wakeup = threading.Condition()
         self.said: list[str] = []
         config = CameraConfig(name="door", source=str(source), **settings)
-        self.feed = CameraFeed(config, self.marks, self.news, self.said.append)
+        self.feed = CameraFeed(config, self.stats, self.wakeup, self.said.append)
         self.feed.start()
 
     def next(self, within: float = 10.0) -> Frame:
-        with self.news:
-            assert self.news.wait_for(lambda: self.feed.waiting, within), f"no frame; {self.marks.state()}"
+        with self.wakeup:
+            assert self.wakeup.wait_for(lambda: self.feed.waiting, within), f"no frame; {self.stats.state()}"
         frame = self.feed.take()
         assert frame is not None
         return frame
@@ -45,8 +45,8 @@ class Reader:
     def all(self) -> list[Frame]:
         frames = []
         while True:
-            with self.news:
-                self.news.wait_for(lambda: self.feed.waiting or self.feed.ended, 10)
+            with self.wakeup:
+                self.wakeup.wait_for(lambda: self.feed.waiting or self.feed.ended, 10)
             frame = self.feed.take()
             if frame is None and self.feed.ended:
                 return frames
@@ -54,8 +54,8 @@ class Reader:
 
     def wait_for_state(self, state: State, within: float) -> float:
         started = time.monotonic()
-        while self.marks.state()[0] != state:
-            assert time.monotonic() - started < within, f"{self.marks.state()} after {within} s"
+        while self.stats.state()[0] != state:
+            assert time.monotonic() - started < within, f"{self.stats.state()} after {within} s"
             time.sleep(0.02)
         return time.monotonic() - started
 
@@ -113,7 +113,7 @@ def test_a_file_at_its_own_pace_is_a_camera(reads: Reads, short: Path):
     assert later.skipped >= 3
     assert later.number == later.skipped + 1
     assert [frame.number for frame in (first, later, *rest)] == [number_in(frame) for frame in (first, later, *rest)]
-    assert reader.marks.snapshot().skipped == sum(frame.skipped for frame in (first, later, *rest))
+    assert reader.stats.snapshot().skipped == sum(frame.skipped for frame in (first, later, *rest))
     assert rest[-1].number == 11
 
 
@@ -122,16 +122,16 @@ def test_a_file_that_loops_goes_on_in_number_and_time_and_begins_anew(reads: Rea
     frames = [reader.next() for _ in range(30)]
     assert [frame.number for frame in frames] == list(range(30))
     assert np.allclose(np.diff([frame.time for frame in frames]), 0.1)
-    anew = [frame.anew for frame in frames]  # at cuts too, of which this film has some
-    assert [anew[number] for number in (0, 1, 12, 13, 24, 25)] == [True, False, True, False, True, False]
-    assert reader.marks.snapshot().reconnects == 0
+    resets_memory = [frame.resets_memory for frame in frames]  # at cuts too, of which this film has some
+    assert [resets_memory[number] for number in (0, 1, 12, 13, 24, 25)] == [True, False, True, False, True, False]
+    assert reader.stats.snapshot().reconnects == 0
 
 
 def test_no_more_frames_than_the_rate_allows(reads: Reads, short: Path):
     reader = reads(short, rate=4)
     frames = reader.all()
     assert 4 <= len(frames) <= 6  # of 1.2 s
-    assert reader.marks.snapshot().skipped >= 12 - 6 - 1
+    assert reader.stats.snapshot().skipped >= 12 - 6 - 1
 
 
 def test_every_frame_of_a_file_at_a_limited_rate(reads: Reads, short: Path):
@@ -143,13 +143,13 @@ def test_every_frame_of_a_file_at_a_limited_rate(reads: Reads, short: Path):
 def test_pictures_are_turned(reads: Reads, short: Path):
     reader = reads(short, pace="all", rotate=90)
     assert reader.next().image.shape == (64, 48, 3)
-    assert (reader.marks.snapshot().width, reader.marks.snapshot().height) == (48, 64)
+    assert (reader.stats.snapshot().width, reader.stats.snapshot().height) == (48, 64)
 
 
 def test_a_file_that_is_not_there_yet_is_waited_for(reads: Reads, short: Path, tmp_path: Path):
     reader = reads(tmp_path / "late.avi", pace="all")
     reader.wait_for_state("away", 2)
-    assert "no file, folder or camera" in str(reader.marks.state()[1])
+    assert "no file, folder or camera" in str(reader.stats.state()[1])
     shutil.copy(short, tmp_path / "late.avi")
     assert reader.next(within=5).number == 0
 
@@ -159,15 +159,15 @@ def test_a_looping_file_that_vanishes_is_waited_for(reads: Reads, short: Path, t
     reader = reads(copy, pace="all", loop=True)
     reader.next()
     copy.unlink()
-    while reader.marks.state()[0] != "away":
+    while reader.stats.state()[0] != "away":
         reader.feed.take()
         time.sleep(0.01)
     reader.feed.take()
     shutil.copy(short, copy)
     back = reader.next(within=5)
-    assert back.anew
+    assert back.resets_memory
     assert back.number >= 11
-    assert reader.marks.snapshot().reconnects == 1
+    assert reader.stats.snapshot().reconnects == 1
 
 
 def test_a_file_that_breaks_off_has_ended_and_says_why(reads: Reads, clip: Path, tmp_path: Path):
@@ -177,7 +177,7 @@ def test_a_file_that_breaks_off_has_ended_and_says_why(reads: Reads, clip: Path,
     broken.write_bytes(whole[:middle] + bytes(len(whole) - middle))  # its header promises more frames
     reader = reads(broken, pace="all")
     assert reader.all()
-    assert "is damaged" in str(reader.marks.state()[1])
+    assert "is damaged" in str(reader.stats.state()[1])
 
 
 def test_black_and_frozen_are_states(reads: Reads, tmp_path: Path):
@@ -188,20 +188,20 @@ def test_black_and_frozen_are_states(reads: Reads, tmp_path: Path):
         reader = reads(path, loop=True, stall=0.3)
         reader.wait_for_state("live", 2)
         reader.wait_for_state("black" if state == "black" else "frozen", 2)
-        assert f"the picture has been {state}" in str(reader.marks.state()[1])
+        assert f"image has been {state}" in str(reader.stats.state()[1])
 
 
 def test_an_address_shows_no_password(reads: Reads, tmp_path: Path):
     for source in ("rtsp://somebody:s3cret@127.0.0.1:9/camera", "rtspx://somebody:s3cret@127.0.0.1/camera"):
         reader = reads(source)
         reader.wait_for_state("away", 20)
-        status = reader.marks.snapshot().model_dump_json()
+        status = reader.stats.snapshot().model_dump_json()
         assert "127.0.0.1" in status
         assert "s3cret" not in status
         assert "somebody" not in status
     reader = reads("rtsp://127.0.0.1:9/user=somebody&password=s3cret&channel=1_stream=0.sdp")
     reader.wait_for_state("away", 20)
-    assert "rtsp://127.0.0.1:9/user=...&password=...&channel=...:" in str(reader.marks.state()[1])
+    assert "rtsp://127.0.0.1:9/user=...&password=...&channel=...;" in str(reader.stats.state()[1])
 
 
 def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypatch: pytest.MonkeyPatch):
@@ -222,7 +222,7 @@ def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypa
 
     monkeypatch.setattr(sources, "StreamCapture", lambda *_: Hangs())
     monkeypatch.setattr(camera_feed, "_GIVE_UP", 0.1)
-    monkeypatch.setattr(camera_feed, "_WAITS", (0.0,))
+    monkeypatch.setattr(camera_feed, "_RETRY_SECONDS", (0.0,))
     monkeypatch.setattr(threading.Thread, "join", lambda thread, timeout=None: JOIN(thread, min(timeout or 5, 0.2)))
     reader = reads("rtsp://127.0.0.1:9/camera")
 
@@ -230,7 +230,7 @@ def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypa
         return sum(thread.name == "reads rtsp://127.0.0.1:9/camera" for thread in threading.enumerate())
 
     end = time.monotonic() + 10
-    while "hangs" not in str(reader.marks.state()[1]):
+    while "decoders hang" not in str(reader.stats.state()[1]):
         assert time.monotonic() < end
         time.sleep(0.02)
     time.sleep(0.3)
@@ -247,13 +247,13 @@ def test_a_camera_that_dies_is_away_within_three_seconds_and_comes_back(reads: R
     assert reader.wait_for_state("away", 5) <= 3 * slowdown()
     camera.start()
     reader.feed.take()
-    while not (back := reader.next(within=15)).anew:
+    while not (back := reader.next(within=15)).resets_memory:
         pass
     reader.wait_for_state("live", 1)
     assert back.number > first.number
     assert back.time > first.time
-    assert reader.marks.snapshot().reconnects == 1
-    assert "s3cret" not in reader.marks.snapshot().model_dump_json() + "".join(reader.said)
+    assert reader.stats.snapshot().reconnects == 1
+    assert "s3cret" not in reader.stats.snapshot().model_dump_json() + "".join(reader.said)
 
 
 @pytest.mark.slow
@@ -285,7 +285,7 @@ def test_closing_does_not_wait_for_a_frame(reads: Reads, rtsp: Callable):
     reader.feed.ask_to_stop()
     reader.feed.close(within=3)
     assert time.monotonic() - started < 2
-    assert reader.marks.state()[0] == "stopped"
+    assert reader.stats.state()[0] == "stopped"
 
 
 def test_the_log_tells_a_message_once_in_a_while():
@@ -299,16 +299,16 @@ def test_the_log_tells_a_message_once_in_a_while():
     log.tidy()
     assert len(lines) == 3
     log.tidy(everything=True)
-    assert lines[3].startswith("door: away 49 times (so 49 more times in ")
+    assert lines[3].startswith("door: away 49 times (repeated 49 times in ")
 
 
 def test_a_snapshot_has_what_was_noted():
     board = Board()
-    marks = board.camera("door")
+    stats = board.camera("door")
     now = time.monotonic()
     for frame in range(20):
-        marks.arrived(now - 2 + frame / 10, (64, 48))
-        marks.answered(now - 2 + frame / 10, 0.05, people=3)
+        stats.arrived(now - 2 + frame / 10, (64, 48))
+        stats.answered(now - 2 + frame / 10, 0.05, people=3)
     status = board.snapshot().cameras[0]
     assert (status.state, status.frames, status.people, status.width) == ("live", 20, 3, 64)
     assert status.frames_per_second == pytest.approx(10, rel=0.1)
@@ -318,7 +318,7 @@ def test_a_snapshot_has_what_was_noted():
 
 
 def test_a_slow_camera_is_not_away_between_its_frames():
-    slow, fast = CameraMarks("slow"), CameraMarks("fast")
+    slow, fast = CameraStats("slow"), CameraStats("fast")
     now = time.monotonic()
     for frame in range(4):
         slow.arrived(now - 16 + 4 * frame, (64, 48))

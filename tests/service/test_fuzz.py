@@ -150,7 +150,7 @@ def fuzz_configurations(path: Path, number: int) -> list[bytes]:
 
     @settings(max_examples=number, deadline=None, database=None, derandomize=True, suppress_health_check=SLOW)
     @given(mutated() | retyped() | bombs() | some.binary(max_size=300))
-    def look(content: bytes) -> None:
+    def evaluate(content: bytes) -> None:
         path.write_bytes(content)
         started, says = time.monotonic(), said_of(path)
         seconds = time.monotonic() - started
@@ -160,7 +160,7 @@ def fuzz_configurations(path: Path, number: int) -> list[bytes]:
         if len(some_of_them) < 200:
             some_of_them.append(content)
 
-    look()
+    evaluate()
     return some_of_them
 
 

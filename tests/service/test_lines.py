@@ -148,7 +148,7 @@ def test_while_it_cannot_write_the_oldest_are_dropped_and_nobody_waits(tmp_path:
     assert time.monotonic() - started < 2
     until(output.problem)
     (tmp_path / "lines").unlink()
-    output.try_now()
+    output.retry_now()
     until(lambda: output.counters()["written"] > 400)
     output.close(3)
     counts = output.counters()
@@ -177,7 +177,7 @@ while number < {many}:
 time.sleep(0.5)
 print(output.problem(), flush=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-output.try_now()
+output.retry_now()
 time.sleep(0.3)
 output.close(2)
 """

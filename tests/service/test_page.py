@@ -51,7 +51,7 @@ class Service:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if " at http" in line:
+            if "live page: http" in line:
                 address = line.split()[-1]
                 self.port = int(address.rpartition(":")[2])
                 self.configure(self._cameras)
@@ -195,7 +195,7 @@ def test_a_service_that_says_nothing_is_seen_by_the_page_itself(service, page, c
     has_level(page, "door", "fine")
     there.process.send_signal(signal.SIGSTOP)
     assert has_level(page, "door", "trouble") <= 3.0
-    assert "No word of the service" in page.locator("#summary-text").inner_text()
+    assert "No answer from the service" in page.locator("#summary-text").inner_text()
     there.process.send_signal(signal.SIGCONT)
     assert has_level(page, "door", "fine") < 5.0
     there.stop()
@@ -291,7 +291,7 @@ def test_log_in_and_out(service, page, clip, tmp_path):
     assert page.url.endswith("/login")
     page.get_by_label("Token").fill("not-the-token-at-all")
     page.get_by_role("button").click()
-    assert page.get_by_role("alert").inner_text() == "This is not the token."
+    assert page.get_by_role("alert").inner_text() == "Wrong token."
     page.get_by_label("Token").fill("a-token-of-some-length")
     page.get_by_role("button").click()
     has_level(page, "door", "fine")

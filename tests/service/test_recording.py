@@ -158,7 +158,7 @@ def test_a_folder_that_goes_and_comes_back_is_recorded_to_again(tmp_path: Path):
     until(output.problem)
     assert "cannot make the folder" in str(output.problem())
     (tmp_path / "card").unlink()
-    output.try_now()
+    output.retry_now()
     record(output, [10.3, 10.4])
     output.close(2)
     assert output.problem() is None
@@ -181,7 +181,7 @@ for i in range({many}):
     if i == 5: print("ready", flush=True)
 print(output.problem(), flush=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-output.try_now()
+output.retry_now()
 time.sleep(0.1)
 output.offer(result(10 + i / 10, size=(160, 120), image=noise((160, 120), 0)))
 output.close(2)
@@ -240,7 +240,7 @@ def test_what_happens_within_a_frame_does_not_end_the_output(tmp_path: Path):
     output.offer(replace(tiny, frame=replace(tiny.frame, image=np.zeros((1, 1, 3), np.uint8))))
     until(output.problem)
     assert "cannot write" in str(output.problem())
-    output.try_now()
+    output.retry_now()
     record(output, [10.2])
     output.close(2)
     assert output.counters() == {"written": 2, "dropped": 0, "failed": 1}

@@ -39,7 +39,7 @@ def hips(x: float, y: float) -> Joints:
 
 def told(watch: Rules, walk: list[dict[int, Joints]], step: float = 0.1, start: float = 100.0) -> list[Event]:
     """The events of people frame by frame."""
-    return [event for i, people in enumerate(walk) for event in watch.look(result(start + i * step, people))]
+    return [event for i, people in enumerate(walk) for event in watch.evaluate(result(start + i * step, people))]
 
 
 def briefly(events: list[Event]) -> list[tuple[str, int | None, int | None]]:
@@ -145,7 +145,7 @@ def test_below_is_measured_where_the_person_is_also_beyond_the_ends():
 def test_nothing_is_remembered_of_people_who_are_gone():
     watch = rules(ACROSS, LEFT, STAY, FALL)
     for number in range(1, 500):
-        watch.look(result(100 + number, {number: ankles(0.2, 0.9) | hips(0.2, 0.8)}))
+        watch.evaluate(result(100 + number, {number: ankles(0.2, 0.9) | hips(0.2, 0.8)}))
     held = [watch._places._ways, *(vars(each).get(name) for _, each in watch._watches for name in vars(each))]
     assert max(len(each) for each in held if hasattr(each, "forget")) <= 12
     assert any(hasattr(each, "forget") for each in held)
@@ -153,7 +153,7 @@ def test_nothing_is_remembered_of_people_who_are_gone():
 
 @pytest.mark.parametrize("end", [(0.3, 0.9), (0.305, 0.1)])
 def test_nothing_can_be_below_an_upright_line(end: tuple[float, float]):
-    with pytest.raises(ValidationError, match="one above the other"):
+    with pytest.raises(ValidationError, match="vertical line"):
         FallRule(kind="fall", name="fall", start=(0.3, 0.1), end=end)
 
 

@@ -67,10 +67,10 @@ class Site:
         """A frame to the hub and the board, as the detector does."""
         now, self.number = time.monotonic(), self.number + 1
         result = Result(camera, Frame(self.number, 0.0, seen[0], arrived=now), seen[1], time.time(), seen[1], events)
-        marks = self.board.camera(camera)
-        marks.arrived(now, seen[1].size)
+        stats = self.board.camera(camera)
+        stats.arrived(now, seen[1].size)
         self.outputs[camera].offer(result)
-        marks.answered(now, 0.001, len(seen[1].people))
+        stats.answered(now, 0.001, len(seen[1].people))
         return result
 
     def watch(self, **options: Any) -> ClientConnection:
@@ -230,7 +230,7 @@ def test_the_server_says_in_a_line_why_it_does_not_start(site, tmp_path):
         (WebConfig(port=taken), "in use"),
         (WebConfig(port=0, host="192.0.2.1", token_file="x"), "cannot listen"),
         (WebConfig(port=0, host="0.0.0.0"), "token_file"),
-        (WebConfig(port=0, certificate=bad), "belong together"),
+        (WebConfig(port=0, certificate=bad), "given together"),
         (WebConfig(port=0, certificate=bad, key=bad), "cannot be used"),
         (WebConfig(port=0, certificate="/nowhere.pem", key=bad), "cannot be used"),
     ):
@@ -717,7 +717,7 @@ def test_health_and_readiness_tell_the_truth(site, seen):
     assert answer.json() == {"ready": False, "cameras": {"door": "starting", "yard": "starting"}}
     there.give(seen[0], "door")
     assert there.client.get("/readyz").status_code == 503
-    there.board.camera("yard").is_now("away", "no cable")
+    there.board.camera("yard").set_state("away", "no cable")
     answer = there.client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {"ready": True, "cameras": {"door": "live", "yard": "away"}}
@@ -743,7 +743,7 @@ def test_metrics(site, seen):
 
     for _ in range(3):
         there.give(seen[-1], "door")
-    there.board.camera("yard").is_now("away", "no cable")
+    there.board.camera("yard").set_state("away", "no cable")
     there.board.camera("yard").skipped(7)
     first = asked()
     door, yard = ("camera", "door"), ("camera", "yard")

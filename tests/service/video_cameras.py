@@ -1,4 +1,4 @@
-"""Several cameras on loopback for tests, which send the JPEGs of a folder each, over and over.
+"""Several cameras on loopback for tests; each sends the JPEGs of a folder in a loop.
 
     /usr/bin/python3 tests/service/video_cameras.py PORT FRAMES_PER_SECOND FOLDER...
 
@@ -24,20 +24,20 @@ LAUNCH = (
 
 
 class Camera:
-    """A folder's pictures at a rate, into whatever is connected."""
+    """Sends a folder's images at a rate to all connected clients."""
 
     def __init__(self, folder: Path) -> None:
         self.pictures = [file.read_bytes() for file in sorted(folder.iterdir())]
         self.sinks: list[Any] = []
 
     def connect(self, _factory: Any, media: Any) -> None:
-        """Somebody looks."""
+        """Handle a new client."""
         sink = media.get_element().get_by_name("camera")
         sink.set_property("caps", Gst.Caps.from_string("image/jpeg"))
         self.sinks.append(sink)
 
     def send(self, number: int) -> None:
-        """The picture whose turn it is."""
+        """Return the next image."""
         data = self.pictures[number % len(self.pictures)]
         for sink in list(self.sinks):
             if sink.emit("push-buffer", Gst.Buffer.new_wrapped(data)) != Gst.FlowReturn.OK:
@@ -45,7 +45,7 @@ class Camera:
 
 
 def run(cameras: list[Camera], rate: float) -> None:
-    """For ever; the cameras' pictures do not come at the same moment."""
+    """Send forever; the cameras' images do not arrive at the same time."""
     due, step = time.monotonic(), 0
     while True:
         due += 1 / rate / len(cameras)

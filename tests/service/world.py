@@ -1,4 +1,4 @@
-"""A service with four cameras and everything around it that can fail, for tests of faults."""
+"""A service with four cameras and everything around it that can fail, for fault tests."""
 
 import json
 import os
@@ -24,19 +24,19 @@ from running import ROOT, Broker, Running, camera, need
 from websockets.sync.client import connect
 
 NAMES = ("door", "yard", "hall", "calm")
-"""No fault is ever made at "calm" alone, but for its settings."""
+"""Settings of the camera "calm", which gets no faults of its own."""
 RATE = 4
 STALL = 2.0
 _HERE = Path(__file__).parent
 FELT = 20.0
-"""Seconds for which a pause of the whole machine is felt."""
+"""Seconds for which a pause of the whole machine has effects."""
 _LOOKS = 0.2
-"""Seconds between looks at the status."""
+"""Interval in seconds between status requests."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How everything was at a moment."""
+    """The state of everything at one time."""
 
     time: float
     states: dict[str, str]
@@ -48,7 +48,7 @@ class Sample:
 
 
 class World:
-    """All that stands, until a fault is made."""
+    """Everything in its healthy state, before faults are injected."""
 
     def __init__(self, folder: Path, bundle: Path, start_camera: Callable[..., Any]) -> None:
         self.folder, self.bundle = folder, bundle
@@ -60,7 +60,7 @@ class World:
             ["mount", "-t", "tmpfs", "-o", "size=64m", "none", self.disk], stderr=subprocess.DEVNULL
         )
         self.has_disk = mounted.returncode == 0
-        """Whether it is a small one of our own; else we limit what may be written to any."""
+        """Whether the disk is a small one of our own; otherwise the size of written files is limited."""
         self.broker = Broker(folder)
         self.failures, self.offset = folder / "failures", folder / "offset"
         self.offset.write_bytes(bytes(8))
@@ -75,18 +75,18 @@ class World:
         self._watching = threading.Thread(target=self._watch, name="watches")
         self._watching.start()
         self.pauses: list[tuple[float, float]] = []
-        """When nothing ran here, not even we: the machine had something else to do."""
+        """Times when nothing ran, not even the test, because the machine was busy otherwise."""
         threading.Thread(target=self._beat, name="beats", daemon=True).start()
         self.lines = Lines(self.disk)
         self.random = random.Random(24)
         self.clients = ExitStack()
-        """Who watches the page."""
+        """Clients that watch the page."""
         self.faults: list[Any] = []
         self._gate = threading.Condition()
         self._running = 0
-        """Faults; -1 where it is one that leaves no room for others."""
+        """Active faults; -1 if a fault excludes all others."""
         self.hit: list[str] = []
-        """Cameras that have a fault of their own now."""
+        """Cameras that have a fault of their own."""
         ready = self.wait_for(lambda sample: all(sample.frames[name] >= 3 for name in NAMES), 60)
         assert ready is not None, (self.service.errors, self.samples[-1:])
         time.sleep(1)
@@ -113,13 +113,13 @@ class World:
         self.service.process.send_signal(signal.SIGHUP)
 
     def fail(self, camera: int, steps: int, loads: int = 0) -> None:
-        """Of the backend; see failing_backend.py."""
+        """File that makes the backend fail; see failing_backend.py."""
         new = self.folder / "new"
         new.write_text(f"{camera} {steps} {loads}")
         new.replace(self.failures)
 
     def set_clock(self, seconds: int) -> None:
-        with self.offset.open("r+b") as file:  # as it is: it is mapped
+        with self.offset.open("r+b") as file:  # in place, because it is memory-mapped
             file.write(struct.pack("=q", seconds))
 
     def fill_disk(self) -> None:
@@ -138,7 +138,7 @@ class World:
 
     @contextmanager
     def fault(self, camera: str, alone: bool) -> Iterator[None]:
-        """While this one is made; ``alone``: and no other."""
+        """Context of a fault; ``alone``: exclude all other faults."""
         with self._gate:
             self._gate.wait_for(lambda: self._running == 0 if alone else self._running >= 0)
             self._running = -1 if alone else self._running + 1
@@ -152,18 +152,18 @@ class World:
                 self._gate.notify_all()
 
     def is_healthy(self, name: str) -> bool:
-        """Whether no fault of this camera's own is being made."""
+        """Whether this camera has no fault of its own."""
         return name not in self.hit
 
     def since(self, then: float) -> list[Sample]:
         return [sample for sample in self.samples if sample.time >= then]
 
     def was_paused(self, start: float, end: float) -> bool:
-        """Whether a pause of the machine may have been felt then."""
+        """Whether a pause of the machine may have had effects at that time."""
         return any(began < end and over + FELT > start for began, over in self.pauses)
 
     def healthy_times(self, end: float, margin: float) -> dict[str, list[tuple[float, float]]]:
-        """When each camera had no fault, and none a moment before."""
+        """Times when each camera had no fault, and none shortly before."""
         times: dict[str, list[tuple[float, float]]] = {}
         for name in NAMES:
             at, times[name] = self.began, []
@@ -176,7 +176,7 @@ class World:
         return times
 
     def answered(self, name: str, times: list[tuple[float, float]]) -> tuple[int, float, int]:
-        """Frames of a camera in these times, how many seconds these were, and in how many pieces."""
+        """Return a camera's frames in these times, the seconds they span, and the number of intervals."""
         frames, seconds, pieces = 0, 0.0, 0
         for start, end in times:
             within = [sample for sample in self.samples if start <= sample.time <= end]
@@ -190,7 +190,7 @@ class World:
         return self.samples[-1].states
 
     def wait_for(self, what: Callable[[Sample], object], within: float) -> float | None:
-        """Seconds until that was seen, at most so many; None when it never was."""
+        """Return the seconds until the condition was seen, within a limit; None if never."""
         started, seen = time.monotonic(), len(self.samples)
         while time.monotonic() < started + within:
             for sample in self.samples[seen:]:
@@ -230,7 +230,7 @@ class World:
                 )
 
     def stop(self) -> tuple[int, float]:
-        """Exit code, and seconds until then."""
+        """Return the exit code and the seconds until the exit."""
         self._ended.set()
         self._watching.join()
         return self.service.stop()
@@ -246,7 +246,7 @@ class World:
 
 
 class Lines:
-    """All JSON lines that there are; each must be whole and readable once it is there."""
+    """Return all JSON lines; each must be complete and readable as soon as it exists."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -254,10 +254,10 @@ class Lines:
         self._lock = threading.Lock()
         self.count = 0
         self.months: set[str] = set()
-        """In which they were written, by the clock of the service."""
+        """Times at which lines were written, by the service's clock."""
 
     def check(self) -> None:
-        """What has come since the last look. A line that is being written is looked at the next time."""
+        """Return new content since the last call; an incomplete line is read by the next call."""
         with self._lock:
             for path in sorted(self._folder.rglob("*.jsonl")):
                 done = self._read.get(path, 0)
@@ -278,7 +278,7 @@ class Lines:
 
 @contextmanager
 def deaf_client(port: int) -> Iterator[None]:
-    """Wants to see all pictures, and reads none."""
+    """A client that subscribes to all images and reads none."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plain.connect(("127.0.0.1", port))

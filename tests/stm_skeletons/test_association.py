@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stm_skeletons.association import LOWEST_PEAK, along, find_people
+from stm_skeletons.association import LOWEST_PEAK, find_people, reduce_axis
 from stm_skeletons.detections import Detections
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17, POSETRACK15, Skeleton
@@ -25,9 +25,9 @@ POSE = np.array([STANDING[joint] for joint in COCO17.joints]) * (0.5, 1)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def standing(middles: list[tuple[float, float]], height: float = 80) -> NDArray:
+def standing(mean_positions: list[tuple[float, float]], height: float = 80) -> NDArray:
     """[P, 17, 2]: upright people with the middle of their box there."""
-    return (POSE - (0.25, 0.5)) * height + np.array(middles)[:, None]
+    return (POSE - (0.25, 0.5)) * height + np.array(mean_positions)[:, None]
 
 
 def seen(poses: NDArray, random: np.random.Generator, dropped: float = 0.0, false: int = 0) -> Detections:
@@ -166,8 +166,8 @@ def crowd(seed: int) -> Detections:
     """Up to eight people who overlap, with errors."""
     random = np.random.default_rng(seed)
     count = int(random.integers(1, 9))
-    middles = list(zip(random.uniform(40, 400, count), random.uniform(60, 200, count), strict=True))
-    poses = np.concatenate([standing([middle], random.uniform(50, 150)) for middle in middles])
+    mean_positions = list(zip(random.uniform(40, 400, count), random.uniform(60, 200, count), strict=True))
+    poses = np.concatenate([standing([middle], random.uniform(50, 150)) for middle in mean_positions])
     return seen(poses, random, dropped=0.15, false=int(random.integers(0, 4)))
 
 
@@ -276,7 +276,7 @@ def test_peaks_that_are_no_parts_change_not_a_bit(seed: int):
 @given(SEEDS, st.integers(0, 40), st.integers(1, 40), st.sampled_from([np.add, np.maximum, np.minimum]))
 def test_reduced_along_the_joints_it_is_numpys_own_result_to_the_bit(seed: int, people: int, joints: int, function):
     places = np.random.default_rng(seed).normal(100, 60, (people, joints, 3)).astype(np.float32)[..., :2]
-    np.testing.assert_array_equal(along(function, places, 1), function.reduce(places, axis=1), strict=True)
+    np.testing.assert_array_equal(reduce_axis(function, places, 1), function.reduce(places, axis=1), strict=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -300,6 +300,6 @@ def test_ten_thousand_random_scenes_do_not_crash_and_no_peak_is_in_two_people():
 @given(SEEDS)
 def test_all_peaks_and_centres_filled_is_a_scene_like_any_other(seed: int):
     random = np.random.default_rng(seed)
-    middles = list(zip(random.uniform(20, 430, 30), random.uniform(40, 220, 30), strict=True))
-    found = seen(standing(middles, 70), random)
+    mean_positions = list(zip(random.uniform(20, 430, 30), random.uniform(40, 220, 30), strict=True))
+    found = seen(standing(mean_positions, 70), random)
     assert_sound(find_people(found, COCO17), found)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import stm_skeletons
-from stm_skeletons.cli import found
+from stm_skeletons.cli import app
 from stm_skeletons.libraries import panel
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +35,12 @@ def test_every_command_is_found(tmp_path: Path):
 
 
 def test_in_a_checkout_that_is_not_installed_every_command_is_found_too(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(found, "entry_points", lambda **_: [])
-    found._apps.cache_clear()
+    monkeypatch.setattr(app, "entry_points", lambda **_: [])
+    app._apps.cache_clear()
     try:
-        apps = found._apps()
+        apps = app._apps()
     finally:
-        found._apps.cache_clear()
+        app._apps.cache_clear()
     here = {command.callback.__name__ for app in apps for command in app.registered_commands if command.callback}
     assert here | {"eval", "bench"} >= COMMANDS
 
@@ -62,10 +62,10 @@ def test_a_heading_tells_of_modules_that_are_missing():
 
 
 def test_a_command_of_another_package_can_be_called(monkeypatch: pytest.MonkeyPatch):
-    assert found.command("info").__module__ == "runtime.commands"
-    assert found.command("eval").__module__ == "training.commands"
-    with pytest.raises(LookupError, match="no command flies"):
-        found.command("flies")
+    assert app.command("info").__module__ == "runtime.commands"
+    assert app.command("eval").__module__ == "training.commands"
+    with pytest.raises(LookupError, match="no command 'flies'"):
+        app.command("flies")
 
 
 def test_session_comes_from_the_package_itself(tmp_path: Path):
@@ -82,4 +82,4 @@ def test_a_file_of_the_users_that_hides_a_package_is_named(tmp_path: Path, code:
     told = python("-c", code, at=tmp_path)
     assert told.returncode != 0
     last = told.stderr.strip().splitlines()[-1]
-    assert f"{tmp_path / 'runtime.py'} is in the way of this project's package 'runtime'; rename it" in last
+    assert f"{tmp_path / 'runtime.py'} hides this project's package 'runtime'; rename it" in last

@@ -20,7 +20,7 @@ SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * (0.5, 1)
 
 
 def seen(
-    middles: NDArray, before: NDArray | None = None, height: float = 80, joints: NDArray | None = None
+    mean_positions: NDArray, before: NDArray | None = None, height: float = 80, joints: NDArray | None = None
 ) -> Detections:
     """People of one shape with their middle at [M, 2], whom the network finds without a mistake.
 
@@ -30,48 +30,48 @@ def seen(
         height: of all of them in network pixels.
         joints: [M, 17]: those that are found; None: all.
     """
-    count = len(middles)
+    count = len(mean_positions)
     joints = np.ones((count, 17), bool) if joints is None else joints
-    before = middles if before is None else before
+    before = mean_positions if before is None else before
     peaks, previous = np.zeros((17, PEAKS, 3)), np.zeros((1, 17, PEAKS, 2))
-    places = SHAPE * height + np.reshape(middles, (count, 1, 2))
+    places = SHAPE * height + np.reshape(mean_positions, (count, 1, 2))
     sure = 0.9 - 0.02 * np.arange(count)
     peaks[:, :count, :2] = places.transpose(1, 0, 2)
     peaks[:, :count, 2] = joints.T * sure
-    previous[0, :, :count] = (places + np.reshape(before - middles, (count, 1, 2))).transpose(1, 0, 2)
+    previous[0, :, :count] = (places + np.reshape(before - mean_positions, (count, 1, 2))).transpose(1, 0, 2)
     centres, expected = np.zeros((PEAKS, 3)), np.zeros((PEAKS, 17, 2))
-    centres[:count] = np.column_stack([middles, sure])
+    centres[:count] = np.column_stack([mean_positions, sure])
     expected[:count] = places
     edges = np.zeros((19, PEAKS, PEAKS))
     return Detections(*(array.astype(np.float32) for array in (peaks, edges, previous, centres, expected)))
 
 
-def ids_of(people: People, middles: NDArray, height: float = 80) -> list[int]:
+def ids_of(people: People, mean_positions: NDArray, height: float = 80) -> list[int]:
     """The number of whoever is at each of the middles, -1 where nobody is."""
     found = people.keypoints[..., 2] > 0.05
     at = np.array(
         [(one[is_in, :2] - SHAPE[is_in] * height).mean(0) for one, is_in in zip(people.keypoints, found, strict=True)]
     )
     numbers = []
-    for middle in np.reshape(middles, (-1, 2)):
+    for middle in np.reshape(mean_positions, (-1, 2)):
         distance = np.linalg.norm(at - middle, axis=1) if len(at) else np.array([np.inf])
         numbers.append(int(people.ids[distance.argmin()]) if distance.min() < 0.1 * height else -1)
     return numbers
 
 
-def step(identities: Identities, *middles: tuple[float, float]) -> list[int]:
+def step(identities: Identities, *mean_positions: tuple[float, float]) -> list[int]:
     """The numbers of people at these middles who do not move."""
-    places = np.reshape(middles, (-1, 2))
+    places = np.reshape(mean_positions, (-1, 2))
     return ids_of(identities.update(seen(places), 0), places)
 
 
 def anybody(random: np.random.Generator) -> Detections:
     """Up to 12 people anywhere, with joints missing and everything a little off."""
     count = int(random.integers(0, 13))
-    middles = random.uniform(0, 448, (count, 2))
+    mean_positions = random.uniform(0, 448, (count, 2))
     joints = random.random((count, 17)) < random.choice([0.2, 0.7, 1.0])
-    before = middles + random.normal(0, 20, (count, 2))
-    found = seen(middles, before, float(random.choice([1e-2, 40, 80, 200])), joints)
+    before = mean_positions + random.normal(0, 20, (count, 2))
+    found = seen(mean_positions, before, float(random.choice([1e-2, 40, 80, 200])), joints)
     found.peaks[..., :2] += random.normal(0, 2, found.peaks[..., :2].shape)
     found.centres[:count, 2] *= random.random()
     return found
@@ -99,9 +99,9 @@ def test_two_who_cross_keep_their_numbers(told: bool):
     numbers = set()
     for frame in range(100):
         # They pass each other at 4 pixels a frame, one a little lower.
-        middles = np.array([[50 + 4 * frame, 100], [450 - 4 * frame, 118]])
-        before = middles - ([[4, 0], [-4, 0]] if told else 0)
-        numbers.add(tuple(ids_of(identities.update(seen(middles, before), 0), middles)))
+        mean_positions = np.array([[50 + 4 * frame, 100], [450 - 4 * frame, 118]])
+        before = mean_positions - ([[4, 0], [-4, 0]] if told else 0)
+        numbers.add(tuple(ids_of(identities.update(seen(mean_positions, before), 0), mean_positions)))
     assert numbers in ({(0, 0), (1, 2)}, {(0, 0), (2, 1)})
 
 
@@ -189,33 +189,35 @@ def test_order_mirror_scale_and_somebody_far_away_change_no_number(seed: int, ch
     one, other = Identities(COCO17), Identities(COCO17)
     count = int(random.integers(1, 6))
     # In lanes of their own: who is who is beyond doubt.
-    middles = np.column_stack([random.uniform(50, 400, count), 100.0 * np.arange(count)])
+    mean_positions = np.column_stack([random.uniform(50, 400, count), 100.0 * np.arange(count)])
     speed = np.column_stack([random.normal(0, 3, count), np.zeros(count)])
     pairs: set[tuple[int, int]] = set()
     for _ in range(25):
-        middles = middles + speed
-        before = middles - speed + random.normal(0, 2, (count, 2))
+        mean_positions = mean_positions + speed
+        before = mean_positions - speed + random.normal(0, 2, (count, 2))
         joints = random.random((count, 17)) < 0.8
-        ids = ids_of(one.update(seen(middles, before, joints=joints), 0), middles)
+        ids = ids_of(one.update(seen(mean_positions, before, joints=joints), 0), mean_positions)
         if change == "order":
             order = random.permutation(count)
-            others = ids_of(other.update(seen(middles[order], before[order], joints=joints[order]), 0), middles)
+            others = ids_of(
+                other.update(seen(mean_positions[order], before[order], joints=joints[order]), 0), mean_positions
+            )
         elif change == "mirror":
-            others = _mirrored(other, middles, before, joints)
+            others = _mirrored(other, mean_positions, before, joints)
         elif change == "scale":
-            others = ids_of(other.update(seen(3 * middles, 3 * before, 240, joints), 0), 3 * middles, 240)
+            others = ids_of(other.update(seen(3 * mean_positions, 3 * before, 240, joints), 0), 3 * mean_positions, 240)
         else:
             all_joints = np.vstack([joints, np.ones((1, 17), bool)])
-            with_far = seen(np.vstack([middles, FAR]), np.vstack([before, FAR]), joints=all_joints)
-            others = ids_of(other.update(with_far, 0), middles)
+            with_far = seen(np.vstack([mean_positions, FAR]), np.vstack([before, FAR]), joints=all_joints)
+            others = ids_of(other.update(with_far, 0), mean_positions)
         assert [number > 0 for number in ids] == [number > 0 for number in others]
         pairs |= {(a, b) for a, b in zip(ids, others, strict=True) if a > 0}
     # The numbers may be others, but whoever had the same before has it now.
     assert len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
 
 
-def _mirrored(identities: Identities, middles: NDArray, before: NDArray, joints: NDArray) -> list[int]:
-    found = seen(middles, before, joints=joints)
+def _mirrored(identities: Identities, mean_positions: NDArray, before: NDArray, joints: NDArray) -> list[int]:
+    found = seen(mean_positions, before, joints=joints)
     flip = list(COCO17.flip)
     over = np.array([-1, 1], np.float32)
     found.peaks[..., :2] *= over
@@ -231,7 +233,7 @@ def _mirrored(identities: Identities, middles: NDArray, before: NDArray, joints:
         0,
     )
     keypoints = people.keypoints[:, flip] * (-1, 1, 1)
-    return ids_of(People(people.scores, keypoints, people.peaks[:, flip], people.ids), middles)
+    return ids_of(People(people.scores, keypoints, people.peaks[:, flip], people.ids), mean_positions)
 
 
 def test_memory_stays_bounded_over_thousands_of_frames():

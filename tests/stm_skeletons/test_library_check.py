@@ -8,7 +8,7 @@ import pytest
 from command import COMMAND
 
 from stm_skeletons import library_check
-from stm_skeletons.library_check import library_problems, mismatch
+from stm_skeletons.library_check import library_problems, numpy_mismatch
 
 
 def test_what_is_installed_here_loads():
@@ -29,7 +29,7 @@ def test_numpy_2_beside_libraries_of_numpy_1(
     monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], told: str | None
 ):
     monkeypatch.setattr(library_check, "installed_version", versions.get)
-    found = mismatch()
+    found = numpy_mismatch()
     assert (found is None) == (told is None)
     if told is not None:
         assert found is not None

@@ -32,7 +32,7 @@ def test_the_first_frame_is_never_overwritten(slots, every, frame):
 
 @pytest.mark.parametrize(("frame", "slots", "every"), [(-1, 4, 5), (0, 1, 5), (0, 4, 0)])
 def test_impossible_numbers_are_refused(frame, slots, every):
-    with pytest.raises(ValueError, match="must hold"):
+    with pytest.raises(ValueError, match="must be >= 0"):
         write_slot(frame, slots, every)
-    with pytest.raises(ValueError, match="must hold"):
+    with pytest.raises(ValueError, match="must be >= 0"):
         readable_slots(frame, slots, every)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stm_skeletons.errors import LibraryError
 from stm_skeletons.parts import Parts, PartsLine, assemble_parts
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from stm_skeletons.skeleton import COCO17
 
 SIZE = (200, 100)
@@ -78,7 +78,7 @@ def test_every_keypoint_knows_its_owner():
     parts = assembled((peaks, edges, people))
     assert parts.keypoint_types.tolist() == [2, LEFT, LEFT, RIGHT, RIGHT]
     assert parts.owners.tolist() == [-1, 0, 1, 1, 0]
-    assert assembled((peaks, edges, nobody(17))).owners.tolist() == [-1] * 5
+    assert assembled((peaks, edges, no_people(17))).owners.tolist() == [-1] * 5
 
 
 def test_people_in_a_line():
@@ -99,7 +99,7 @@ def test_people_in_a_line():
 
 
 def test_every_name_is_present_in_an_empty_frame():
-    nothing = np.zeros((17, 3, 3), np.float32), np.zeros((19, 3, 3), np.float32), nobody(17)
+    nothing = np.zeros((17, 3, 3), np.float32), np.zeros((19, 3, 3), np.float32), no_people(17)
     line = json.loads(assembled(nothing).to_json_line(0, 0.0))
     assert line["version"] == 2
     assert line["keypoints"] == {name: [] for name in COCO17.joints}
@@ -191,7 +191,7 @@ def test_supervision_gets_people_in_its_own_terms():
     traces = sv.TraceAnnotator()
     for _ in range(2):
         traces.annotate(frame.copy(), detections)
-    nobody_there = assembled((*two_people()[:2], nobody(17))).to_supervision()
+    nobody_there = assembled((*two_people()[:2], no_people(17))).to_supervision()
     assert [len(found) for found in nobody_there] == [0, 0]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 
 
 def one_of_three_joints() -> People:
@@ -55,7 +55,7 @@ def test_people_moved_elsewhere_keep_scores_and_what_is_unknown_stays_nowhere():
 
 
 def test_an_empty_frame_holds_nobody():
-    empty = nobody(17)
+    empty = no_people(17)
     assert len(empty) == 0
     assert empty.keypoints.shape == (0, 17, 3)
     assert empty.found.shape == empty.predicted.shape == (0, 17)

@@ -54,7 +54,7 @@ frames = 3
 
 
 def stick_figure(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """[17, 3] a person somewhere in a picture, all joints labelled as visible."""
+    """[17, 3]: a person at a random position in an image, all joints labelled as visible."""
     shape = np.array(
         [
             *([0, -9], [-1, -10], [1, -10], [-2, -9], [2, -9], [-3, -6], [3, -6], [-5, -3], [5, -3], [-6, 0], [6, 0]),
@@ -67,8 +67,8 @@ def stick_figure(random: np.random.Generator, width: int, height: int) -> np.nda
     return np.column_stack([xy, np.full(17, 2)])
 
 
-def write_coco(root: Path, pictures: int = 8, size: tuple[int, int] = (120, 90)) -> Path:
-    """A folder in COCO's own layout: drawn people on noise."""
+def write_coco(root: Path, images: int = 8, size: tuple[int, int] = (120, 90)) -> Path:
+    """Write a folder in COCO's own layout: drawn people on noise."""
     random = np.random.default_rng(0)
     width, height = size
     for split in ("train", "val"):
@@ -78,7 +78,7 @@ def write_coco(root: Path, pictures: int = 8, size: tuple[int, int] = (120, 90))
             "annotations": [],
             "categories": [{"id": 1, "name": "person", "keypoints": JOINTS, "skeleton": []}],
         }
-        for number in range(1, pictures + 1):
+        for number in range(1, images + 1):
             pose = stick_figure(random, width, height)
             image = random.integers(0, 80, (height, width, 3), np.uint8)
             for x, y, _ in pose:

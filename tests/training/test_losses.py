@@ -59,7 +59,7 @@ def test_focal_is_lins_for_hard_targets():
 
 
 def test_the_squared_error_beside_the_focal_loss_clears_haze_away():
-    """It adds much to what drives 0.1 down to nothing, less to what drives 0.8 up to a joint."""
+    """It adds much to the gradient that lowers 0.1 to nothing, and less to the one that raises 0.8 to a joint."""
     added = {}
     for confidence, target in ((0.1, 0.0), (0.8, 1.0)):
         logits = torch.logit(maps(confidence)).requires_grad_()

@@ -47,15 +47,15 @@ def test_shapes_and_batches(named_model: tuple[str, SpaceTimeMemory]):
     assert key.shape == (2, Q, key_width)
     assert value.shape == (2, Q, value_width)
     alone = model(model.encode_query(frames[:1]), keys[:1], values[:1], valid[:1])
-    # PyTorch adds up in another order for another batch, and random memories of edge make much of it on some CPUs.
+    # The order of summation depends on the batch size. Random memories of edge amplify the difference on some CPUs.
     torch.testing.assert_close(alone, maps[:1], atol=3e-4, rtol=0)
     other = model(model.encode_query(frames[:1]), keys[1:], values[1:], valid[:1])
-    assert (other - alone).abs().max() > 3e-3, "without the memory it is far from that"
+    assert (other - alone).abs().max() > 3e-3, "another memory gives other maps"
 
 
 @pytest.mark.parametrize("name", ["edge", "resnet50"])
 def test_colour_order_is_bgr(name: str):
-    """The first convolution sees red first, as the weights it is to be loaded with were trained."""
+    """The first convolution gets RGB, like the pretrained weights; frames are BGR."""
     model = build(CONFIGS[name])
     seen = []
     trunk = model.get_submodule("trunk.stem" if name == "edge" else "query_encoder.conv1")
@@ -81,11 +81,11 @@ def test_batch_norm_never_changes_and_is_never_trained(name: str):
 
 
 def test_gradients_reach_every_parameter_of_edge():
-    """With two slots: which of them a cell is taken from is learnt only where there is a choice."""
+    """The memory has two slots, because the choice of a slot is learnt only if there are several."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"])
     assert isinstance(model, Edge)
-    for last in ("fusion.shares", "clearness.predict", "centres.predict"):  # those start at zero
+    for last in ("fusion.shares", "clearness.predict", "centres.predict"):  # these are initialised to zero
         torch.nn.init.normal_(model.get_parameter(f"{last}.weight"))
     frames = [torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8) for _ in range(3)]
     nothing = torch.zeros(1, 2, Q, 64), torch.zeros(1, 2, Q, 96), torch.zeros(1, 2)
@@ -105,7 +105,7 @@ def test_gradients_reach_every_parameter_of_edge():
 
 
 def edge_with_a_signal() -> Edge:
-    """PyTorch's default weights let the signal die out in a trunk as deep as this."""
+    """Edge with Kaiming weights: with PyTorch's defaults, the signal vanishes in such a deep trunk."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"])
     assert isinstance(model, Edge)
@@ -117,7 +117,7 @@ def edge_with_a_signal() -> Edge:
 
 @torch.no_grad()
 def test_without_a_memory_edge_shows_what_its_detector_does():
-    """Exactly MoveNet's keypoints, whatever is mixed where there is a memory."""
+    """The maps are exactly MoveNet's keypoints, for any weights of the fusion."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"]).eval()
     assert isinstance(model, Edge)
@@ -134,7 +134,7 @@ def test_without_a_memory_edge_shows_what_its_detector_does():
 
 @torch.no_grad()
 def test_no_joint_of_edge_is_ever_surer_than_some_frame_on_its_own_was():
-    """For any weights and however long it runs: what it takes from its own memory cannot grow."""
+    """For any weights and any number of frames: confidences read from its own memory cannot grow."""
     torch.manual_seed(3)
     model = edge_with_a_signal().eval()
     for predict in ("fusion.shares", "clearness.predict"):
@@ -155,7 +155,7 @@ def test_no_joint_of_edge_is_ever_surer_than_some_frame_on_its_own_was():
 
 @torch.no_grad()
 def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
-    """The mixing needs no training: what was there stays, in the shares that it starts with."""
+    """The fusion works untrained: its initial shares keep what the memory holds."""
     model = edge_with_a_signal().eval()
     query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
     given = torch.zeros(1, 37, H // 4, W // 4)
@@ -167,7 +167,7 @@ def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
 
 
 def fusion_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Read, context, features and what is seen, all random; the slots' mean lies below their maximum."""
+    """Random read, context, features and detected maps; the slots' mean is below their maximum."""
     largest, known = torch.rand(1, 17, H // 8, W // 8), torch.ones(1, 1, H // 8, W // 8)
     mean = largest * torch.rand_like(largest)
     learnt = torch.randn(1, VALUE_CHANNELS - 17, H // 8, W // 8)
@@ -179,7 +179,7 @@ def fusion_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 @pytest.mark.parametrize("seed", range(5))
 @torch.no_grad()
 def test_fusion_lies_between_what_is_seen_and_what_is_remembered(seed: int):
-    """Cell by cell, for any weights; below what is seen by no more than the bound."""
+    """In every cell and for any weights, the result is below the detection by at most the bound."""
     torch.manual_seed(seed)
     fusion = Fusion(17)
     for parameter in fusion.parameters():
@@ -195,7 +195,7 @@ def test_fusion_lies_between_what_is_seen_and_what_is_remembered(seed: int):
 
 @torch.no_grad()
 def test_who_walks_into_an_empty_place_is_seen_whatever_the_memory_was_taught():
-    """Weights that believe nothing but their memory: the bound alone lets in what is seen frame after frame."""
+    """With weights that trust only the memory, the bound alone admits what is detected in frame after frame."""
     fusion = Fusion(17)
     torch.nn.init.constant_(fusion.shares.get_parameter("bias"), 100)
     read, context, features, seen = fusion_inputs()
@@ -211,7 +211,7 @@ def test_who_walks_into_an_empty_place_is_seen_whatever_the_memory_was_taught():
 
 @torch.no_grad()
 def test_fresh_fusion_is_nearly_the_mean_of_what_is_seen_and_remembered():
-    """Where both are as clear, and less is seen than remembered; what is clearer counts for more."""
+    """It is the mean where both are equally clear and the detection is lower; otherwise the clearer one counts more."""
     torch.manual_seed(0)
     fusion = Fusion(17)
     read, context, features, seen = fusion_inputs()
@@ -228,7 +228,7 @@ def test_fresh_fusion_is_nearly_the_mean_of_what_is_seen_and_remembered():
 
 @torch.no_grad()
 def test_the_scale_of_features_does_not_change_what_is_new_in_edge():
-    """MoveNet's features have wild scales, other for each channel."""
+    """The scales of MoveNet's features differ widely between channels."""
     model = edge_with_a_signal().train()
     frame = torch.randint(0, 256, (2, H, W, 3), dtype=torch.uint8)
     before = model.encode_query(frame)

@@ -1,6 +1,6 @@
-"""The memory read of ``edge``: movements that are found, and what is read where they point to.
+"""The memory read of ``edge``: the movements it finds, and the values it reads along them.
 
-In the arithmetic of training and in its equal for CPUs.
+Both with the arithmetic of training and with its equivalent for CPUs.
 """
 
 import pytest
@@ -19,19 +19,19 @@ HEIGHT, WIDTH = 16, 28
 TOKENS = HEIGHT * WIDTH
 GAIN = torch.tensor(20.0)
 CLEAR = VALUE_CHANNELS - 1
-"""Channel of a value that says how clear a cell is; of what is read, the first of the maxima."""
+"""Channel of a value with the clearness of a cell; in a read, the first channel of the maxima."""
 MIDDLE = (slice(10, -10), slice(10, -10))
-"""Of a picture at stride 8: what is farther than five tokens from its border."""
+"""The part of an image at stride 8 that is more than five tokens from its border."""
 
 
 def unit_keys(seed: int, count: int = 1) -> torch.Tensor:
-    """[1, count, h * w, 64], no two alike."""
+    """[1, count, h * w, 64]: random unit vectors."""
     random = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(1, count, TOKENS, 64, generator=random), dim=-1)
 
 
 def moved(tokens: torch.Tensor, right: int, down: int) -> torch.Tensor:
-    """[1, h * w, C] of a picture that has moved by whole tokens; what comes into it has never been seen."""
+    """[1, h * w, C]: the tokens moved by whole tokens; those that enter the image are new."""
     new = F.normalize(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(9)), dim=-1)
     result = new.unflatten(1, (HEIGHT, WIDTH))
     sizes = (HEIGHT, down), (WIDTH, right)
@@ -42,7 +42,7 @@ def moved(tokens: torch.Tensor, right: int, down: int) -> torch.Tensor:
 
 
 EVEN = torch.zeros(1, 1, HEIGHT // 2, WIDTH // 2)
-"""Everything is seen as clearly."""
+"""All cells are equally clear."""
 
 
 @pytest.fixture(params=[Motion, CpuMotion])
@@ -57,7 +57,7 @@ def found(motion: Motion, now: torch.Tensor, slots: torch.Tensor, clear: torch.T
 
 
 def test_what_is_expected_near_by_is_the_same_for_cpus():
-    """But for what all places of a slot have in common, which softmax and the best place do not see."""
+    """Up to a constant per query, which changes neither the softmax nor the best position."""
     tokens, keys = unit_keys(0)[:, 0, : TOKENS // 4], unit_keys(1, 3)
     ours, theirs = (motion().match(tokens, keys, GAIN, HEIGHT, WIDTH) for motion in (Motion, CpuMotion))
     torch.testing.assert_close(ours.softmax(-1), theirs.softmax(-1), atol=1e-5, rtol=1e-4)
@@ -82,7 +82,7 @@ def test_what_cannot_be_seen_moves_as_its_surroundings_do(motion: Motion):
 
 
 def test_what_moves_apart_is_followed_and_what_only_hides_is_not(motion: Motion):
-    """A block that moves right over a picture that moves down."""
+    """A block moves right while the rest of the image moves down."""
     slots = unit_keys(0)
     block, size = (slice(None), slice(4, 12), slice(10, 20)), (HEIGHT, WIDTH)
     now = moved(slots[:, 0], 0, 1).unflatten(1, size)
@@ -97,14 +97,14 @@ def test_what_moves_apart_is_followed_and_what_only_hides_is_not(motion: Motion)
 
 
 def test_smoothing_is_even(motion: Motion):
-    """Half of the picture has moved by two tokens: between the halves, it is one."""
+    """Half of the image has moved by two tokens. At the boundary of the halves, the movement is one."""
     target = torch.arange(TOKENS).unflatten(0, (HEIGHT, WIDTH))[::2, ::2].clone()
     target[:, WIDTH // 4 :] -= 2
     moves = motion.movements(1e3 * F.one_hot(target.flatten(), TOKENS).float()[None, None], EVEN, HEIGHT, WIDTH)[0, 0]
     edges = moves[:, [0, -1], 0].mean(0)
     assert edges[0] > -0.1
     assert edges[1] < -1.9
-    # Every second token, the first is one of them: their middle is half a token left of the picture's.
+    # Every second token is used, starting with the first, so their centre is half a token left of the image's.
     between = moves[:, WIDTH - 2 : WIDTH, 0].mean(1)
     torch.testing.assert_close(between, torch.full_like(between, -1), atol=1e-3, rtol=0)
     torch.testing.assert_close(moves[..., 1], torch.zeros_like(moves[..., 1]), atol=1e-3, rtol=0)
@@ -144,19 +144,19 @@ def edge() -> Edge:
 
 @torch.no_grad()
 def read(edge: Edge, now: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, valid: list[bool]) -> torch.Tensor:
-    """[VALUE_CHANNELS + 18, 2h, 2w]: what keys [1, h * w, 64] read."""
+    """[VALUE_CHANNELS + 18, 2h, 2w]: the read of keys [1, h * w, 64]."""
     grid = torch.zeros(1, 64, HEIGHT, WIDTH)
     query = QueryEncoding(now, torch.zeros(1, TOKENS, CONTEXT_CHANNELS), {"features_p4": grid})
     return edge.read(query, keys, values, torch.tensor([valid]).float())[0]
 
 
 def unfolded(values: torch.Tensor) -> torch.Tensor:
-    """[h * w, CONTEXT_CHANNELS] as it lies in the picture, [VALUE_CHANNELS, 2h, 2w]."""
+    """[h * w, CONTEXT_CHANNELS] rearranged as an image [VALUE_CHANNELS, 2h, 2w]."""
     return values.reshape(2 * HEIGHT, 2 * WIDTH, VALUE_CHANNELS).permute(2, 0, 1)
 
 
 def bank(seed: int, slots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Keys of a frame, and keys and values of a memory."""
+    """Random keys of a frame, and keys and values of a memory."""
     random = torch.Generator().manual_seed(seed)
     return (
         unit_keys(seed)[0],
@@ -170,7 +170,7 @@ def test_what_was_memorised_is_read_where_it_is_now(edge: Edge):
     result = read(edge, moved(keys[:, 0], 2, 1), keys, values, [True])
     expected = torch.roll(unfolded(values[0, 0]), (2, 4), dims=(1, 2))
     inside = (slice(None), *MIDDLE)
-    # Random keys have neighbours that say nothing: the place between tokens is off by a few hundredths.
+    # Neighbours of random keys are uninformative, so positions between tokens are off by a few hundredths.
     torch.testing.assert_close(result[:CLEAR][inside], expected[:CLEAR][inside], atol=0.15, rtol=0)
     torch.testing.assert_close(result[CLEAR : CLEAR + 17][inside], expected[:17][inside], atol=0.15, rtol=0)
     assert torch.equal(result[-1], torch.ones(2 * HEIGHT, 2 * WIDTH))
@@ -182,13 +182,15 @@ def test_slots_are_mixed_by_how_good_their_cells_are_and_how_well_they_match(edg
     inside = (0, *MIDDLE)
     alike = read(edge, keys[:, 0], keys, values.flatten(3), [True, True])
     torch.testing.assert_close(alike[inside], torch.full_like(alike[inside], 0.5), atol=0.05, rtol=0)
-    assert (alike[CLEAR][MIDDLE] > 0.95).all(), "the maximum is of any slot"
+    assert (alike[CLEAR][MIDDLE] > 0.95).all(), "the maximum is over all slots"
     values[:, 1, ..., CLEAR] = 5
-    assert (read(edge, keys[:, 0], keys, values.flatten(3), [True, True])[inside] > 0.95).all(), "a better one"
+    assert (read(edge, keys[:, 0], keys, values.flatten(3), [True, True])[inside] > 0.95).all(), (
+        "the clearer slot counts more"
+    )
     values[:, 1, ..., CLEAR] = 0
     keys[:, 1] = unit_keys(7)[:, 0]
     worse = read(edge, moved(keys[:, 0], 2, 1), keys, values.flatten(3), [True, True])[inside]
-    assert (worse < 0.2).float().mean() > 0.95, "one that does not match"
+    assert (worse < 0.2).float().mean() > 0.95, "a slot that does not match counts little"
 
 
 slots_and_valid = st.integers(1, 4).flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n))
@@ -218,7 +220,7 @@ def test_what_invalid_slots_hold_does_not_matter(edge: Edge, valid: list[bool], 
 @settings(deadline=None, max_examples=15)
 @given(slots_and_valid.filter(any), seeds)
 def test_masked_slots_equal_a_smaller_bank(edge: Edge, valid: list[bool], seed: int):
-    """As far as values are confidences: the maximum over the slots is 0 at least where one cannot be read."""
+    """Holds for non-negative values, such as confidences: an invalid slot counts as 0 in the maximum over the slots."""
     now, keys, values = bank(seed, len(valid))
     kept = [slot for slot, is_valid in enumerate(valid) if is_valid]
     values = values.abs()
@@ -236,7 +238,7 @@ def test_an_empty_bank_reads_exactly_zero_whatever_it_holds(edge: Edge, slots: i
 
 @torch.no_grad()
 def test_half_tensors_are_read_almost_as_well(edge: Edge):
-    """What is read is rounded once; movements and mixing are FP32, but made of rounded keys."""
+    """The values are rounded once. Movements and mixing are computed in FP32, from rounded keys."""
     keys, values = (
         unit_keys(0, 3),
         torch.rand(1, 3, TOKENS, CONTEXT_CHANNELS, generator=torch.Generator().manual_seed(0)),

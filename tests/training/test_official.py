@@ -1,4 +1,4 @@
-"""The official weights file cannot be shipped, so its names and shapes are written down here from STM's public code."""
+"""The official weights cannot be shipped, so their names and shapes are listed here, from STM's public code."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from training.model.official import load_official
 
 
 def resnet_names() -> dict[str, tuple[int, ...]]:
-    """ResNet-50's res2 to res4 as STM names them, torchvision's names within."""
+    """Names of res2 to res4 of ResNet-50: STM's prefixes, with torchvision's names inside."""
     names: dict[str, tuple[int, ...]] = {"bn1": (64,)}
     inputs = 64
     for stage, (width, blocks) in {2: (64, 3), 3: (128, 4), 4: (256, 6)}.items():

@@ -1,4 +1,4 @@
-"""Recipes: what ships is what the paper has, and mistakes are one line."""
+"""Recipes: the shipped ones match the paper, and mistakes give a message of one line."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from stm_skeletons.errors import RecipeError
 from training.ablation.paper import TABLES
-from training.recipe import MemorySection, Recipe, load_recipe, shipped_recipes
+from training.recipe import MemorySection, Recipe, load_recipe
+from training.recipe_files import shipped_recipes
 from training.recipe_run import run_folder
 
 TABLE_3 = {1: set(), 2: {"rand", "baits", "jitter"}, 3: {"cyclic"}, 4: {"cyclic", "dull_clouds"}}
@@ -14,7 +15,7 @@ TABLE_3 |= {5: TABLE_3[2] | {"cyclic"}, 6: TABLE_3[2] | {"cyclic", "dull_clouds"
 
 
 def trained_before(name: str) -> set[str]:
-    """All recipes that have to be trained before this one."""
+    """All recipes that must be trained before this one."""
     before = load_recipe(name).after
     return {*before, *(earlier for one in before for earlier in trained_before(one))}
 
@@ -83,7 +84,7 @@ length = "3 steps"
         ("[optimiser]\nlength = '3 hours'", "optimiser.length"),
         ("[samples]\ncyclic = 1", "samples.cyclic|boolean"),
         ("[samples]\ngiven = 5", "given must be smaller"),
-        ("[sequence]\nkind = 'real'", "coco has single pictures"),
+        ("[sequence]\nkind = 'real'", "kind must be synthetic for coco"),
         ("[model]\nvariant = 'edge'\nwidth = 0.5", "width is for resnet50"),
         ("[model]\nvariant = 'stm'\nedges_only = true", "edges_only is for resnet50"),
         ("[samples.augmentation.memory]\nrand = 2", "rand"),
@@ -123,13 +124,13 @@ def test_a_memory_is_as_the_recipe_says_and_keeps_all_frames_without(tmp_path: P
 
 
 def test_unknown_names_and_files(tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"no recipe 'table9'; give a .toml file or one of: .*table1-cc"):
+    with pytest.raises(RecipeError, match=r"no recipe 'table9'; .*'stm-skeletons recipes' lists all"):
         load_recipe("table9")
     with pytest.raises(RecipeError, match=r"cannot read the recipe"):
         load_recipe(tmp_path / "none.toml")
     path = tmp_path / "self.toml"
     path.write_text('like = "self"')
-    with pytest.raises(RecipeError, match=r"like itself: self -> self"):
+    with pytest.raises(RecipeError, match=r"refers back to itself: self -> self"):
         load_recipe(path)
 
 

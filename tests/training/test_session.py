@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.moving_picture import moving_picture
+from export.synthetic_frames import synthetic_frames
 from training.evaluation.controls import Hold, with_rule
 from training.model import Edge
 from training.model.session import TorchSession
@@ -17,17 +17,17 @@ SEED = np.random.default_rng(0).uniform((5, 5, 1), (155, 91, 1), (2, 17, 3)).ast
 
 @pytest.fixture
 def networks(edge_weights: Path) -> tuple[Edge, Edge]:
-    """Two that encode frames alike and show something else."""
+    """Two networks with the same encoder and different maps."""
     model, _ = load_weights(edge_weights)
     assert isinstance(model, Edge)
     return model, with_rule(model, Hold())
 
 
-def walk(session: TorchSession, pictures: list[NDArray[np.uint8]]) -> list[dict[str, NDArray]]:
-    """What is found in each picture of a sequence."""
+def walk(session: TorchSession, images: list[NDArray[np.uint8]]) -> list[dict[str, NDArray]]:
+    """The session's results for each image of a sequence."""
     found = []
-    for picture in pictures:
-        session.step(picture)
+    for image in images:
+        session.step(image)
         people = session.people()
         assert people is not None
         found.append(
@@ -37,13 +37,13 @@ def walk(session: TorchSession, pictures: list[NDArray[np.uint8]]) -> list[dict[
 
 
 def test_sessions_that_share_encodings_give_what_separate_ones_give(networks: tuple[Edge, Edge]):
-    """Over a sequence that starts cold and one that starts with people who are given, with the same memory."""
-    pictures = moving_picture(96, 160, 10)
+    """Over a sequence that starts cold and a seeded one, with the same memory."""
+    images = synthetic_frames(96, 160, 10)
     first = TorchSession(networks[0], slots=4, every=2, peaks=8)
     together = first, first.with_network(networks[1])
     separate = [TorchSession(network, slots=4, every=2, peaks=8) for network in networks]
     shown = []
-    for part, seeded in ((pictures[:6], False), (pictures[6:], True)):
+    for part, seeded in ((images[:6], False), (images[6:], True)):
         for one, other in zip(together, separate, strict=True):
             for session in (one, other):
                 session.reset()
@@ -69,10 +69,10 @@ def test_a_frame_that_several_sessions_are_given_is_encoded_once(
             return original(frame)
 
         monkeypatch.setattr(network, "encode_query", counted)
-    pictures = moving_picture(96, 160, 5)
+    images = synthetic_frames(96, 160, 5)
     first = TorchSession(networks[0], slots=4, every=2)
     for session in (first, first.with_network(networks[1]), first.with_network(networks[0])):
-        walk(session, pictures)
-    assert len(encoded) == len(pictures)
-    walk(TorchSession(networks[0], slots=4, every=2), pictures)
-    assert len(encoded) == 2 * len(pictures), "one that shares nothing encodes for itself"
+        walk(session, images)
+    assert len(encoded) == len(images)
+    walk(TorchSession(networks[0], slots=4, every=2), images)
+    assert len(encoded) == 2 * len(images), "a separate session encodes its own frames"

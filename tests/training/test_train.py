@@ -1,4 +1,4 @@
-"""Training runs: resumable to the bit, safe against what goes wrong, the same on one process and two."""
+"""Training runs: bit-identical when resumed, robust against failures, the same on one process and on two."""
 
 import csv
 import dataclasses
@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stm_skeletons.cli.found import make_app
+from stm_skeletons.cli.app import make_app
 from stm_skeletons.errors import DataError, RecipeError, SinkError, StmError, TrainingError, WeightsError
-from training.data.labels import DataSet, Picture
+from training.data.labels import DataSet, ImageFile
 from training.hardware import Hardware
 from training.model import ModelConfig, build
 from training.model.weights import load_weights, save_weights
@@ -53,7 +53,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    """The log without what is different in every run."""
+    """The rows of the log without the columns that differ between runs."""
     with (folder / "log.csv").open() as file:
         return [
             {name: value for name, value in row.items() if name not in ("seconds", "waiting_share")}
@@ -69,7 +69,7 @@ def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet]
     assert model.config == recipe.model.config
     assert provenance.training == {**recipe.resolved(), "step": 6}
     assert json.loads((tmp_path / "run" / "recipe.json").read_text()) == recipe.resolved()
-    assert [row["step"] for row in rows(result.folder) if row["validation_f1"]] == ["3", "6"]
+    assert [row["step"] for row in rows(result.folder) if row["validation_f1"]] == ["0", "3", "6"]
     assert load_weights(result.folder / "best.safetensors")[1].training["step"] == result.best_step
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
@@ -82,6 +82,7 @@ def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet]
         "pictures",
     }
     assert sorted(path.name for path in (result.folder / "pictures").iterdir()) == [
+        "validation-0000000.png",
         "validation-0000003.png",
         "validation-0000006.png",
     ]
@@ -96,7 +97,7 @@ def test_training_learns(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resuming_is_the_same_to_the_bit(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int):
-    """Also with a schedule, and with several batches to a step."""
+    """Also with a schedule and gradient accumulation."""
     recipe = changed(recipe, optimiser={"schedule": "cosine", "warm_up": 2, "accumulate": 2, "clip": 1.0})
     hardware = dataclasses.replace(CPU, workers=workers)
     whole = train(recipe, *data, tmp_path / "whole", hardware=hardware)
@@ -113,11 +114,13 @@ def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, Dat
     """Ctrl-C at that step's validation."""
     from training import validation
 
-    original = validation.Validation.f1
+    original, calls = validation.Validation.f1, []
 
     def interrupted(self, model):
         f1 = original(self, model)
-        signal.raise_signal(signal.SIGINT)
+        calls.append(f1)
+        if len(calls) == 2:  # the first is of the starting weights
+            signal.raise_signal(signal.SIGINT)
         return f1
 
     patch = pytest.MonkeyPatch()
@@ -143,15 +146,16 @@ def test_a_finished_run_stays_as_it_is(recipe: Recipe, data: tuple[DataSet, Data
 
 
 def test_early_stop(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
-    """Nothing is learnt with such a rate, so the first validation stays the best."""
+    """Nothing is learnt at this learning rate, so the first validation stays the best."""
     still = changed(
         recipe,
         optimiser={"learning_rate": 1e-12, "length": "50 steps"},
         validation={"every": 2, "patience": 2},
     )
     result = train(still, *data, tmp_path / "run", hardware=CPU)
-    assert result.steps == 6
-    assert result.best_step == 2
+    assert result.steps == 4
+    assert result.best_step == 0
+    assert result.best == result.first
     assert result.weights.exists()
 
 
@@ -166,7 +170,7 @@ def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_pa
     assert not any(name.startswith(("query_encoder", "query_head.key")) for name in moved)
     assert any(name.startswith("query_head.value") for name in moved)
     assert load_weights(result.weights)[1].origin == "test; trained: tiny, for tests"
-    with pytest.raises(RecipeError, match=r"nothing begins with 'trunk'; there is: decoder, memory_encoder"):
+    with pytest.raises(RecipeError, match=r"no parameter begins with 'trunk'; choose from decoder, memory_encoder"):
         train(changed(recipe, optimiser={"freeze": ["trunk"]}), *data, tmp_path / "other", hardware=CPU)
 
 
@@ -183,7 +187,7 @@ def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
     folder = tmp_path / "run"
-    with pytest.raises(WeightsError, match=r"no checkpoint .*; start without --resume"):
+    with pytest.raises(WeightsError, match=r"checkpoint .* does not exist; start without --resume"):
         train(recipe, *data, folder, resume=True, hardware=CPU)
     train(recipe, *data, folder, hardware=CPU)
     with pytest.raises(WeightsError, match=r"another recipe: model.variant was resnet50, is stm"):
@@ -192,7 +196,7 @@ def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
         train(changed(recipe, optimiser={"learning_rate": 2e-3}), *data, folder, resume=True, hardware=CPU)
     checkpoint = folder / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"is no checkpoint, or it is damaged"):
+    with pytest.raises(WeightsError, match=r"is not a checkpoint or is damaged"):
         train(recipe, *data, folder, resume=True, hardware=CPU)
 
 
@@ -200,7 +204,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
     wild = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
-    with pytest.raises(TrainingError, match=r"the loss is no number at step .*; lower learning_rate or set clip"):
+    with pytest.raises(
+        TrainingError, match=r"the loss became NaN or infinite at step .*; lower learning_rate or set clip"
+    ):
         train(wild, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
     content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert content["progress"]["step"] >= 1
@@ -211,7 +217,7 @@ def test_a_batch_that_cannot_be_spread(recipe: Recipe, data: tuple[DataSet, Data
     from training.train import Fabric
 
     monkeypatch.setattr(Fabric, "world_size", 3)
-    with pytest.raises(TrainingError, match=r"a batch of 2 cannot be spread over 3 devices"):
+    with pytest.raises(TrainingError, match=r"optimiser.batch is 2, must be a multiple of the 3 devices"):
         train(recipe, *data, tmp_path / "run", hardware=CPU)
 
 
@@ -221,7 +227,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[Data
     before = (folder / "checkpoint.pt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as if no more room was left
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as if the disk were full
     try:
         with pytest.raises(SinkError, match=r"cannot write .*(checkpoint\.pt|\.safetensors)"):
             train(recipe, *data, folder, resume=True, hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
@@ -243,25 +249,25 @@ def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tm
     assert result.folder == run_folder(runs, "second", 4)
     first = run_folder(runs, "tiny", 4) / "weights.safetensors"
     assert first.is_file()
-    assert f"{tiny_recipe} comes first" in said
+    assert f"training {tiny_recipe} first" in said
     assert "trained: tiny, for tests; trained: second" in load_weights(result.weights)[1].origin
-    with pytest.raises(RecipeError, match=r"holds a run already; --resume goes on"):
+    with pytest.raises(RecipeError, match=r"already holds a run; continue it with --resume"):
         run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
     again = run_recipe(
         str(second), {"coco": small_coco}, tmp_path / "runs", 4, resume=True, hardware=CPU, say=said.append
     )
     assert again.steps == 2
-    with pytest.raises(RecipeError, match=r"tiny\.toml needs coco data: --data coco=FOLDER"):
+    with pytest.raises(RecipeError, match=r"tiny\.toml needs coco data; add --data coco=FOLDER"):
         run_recipe(str(tiny_recipe), {}, runs, seed=5, hardware=CPU, say=said.append)
 
 
 def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_footage: Path, tmp_path: Path):
-    """The other recipe's samples are trained on, too; nothing else of it counts."""
+    """The other recipe's samples are used too; none of its other settings are."""
     other = tiny_recipe.with_name("other.toml")
     text = 'like = "tiny"\ntitle = "other"\n[optimiser]\nlength = "1 steps"\n[data]\nkind = "footage"\n'
     other.write_text(text)
     both = tiny_recipe.with_name("both.toml")
-    both.write_text(f'like = "tiny"\ntitle = "both"\nturns_with = "{other}"\n')
+    both.write_text(f'like = "tiny"\ntitle = "both"\ninterleaved_with = "{other}"\n')
     data = {"coco": small_coco, "footage": small_footage}
 
     def losses(recipe: Path, out: str = "runs") -> list[str]:
@@ -269,14 +275,14 @@ def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_foot
         assert result.steps == 6
         return [row["loss"] for row in rows(result.folder) if row["loss"]]
 
-    taken_in_turn = losses(both)
-    assert taken_in_turn != losses(tiny_recipe)
-    with pytest.raises(RecipeError, match=r"other\.toml needs footage data: --data footage=FOLDER"):
+    interleaved = losses(both)
+    assert interleaved != losses(tiny_recipe)
+    with pytest.raises(RecipeError, match=r"other\.toml needs footage data; add --data footage=FOLDER"):
         run_recipe(str(both), {"coco": small_coco}, tmp_path / "again", hardware=CPU)
     other.write_text(text + "[sequence]\nframes = 4\n")
-    assert losses(both, "longer") == taken_in_turn, "samples are as long as the first recipe's"
+    assert losses(both, "longer") == interleaved, "samples are as long as the first recipe's"
     other.write_text(text + "width = 128\n")
-    with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml take turns, but differ in size"):
+    with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml are interleaved but differ in size"):
         run_recipe(str(both), data, tmp_path / "again", hardware=CPU)
 
 
@@ -290,7 +296,7 @@ def train_arguments(recipe: Path, coco: Path, out: Path) -> list[str]:
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
 def test_the_network_takes_half_of_the_cores_unless_told(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch):
-    """Of those that this process may use, and always one."""
+    """Half of the cores that this process may use, at least one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert Hardware().cpu_threads == threads
     assert Hardware(threads=3).cpu_threads == 3
@@ -314,7 +320,7 @@ def test_the_command_trains_with_as_many_threads_as_it_is_told(
 def test_the_memory_that_the_recipe_names_is_trained_with(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
-    """With two slots the third frame after the first reads other frames than all."""
+    """With two slots, the third frame after the first does not read all earlier frames."""
     longer = changed(recipe, sequence={"frames": 4}, validation={"every": 6})
     shorter = changed(longer, memory={"slots": 2})
     first, second = (train(one, *data, tmp_path / str(one.memory.slots), hardware=CPU) for one in (longer, shorter))
@@ -334,8 +340,8 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
         cwd=ROOT,
     )
     first, second = (load_file(run_folder(out, "tiny", 0) / "weights.safetensors") for out in (one, two))
-    # What is added to every key of the memory alike changes nothing that is read (softmax): its gradient is rounding,
-    # and Adam makes steps of it all the same.
+    # A constant added to every key of the memory does not change the read (softmax), so the gradient of this bias is
+    # only rounding error, but Adam still makes steps from it.
     del first["memory_head.key.bias"]
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
@@ -345,10 +351,10 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
 def test_data_that_cannot_be_read_at_all_is_one_line(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int
 ):
-    """Also when it is noticed in a worker."""
-    gone = dataclasses.replace(data[0].pictures[0], picture=Picture(tmp_path / "gone.jpg"))
-    training_data = dataclasses.replace(data[0], pictures=(gone,))
-    with pytest.raises(DataError, match=r"^20 pictures or videos of coco train in a row cannot be used; see the log$"):
+    """Also if a worker notices it."""
+    gone = dataclasses.replace(data[0].images[0], file=ImageFile(tmp_path / "gone.jpg"))
+    training_data = dataclasses.replace(data[0], images=(gone,))
+    with pytest.raises(DataError, match=r"^coco train: 20 images or videos in a row cannot be used; see the log$"):
         train(recipe, training_data, data[1], tmp_path / "run", hardware=dataclasses.replace(CPU, workers=workers))
 
 
@@ -364,13 +370,13 @@ def test_a_worker_that_dies_is_one_line(recipe: Recipe, data: tuple[DataSet, Dat
 
     monkeypatch.setattr(Samples, "__getitem__", die)
     longer = changed(recipe, optimiser={"length": "30 steps"})
-    with pytest.raises(TrainingError, match=r"a process that makes samples died.*/dev/shm.*--workers, or 0.*--resume"):
+    with pytest.raises(TrainingError, match=r"a data loader process died.*/dev/shm.*--workers, 0 if need be.*--resume"):
         train(longer, *data, tmp_path / "run", hardware=dataclasses.replace(CPU, workers=1))
 
 
 @pytest.mark.slow
 def test_kill_9_costs_at_most_one_interval(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
-    """Killed at several moments, resumed, and in the end to the bit what was never killed."""
+    """A run that is killed at several moments and resumed ends bit-identical to one that was never killed."""
     tiny_recipe.write_text(
         tiny_recipe.read_text().replace('"6 steps"', '"40 steps"').replace("every = 3", "every = 20")
     )
@@ -394,7 +400,7 @@ def test_kill_9_costs_at_most_one_interval(tiny_recipe: Path, small_coco: Path, 
 
 
 def step_of(checkpoint: Path) -> int:
-    """How far the checkpoint is; always whole, whenever one looks."""
+    """The step of the checkpoint, which is complete at any moment; 0 if there is none."""
     return torch.load(checkpoint, weights_only=True)["progress"]["step"] if checkpoint.exists() else 0
 
 

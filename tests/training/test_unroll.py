@@ -1,4 +1,4 @@
-"""Sequences through the network: what is given, what is predicted, and what is remembered."""
+"""Unrolling a network over sequences: given frames, predicted frames, and the memory."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def batch(given: list[bool], count: int = 2, seed: int = 0) -> Sample:
 def network() -> Unroll:
     torch.manual_seed(0)
     model = build(CONFIG)
-    # A prediction that says something: fresh networks start with next to nothing.
+    # Fresh networks predict almost nothing; larger weights give a prediction that can be compared.
     torch.nn.init.normal_(model.get_parameter("decoder.predict.weight"), std=0.3)
     return Unroll(model, "mse")
 
@@ -44,7 +44,7 @@ def test_only_predicted_frames_have_losses(network: Unroll):
 
 
 def test_batch_is_its_samples(network: Unroll):
-    """Also when they differ in what is given, as with cold starts."""
+    """Also if the given frames differ between samples, as with cold starts."""
     mixed = batch([True, True, False, False])
     mixed["given"][1] = False
     together = network(mixed).losses
@@ -54,7 +54,7 @@ def test_batch_is_its_samples(network: Unroll):
 
 
 def test_cyclic_training_remembers_its_own_predictions(network: Unroll):
-    """What is labelled in a frame that is predicted changes its own loss and nothing later."""
+    """The labels of a predicted frame change its own loss and nothing later."""
     one, other = batch([True, False, False, False]), batch([True, False, False, False])
     other["maps"][:, 1] = 0
     first, second = network(one), network(other)
@@ -84,14 +84,14 @@ def test_dropped_frames_are_not_read(network: Unroll):
 
 @pytest.mark.parametrize(("slots", "every"), [(2, 1), (3, 1), (4, 2), (5, 3)])
 def test_with_slots_every_frame_reads_what_the_runtime_would(network: Unroll, slots: int, every: int):
-    """Started cold, the maps of each frame are those of a session with such a memory."""
+    """From a cold start, the maps of each frame equal those of a session with the same memory."""
     sample = batch([False] * 10, count=1)
     maps = Unroll(network.model, "mse", MemorySection(slots=slots, every=every))(sample).maps
     session = TorchSession(network.model, slots, every)
     for number, frame in enumerate(sample["frames"][0].numpy()):
         session.step(frame)
         torch.testing.assert_close(maps[number][0], torch.from_numpy(session.maps()), atol=1e-4, rtol=0)
-    assert (network(sample).maps[9] - maps[9]).abs().max() > 1e-3, "all earlier frames would tell something else"
+    assert (network(sample).maps[9] - maps[9]).abs().max() > 1e-3, "reading all earlier frames gives other maps"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_the_ring_has_overwritten_is_not_read_and_the_first_frame_is(
 def test_truncation_cuts_gradients_and_changes_no_value(
     network: Unroll, slots: int | None, truncate: int | None, reached: set[int]
 ):
-    """Of the frames that were given, the last one's loss sends gradients to those remembered since the latest cut."""
+    """The loss of the last frame sends gradients only to the given frames memorised since the latest cut."""
     sample = batch([True, True, True, False])
     sample["maps"].requires_grad_()
     unrolled = Unroll(network.model, "mse", MemorySection(slots=slots, truncate=truncate))(sample)

@@ -58,7 +58,7 @@ def test_the_memory_is_that_of_the_training_and_stms_without(edge_weights: Path,
 
 
 def test_the_mean_of_two_networks(tmp_path: Path):
-    """Of all that is learnt; where they come from, both, is kept."""
+    """The mean of all learnt parameters; the origin names both networks."""
     config = ModelConfig(variant="edge")
     first, second = build(config), build(config)
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
@@ -72,7 +72,7 @@ def test_the_mean_of_two_networks(tmp_path: Path):
     assert provenance.origin == "somewhere; trained: one way"
     assert all(torch.equal(tensor, alone.get_parameter(name)) for name, tensor in first.named_parameters())
     save_weights(paths[1], build(ModelConfig(variant="resnet50")), "another")
-    with pytest.raises(WeightsError, match=r"a\.safetensors and .*b\.safetensors are not the same network"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors and .*b\.safetensors are of different networks"):
         load_mean(paths)
 
 
@@ -103,9 +103,9 @@ def test_bad_files_are_one_clear_error(load: Callable[[Path], object], tmp_path:
             load(path)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.zeros(2)}, foreign)
-    with pytest.raises(WeightsError, match="no recipe"):
+    with pytest.raises(WeightsError, match="was not written by this project"):
         load(foreign)
     save_file({"x": torch.zeros(2)}, foreign, {"stm_skeletons": '{"origin": 3}'})
-    with pytest.raises(WeightsError, match=r"foreign\.safetensors has a damaged recipe") as error:
+    with pytest.raises(WeightsError, match=r"foreign\.safetensors has damaged 'stm_skeletons' metadata") as error:
         load(foreign)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""A list of recipes trained and measured, over several seeds: what ``stm-skeletons ablate`` does."""
+"""``stm-skeletons ablate``: trains and evaluates recipes over several seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from stm_skeletons.errors import RecipeError
 from training.ablation.paper_tables import Measured, write_tables
-from training.evaluation.candidates import Conditions, candidate_from_weights, evaluate_candidates
+from training.evaluation.candidates import candidate_from_weights, evaluate_candidates
+from training.evaluation.conditions import Conditions
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.report import Report
 from training.evaluation.report_files import write_report
@@ -18,14 +19,14 @@ from training.train import LoggingOptions
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained and measured."""
+    """Recipes to train, and how to evaluate them."""
 
     recipes: tuple[str, ...]
     seeds: tuple[int, ...]
     data: Mapping[str, Path]
-    """Folder of each kind of data. Everything is measured on the validation part of each of them."""
+    """Folder by kind of data. Every recipe is evaluated on the validation part of each."""
     init: Mapping[str, Path]
-    """Starting weights by variant; fresh ones where there is none."""
+    """Starting weights by variant; variants without an entry start from random weights."""
     conditions: Conditions
 
 
@@ -36,16 +37,16 @@ def ablate(
     logging_options: LoggingOptions = LoggingOptions(),  # noqa: B008 - frozen
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train and measure, and write the tables; what is there already is taken, what was stopped goes on.
+    """Train and evaluate the recipes, and write the tables. Finished runs are reused; stopped runs continue.
 
-    Writes into ``out``: runs/, a report for each kind of data (its recall_over_time.png is the paper's Figure 7), and
-    tables.md with tables.json. Returns tables.md.
+    Writes into ``out``: runs/, a report for each kind of data (its recall_over_time.png is the paper's Figure 7),
+    tables.md and tables.json. Returns the path of tables.md.
 
-    Raises what run_recipe and evaluate_candidates raise.
+    Raises the errors of run_recipe and evaluate_candidates.
     """
     recipes = {name: load_recipe(name) for name in plan.recipes}
     if len({Path(name).stem for name in recipes}) < len(plan.recipes):
-        raise RecipeError("a recipe is listed twice, or two files have the same name")
+        raise RecipeError("a recipe is listed twice, or two files have the same name; every name must differ")
     measured = []
     for name, recipe in recipes.items():
         by_kind: dict[str, list[Report]] = {}
@@ -56,7 +57,7 @@ def ablate(
                 report = evaluate_candidates([candidate], kind, root, plan.conditions, say)
                 by_kind.setdefault(kind, []).append(report)
         measured.append(Measured(Path(name).stem, recipe, by_kind))
-        say(f"{name}: measured")
+        say(f"{name}: evaluated")
     for kind in plan.data:
         write_report(_over_seeds(measured, kind), out / kind)
     return write_tables(measured, plan.seeds, plan.conditions, out)
@@ -83,12 +84,12 @@ def _trained(
 
 
 def _over_seeds(measured: Sequence[Measured], kind: str) -> Report:
-    """One report for a kind of data, with the counts of all seeds of a recipe together."""
-    together: dict[str, Evaluation] = {}
+    """One report for a kind of data, with each recipe's counts summed over the seeds."""
+    merged: dict[str, Evaluation] = {}
     for entry in measured:
         first, *others = (next(iter(report.evaluations.values())) for report in entry.reports[kind])
         for other in others:
             first = first.merged(other)
-        together[entry.name] = first
+        merged[entry.name] = first
     example = measured[0].reports[kind][0]
-    return Report(f"{len(measured)} recipes on {kind}", example.data, together, example.pseudo)
+    return Report(f"{len(measured)} recipes on {kind}", example.data, merged, example.pseudo)

@@ -1,4 +1,4 @@
-"""The paper's own figures: precision, recall and F1 in percent, by table, data and row."""
+"""The paper's figures: precision, recall and F1 in percent, by table, data and row."""
 
 Figures = tuple[float, float, float]
 

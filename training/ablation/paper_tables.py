@@ -1,4 +1,4 @@
-"""What was measured in the form of the paper's Tables 1, 2 and 3, beside the paper's figures."""
+"""Our measurements in the form of the paper's Tables 1, 2 and 3, compared with the paper's figures."""
 
 import json
 import math
@@ -11,29 +11,33 @@ from stm_skeletons.files import atomic_write
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.table import Table
 from training.ablation.paper import COCO, POSETRACK, TABLES, Figures
-from training.evaluation.candidates import Conditions
+from training.evaluation.conditions import Conditions
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import Score
 from training.evaluation.report import Report
 from training.recipe import Recipe
 
 _CAPTIONS = {
-    "1": "The original STM with one map of all people's skeletons; pixels of the map binarised at 0.5.",
-    "2": "Edges only; pixels of the edge maps binarised at 0.5.",
-    "3": "Keypoints and edges; keypoints within 10 pixels of the closest prediction.",
-    None: "Keypoints within 10 pixels of the closest prediction.",
+    "1": "The original STM with one map of all people's skeletons. Counted: pixels of the map binarised at 0.5.",
+    "2": "Edges only. Counted: pixels of the edge maps binarised at 0.5.",
+    "3": "Keypoints and edges. Counted: keypoints within 10 pixels of the closest prediction.",
+    None: "Counted: keypoints within 10 pixels of the closest prediction.",
 }
-_HEADER = ("", *(f"{whose} {figure}" for whose in ("paper", "measured") for figure in ("precision", "recall", "F1")))
+_START_TEXTS = {
+    "seed": "from the labels of their first frame, which is not counted",
+    "cold": "from an empty memory",
+}
+_HEADER = ("", *(f"{source} {figure}" for source in ("paper", "measured") for figure in ("precision", "recall", "F1")))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A recipe and what it came to."""
+    """A recipe and its results."""
 
     name: str
     recipe: Recipe
     reports: dict[str, list[Report]]
-    """By kind of data, one report a seed."""
+    """By kind of data, one report for each seed."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,13 @@ class Row:
     """Precision, recall and F1 of each seed."""
 
     def cells(self) -> list[str]:
-        """As a row under _HEADER."""
+        """The cells under _HEADER."""
         paper = ["-"] * 3 if self.paper is None else [f"{figure:.1f}" for figure in self.paper]
         return [self.label, *paper, *map(_spread, zip(*self.seeds, strict=True))]
 
 
 def write_tables(measured: Sequence[Measured], seeds: Sequence[int], conditions: Conditions, out: Path) -> Path:
-    """Write tables.md and tables.json into ``out`` and return the former. Raises SinkError."""
+    """Write tables.md and tables.json into ``out``; returns the path of tables.md. Raises SinkError."""
     lines = _preface(measured, seeds, conditions)
     rows: list[Row] = []
     for table in ("1", "2", "3", None):
@@ -63,10 +67,10 @@ def write_tables(measured: Sequence[Measured], seeds: Sequence[int], conditions:
             continue
         lines += ["", f"## {f'Table {table}' if table else 'Other recipes'}", "", _CAPTIONS[table], ""]
         for kind in entries[0].reports:
-            found = [_row(entry, kind) for entry in entries]
-            rows += found
-            shown = Table("", _HEADER, [row.cells() for row in found]).markdown()
-            lines += [f"Measured on {entries[0].reports[kind][0].data}:", "", shown, ""]
+            table_rows = [_row(entry, kind) for entry in entries]
+            rows += table_rows
+            markdown = Table("", _HEADER, [row.cells() for row in table_rows]).markdown()
+            lines += [f"Measured on {entries[0].reports[kind][0].data}:", "", markdown, ""]
     with atomic_write(out / "tables.json") as partial:
         partial.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     with atomic_write(out / "tables.md") as partial:
@@ -83,16 +87,16 @@ def _preface(measured: Sequence[Measured], seeds: Sequence[int], conditions: Con
         "# Ablation",
         "",
         f"Mean and standard deviation over {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({_listed(seeds)}), in "
-        f"percent, of weights after the last step. Network input {_listed(sizes)}, share of the paper's channels "
-        f"{_listed(widths)}, trained for {_listed(lengths)} (and before that what each recipe's `after` says).",
+        f"percent, with the weights after the last step. Network input: {_listed(sizes)}. Share of the paper's "
+        f"channels: {_listed(widths)}. Length of training: {_listed(lengths)}, after the recipe that `after` names.",
         "",
         "The paper's figures come from its full-size network, trained for epochs on all of COCO and PoseTrack18 and "
-        "measured there. Where size, data or length differ, only the order of rows can be compared, not the numbers.",
+        "evaluated there. If size, data or length differ, compare only the order of the rows, not the numbers.",
         "",
-        f"Sequences are started {'by ground truth, which is not counted' if conditions.start == 'seed' else 'cold'}. "
-        "Keypoint figures are at the threshold that is best on these very data, for each run: this flatters all alike.",
+        f"Sequences start {_START_TEXTS[conditions.start]}. "
+        "Keypoint figures use each run's best threshold on these data, which flatters all runs alike.",
     ]
-    return [*text, "", "Some labels were written by a teacher network, not by people."] if pseudo else text
+    return [*text, "", "Some labels were made by a teacher network, not by people."] if pseudo else text
 
 
 def _row(entry: Measured, kind: str) -> Row:

@@ -1,1 +1,1 @@
-"""What training and evaluation see: labelled pictures, sequences made of them, maps, and what makes them harder."""
+"""Data for training and evaluation: labelled images, sequences, maps and augmentations."""

@@ -1,4 +1,4 @@
-"""What reading COCO's and PoseTrack's annotation files has in common."""
+"""Helpers shared by the readers of COCO's and PoseTrack's annotation files."""
 
 import json
 import os
@@ -10,47 +10,48 @@ from numpy.typing import NDArray
 
 from stm_skeletons.errors import DataError, one_line
 from stm_skeletons.files import read_text
-from stm_skeletons.geometry import FARTHEST
+from stm_skeletons.geometry import MAX_COORDINATE
 from training.data.labels import LABELLED
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in an annotation file; NaN and Infinity are let through. Raises DataError."""
+    """The JSON object of an annotation file; NaN and Infinity are accepted. Raises DataError."""
     content = json_content(path, "annotations", "copy it again")
     if not isinstance(content, dict):
-        raise DataError(f"{path} is not an annotation file: it holds a {type(content).__name__}, not an object")
+        raise DataError(f"{path} is not an annotation file: it holds a {type(content).__name__} instead of an object")
     return content
 
 
 def json_content(path: Path, what: str, remedy: str) -> Any:
-    """What a JSON file holds. Raises DataError, which calls the file ``what`` and says what to do if it is damaged."""
+    """The content of a JSON file. Raises DataError with ``what``, the kind of file, or ``remedy`` if it is damaged."""
     try:
         return json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON, or cut short ({one_line(error)}); {remedy}") from error
+        raise DataError(f"{path} is not JSON or is truncated ({one_line(error)}); {remedy}") from error
 
 
-class Tally:
-    """Counts what is left out or odd, with the first case of each, for one line each."""
+class ProblemCounts:
+    """Counts problems of the data, and remembers the first case of each."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._first: dict[str, object] = {}
 
-    def add(self, what: str, where: object, count: int = 1) -> None:
-        """``what``: in the plural, as it follows a number."""
+    def add(self, problem: str, where: object, count: int = 1) -> None:
+        """Count a problem; ``problem`` is in the plural, because it follows the count."""
         if count:
-            self._counts[what] = self._counts.get(what, 0) + int(count)
-            self._first.setdefault(what, where)
+            self._counts[problem] = self._counts.get(problem, 0) + int(count)
+            self._first.setdefault(problem, where)
 
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"{count} {what} (first: {self._first[what]})" for what, count in self._counts.items())
+        """One line for each problem."""
+        return tuple(f"{count} {problem} (first: {self._first[problem]})" for problem, count in self._counts.items())
 
 
 class Files:
-    """Which files exist; each folder is listed once, which for a hundred thousand pictures saves most of the time."""
+    """The set of existing files. Each folder is listed once, which is much faster than a check for every image."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
@@ -65,24 +66,24 @@ class Files:
         return name in self._names[folder]
 
 
-def tally_missing(missing: list[Path], total: int, folder: Path, tally: Tally) -> None:
-    """Count missing picture files. Raises DataError when they are more than half: then the folder is the wrong one."""
+def count_missing(missing: list[Path], total: int, folder: Path, problems: ProblemCounts) -> None:
+    """Count missing image files. Raises DataError if more than half are missing, as the folder is probably wrong."""
     if 2 * len(missing) > total:
         raise DataError(
-            f"{len(missing)} of {total} labelled pictures are missing under {folder}, the first {missing[0]}; "
-            "check that the pictures are complete and in the right folder"
+            f"{len(missing)} of {total} labelled images are missing in {folder}, the first is {missing[0]}; "
+            "check that all images are there and that the folder is the right one"
         )
     if missing:
-        tally.add(f"of {total} labelled pictures are missing and left out", missing[0], len(missing))
+        problems.add(f"of {total} labelled images are missing and skipped", missing[0], len(missing))
 
 
 def likely_box(
     pose: NDArray[np.float32], size: tuple[int, int], head: tuple[float, float, float, float] | None = None
 ) -> tuple[float, float, float, float]:
-    """Where a person without a box may be: left, top, right, bottom in picture pixels.
+    """An estimated box of a person who has none: left, top, right, bottom in image pixels.
 
-    The extent of the labelled joints and of the head's box, grown by its own size on every side; without these the
-    whole picture, for then the person may be anywhere.
+    It is the extent of the labelled joints and of the head's box, grown by its own size on every side. Without labelled
+    joints and head it is the whole image.
     """
     points = pose[pose[:, 2] == LABELLED, :2].astype(float)
     if head:
@@ -101,11 +102,11 @@ def box_polygon(box: tuple[float, float, float, float]) -> NDArray[np.float32]:
 
 
 def count_outside(poses: NDArray[np.float32], size: tuple[int, int]) -> int:
-    """Labelled joints of poses [P, NK, 3] that lie outside a picture of ``size`` (width, height)."""
+    """Number of labelled joints of poses [P, NK, 3] outside an image of ``size`` (width, height)."""
     x, y, labelled = np.moveaxis(poses, -1, 0)
     return int(((labelled == LABELLED) & ~((x >= 0) & (y >= 0) & (x <= size[0]) & (y <= size[1]))).sum())
 
 
-BAD_JOINTS = f"joints with coordinates that are no pixels (NaN or beyond {FARTHEST:g}) taken as unlabelled"
-BAD_BOXES = "people without a usable box, taken to be around their joints or anywhere"
-OUTSIDE = "labelled joints outside their picture, kept where they are"
+BAD_JOINTS = f"joints have non-finite coordinates or coordinates beyond {MAX_COORDINATE:g}; treated as unlabelled"
+BAD_BOXES = "people have no usable box; estimated from their joints, else the whole image"
+OUTSIDE = "labelled joints lie outside their image; kept"

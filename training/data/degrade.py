@@ -1,6 +1,6 @@
-"""What makes the query frames harder to see, so that memory has something to say; not in the paper.
+"""Augmentations that make frames harder to read, so that the network learns to use its memory. Not in the paper.
 
-Labels stay as they are: a joint behind an occluder is still there, it is only marked as hidden.
+The labels stay: a joint under an occluder keeps its position and is marked as hidden.
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ from training.data.sequence import Sequence, SequenceFrame
 
 
 def occlude(sequence: Sequence, first: int, random: np.random.Generator) -> Sequence:
-    """A rectangle of noise moves through the frames from number ``first`` on.
+    """A rectangle of noise moves through the frames, starting at frame ``first``.
 
-    Sides of 50 to 90 pixels and up to 18 pixels a frame in an input 256 pixels high, in proportion for others.
+    For an input 256 pixels high, its sides are 50 to 90 pixels long and it moves up to 18 pixels per frame; both are
+    scaled for other heights.
     """
     height, width = sequence.frames[0].image.shape[:2]
     unit = height / 256
@@ -35,8 +36,8 @@ def _cover(frame: SequenceFrame, texture: NDArray[np.uint8], left: int, top: int
     image = frame.image.copy()
     rows = slice(max(top, 0), max(top + height, 0))
     columns = slice(max(left, 0), max(left + width, 0))
-    seen = image[rows, columns]
-    seen[:] = texture[rows.start - top :, columns.start - left :][: seen.shape[0], : seen.shape[1]]
+    window = image[rows, columns]
+    window[:] = texture[rows.start - top :, columns.start - left :][: window.shape[0], : window.shape[1]]
     xy = frame.poses[..., :2]
     under = (xy >= [left, top]).all(-1) & (xy < [left + width, top + height]).all(-1)
     return dataclasses.replace(frame, image=image, hidden=frame.hidden | (frame.inside & under))
@@ -54,15 +55,15 @@ def blur(frame: SequenceFrame, length: float, angle: float) -> SequenceFrame:
 
 
 def soften(frame: SequenceFrame, sigma: float) -> SequenceFrame:
-    """Gaussian blur of ``sigma`` network pixels, as of a camera out of focus."""
+    """Gaussian blur of ``sigma`` network pixels, as from a camera out of focus."""
     return dataclasses.replace(frame, image=np.asarray(cv2.GaussianBlur(frame.image, (0, 0), sigma), np.uint8))
 
 
 def recolour(sequence: Sequence, strength: float, random: np.random.Generator) -> Sequence:
-    """Brightness, contrast and saturation of the whole sequence, and a little of brightness from frame to frame.
+    """Change brightness, contrast and saturation of the whole sequence, and brightness slightly from frame to frame.
 
     Args:
-        strength: 1 changes each by up to half, 0 nothing.
+        strength: 1 changes each by up to a half, 0 changes nothing.
     """
     contrast, saturation = 1 + strength * random.uniform(-0.5, 0.5, 2)
     brightness = strength * random.uniform(-64, 64)

@@ -1,4 +1,4 @@
-"""Sequences to measure on: the same every time, from data that is not trained on."""
+"""Sequences for evaluation from held-out data, the same in every run."""
 
 import dataclasses
 import logging
@@ -22,21 +22,20 @@ _SOFTENED_EVERY, _SOFTENED_SIGMA = 4, 2.5  # network pixels at 256 pixels of hei
 def held_out_sequences(
     data: DataSet, size: tuple[int, int], frames: int, count: int | None = None, occluded: bool = False
 ) -> Iterator[Sequence]:
-    """Sequences spread over a data set: videos cut into pieces, or synthetic sequences of single pictures.
+    """Sequences spread over a data set: videos cut into pieces, or synthetic sequences of single images.
 
-    Pictures that cannot be read are left out, said in the log.
+    Images that cannot be read are skipped with a warning in the log.
 
     Args:
-        data: that is not trained on.
+        data: held-out data.
         size: (width, height) of the network input in pixels.
-        frames: of each sequence; the last piece of a video may have fewer, but at least two.
-        count: how many sequences at most; None for one of each picture, and all of the videos.
-        occluded: from frame 3 on a rectangle of noise moves through, and every fourth frame is blurred (sigma 2.5
-            network pixels at 256 pixels of height); points under the rectangle are marked as hidden.
+        frames: frames per sequence; the last piece of a video may have fewer, but at least two.
+        count: largest number of sequences; None for one per image, or the videos in full.
+        occluded: whether a rectangle of noise moves through from frame 3 on, and every 4th frame is blurred (sigma 2.5
+            network pixels for a height of 256); points under the rectangle are marked as hidden.
     """
-    sources = _pieces(data, frames) or data.pictures
-    wanted = len(sources) if count is None else min(count, len(sources))
-    for i in np.linspace(0, len(sources) - 1, wanted).round().astype(int).tolist():
+    sources = _pieces(data, frames) or data.images
+    for i in _chosen(len(sources), count):
         random = np.random.default_rng([_SEED, i])
         try:
             source = sources[i]
@@ -46,19 +45,32 @@ def held_out_sequences(
                 options = SequenceOptions(kind="synthetic", frames=frames)
                 sequence = synthetic_sequence(source, data, size, options, random)
         except DataError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             continue
         yield _occluded(sequence, random) if occluded else sequence
 
 
+def held_out_frames(data: DataSet, frames: int, count: int | None = None) -> int:
+    """Number of frames of ``held_out_sequences`` with the same arguments, if all images can be read."""
+    pieces = _pieces(data, frames)
+    lengths = [len(piece.images) for piece in pieces] if pieces else [frames] * len(data.images)
+    return sum(lengths[i] for i in _chosen(len(lengths), count))
+
+
+def _chosen(total: int, count: int | None) -> list[int]:
+    """Indices of the sources, evenly spread."""
+    wanted = total if count is None else min(count, total)
+    return np.linspace(0, total - 1, wanted).round().astype(int).tolist()
+
+
 def _pieces(data: DataSet, frames: int) -> list[Video]:
-    """The videos' labelled frames in pieces of so many."""
+    """The videos' labelled frames in pieces of ``frames`` frames."""
     pieces = []
     for video in data.videos:
-        for start in range(0, len(video.pictures) - 1, frames):
+        for start in range(0, len(video.images) - 1, frames):
             taken = slice(start, start + frames)
             name = f"{video.name} from {video.numbers[start]}"
-            pieces.append(Video(name, video.pictures[taken], video.numbers[taken]))
+            pieces.append(Video(name, video.images[taken], video.numbers[taken]))
     return pieces
 
 

@@ -1,4 +1,4 @@
-"""What every data set is read into: pictures with people, videos of pictures, and what to leave out of the loss."""
+"""The common form of all data sets: images with people, videos, and regions excluded from the loss."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from stm_skeletons.skeleton import Skeleton
 
 UNLABELLED, LABELLED = 0.0, 1.0
-"""The third number of a joint: its place is unknown (not: absent), or known (visible or covered)."""
+"""The third value of a joint: its position is unknown (it may still be there), or known (visible or occluded)."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image file, or one frame of a video file."""
+class ImageFile:
+    """An image file, or a frame of a video file."""
 
     path: Path
     frame: int | None = None
-    """Number of the frame from 0, for videos."""
+    """Frame number from 0 in a video file."""
 
     def __str__(self) -> str:
         return str(self.path) if self.frame is None else f"frame {self.frame} of {self.path}"
@@ -29,18 +29,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Regions:
-    """Areas of a picture as annotation files have them: polygons and run-length codes, drawn only when needed."""
+    """Regions of an image as polygons and run-length codes, drawn on demand."""
 
     polygons: tuple[NDArray[np.float32], ...] = ()
-    """Each [n, 2]: x, y in picture pixels."""
+    """Each [n, 2]: x, y in image pixels."""
     run_lengths: tuple[dict[str, Any], ...] = ()
-    """pycocotools' compressed run-length codes, of the picture's own size."""
+    """pycocotools' compressed run-length codes, of the image's size."""
 
     def draw(self, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """uint8 [h, w] of a picture of ``size`` (width, height): 1 inside, else 0."""
+        """uint8 [h, w] for an image of ``size`` (width, height): 1 inside the regions, else 0."""
         area = np.zeros((size[1], size[0]), np.uint8)
         for polygon in self.polygons:
-            # One at a time: together, OpenCV would leave out where they overlap.
+            # One at a time: in a single call, OpenCV does not fill overlaps.
             cv2.fillPoly(area, [np.rint(polygon).astype(np.int32)], 1)
         if self.run_lengths:
             from pycocotools import mask
@@ -53,49 +53,49 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """One picture and what is known about the people in it; coordinates in pixels of the picture."""
+class LabelledImage:
+    """An image and its labels; coordinates are in pixels of the image."""
 
-    picture: Picture
+    file: ImageFile
     size: tuple[int, int]
-    """(width, height) in pixels, as the annotation file says."""
+    """(width, height) in pixels, according to the annotation file."""
     poses: NDArray[np.float32]
-    """[P, NK, 3]: x, y, and UNLABELLED or LABELLED, in the order of the wanted skeleton's joints."""
+    """[P, NK, 3]: x, y, and UNLABELLED or LABELLED, in the order of the skeleton's joints."""
     boxes: NDArray[np.float32]
-    """[P, 4]: left, top, right, bottom of each person; where a joint is unlabelled it may be anywhere in the box."""
+    """[P, 4]: left, top, right, bottom of each person; unlabelled joints may be anywhere in the box."""
     tracks: NDArray[np.int64]
-    """[P]: which person of the video this is; -1 where the data set does not tell."""
+    """[P]: track of each person in the video; -1 if unknown."""
     masks: Regions | None = None
-    """Where people are; None where the data set has no segmentation, then the skeleton's outline has to do."""
+    """Segmentation of the people; None if the data set has none, and the skeleton's outline is used."""
     ignored: Regions = field(default_factory=Regions)
-    """Crowds and ignore regions: nothing is known there."""
+    """Crowds and ignore regions, where nothing is labelled."""
     areas: NDArray[np.float32] | None = None
-    """[P] square pixels that each person covers, NaN where that is not known; None where it is of nobody."""
+    """[P]: area of each person in square pixels, NaN if unknown; None if unknown for all."""
     heads: NDArray[np.float32] | None = None
-    """[P] size of each head in pixels, 0.6 times the diagonal of its box as PoseTrack has it; NaN and None likewise."""
+    """[P]: size of each head in pixels, 0.6 times the diagonal of its box as in PoseTrack; NaN and None as in areas."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """The labelled pictures of one video, in order."""
+    """The labelled frames of a video, in order."""
 
     name: str
-    pictures: tuple[LabelledPicture, ...]
+    images: tuple[LabelledImage, ...]
     numbers: tuple[int, ...]
-    """Frame number of each in the video; unlabelled frames in between are left out."""
+    """Frame number of each image in the video; unlabelled frames are not included."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures or videos of one split, their joints already put in the order of ``skeleton``."""
+    """Images and videos of a split, with joints in the order of ``skeleton``."""
 
     name: str
     skeleton: Skeleton
     sourced: NDArray[np.bool_]
-    """[NK]: which joints of the skeleton the data set labels at all."""
-    pictures: tuple[LabelledPicture, ...] = ()
+    """[NK]: joints of the skeleton that the data set labels."""
+    images: tuple[LabelledImage, ...] = ()
     videos: tuple[Video, ...] = ()
     pseudo: bool = False
     """Labelled by a teacher network, not by people."""
     problems: tuple[str, ...] = ()
-    """What was left out and why, one line each, for the person who started the command."""
+    """Messages for the user about skipped data and why, one line each."""

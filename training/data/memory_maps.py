@@ -1,7 +1,7 @@
-"""Maps as they are memorised in training, with the mistakes that a prediction may hold (paper section 2.3, Figure 4).
+"""Maps to memorise in training, with simulated mistakes of predictions (paper section 2.3, Figure 4).
 
-Each of the paper's four augmentations is a switch with a strength of its own; with all at 0 the maps are the ground
-truth's. The paper gives no amounts: those of 1 are ours.
+Each of the paper's four augmentations has its own strength. With all at 0, the maps are the ground truth. The paper
+gives no amounts; the scales are ours.
 """
 
 from dataclasses import dataclass
@@ -20,18 +20,17 @@ _REACH = 3.0  # sigmas
 
 
 class Mistakes(Exact):
-    """Strength of each augmentation of memorised maps; 0 switches it off."""
+    """Strength of each augmentation of memorised maps; 0 disables it."""
 
     jitter: float = Field(default=0.0, ge=0)
-    """Standard deviation of the displacement of keypoints in network pixels, at 256 pixels of height; in proportion
-    for others. Edges go with their keypoints."""
+    """Standard deviation of keypoint displacement in network pixels for a height of 256; scaled for other heights.
+    Edges move with their keypoints."""
     rand: float = Field(default=0.0, ge=0, le=1)
-    """Size, shape and orientation of each peak: at 1 both of its axes are drawn between half and double sigma, in any
-    orientation."""
+    """Random size, shape and orientation of each peak. At 1, both axes are drawn between half and twice sigma."""
     baits: float = Field(default=0.0, ge=0)
     """Mean number of false keypoints, and of false edges, in a frame's maps (Poisson)."""
     dull_clouds: float = Field(default=0.0, ge=0, le=1)
-    """Intensity of each peak is multiplied by a factor between 1 - this and 1; the paper's interval [0, 1] is 1."""
+    """Each peak's intensity is multiplied by a random factor from 1 - this to 1. The paper's interval [0, 1] is 1."""
 
     @property
     def none(self) -> bool:
@@ -40,11 +39,11 @@ class Mistakes(Exact):
 
 @dataclass
 class _Peaks:
-    """What is drawn, keypoints and edges alike: a keypoint is an edge without length."""
+    """Keypoints and edges to draw; a keypoint is an edge of length 0."""
 
-    segments: NDArray[np.float32]  # [N, 2, 2] ends in network pixels
+    segments: NDArray[np.float32]  # [N, 2, 2]: end points in network pixels
     channels: NDArray[np.int64]  # [N]
-    axes: NDArray[np.float32]  # [N, 2, 2]: network pixels to sigmas
+    axes: NDArray[np.float32]  # [N, 2, 2]: matrix from network pixels to sigmas
     intensity: NDArray[np.float32]  # [N]
 
 
@@ -55,14 +54,14 @@ def memory_maps(
     mistakes: Mistakes,
     random: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Maps of a frame with mistakes; the mask stays the outline of the true skeleton, as a seed's is.
+    """Maps of a frame with mistakes. The mask remains the outline of the true skeleton, as for a seed.
 
     Args:
-        poses: [P, NK, 3] network pixels.
-        skeleton: gives the channels.
+        poses: [P, NK, 3] in network pixels.
+        skeleton: determines the channels.
         size: (height, width) of the network input.
-        mistakes: which, and how strong.
-        random: decides everything that is random.
+        mistakes: strength of each mistake.
+        random: source of randomness.
 
     Returns:
         float32 [1 + NK + NE, height/4, width/4] in [0, 1].
@@ -96,7 +95,7 @@ def _parts(poses: NDArray[np.float32], skeleton: Skeleton) -> tuple[NDArray[np.f
 def _baits(
     skeleton: Skeleton, size: tuple[int, int], mean: float, random: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """False keypoints anywhere, and false edges of up to a quarter of the frame's height."""
+    """False keypoints anywhere, and false edges that extend up to a quarter of the frame's height in x and y."""
     points, lines = random.poisson(mean, 2)
     start = random.uniform([0, 0], [size[1], size[0]], (points + lines, 2))
     end = start.copy()
@@ -116,9 +115,9 @@ def _random_axes(count: int, strength: float, random: np.random.Generator) -> ND
 
 
 def _draw(maps: NDArray[np.float32], peaks: _Peaks) -> None:
-    """Maximum of the exponents of all peaks, each only where it can be seen."""
+    """Draw the maximum of the exponents of all peaks, each within its reach."""
     height, width = maps.shape[1:]
-    # The longest axis decides how far a peak reaches.
+    # The longest axis determines the reach of a peak.
     reach = _REACH / np.linalg.svd(peaks.axes, compute_uv=False)[:, -1:]
     low = np.floor((peaks.segments.min(1) - reach) / STRIDE).astype(int).clip(0, [width, height])
     high = np.ceil((peaks.segments.max(1) + reach) / STRIDE).astype(int).clip(0, [width, height])
@@ -130,7 +129,7 @@ def _draw(maps: NDArray[np.float32], peaks: _Peaks) -> None:
             continue
         x = (np.arange(left, right, dtype=np.float32) + 0.5) * STRIDE - segment[0, 0]
         y = ((np.arange(top, bottom, dtype=np.float32) + 0.5) * STRIDE - segment[0, 1])[:, None]
-        # In the peak's own axes it is round, and the distance is that to a segment again.
+        # In its own axes the peak is round, so the distance to the segment can be used.
         u, v = x * axes[0, 0] + y * axes[0, 1], x * axes[1, 0] + y * axes[1, 1]
         du, dv = axes @ (segment[1] - segment[0])
         along = np.clip((u * du + v * dv) / max(du * du + dv * dv, 1e-9), 0, 1)
@@ -138,8 +137,8 @@ def _draw(maps: NDArray[np.float32], peaks: _Peaks) -> None:
         np.maximum(window, log - (u - along * du) ** 2 - (v - along * dv) ** 2, out=window)
 
 
-def nobody(poses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same poses with no joint labelled: what a cold start knows."""
+def without_labels(poses: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same poses with all joints unlabelled, for a cold start."""
     empty = poses.copy()
     empty[..., 2] = UNLABELLED
     return empty

@@ -1,4 +1,4 @@
-"""A data set by kind and folder: where its files are, and how it is split where it does not come in two parts."""
+"""Opens a data set by kind and folder: finds its files, and splits it if it has only one part."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,43 +16,53 @@ from training.data.splits import FILE, read_part
 Kind = Literal["coco", "posetrack18", "posetrack21", "footage"]
 KINDS = get_args(Kind)
 SPLITS = ("train", "val", "test")
+MOST_NAMES = 20
+"""Videos of a part that are listed by name."""
 _PARTS = ("train", "val")
-"""What data can come in, or be divided into, without a splits.json."""
+"""Parts of data without a splits.json."""
 _COCO_LAYOUTS = (
     ("annotations/person_keypoints_{}2017.json", "{}2017"),
     ("person_keypoints_{}.json", "images"),
 )
-"""Annotations and folder of images, for a split."""
+"""Annotation file and folder of images of a split."""
+
+
+def check_data(kind: str, root: Path) -> None:
+    """Raises DataError if there is no such kind or folder; quick, so that a misspelt name is reported at once."""
+    if kind not in KINDS:
+        raise DataError(f"no kind of data '{kind}'; kinds are {', '.join(KINDS)}")
+    if not root.is_dir():
+        raise DataError(f"folder {root} does not exist; name the folder of the {kind} data")
 
 
 def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: float = 0.2, seed: int = 0) -> DataSet:
     """Read one part of a data set.
 
-    A COCO folder with a ``splits.json`` beside its annotations (see training.data.splits) is divided by that file and
-    nothing else; only such data have a "test" part. Otherwise, where the folder has both parts they are taken as they
-    are. Where it has only one, that part is divided: COCO by image, the others by JSON file, that is by video. A hash
-    of the name and the seed decides, so that adding images or videos moves none from one part to the other; only where
-    that leaves a part empty, one is moved into it.
+    A COCO folder with a ``splits.json`` next to its annotations (see training.data.splits) is split by that file. Only
+    such data have a "test" part. Otherwise, if the folder has both parts, they are used as they are. If it has only
+    one, that part is split: COCO by image, the others by JSON file, that is, by video. A hash of the name and the seed
+    decides, so new images or videos do not move others between the parts. Only if a part would be empty, one is moved
+    into it.
 
     Args:
         kind: "coco": ``annotations/person_keypoints_{train,val}2017.json`` and ``{train,val}2017/``, or
             ``person_keypoints_{train,val}.json`` and ``images/``; "posetrack18": ``annotations/{train,val}/*.json``;
             "posetrack21": ``posetrack_data/{train,val}/*.json``; "footage": ``*.json``, ``annotations/*.json``, or
             ``{train,val}/*.json``.
-        root: folder of the data set; PoseTrack's and own footage's ``file_name`` are relative to it, or to the JSON
-            file's own folder.
+        root: folder of the data set; ``file_name`` in PoseTrack's and footage files is relative to it or to the JSON
+            file's folder.
         split: "train", "val" or "test".
-        skeleton: gives the joints wanted and their order.
-        holdout: share that goes to "val" where one part is divided by names.
+        skeleton: determines the joints and their order.
+        holdout: share that goes to "val" if one part is split by name.
         seed: of the hash.
 
     Raises:
-        DataError: the folder has another layout, a file in it is damaged, or the part is empty or not to be had.
+        DataError: the kind is unknown, the folder has another layout, a file is damaged, or the part is empty or does
+            not exist.
     """
-    if kind not in KINDS or split not in SPLITS:
-        raise DataError(f"no split '{split}' of '{kind}': kinds are {', '.join(KINDS)}; splits {', '.join(SPLITS)}")
-    if not root.is_dir():
-        raise DataError(f"no folder {root}; give the folder of the {kind} data")
+    check_data(kind, root)
+    if split not in SPLITS:
+        raise DataError(f"no part '{split}' of {kind} data; parts are {', '.join(SPLITS)}")
     if split not in _PARTS and kind != "coco":
         raise _no_such_part(split, kind, root)
     division = _Division(split, holdout, seed)
@@ -63,55 +73,56 @@ def open_data(kind: str, root: Path, split: str, skeleton: Skeleton, holdout: fl
     else:
         folder = root / ("annotations" if kind == "posetrack18" else "posetrack_data")
         data = _open_posetrack(folder, root, skeleton, division)
-    if not data.pictures:
+    if not data.images:
         why = f" ({'; '.join(data.problems)})" if data.problems else ""
-        raise DataError(f"the {split} part of the {kind} data in {root} has no labelled pictures{why}")
+        raise DataError(f"the {split} part of the {kind} data in {root} has no labelled images{why}")
     return replace(data, name=f"{kind} {split}")
 
 
 @dataclass(frozen=True)
 class _Division:
-    """How one part is divided into two, and which of them is wanted."""
+    """How one part is split into two, and which of them to read."""
 
     split: str
     holdout: float
     seed: int
 
     def choose(self, names: Sequence[str]) -> list[str]:
-        """The names that belong to the wanted part, in their order."""
+        """The names that belong to the part to read, in their order."""
         share = {name: _share(name, self.seed) for name in names}
         val = {name for name in names if share[name] < self.holdout}
         if 0 < self.holdout < 1 and len(share) > 1:
             by_share = sorted(share, key=share.__getitem__)
             val = (val or {by_share[0]}) - ({by_share[-1]} if len(val) == len(share) else set())
         elif 0 < self.holdout < 1:
-            val = set()  # a single one is for training
+            val = set()  # a single name is for training
         return [name for name in names if (name in val) == (self.split == "val")]
 
-    def line(self, place: Path, taken: int, total: int, what: str) -> str:
+    def line(self, path: Path, chosen: Sequence[str], total: int, what: str) -> str:
+        names = f": {', '.join(chosen)}" if len(chosen) <= MOST_NAMES and what == "videos" else ""
         return (
-            f"{place} is the only part there is, so it is divided by name: {taken} of its {total} {what} are "
-            f"{self.split} (share held out {self.holdout:g}, seed {self.seed})"
+            f"{path} is the only part, so it is split by name: {len(chosen)} of its {total} {what} are {self.split} "
+            f"(held-out share {self.holdout:g}, seed {self.seed}){names}"
         )
 
 
 def _share(name: str, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but the name and the seed."""
+    """A number in [0, 1) that depends only on the name and the seed."""
     return int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:12], 16) / 16**12
 
 
 def _open_coco(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
     for file, folder in _COCO_LAYOUTS:
-        # COCO's annotations come in one archive, so the pictures tell which part is there.
+        # One archive holds all annotations of COCO, so a part is there only if its images are.
         parts = {part: (root / file.format(part), root / folder.format(part)) for part in _PARTS}
-        found = {part: place for part, place in parts.items() if place[0].is_file() and place[1].is_dir()}
+        found = {part: paths for part, paths in parts.items() if paths[0].is_file() and paths[1].is_dir()}
         if not found:
             continue
         annotations, images = next(iter(found.values()))
         splits = annotations.parent / FILE
         if splits.exists():
             if len(found) == len(_PARTS):
-                raise DataError(f"{splits} divides one annotation file, but there are two beside it; remove either")
+                raise DataError(f"{splits} splits one annotation file, but there are two in its folder; remove one")
             return read_coco(annotations, images, skeleton, read_part(splits, division.split))
         if division.split not in _PARTS:
             raise _no_such_part(division.split, "coco", root)
@@ -120,22 +131,22 @@ def _open_coco(root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
         return _divide_images(read_coco(annotations, images, skeleton), annotations, images, division)
     files = " or ".join(f"{file} with {folder}/" for file, folder in _COCO_LAYOUTS)
     files = files.replace("{}", division.split if division.split in _PARTS else "train")
-    raise DataError(f"no COCO keypoints in {root}: looked for {files}; found {_content(root)}")
+    raise DataError(f"no COCO keypoints in {root}: expected {files}; found {_content(root)}")
 
 
 def _no_such_part(split: str, kind: str, root: Path) -> DataError:
     return DataError(
-        f"the {kind} data in {root} have no {split} part: only a COCO folder with a {FILE} beside its annotations has; "
-        f"ask for {' or '.join(_PARTS)}, or write that file"
+        f"the {kind} data in {root} have no {split} part: only a COCO folder with a {FILE} next to its annotations "
+        f"has one; choose {' or '.join(_PARTS)}, or write that file"
     )
 
 
 def _divide_images(data: DataSet, annotations: Path, images: Path, division: _Division) -> DataSet:
     # The name of a COCO image is its id.
-    pictures = {labelled.picture.path.relative_to(images).as_posix(): labelled for labelled in data.pictures}
-    chosen = division.choose(list(pictures))
-    line = division.line(annotations, len(chosen), len(pictures), "images")
-    return replace(data, pictures=tuple(pictures[name] for name in chosen), problems=(*data.problems, line))
+    by_name = {image.file.path.relative_to(images).as_posix(): image for image in data.images}
+    chosen = division.choose(list(by_name))
+    line = division.line(annotations, chosen, len(by_name), "images")
+    return replace(data, images=tuple(by_name[name] for name in chosen), problems=(*data.problems, line))
 
 
 def _open_posetrack(folder: Path, root: Path, skeleton: Skeleton, division: _Division) -> DataSet:
@@ -154,7 +165,7 @@ def _open_footage(root: Path, skeleton: Skeleton, division: _Division) -> DataSe
         if files := json_files(folder):
             return _divide_files(files, folder, root, skeleton, division)
     raise DataError(
-        f"no labelled footage in {root}: looked for *.json, annotations/*.json, and train/*.json with val/*.json; "
+        f"no labelled footage in {root}: expected *.json, annotations/*.json, or train/*.json with val/*.json; "
         f"found {_content(root)}"
     )
 
@@ -164,14 +175,14 @@ def _divide_files(files: list[Path], folder: Path, root: Path, skeleton: Skeleto
     chosen = division.choose(list(by_name))
     if not chosen:
         raise DataError(
-            f"nothing is left for {division.split} of the {len(files)} JSON files in {folder} (share held out "
+            f"none of the {len(files)} JSON files in {folder} is left for {division.split} (held-out share "
             f"{division.holdout:g}); label another video, or change the share"
         )
     data = read_posetrack([by_name[name] for name in chosen], root, skeleton)
-    return replace(data, problems=(*data.problems, division.line(folder, len(chosen), len(files), "videos")))
+    return replace(data, problems=(*data.problems, division.line(folder, chosen, len(files), "videos")))
 
 
 def _content(folder: Path) -> str:
-    """The first names in a folder, for messages."""
+    """The first names in a folder, for error messages."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

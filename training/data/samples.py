@@ -1,4 +1,4 @@
-"""Samples of training: sequences with their maps as tensors, each the same whichever worker makes it."""
+"""Training samples: sequences and their maps as tensors. A sample does not depend on the worker that makes it."""
 
 import dataclasses
 import logging
@@ -18,8 +18,8 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.strict import Exact
 from training.data.degrade import blur, occlude, recolour, soften
-from training.data.labels import DataSet, LabelledPicture
-from training.data.memory_maps import Mistakes, memory_maps, nobody
+from training.data.labels import DataSet, LabelledImage
+from training.data.memory_maps import Mistakes, memory_maps, without_labels
 from training.data.sequence import Sequence, SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
 from training.data.targets import make_targets
@@ -27,50 +27,51 @@ from training.data.targets import make_targets
 log = logging.getLogger(__name__)
 
 LONGEST_BLUR = 15.0
-"""Network pixels of motion blur, at 256 pixels of height."""
+"""Longest motion blur in network pixels for a height of 256."""
 SOFTEST = 3.0
-"""Network pixels: standard deviation of the blur of a camera out of focus, at 256 pixels of height."""
+"""Largest standard deviation of defocus blur in network pixels for a height of 256."""
 MOST_OCCLUDERS = 3
 MOSAICS = (4, 9)
-"""Pictures of a mosaic."""
+"""Possible numbers of images in a mosaic."""
 _TRIES = 20
 
 
 class Sample(TypedDict):
-    """A sequence of N frames; a batch has one more axis B in front of each."""
+    """A sequence of N frames. In a batch, every tensor has an additional first axis B."""
 
     frames: Tensor
     """uint8 [N, H, W, 3], BGR."""
     maps: Tensor
-    """float32 [N, C, h, w]: what is memorised where ``given``, else what is to be predicted."""
+    """float32 [N, C, h, w]: maps to memorise for ``given`` frames, maps to predict for the others."""
     weights: Tensor
-    """float32 [N, C, h, w]: how much a prediction counts; 0 where nothing is known."""
+    """float32 [N, C, h, w]: weight of each predicted cell in the loss; 0 if its truth is unknown."""
     given: Tensor
-    """bool [N]: frames that are memorised with ``maps`` instead of being predicted."""
+    """bool [N]: frames that are memorised with ``maps`` and not predicted."""
     readable: Tensor
-    """bool [N]: frames that later ones may read from memory."""
+    """bool [N]: frames that later frames may read from memory."""
 
 
 class Augmentation(Exact):
-    """What is made harder in training; everything at 0 is off."""
+    """Augmentations of a sequence; 0 disables each."""
 
     memory: Mistakes = Mistakes()
-    """The paper's: mistakes in the maps of the frames that are given."""
+    """The paper's augmentations: mistakes in the maps of the given frames."""
     occluders: float = Field(default=0.0, ge=0, le=1)
-    """Probability of each of MOST_OCCLUDERS occluders that may move through a sequence, over the predicted frames."""
+    """Probability of each of MOST_OCCLUDERS possible occluders, which move over the predicted frames."""
     motion_blur: float = Field(default=0.0, ge=0, le=1)
-    """Share of predicted frames that are blurred along a line of up to LONGEST_BLUR."""
+    """Share of predicted frames with motion blur of up to LONGEST_BLUR."""
     defocus: float = Field(default=0.0, ge=0, le=1)
-    """Share of predicted frames that are out of focus, up to SOFTEST."""
+    """Share of predicted frames with defocus blur of up to SOFTEST."""
     photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of brightness, contrast and saturation."""
     cold_start: float = Field(default=0.0, ge=0, le=1)
-    """Share of sequences that start without any labels."""
+    """Share of sequences that start without labels."""
     cold_start_with: Literal["empty_maps", "empty_memory"] = "empty_maps"
-    """The first frame is memorised with empty maps and the others as they are; or, as the runtime does, nothing is
-    given: the first frame is predicted from an empty memory and all are memorised with what was predicted."""
+    """Form of a cold start. empty_maps: the first frame is memorised with empty maps, the other given frames with their
+    labels. empty_memory: as in the runtime, no labels are given; the first frame is predicted from an empty memory, and
+    every frame is memorised with its prediction."""
     drop_memory: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that a frame of the memory cannot be read; one of the given ones always stays."""
+    """Probability that a frame in memory cannot be read. One given frame always stays readable."""
 
 
 class SampleOptions(Exact):
@@ -78,15 +79,15 @@ class SampleOptions(Exact):
 
     cyclic: bool = False
     given: int = Field(default=2, ge=1)
-    """How many first frames are given in cyclic training ("the first few", paper section 2.3); without it all but the
-    last are."""
+    """Number of first frames whose labels are given in cyclic training ("the first few", paper section 2.3). Without
+    cyclic training, those of all frames but the last are given."""
     hidden: float = Field(default=1.0, ge=1)
-    """How many times as much cells count at joints and edges that an occluder of ours covers; not in the paper."""
+    """Weight in the loss of joints and edges under an added occluder, relative to the others; not in the paper."""
     augmentation: Augmentation = Augmentation()
 
 
 class Samples(Dataset):
-    """Samples of a data set by (epoch, number): all that is random in one follows from these and the seed."""
+    """Samples of a data set by (epoch, number). Their randomness depends only on these and the seed."""
 
     def __init__(
         self,
@@ -99,12 +100,12 @@ class Samples(Dataset):
     ) -> None:
         """
         Args:
-            data: pictures for synthetic sequences, or videos for real ones.
+            data: with images for synthetic sequences, or videos for real ones.
             channels: of the network.
             size: (width, height) of the network input in pixels.
             sequence: how sequences are made.
-            options: what is given and what is made harder.
-            seed: of everything that is random.
+            options: given frames and augmentations.
+            seed: random seed.
         """
         self._data = data
         self._channels = channels
@@ -112,57 +113,57 @@ class Samples(Dataset):
         self._sequence = sequence
         self._options = options
         self._seed = seed
-        self._sources = data.pictures if sequence.kind == "synthetic" else data.videos
+        self._sources = data.images if sequence.kind == "synthetic" else data.videos
         if not self._sources:
-            raise DataError(f"{data.name} has no {'pictures' if sequence.kind == 'synthetic' else 'videos'}")
+            raise DataError(f"{data.name} has no {'images' if sequence.kind == 'synthetic' else 'videos'}")
 
     def __len__(self) -> int:
-        """Pictures or videos: an epoch is one sequence of each."""
+        """Number of images or videos; an epoch has one sequence of each."""
         return len(self._sources)
 
     def __getitem__(self, index: tuple[int, int]) -> Sample:
-        """A picture or video that cannot be read is left out, said in the log, and another taken in its place."""
+        """A sample. An image or video that cannot be read is replaced by another, with a warning in the log."""
         random = np.random.default_rng([self._seed, *index])
         return self._tensors(self._sequence_of(*index, random), random)
 
     def sequence(self, epoch: int, number: int) -> Sequence:
-        """The sequence that a sample is made of, to look at."""
+        """The sequence of a sample, for drawing."""
         return self._sequence_of(epoch, number, np.random.default_rng([self._seed, epoch, number]))
 
     def _sequence_of(self, epoch: int, source: int, random: np.random.Generator) -> Sequence:
         for _ in range(_TRIES):
             try:
-                return self._harder(self._make(source, epoch, random), random)
+                return self._degrade(self._make(source, epoch, random), random)
             except DataError as error:
-                log.warning("left out: %s", error)
+                log.warning("skipped: %s", error)
                 source = int(random.integers(len(self._sources)))
-        raise DataError(f"{_TRIES} pictures or videos of {self._data.name} in a row cannot be used; see the log")
+        raise DataError(f"{self._data.name}: {_TRIES} images or videos in a row cannot be used; see the log")
 
     def _make(self, source: int, epoch: int, random: np.random.Generator) -> Sequence:
         if self._sequence.kind == "synthetic":
-            first = self._pictured(source, random)
+            first = self._image_or_mosaic(source, random)
             return synthetic_sequence(first, self._data, self._size, self._sequence, random, self._passing(random))
         return real_sequence(self._data.videos[source], self._data, self._size, self._sequence, epoch, random)
 
-    def _pictured(self, source: int, random: np.random.Generator) -> LabelledPicture | list[LabelledPicture]:
-        """The picture of this number, or a mosaic's with it in the first place."""
-        pictures = self._data.pictures
+    def _image_or_mosaic(self, source: int, random: np.random.Generator) -> LabelledImage | list[LabelledImage]:
+        """The image with this number, or the images of a mosaic with it in the first cell."""
+        images = self._data.images
         if not self._sequence.mosaic or random.random() >= self._sequence.mosaic:
-            return pictures[source]
-        others = random.integers(len(pictures), size=random.choice(MOSAICS) - 1)
-        return [pictures[source], *(pictures[int(other)] for other in others)]
+            return images[source]
+        others = random.integers(len(images), size=random.choice(MOSAICS) - 1)
+        return [images[source], *(images[int(other)] for other in others)]
 
-    def _passing(self, random: np.random.Generator) -> LabelledPicture | None:
-        """The picture whose people pass in front of a sequence, if any do."""
+    def _passing(self, random: np.random.Generator) -> LabelledImage | None:
+        """The image whose people pass through a sequence; None if nobody does."""
         if not self._sequence.passing or random.random() >= self._sequence.passing:
             return None
-        return self._data.pictures[int(random.integers(len(self._data.pictures)))]
+        return self._data.images[int(random.integers(len(self._data.images)))]
 
     def _first_predicted(self) -> int:
         last = self._sequence.frames - 1
         return min(self._options.given, last) if self._options.cyclic else last
 
-    def _harder(self, sequence: Sequence, random: np.random.Generator) -> Sequence:
+    def _degrade(self, sequence: Sequence, random: np.random.Generator) -> Sequence:
         augmentation, first = self._options.augmentation, self._first_predicted()
         if augmentation.photometric:
             sequence = recolour(sequence, augmentation.photometric, random)
@@ -193,7 +194,7 @@ class Samples(Dataset):
                 maps = self._memorised(frame, n == 0 and cold, random)
                 pairs.append((maps, np.zeros(maps.shape, np.float32)))
             else:
-                pairs.append(self._wanted(frame, sequence.sourced))
+                pairs.append(self._target(frame, sequence.sourced))
         maps, weights = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return {
             "frames": torch.from_numpy(np.stack([frame.image for frame in sequence.frames])),
@@ -203,8 +204,8 @@ class Samples(Dataset):
             "readable": torch.from_numpy(readable),
         }
 
-    def _wanted(self, frame: SequenceFrame, sourced: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
-        """Maps to be predicted and how much each cell counts."""
+    def _target(self, frame: SequenceFrame, sourced: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
+        """The maps to predict, and the weight of each cell."""
         skeleton = self._data.skeleton
         maps, known = make_targets(frame, skeleton, self._channels, sourced)
         weights = known.astype(np.float32)
@@ -216,14 +217,14 @@ class Samples(Dataset):
 
     def _memorised(self, frame: SequenceFrame, cold: bool, random: np.random.Generator) -> np.ndarray:
         skeleton, mistakes = self._data.skeleton, self._options.augmentation.memory
-        poses = nobody(frame.poses) if cold else frame.poses
+        poses = without_labels(frame.poses) if cold else frame.poses
         size = (self._size[1], self._size[0])
         maps = memory_maps(poses, skeleton, size, Mistakes() if cold else mistakes, random)
         return select_channels(maps, skeleton, self._channels)
 
 
 class InterleavedSamples(Dataset):
-    """Two kinds of samples that take turns: in an epoch every one of the first, and as many of the second."""
+    """Two kinds of samples, interleaved. An epoch has every sample of the first kind, and as many of the second."""
 
     def __init__(self, first: Samples, second: Samples) -> None:
         self._first = first
@@ -233,23 +234,23 @@ class InterleavedSamples(Dataset):
         return 2 * len(self._first)
 
     def __getitem__(self, index: tuple[int, int]) -> Sample:
-        """Even numbers are of the first. The second has epochs of its own: passes over its pictures or videos."""
+        """Even numbers are of the first kind. The second kind counts its own epochs over its images or videos."""
         epoch, number = index
-        turn, second = divmod(number, 2)
-        if not second:
-            return self._first[epoch, turn]
-        return self._second[divmod(epoch * len(self._first) + turn, len(self._second))]
+        index_in_kind, is_second = divmod(number, 2)
+        if not is_second:
+            return self._first[epoch, index_in_kind]
+        return self._second[divmod(epoch * len(self._first) + index_in_kind, len(self._second))]
 
 
 class SampleOrder(Sampler[tuple[int, int]]):
-    """(epoch, number) of the samples that one of several processes is to take, from any point of the training on.
+    """(epoch, number) of the samples of one process, starting at any point of the training.
 
-    Each epoch has every sample once, in an order of its own. Consecutive ones go to different processes, so that these
-    together take the same batch as a single process does.
+    Each epoch has every sample once, in random order. Consecutive samples go to different processes, so that these
+    together use the same batch as a single process.
     """
 
     def __init__(self, length: int, seed: int, start: int, rank: int = 0, processes: int = 1) -> None:
-        """``start``: how many samples all processes together have taken before."""
+        """``start``: number of samples that all processes together have used before."""
         self._length = length
         self._seed = seed
         self._start = start
@@ -257,7 +258,7 @@ class SampleOrder(Sampler[tuple[int, int]]):
         self._processes = processes
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Without end: training decides when it stops."""
+        """Endless; training stops by itself."""
         position = self._start + self._rank
         epoch, order = -1, np.empty(0, int)
         while True:
@@ -269,8 +270,8 @@ class SampleOrder(Sampler[tuple[int, int]]):
 
 
 def prepare_worker(worker: int) -> None:  # noqa: ARG001 - the number that PyTorch passes
-    """One thread for each data loader's worker, since they share the cores with the network; and Ctrl-C, which reaches
-    them too, is the main process's business."""
+    """Prepare a data loader process: one thread, since it shares the cores with the network, and no reaction to Ctrl-C,
+    which the main process handles."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A sequence: what a sample of training or evaluation is made from, at the network's input size."""
+"""A sequence of frames with labels at the network's input size, for training and evaluation."""
 
 from dataclasses import dataclass
 
@@ -8,28 +8,28 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class SequenceFrame:
-    """One frame of a sequence. Coordinates are network pixels; cells are those of the maps, 4 x 4 network pixels."""
+    """A frame of a sequence. Coordinates are network pixels; cells are those of the maps, 4 x 4 network pixels."""
 
     image: NDArray[np.uint8]
     """BGR [H, W, 3]."""
     poses: NDArray[np.float32]
-    """[P, NK, 3]: x, y, and UNLABELLED or LABELLED. Carried along exactly, also out of the frame."""
+    """[P, NK, 3]: x, y, and UNLABELLED or LABELLED. Exact, also outside the frame."""
     inside: NDArray[np.bool_]
     """[P, NK]: labelled and inside the frame."""
     hidden: NDArray[np.bool_]
-    """[P, NK]: inside, but covered by an occluder of ours."""
+    """[P, NK]: inside the frame but under an added occluder."""
     boxes: NDArray[np.float32]
     """[P, 4, 2]: corners of each person's box."""
     mask: NDArray[np.float32] | None
-    """[h, w] share of each cell that people cover; None where the data set has no segmentation."""
+    """[h, w]: share of each cell that people cover; None if the data set has no segmentation."""
     ignored: NDArray[np.bool_]
-    """[h, w]: cells of which nothing is known."""
+    """[h, w]: cells without known labels."""
     tracks: NDArray[np.int64] | None = None
-    """[P]: which person of the video each is, -1 where the data do not tell; None in all but whole videos."""
+    """[P]: track of each person in the video, -1 if unknown; None except in sequences of whole videos."""
     areas: NDArray[np.float32] | None = None
-    """[P] square network pixels that each person covers, NaN where that is not known; None where it is of nobody."""
+    """[P]: area of each person in square network pixels, NaN if unknown; None if unknown for all."""
     heads: NDArray[np.float32] | None = None
-    """[P] size of each head in network pixels (see LabelledPicture), NaN and None likewise."""
+    """[P]: size of each head in network pixels (see LabelledImage); NaN and None as in areas."""
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,4 @@ class Sequence:
     name: str
     frames: tuple[SequenceFrame, ...]
     sourced: NDArray[np.bool_]
-    """[NK]: which joints of the skeleton are labelled at all."""
+    """[NK]: joints of the skeleton that the data set labels."""

@@ -1,4 +1,4 @@
-"""Stills: labelled pictures at the network's input size, which sequences are made of by moving them."""
+"""Stills: labelled images at the network's input size, which are moved to make sequences."""
 
 import math
 from collections.abc import Sequence as Seq
@@ -12,43 +12,43 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import PADDING_GREY, STRIDE, Letterbox
 from stm_skeletons.skeleton import Skeleton
 from training.data.affine import move_points, warp
-from training.data.labels import LABELLED, LabelledPicture, Regions
-from training.data.pictures import read_picture
+from training.data.images import read_image
+from training.data.labels import LABELLED, LabelledImage, Regions
 from training.data.sequence import SequenceFrame
 
 
 @dataclass(frozen=True)
 class Still:
-    """A letterboxed picture with its labels, before it is cut down to a frame of a sequence."""
+    """A letterboxed image with its labels at full resolution."""
 
     image: NDArray[np.uint8]
     """[H, W, 3]"""
     poses: NDArray[np.float32]
-    """[P, NK, 3] network pixels"""
+    """[P, NK, 3] in network pixels"""
     corners: NDArray[np.float32]
-    """[P, 4, 2] of each person's box, network pixels"""
+    """[P, 4, 2]: corners of each person's box in network pixels"""
     mask: NDArray[np.uint8] | None
-    """[H, W], 255 where people are"""
+    """[H, W], 255 on people"""
     ignored: NDArray[np.uint8] | None
-    """[H, W], above 0 where nothing is known; None: nowhere"""
+    """[H, W], above 0 in ignored regions; None if there are none"""
     areas: NDArray[np.float32] | None
-    """[P] square network pixels"""
+    """[P] in square network pixels"""
     heads: NDArray[np.float32] | None
-    """[P] network pixels"""
+    """[P] in network pixels"""
     covered: NDArray[np.bool_] | None = None
-    """[P, NK]: behind somebody who was pasted; None: nowhere"""
+    """[P, NK]: joints behind pasted people; None if there are none"""
 
 
-def letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> Still:
-    picture = read_picture(labelled.picture)
-    if (picture.shape[1], picture.shape[0]) != labelled.size:
+def letterboxed(labelled: LabelledImage, size: tuple[int, int]) -> Still:
+    source = read_image(labelled.file)
+    if (source.shape[1], source.shape[0]) != labelled.size:
         raise DataError(
-            f"{labelled.picture} has {picture.shape[1]}x{picture.shape[0]} pixels, but its labels are for "
+            f"{labelled.file} has {source.shape[1]}x{source.shape[0]} pixels, but its labels are for "
             f"{labelled.size[0]}x{labelled.size[1]}"
         )
     letterbox = Letterbox(labelled.size, size)
     image = np.full((size[1], size[0], 3), PADDING_GREY, np.uint8)
-    letterbox.apply(picture, image)
+    letterbox.apply(source, image)
     poses = labelled.poses.copy()
     poses[..., :2] = letterbox.to_network(poses[..., :2])
     left, top, right, bottom = labelled.boxes.T if len(labelled.boxes) else np.zeros((4, 0))
@@ -74,11 +74,11 @@ def letterboxed(labelled: LabelledPicture, size: tuple[int, int]) -> Still:
     )
 
 
-def mosaic(pictures: Seq[LabelledPicture], size: tuple[int, int]) -> Still:
-    """Pictures in a grid of as many rows as columns, each letterboxed into its cell."""
-    side = math.isqrt(len(pictures))
+def mosaic(images: Seq[LabelledImage], size: tuple[int, int]) -> Still:
+    """Images in a square grid, each letterboxed into its cell."""
+    side = math.isqrt(len(images))
     width, height = size[0] // side, size[1] // side
-    cells = [letterboxed(picture, (width, height)) for picture in pictures]
+    cells = [letterboxed(image, (width, height)) for image in images]
     corners = [(width * (i % side), height * (i // side)) for i in range(side * side)]
 
     def paste(areas: Seq[NDArray[np.uint8] | None], background: int) -> NDArray[np.uint8]:
@@ -143,7 +143,7 @@ def moved(still: Still, matrix: NDArray[np.float64]) -> Still:
 
 
 def pasted(front: Still, behind: Still) -> Still:
-    """The people of one still in front of another, cut out by their segmentation, or by their boxes without one."""
+    """The people of one still pasted onto another, cut out by their segmentation, or by their boxes without one."""
     shape = front.image.shape[:2]
     cut = front.mask
     if cut is None:
@@ -153,14 +153,14 @@ def pasted(front: Still, behind: Still) -> Still:
     share = cut[..., None].astype(np.float32) / 255
     image = np.rint(behind.image + share * (front.image.astype(np.float32) - behind.image)).astype(np.uint8)
     column, row = np.floor(behind.poses[..., :2]).clip(0, [shape[1] - 1, shape[0] - 1]).astype(int).transpose(2, 0, 1)
-    nowhere = np.zeros(shape, np.uint8)
-    in_front, further = (nowhere if still.ignored is None else still.ignored for still in (front, behind))
+    no_regions = np.zeros(shape, np.uint8)
+    front_ignored, back_ignored = (no_regions if still.ignored is None else still.ignored for still in (front, behind))
     return Still(
         image,
         np.concatenate([behind.poses, front.poses]),
         np.concatenate([behind.corners, front.corners]),
         None if behind.mask is None or front.mask is None else np.maximum(behind.mask, front.mask),
-        np.where(cut > 127, in_front, further),
+        np.where(cut > 127, front_ignored, back_ignored),
         _all_or_none([behind.areas, front.areas]),
         _all_or_none([behind.heads, front.heads]),
         np.concatenate([cut[row, column] > 127, np.zeros(front.poses.shape[:2], bool)]),

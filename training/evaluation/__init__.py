@@ -1,1 +1,1 @@
-"""Precision, recall and F1 of maps and keypoints over sequences, as the paper's tables and Figure 7 have them."""
+"""Evaluation on sequences: precision, recall and F1 as in the paper's tables and Figure 7, AP of people, tracking."""

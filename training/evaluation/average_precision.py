@@ -1,5 +1,4 @@
-"""COCO's average precision and recall out of matches, as COCOeval accumulates them, with sequences drawn any number of
-times."""
+"""COCO's average precision and recall from matches, accumulated as in COCOeval, for any resampling of sequences."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ _RECALLS = np.linspace(0, 1, 101)
 
 
 class Ranking:
-    """D people of S sequences, the surest first, kept in the way in which they are counted fastest."""
+    """D detected people of S sequences in order of falling score, stored for fast accumulation."""
 
     def __init__(
         self,
@@ -22,21 +21,21 @@ class Ranking:
     ) -> None:
         """
         Args:
-            sequence: [D] whose each is.
-            right: [LEVELS, D].
-            counted: [LEVELS, D]: who is right or wrong.
-            labelled: [S] people labelled in each sequence.
+            sequence: [D] sequence of each person.
+            right: [LEVELS, D] correct people.
+            counted: [LEVELS, D] people who are correct or wrong, not ignored.
+            labelled: [S] labelled people in each sequence.
         """
         self._sequence, self._labelled = sequence, labelled
         self._right = [np.flatnonzero(at_level) for at_level in right]
-        # Mostly the same people count at every level.
+        # Usually the same people count at all levels.
         self._counted, self._which = np.unique(counted, axis=0, return_inverse=True)
 
     def figures(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
-        """[FIGURES] with each sequence taken as many times as ``times`` [S] says; NaN where nobody is labelled.
+        """[FIGURES], with each sequence repeated ``times`` [S] times; NaN if nobody is labelled.
 
-        AP is the precision at 101 recalls, averaged over these and over LEVELS; AP50 and AP75 are of one level each; AR
-        is the recall of everybody who counts, averaged over LEVELS.
+        AP is the precision averaged over 101 recalls and over LEVELS; AP50 and AP75 are of a single level; AR is the
+        recall with all counted people, averaged over LEVELS.
         """
         total = int(times @ self._labelled)
         if not total:
@@ -55,13 +54,13 @@ def _average(right: NDArray[np.int64], ranks: NDArray[np.int64], total: int) -> 
     """Average precision and final recall at a level.
 
     Args:
-        right: of every right person, how many were right up to there.
-        ranks: how many counted.
-        total: how many are to be found.
+        right: for each correct person, the number of correct people up to there.
+        ranks: for each correct person, the number of counted people up to there.
+        total: number of labelled people.
     """
     if not len(right):
         return 0.0, 0.0
-    # The best precision at this recall or a higher one, which lies where somebody is right.
+    # The best precision at this recall or a higher one; it always lies at a correct person.
     precision = np.maximum.accumulate((right / (ranks + np.spacing(1)))[::-1])[::-1]
     recall = right / total
     at = np.searchsorted(recall, _RECALLS, side="left")

@@ -1,25 +1,27 @@
-"""Networks measured on one data set, side by side: what ``stm-skeletons eval`` does."""
+"""``stm-skeletons eval``: evaluates networks on the same data."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
 from stm_skeletons.association import PERSON_THRESHOLD
+from stm_skeletons.cli.progress import Progress, no_progress
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import Skeleton
-from stm_skeletons.strict import what_is_wrong
+from stm_skeletons.strict import validation_message
 from stm_skeletons.tracker import Tracker
-from training.data.held_out import held_out_sequences
+from training.data.held_out import held_out_frames, held_out_sequences
 from training.data.labels import DataSet
 from training.data.open import open_data
 from training.data.sequences import SequenceOptions
-from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
+from training.evaluation.conditions import Conditions
+from training.evaluation.controls import AffineMaps, Hold, Mean, WithoutMemory, with_rule
 from training.evaluation.evaluate import evaluate_together
-from training.evaluation.evaluation import Evaluation, Start
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.report import Report
 from training.evaluation.thresholds import best_thresholds
 from training.model.edge import Edge
@@ -32,7 +34,7 @@ _DEFAULT = DataSection(kind="coco")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be measured, in torch or as a bundle."""
+    """A network to evaluate, in torch or as a bundle."""
 
     name: str
     tracker: Tracker
@@ -41,37 +43,9 @@ class Candidate:
     size: tuple[int, int]
     """(width, height) of its input in pixels."""
     holdout: tuple[float, int] = (_DEFAULT.holdout, _DEFAULT.holdout_seed)
-    """Share and seed by which its training kept data back."""
+    """Share and seed of the data held out from its training."""
     person_threshold: float = PERSON_THRESHOLD
-    """Score from which on people are reported."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What is measured."""
-
-    split: str = "val"
-    start: Start = "cold"
-    frames: int = 12
-    sequences: int | None = None
-    """At most so many; None for one of each picture or video."""
-    occluded: bool = False
-    threshold: float | None = None
-    """Chosen elsewhere; None: the best on these data, said in the report."""
-    thresholds: Path | None = None
-    """In place of ``threshold``: report.json of an earlier evaluation on other data; each row takes its best there."""
-    precision: float | None = None
-    """Choose the lowest threshold with this precision, here or in the report; None: the one with the best F1."""
-    controls: bool = False
-    """Measure each network that has keypoint maps without its memory too, and with memories that learnt nothing."""
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and self.thresholds is not None:
-            raise DataError("--threshold and --thresholds exclude each other; give one of them")
-        if self.precision is not None and not 0 < self.precision <= 1:
-            raise DataError(f"a precision lies above 0 and at most at 1, not at {self.precision}")
-        if self.precision is not None and self.threshold is not None:
-            raise DataError("--precision chooses a threshold; leave out --threshold or --precision")
+    """Lowest score of reported people."""
 
 
 def candidate_from_weights(
@@ -81,9 +55,16 @@ def candidate_from_weights(
     every: int | None = None,
     threads: int | None = None,
 ) -> Candidate:
-    """A weights file, run in torch on the CPU; at the size and with the memory that it was trained for unless told.
+    """A weights file, run in torch on the CPU.
 
-    ``threads`` holds for all of torch, from here on; None leaves the choice to it. Raises WeightsError.
+    Args:
+        path: weights file.
+        size: (width, height) of the input; None for the size of its training.
+        slots, every: memory; None for those of its training.
+        threads: sets torch's CPU threads for the whole process; None for torch's default.
+
+    Raises:
+        WeightsError: the file cannot be read.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -103,40 +84,41 @@ def evaluate_candidates(
     root: Path,
     conditions: Conditions,
     say: Callable[[str], None] = print,
-    progress: Callable[[], object] | None = None,
+    progress: Progress = no_progress,
     baseline: Candidate | None = None,
 ) -> Report:
-    """Measure each on the same data.
+    """Evaluate all candidates on the same data.
 
     Args:
         candidates: at least one; names must differ.
-        kind, root: of the data, see training.data.open.
-        conditions: what is measured.
-        say: is given what was left out, line by line.
-        progress: called after every frame.
-        baseline: a network that each is held against as well, without its memory; of the same maps and size.
+        kind, root: kind and folder of the data, see training.data.open.
+        conditions: of the evaluation.
+        say: receives warnings about skipped data, line by line.
+        progress: shows how far it is.
+        baseline: a network to compare each candidate with, run without memory; it needs the same maps and size.
 
     Raises:
-        DataError: no such data, nothing in it to measure on, no threshold for a row in the given report, or a baseline
-            with other maps or of another size.
+        DataError: the data cannot be read or have nothing to measure on, a row has no threshold in the given report,
+            or the baseline has other maps or another size.
     """
     by_candidate = [(candidate, _rows(candidate, conditions.controls, baseline)) for candidate in candidates]
-    rows = [row for _, of_candidate in by_candidate for row in of_candidate]
+    rows = [row for _, candidate_rows in by_candidate for row in candidate_rows]
     _check_names([row.name for row in rows])
     thresholds = None
     if conditions.thresholds is not None:
         names = [row.name for row in rows if row.has_keypoints]
         thresholds = best_thresholds(conditions.thresholds, names, conditions.precision)
     evaluations, data = {}, None
-    for candidate, of_candidate in by_candidate:
+    for candidate, candidate_rows in by_candidate:
+        progress(f"reading {kind} data")
         data = open_data(kind, root, conditions.split, candidate.skeleton, *candidate.holdout)
         _check_frames(data, conditions.frames)
         if not evaluations:
             for problem in _problems(data):
                 say(problem)
-        evaluations |= _evaluate(of_candidate, candidate, data, conditions, progress)
+        evaluations |= _evaluate(candidate_rows, candidate, data, conditions, progress)
     if data is None:
-        raise DataError("nothing to evaluate; name at least one weights file or bundle")
+        raise DataError("there is no model to evaluate; name at least one weights file or bundle")
     return Report(
         f"{', '.join(candidate.name for candidate, _ in by_candidate)} on {kind}",
         describe_data(data, conditions),
@@ -146,19 +128,19 @@ def evaluate_candidates(
         thresholds,
         conditions.precision,
         None if conditions.thresholds is None else str(conditions.thresholds),
-        {row.name: row.alone for row in rows if row.alone is not None},
+        {row.name: row.without_memory for row in rows if row.without_memory is not None},
     )
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the tables: a network as it is, or one of its controls."""
+    """A row of the tables: a network, or one of its controls."""
 
     name: str
     tracker: Tracker
     has_keypoints: bool
-    alone: str | None = None
-    """The line of the same network without memory."""
+    without_memory: str | None = None
+    """Name of the row of the same network without memory."""
 
 
 def _rows(candidate: Candidate, controls: bool, baseline: Candidate | None) -> list[_Row]:
@@ -166,22 +148,22 @@ def _rows(candidate: Candidate, controls: bool, baseline: Candidate | None) -> l
     has_keypoints = any(joint in channels for joint in skeleton.joints)
     if not (has_keypoints and (controls or baseline)):
         return [_Row(name, candidate.tracker, has_keypoints)]
-    alone = f"{name}, memory off"
-    memory_off = MemoryOff(candidate.tracker)
-    trackers: dict[str, Tracker] = {alone: memory_off}
+    without_memory = f"{name}, without memory"
+    memoryless = WithoutMemory(candidate.tracker)
+    trackers: dict[str, Tracker] = {without_memory: memoryless}
     if controls:
         trackers |= {f"{name}, {rule}": tracker for rule, tracker in _rules(candidate.tracker).items()}
-        trackers[f"{name}, affine"] = AffineMaps(memory_off, skeleton, channels)
+        trackers[f"{name}, affine"] = AffineMaps(memoryless, skeleton, channels)
     if baseline is not None:
         if (baseline.channels, baseline.size) != (channels, candidate.size):
-            raise DataError(f"the baseline {baseline.name} has other maps or another size than {name}")
-        trackers[f"{name}, baseline {baseline.name}"] = MemoryOff(baseline.tracker)
-    others = [_Row(row, tracker, True, alone) for row, tracker in trackers.items()]
-    return [_Row(name, candidate.tracker, True, alone), *others]
+            raise DataError(f"baseline {baseline.name} and {name} differ in maps or input size; choose equal ones")
+        trackers[f"{name}, baseline {baseline.name}"] = WithoutMemory(baseline.tracker)
+    others = [_Row(row, tracker, True, without_memory) for row, tracker in trackers.items()]
+    return [_Row(name, candidate.tracker, True, without_memory), *others]
 
 
 def _rules(tracker: Tracker) -> dict[str, Tracker]:
-    """The same network with fixed rules in the place of its fusion; of ``edge`` in torch, bundles cannot be changed."""
+    """The same network with fixed rules instead of its fusion; only for ``edge`` in torch, as bundles are fixed."""
     if not (isinstance(tracker, TorchSession) and isinstance(tracker.network, Edge)):
         return {}
     return {
@@ -193,29 +175,29 @@ def _rules(tracker: Tracker) -> dict[str, Tracker]:
 def _check_names(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"'{name}' is given twice; copy one of the files to another name")
+            raise DataError(f"'{name}' is listed twice; rename a copy of one of the files")
 
 
 def _check_frames(data: DataSet, frames: int) -> None:
-    """Videos are cut into pieces of any length; only synthetic sequences have a longest one."""
+    """Check the length of synthetic sequences, which is limited; videos are cut into pieces of any length."""
     try:
         if not data.videos:
             SequenceOptions(kind="synthetic", frames=frames)
     except ValidationError as error:
-        why = what_is_wrong(error)
-        raise DataError(f"no synthetic sequences of {frames} frames ({why}); give --frames accordingly") from error
+        why = validation_message(error)
+        raise DataError(f"--frames is {frames}, not possible for synthetic sequences ({why})") from error
 
 
 def _problems(data: DataSet) -> list[str]:
-    """What was left out, and what cannot be counted."""
+    """Messages about skipped data, and about figures that cannot be computed."""
     problems = list(data.problems)
     if data.videos and not _has_every_frame(data):
-        problems.append("flicker and walk-ins are not counted: they need labels of every frame (label --every 1)")
+        problems.append("flicker and walk-ins are not computed: they need labels of every frame (label --every 1)")
     return problems
 
 
 def _has_every_frame(data: DataSet) -> bool:
-    """Whether the data are videos of which every frame is labelled."""
+    """Whether the data are videos with every frame labelled."""
     steps = {after - before for video in data.videos for before, after in pairwise(video.numbers)}
     return steps == {1}
 
@@ -225,8 +207,10 @@ def _evaluate(
     candidate: Candidate,
     data: DataSet,
     conditions: Conditions,
-    progress: Callable[[], object] | None,
+    progress: Progress,
 ) -> dict[str, Evaluation]:
+    total = len(rows) * held_out_frames(data, conditions.frames, conditions.sequences)
+    frames = count(1)
     return evaluate_together(
         {row.name: row.tracker for row in rows},
         held_out_sequences(data, candidate.size, conditions.frames, conditions.sequences, conditions.occluded),
@@ -234,20 +218,20 @@ def _evaluate(
         candidate.channels,
         conditions.start,
         conditions.threshold,
-        progress,
+        lambda: progress(f"evaluating {candidate.name}, frames", next(frames), total),
         _has_every_frame(data),
         candidate.person_threshold,
     )
 
 
 def describe_data(data: DataSet, conditions: Conditions) -> str:
-    """What is measured on, for the reader of a report."""
-    made = "labelled video" if data.videos else "synthetic sequences of single pictures"
-    harder = ", with a moving occluder and blur" if conditions.occluded else ""
-    return f"{data.name}: {made}, up to {conditions.frames} frames each{harder}"
+    """Description of the data for a report."""
+    sequences = "labelled video" if data.videos else "synthetic sequences of single images"
+    occluder = ", with a moving occluder and blur" if conditions.occluded else ""
+    return f"{data.name}: {sequences}, up to {conditions.frames} frames each{occluder}"
 
 
 def _short_name(path: Path) -> str:
-    """runs/table3-5/seed0/weights.safetensors is table3-5/seed0."""
+    """Name of a weights file in reports: runs/table3-5/seed0/weights.safetensors is table3-5/seed0."""
     parts = path.resolve().parts
     return "/".join(parts[-3:-1]) if path.stem in ("weights", "best") and len(parts) > 3 else path.stem

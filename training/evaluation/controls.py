@@ -1,7 +1,7 @@
-"""What a network is held against: itself without memory, and memories that learnt nothing.
+"""Controls that a network is compared with: the network without memory, and fixed rules in place of its memory.
 
-``edge``'s own read, that is, what it remembers where that was then, is mixed with what is seen now by a fixed rule:
-``Mean`` or ``Hold``. ``AffineMaps`` does without the read as well.
+``Mean`` and ``Hold`` replace ``edge``'s learned fusion: a fixed rule mixes the current detection with ``edge``'s memory
+read. ``AffineMaps`` replaces the memory read as well.
 """
 
 import copy
@@ -17,81 +17,83 @@ from stm_skeletons.maps import render_maps, select_channels
 from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 from stm_skeletons.tracker import Tracker
-from training.model.edge import Edge, remembered
+from training.model.edge import Edge, split_read
 from training.model.movenet import upsample
 
 HELD = 0.9
-"""What is left of the slots' mean in ``Hold``."""
+"""Factor of the slots' mean in ``Hold``."""
 DECAY = 0.95
-"""What is left of an earlier frame's maps from one frame to the next in ``AffineMaps``."""
-_FEATURES, _QUALITY, _DISTANCE = 200, 0.01, 7  # corners, of the best one's strength, network pixels apart
-_FEWEST = 6  # of corners; an affine through three of them is always exact and tells nothing
+"""Factor of the previous frame's maps in ``AffineMaps``."""
+_FEATURES, _QUALITY, _DISTANCE = 200, 0.01, 7  # number of corners, relative strength, distance in network pixels
+_MIN_CORNERS = 6  # an affine through three corners is always exact and proves nothing
 _RANSAC = 2.0  # network pixels
-# Cell (i, j) has its middle at (4 i + 2, 4 j + 2) network pixels; OpenCV counts cells from the middle of the first one.
+# The centre of cell (i, j) is at (4 i + 2, 4 j + 2) network pixels; OpenCV counts cells from the centre of the first.
 _CELLS_TO_PIXELS = np.array([[STRIDE, 0, STRIDE / 2], [0, STRIDE, STRIDE / 2], [0, 0, 1]], float)
 
 
-class MemoryOff:
-    """A Tracker: the same network, with each frame read from an empty memory."""
+class WithoutMemory:
+    """A Tracker: the same network with an empty memory at each frame."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
     def reset(self) -> None:
-        """Nothing is to be forgotten: nothing is ever remembered."""
+        """Does nothing: there is no memory."""
 
     def seed(self, poses: NDArray) -> None:
-        """Does nothing: a seed would only be read from memory."""
+        """Does nothing: a seed only affects the memory."""
 
     def step(self, frame: NDArray[np.uint8]) -> None:
-        """Detect in a frame alone."""
+        """Detect in a single frame."""
         self._tracker.reset()
         self._tracker.step(frame)
 
     def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4] of the latest frame."""
+        """Maps [C, H/4, W/4] of the latest frame."""
         return self._tracker.maps()
 
     def people(self) -> People | None:
-        """Those of the latest frame alone, so nobody is followed: ids mean nothing."""
+        """People in the latest frame; their ids are meaningless, because nobody is tracked."""
         return self._tracker.people()
 
 
 class Mean(nn.Module):
-    """In the place of ``edge``'s fusion: the mean of what is seen and of the slots' mean."""
+    """Replaces ``edge``'s fusion: the mean of the current detection and of the slots' mean."""
 
     def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:  # noqa: ARG002
         """See training.model.edge.Fusion."""
-        mean, _, known = remembered(read, seen.shape[1])
+        mean, _, known = split_read(read, seen.shape[1])
         return seen + known * (upsample(mean) - seen) / 2
 
 
 class Hold(nn.Module):
-    """In the place of ``edge``'s fusion: the larger of what is seen and of HELD times the slots' mean."""
+    """Replaces ``edge``'s fusion: the maximum of the current detection and of HELD times the slots' mean."""
 
     def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:  # noqa: ARG002
         """See training.model.edge.Fusion."""
-        mean, _, _ = remembered(read, seen.shape[1])
+        mean, _, _ = split_read(read, seen.shape[1])
         return torch.maximum(seen, HELD * upsample(mean))
 
 
 def with_rule(model: Edge, rule: nn.Module) -> Edge:
-    """A copy of a network that mixes by a rule instead of what it learnt."""
+    """A copy of a network with a rule instead of its learned fusion."""
     model = copy.deepcopy(model)
     model.fusion = rule
     return model
 
 
 class AffineMaps:
-    """A Tracker without learning: each keypoint map is the maximum of what is detected in the frame alone and DECAY
-    times the previous frame's result, warped by one affine for the whole frame. Other maps are those of the frame
-    alone."""
+    """A Tracker with an unlearned memory: propagates keypoint maps by an affine motion of the whole frame.
+
+    Each keypoint map is the maximum of the frame's detection and of DECAY times the previous result, warped by the
+    affine. The other maps are those of the frame's detection.
+    """
 
     def __init__(self, tracker: Tracker, skeleton: Skeleton, channels: tuple[str, ...]) -> None:
         """
         Args:
-            tracker: gives the maps that are carried along, see MemoryOff.
-            skeleton: whose joints' maps are carried along.
+            tracker: detects in single frames, see WithoutMemory.
+            skeleton: the maps of its joints are propagated.
             channels: names of the tracker's maps.
         """
         self._tracker, self._skeleton, self._channels = tracker, skeleton, channels
@@ -105,12 +107,12 @@ class AffineMaps:
         self._seed = self._previous = None
 
     def seed(self, poses: NDArray) -> None:
-        """Start anew with these people, [P, NK, 3] x, y, visibility: their rendered maps are the next frame's."""
+        """Restart with people [P, NK, 3] (x, y, visibility), whose rendered maps become those of the next frame."""
         self.reset()
         self._seed = poses
 
     def step(self, frame: NDArray[np.uint8]) -> None:
-        """Go on by a frame, BGR [H, W, 3]."""
+        """Process a frame, BGR [H, W, 3]."""
         self._tracker.step(frame)
         grey = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
         if self._seed is not None:
@@ -124,47 +126,47 @@ class AffineMaps:
         self._seed, self._previous = None, (grey, maps)
 
     def maps(self) -> NDArray[np.float32]:
-        """[C, H/4, W/4] of the latest frame."""
+        """Maps [C, H/4, W/4] of the latest frame."""
         maps = self._tracker.maps().copy()
         if self._previous is not None:
             maps[self._joints] = self._previous[1]
         return maps
 
     def people(self) -> None:
-        """Maps are all that is carried along."""
+        """None: only maps are propagated."""
         return
 
 
 def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The one affine that moves most of a picture: corners followed by pyramidal Lucas-Kanade, then RANSAC.
+    """The affine motion of most of an image: corners tracked by pyramidal Lucas-Kanade, then RANSAC.
 
     Args:
         before, after: grey [H, W].
 
     Returns:
-        3 x 3 for x, y, 1 in pixels from the picture's corner (see stm_skeletons.geometry), from ``before`` to
-        ``after``; the identity where there are too few corners to tell.
+        3 x 3 matrix from ``before`` to ``after`` for (x, y, 1) in pixels from the image's corner (see
+        stm_skeletons.geometry); the identity if there are too few corners.
     """
-    still = np.eye(3)
+    identity = np.eye(3)
     corners = cv2.goodFeaturesToTrack(before, _FEATURES, _QUALITY, _DISTANCE)
-    if corners is None or len(corners) < _FEWEST:
-        return still
+    if corners is None or len(corners) < _MIN_CORNERS:
+        return identity
     moved, status, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners))
-    followed = status.ravel() == 1
-    if followed.sum() < _FEWEST:
-        return still
-    # OpenCV has (0, 0) in the middle of the first pixel, we have it at that pixel's corner.
+    tracked = status.ravel() == 1
+    if tracked.sum() < _MIN_CORNERS:
+        return identity
+    # (0, 0) is the centre of the first pixel in OpenCV, and the corner of that pixel in our coordinates.
     matrix, _ = cv2.estimateAffine2D(
-        corners[followed] + 0.5, moved[followed] + 0.5, method=cv2.RANSAC, ransacReprojThreshold=_RANSAC
+        corners[tracked] + 0.5, moved[tracked] + 0.5, method=cv2.RANSAC, ransacReprojThreshold=_RANSAC
     )
     if matrix is None or not np.isfinite(matrix).all():
-        return still
-    return np.vstack([np.asarray(matrix, float), still[2]])
+        return identity
+    return np.vstack([np.asarray(matrix, float), identity[2]])
 
 
 def warp_maps(maps: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Maps [C, h, w] moved by the 3 x 3 matrix that moves points in network pixels; what comes into view is 0."""
+    """Maps [C, h, w] moved by a 3 x 3 matrix for points in network pixels; uncovered cells become 0."""
     cells = np.linalg.inv(_CELLS_TO_PIXELS) @ matrix @ _CELLS_TO_PIXELS
     size = (maps.shape[2], maps.shape[1])
-    moved = [cv2.warpAffine(one, cells[:2], size, flags=cv2.INTER_LINEAR) for one in maps]
+    moved = [cv2.warpAffine(each, cells[:2], size, flags=cv2.INTER_LINEAR) for each in maps]
     return np.asarray(np.stack(moved), np.float32)

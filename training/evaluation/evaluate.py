@@ -1,4 +1,4 @@
-"""A network run over sequences and measured; the same for a network in torch and for a bundle."""
+"""Runs networks over sequences and counts; works alike for a network in torch and for a bundle."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -14,7 +14,8 @@ from stm_skeletons.tracker import Tracker
 from training.data.labels import LABELLED
 from training.data.sequence import Sequence, SequenceFrame
 from training.data.targets import make_targets
-from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation, Start, overall_joints
+from training.evaluation.conditions import Start
+from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation, overall_joints
 from training.evaluation.keypoints import (
     THRESHOLDS,
     KeypointCounts,
@@ -30,7 +31,7 @@ from training.evaluation.tracking import TrackingTally, has_tracks
 from training.model.parts import find_peaks
 
 PEAKS = 30
-"""Most predictions of a joint in a frame."""
+"""Largest number of predictions of a joint in a frame."""
 
 
 def evaluate(
@@ -44,7 +45,7 @@ def evaluate(
     every_frame: bool = False,
     person_threshold: float = PERSON_THRESHOLD,
 ) -> Evaluation:
-    """Run a network over sequences and count; arguments and errors as evaluate_together."""
+    """Evaluate one network; arguments and errors as in evaluate_together."""
     trackers = {"": tracker}
     return evaluate_together(
         trackers, sequences, skeleton, channels, start, threshold, progress, every_frame, person_threshold
@@ -62,37 +63,41 @@ def evaluate_together(
     every_frame: bool = False,
     person_threshold: float = PERSON_THRESHOLD,
 ) -> dict[str, Evaluation]:
-    """Run networks over the same sequences, one after the other over each, and count; by the trackers' names.
+    """Evaluate several networks on the same sequences; all run a sequence before the next one is read.
 
     Args:
-        trackers: the networks, of one size.
+        trackers: the networks by name, all of one size.
         sequences: of the networks' size; read one after the other and not kept.
-        skeleton: gives the order of the joints.
+        skeleton: determines the order of the joints.
         channels: names of the trackers' maps.
-        start: "seed": the labelled people of a sequence's first frame are given, and that frame is not counted, as the
-            paper does; a sequence with nobody labelled in its first frame starts cold and is counted from there.
-            "cold": every sequence starts with an empty memory and all its frames count.
-        threshold: to be counted too, in (0, 1], besides those of the sweep.
+        start: "seed": each sequence starts with the labelled people of its first frame, which is not counted, as in the
+            paper; a sequence without labels in its first frame starts cold, and all its frames count. "cold": every
+            sequence starts with an empty memory, and all its frames count.
+        threshold: a threshold in (0, 1] to count in addition to those of the sweep.
         progress: called after every frame of every tracker.
-        every_frame: the sequences are every frame of videos, so that flicker and who walks in can be counted.
-        person_threshold: score from which on people are reported; OKS AP and PoseTrack's AP do not go by it.
+        every_frame: whether the sequences have every frame of their videos, so that flicker and walk-ins are counted.
+        person_threshold: lowest score of reported people; it does not affect OKS AP and PoseTrack's AP.
+
+    Returns:
+        Evaluations by the trackers' names.
 
     Raises:
-        DataError: no frame to count, frames of different sizes, or not of the network's; a threshold outside (0, 1].
-        WeightsError: the network's maps are no numbers.
+        DataError: there is no frame to count, frames differ in size or have not the network's size, or the threshold is
+            outside (0, 1].
+        WeightsError: the network's maps are NaN or infinite.
     """
     if threshold is not None and not 0 < threshold <= 1:
-        raise DataError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
+        raise DataError(f"threshold is {threshold}, must be above 0 and at most 1")
     thresholds = THRESHOLDS if threshold is None else (*THRESHOLDS, threshold)
     counted = tuple(sorted(set(thresholds)))
     tallies = {name: _Tally(skeleton, channels, counted, every_frame, person_threshold) for name in trackers}
     for sequence in sequences:
         for name, tracker in trackers.items():
-            _go_through(sequence, tracker, tallies[name], start, progress)
+            _run_sequence(sequence, tracker, tallies[name], start, progress)
     return {name: tally.evaluation(start) for name, tally in tallies.items()}
 
 
-def _go_through(
+def _run_sequence(
     sequence: Sequence, tracker: Tracker, tally: "_Tally", start: Start, progress: Callable[[], object] | None
 ) -> None:
     seeded = _begin(tracker, sequence, start)
@@ -108,9 +113,9 @@ def _go_through(
 
 
 def _begin(tracker: Tracker, sequence: Sequence, start: Start) -> bool:
-    """Reset or seed the tracker; whether it was seeded."""
+    """Reset or seed the tracker; returns whether it was seeded."""
     if not sequence.frames:
-        raise DataError(f"sequence {sequence.name} has no frames; leave it out")
+        raise DataError(f"sequence {sequence.name} has no frames; remove it")
     first = sequence.frames[0]
     if start == "cold" or not first.inside.any():
         tracker.reset()
@@ -121,7 +126,7 @@ def _begin(tracker: Tracker, sequence: Sequence, start: Start) -> bool:
 
 
 class _Tally:
-    """Adds up, frame by frame and sequence by sequence."""
+    """Accumulates counts over frames and sequences."""
 
     def __init__(
         self,
@@ -138,7 +143,7 @@ class _Tally:
         self._steadiness = SteadinessTally(thresholds, self._overall) if every_frame and self._joint_channels else None
         self._people = PeopleTally(skeleton, person_threshold)
         self._tracking = TrackingTally(len(skeleton.joints), person_threshold)
-        self._tells_people = True
+        self._has_people = True
         self._size: tuple[int, int] | None = None
         self._sourced = np.zeros(len(skeleton.joints), bool)
         self._sequences: list[EvaluatedSequence] = []
@@ -164,17 +169,22 @@ class _Tally:
             size = (frame.image.shape[1], frame.image.shape[0])
             self._size = self._size or size
             if size != self._size:
-                raise DataError(f"sequence {sequence.name} has frames of {size}, others {self._size}; make them equal")
+                raise DataError(
+                    f"sequence {sequence.name} has frames of size {size}, others {self._size}; use one size"
+                )
 
     def count(self, number: int, frame: SequenceFrame, maps: NDArray[np.float32]) -> None:
         targets, weights = make_targets(frame, self._skeleton, self._channels, self._sequence.sourced)
         if maps.shape != targets.shape:
             raise DataError(
-                f"the network's maps are {list(maps.shape)}, those of sequence {self._sequence.name} "
-                f"{list(targets.shape)}; make sequences of the network's size and skeleton"
+                f"the network's maps are {list(maps.shape)}, but those of sequence {self._sequence.name} are "
+                f"{list(targets.shape)}; use sequences of the network's size and skeleton"
             )
         if not np.isfinite(maps).all():
-            raise WeightsError(f"the network's maps are no numbers at frame {number} of sequence {self._sequence.name}")
+            raise WeightsError(
+                f"the network's maps are NaN or infinite at frame {number} of sequence {self._sequence.name}; "
+                "use other weights"
+            )
         self._pixels[-1] += count_pixels(maps, targets, weights)
         if self._edge_channels:
             self._pairs[-1] += count_pairs(maps[self._edge_channels], frame, self._skeleton)
@@ -183,7 +193,7 @@ class _Tally:
 
     def count_people(self, frame: SequenceFrame, people: People | None) -> None:
         if people is None:
-            self._tells_people = False
+            self._has_people = False
             return
         self._people.count(frame, people)
         if self._has_tracks:
@@ -224,7 +234,7 @@ class _Tally:
 
     def evaluation(self, start: Start) -> Evaluation:
         if self._size is None or not any(sequence.frames for sequence in self._sequences):
-            raise DataError("there is no frame to count: give sequences, of at least two frames where the first seeds")
+            raise DataError("there is no frame to count; use sequences of at least two frames")
         keypoints = None
         if self._joint_channels:
             keypoints = KeypointEvaluation(
@@ -242,6 +252,6 @@ class _Tally:
             keypoints=keypoints,
             pairs=np.stack(self._pairs) if self._edge_channels else None,
             steadiness=None if self._steadiness is None else self._steadiness.result(),
-            people=self._people.result() if self._tells_people else None,
-            tracking=self._tracking.result() if self._tells_people else None,
+            people=self._people.result() if self._has_people else None,
+            tracking=self._tracking.result() if self._has_people else None,
         )

@@ -1,12 +1,12 @@
-"""Keypoint precision, recall and F1 within 10 network pixels (paper, Table 3), by the paper's matching and a stricter.
+"""Keypoint precision, recall and F1 within 10 network pixels (paper, Table 3), by the paper's and a stricter matching.
 
-``closest`` is the paper's: each label is matched with its closest prediction of that joint, and is a true positive when
-that lies within the radius. One prediction may serve several labels, so precision counts predictions, recall labels:
-precision = predictions within the radius of a label that chose them / all predictions; recall = labels whose closest
-prediction is within the radius / all labels. F1 is the harmonic mean of the two.
+``closest`` is the paper's matching: each label is matched with its closest prediction of that joint, and is a true
+positive if that lies within the radius. A prediction may match several labels, so precision counts predictions and
+recall counts labels. Precision is the share of predictions that are the closest to a label within the radius. Recall is
+the share of labels whose closest prediction is within the radius. F1 is the harmonic mean of the two.
 
-``one_to_one`` is stricter: as many pairs within the radius as can be made so that a prediction serves one label; among
-such matchings, the one with the smallest sum of distances.
+``one_to_one`` is stricter: a prediction matches at most one label. Of the matchings with the most pairs within the
+radius, the one with the smallest sum of distances is used.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ RADIUS = 10.0
 """Pixels of the network input."""
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(5, 96))
-"""Scores from which on peaks count as predictions: the sweep, 0.05 to 0.95."""
+"""Thresholds of the sweep, 0.05 to 0.95: lowest scores of peaks that count as predictions."""
 
 Matching = Literal["closest", "one_to_one"]
 MATCHINGS: tuple[Matching, ...] = get_args(Matching)
@@ -43,19 +43,19 @@ BODY_JOINTS = (
 def _counts(value: ArrayLike) -> NDArray[np.int64]:
     array = np.array(value)
     if array.size and (array.dtype.kind not in "iu" or array.min() < 0):
-        raise ValueError("counts must be whole numbers from 0")
+        raise ValueError("counts must be non-negative whole numbers")
     array = array.astype(np.int64)
     array.setflags(write=False)
     return array
 
 
 Counts = Annotated[NDArray[np.int64], PlainValidator(_counts), PlainSerializer(lambda array: array.tolist())]
-"""Whole numbers from 0, an array in Python and nested lists in JSON."""
+"""Non-negative whole numbers: an array in Python, nested lists in JSON."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Precision, recall and F1 at a threshold; NaN where there was nothing to divide by."""
+    """Precision, recall and F1 at a threshold; NaN for 0 / 0."""
 
     threshold: float
     precision: float
@@ -64,31 +64,31 @@ class Score:
 
 
 class KeypointCounts(Strict):
-    """What was counted, to be added up over frames, joints and sequences; ``...`` are axes such as joints.
+    """Counts that can be summed over frames, joints and sequences. ``...`` are such axes.
 
-    T thresholds; the last axis of length 2 is the matching, in the order of MATCHINGS.
+    T is the number of thresholds. The last axis of length 2 is the matching, in the order of MATCHINGS.
     """
 
     labels: Counts
-    """[...]: joints labelled and inside the frame."""
+    """[...]: joints that are labelled and inside the frame."""
     predictions: Counts
     """[..., T]"""
     hits: Counts
-    """[..., T, 2]: labels with a prediction."""
+    """[..., T, 2]: labels with a matching prediction."""
     right: Counts
-    """[..., T, 2]: predictions that are some label's."""
+    """[..., T, 2]: predictions with a matching label."""
     hidden: Counts
-    """[...]: labels covered by an occluder of ours."""
+    """[...]: labels under an added occluder."""
     hidden_hits: Counts
-    """[..., T, 2]: of those, the ones with a prediction."""
+    """[..., T, 2]: labels under an added occluder with a matching prediction."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "KeypointCounts":
         shape = self.predictions.shape
         if self.labels.shape != shape[:-1] or self.hidden.shape != shape[:-1]:
-            raise ValueError("labels and predictions were not counted for the same")
+            raise ValueError("shapes of labels and predictions differ")
         if any(array.shape != (*shape, len(MATCHINGS)) for array in (self.hits, self.right, self.hidden_hits)):
-            raise ValueError("hits and predictions were not counted for the same")
+            raise ValueError("shapes of hits and predictions differ")
         return self
 
     def _arrays(self) -> dict[str, NDArray[np.int64]]:
@@ -99,19 +99,19 @@ class KeypointCounts(Strict):
         return KeypointCounts(**{name: array + theirs[name] for name, array in self._arrays().items()})
 
     def __getitem__(self, index: int | slice | NDArray | list[int]) -> "KeypointCounts":
-        """Some entries of the first axis."""
+        """Select entries of the first axis."""
         return KeypointCounts(**{name: array[index] for name, array in self._arrays().items()})
 
     def total(self) -> "KeypointCounts":
-        """Added up over the first axis."""
+        """The sum over the first axis."""
         return KeypointCounts(**{name: array.sum(axis=0) for name, array in self._arrays().items()})
 
     def resampled(self, times: NDArray[np.int64]) -> "KeypointCounts":
-        """[R, ...]: added up over the first axis, every entry as many times as ``times`` [R, entries] says."""
+        """[R, ...]: sums over the first axis, with every entry repeated ``times`` [R, entries] times."""
         return KeypointCounts(**{name: np.tensordot(times, array, 1) for name, array in self._arrays().items()})
 
     def ratios(self, matching: Matching) -> tuple[NDArray, NDArray, NDArray]:
-        """Precision, recall and F1, each [..., T]; NaN where there was nothing to divide by."""
+        """Precision, recall and F1, each [..., T]; NaN for 0 / 0."""
         which = MATCHINGS.index(matching)
         precision = ratio(self.right[..., which], self.predictions)
         recall = ratio(self.hits[..., which], self.labels[..., None])
@@ -119,25 +119,25 @@ class KeypointCounts(Strict):
 
 
 def stack(counts: Iterable[KeypointCounts]) -> KeypointCounts:
-    """One more axis, in front."""
+    """Counts stacked along a new first axis."""
     arrays = [count._arrays() for count in counts]
-    return KeypointCounts(**{name: np.stack([one[name] for one in arrays]) for name in arrays[0]})
+    return KeypointCounts(**{name: np.stack([each[name] for each in arrays]) for name in arrays[0]})
 
 
 def zeros(thresholds: int, *shape: int) -> KeypointCounts:
-    """Nothing counted yet."""
+    """Counts of zero."""
     few, many = np.zeros(shape, int), np.zeros((*shape, thresholds, len(MATCHINGS)), int)
     return KeypointCounts(labels=few, predictions=many[..., 0], hits=many, right=many, hidden=few, hidden_hits=many)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    """part / whole, NaN where whole is 0."""
+    """part / whole; NaN if whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def harmonic_mean(precision: NDArray, recall: NDArray) -> NDArray[np.float64]:
-    """F1. Without predictions or without labels it is 0 (nothing is right), without both it is NaN."""
+    """F1. It is 0 without predictions or without labels, and NaN without both."""
     neither = np.isnan(precision) & np.isnan(recall)
     both = np.nan_to_num(precision) + np.nan_to_num(recall)
     product = 2 * np.nan_to_num(precision) * np.nan_to_num(recall)
@@ -145,13 +145,13 @@ def harmonic_mean(precision: NDArray, recall: NDArray) -> NDArray[np.float64]:
 
 
 def sweep_scores(counts: KeypointCounts, thresholds: ArrayLike, matching: Matching) -> list[Score]:
-    """Scores of counts without further axes, one for each threshold."""
+    """Scores at all thresholds, of counts without further axes."""
     columns = zip(np.asarray(thresholds, float), *counts.ratios(matching), strict=True)
     return [Score(*(float(number) for number in column)) for column in columns]
 
 
 def best_score(scores: list[Score]) -> Score:
-    """The score with the highest F1; the lowest threshold of equally good ones, or when there is no F1 at all."""
+    """The score with the highest F1; the one with the lowest threshold if several are equal or all are NaN."""
     return max(scores, key=lambda score: -1 if np.isnan(score.f1) else score.f1)
 
 
@@ -162,15 +162,15 @@ def count_keypoints(
     hidden: NDArray[np.bool_] | None = None,
     known: NDArray[np.bool_] | None = None,
 ) -> KeypointCounts:
-    """Count one joint in one frame.
+    """Count a joint in a frame.
 
     Args:
         labels: [N, 2] x, y in network pixels.
         predictions: [M, 3] x, y in network pixels, score.
         thresholds: [T], above 0.
-        hidden: [N]: which labels are covered by an occluder; None: none.
-        known: [M]: which predictions lie where labels would be known; None: all. Others count only when they are within
-            the radius of a label, else they are neither right nor wrong.
+        hidden: [N] labels under an added occluder; None for none.
+        known: [M] predictions in cells whose truth is known; None for all. Other predictions count only within the
+            radius of a label; otherwise they are ignored.
     """
     distance = np.linalg.norm(labels[:, None].astype(float) - predictions[None, :, :2], axis=-1)
     if known is not None:
@@ -193,7 +193,7 @@ def count_keypoints(
 def _match_closest(distance: NDArray, counted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The paper's matching, for distances [N, M] and the predictions [T, M] that count at each threshold.
 
-    Returns which labels [T, N] are hit, and which predictions [T, M] are theirs.
+    Returns the labels [T, N] and the predictions [T, M] that are matched.
     """
     chosen = np.zeros(counted.shape, bool)
     if not distance.size:
@@ -207,13 +207,13 @@ def _match_closest(distance: NDArray, counted: NDArray[np.bool_]) -> tuple[NDArr
 
 
 def _match_one_to_one(distance: NDArray, counted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The stricter matching; as ``_match_closest``."""
+    """The stricter matching; arguments and result as in ``_match_closest``."""
     near = distance <= RADIUS
-    if (near.sum(axis=0) <= 1).all() and (near.sum(axis=1) <= 1).all():  # nobody has a choice
+    if (near.sum(axis=0) <= 1).all() and (near.sum(axis=1) <= 1).all():  # the matching is unique
         pairs = near & counted[:, None]
         return np.any(pairs, axis=2), np.any(pairs, axis=1)
     hit, chosen = np.zeros((len(counted), len(distance)), bool), np.zeros(counted.shape, bool)
-    # A pair too many costs more than all that are near, so as many as can be are near.
+    # A far pair costs more than all near pairs together, so the number of near pairs is maximised first.
     cost = np.where(near, distance, RADIUS * (1 + min(distance.shape)))
     for i, columns in enumerate(map(np.flatnonzero, counted)):
         if i and (counted[i] == counted[i - 1]).all():

@@ -1,4 +1,4 @@
-"""The people of one frame held against its labels, by pycocotools, as COCO does: object keypoint similarity (OKS)."""
+"""Matches the people of a frame with its labels by COCO's object keypoint similarity (OKS), with pycocotools."""
 
 import io
 from contextlib import redirect_stdout
@@ -16,54 +16,55 @@ from stm_skeletons.skeleton import Skeleton
 from training.data.sequence import SequenceFrame
 
 LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""COCO's: similarities from which on somebody is found."""
+"""COCO's similarities from which on a person is correct."""
 MOST = 20
-"""People of a frame that count, the surest; COCO's number."""
+"""Number of people of a frame that count, by score; COCO's number."""
 LOWEST = 0.05
-"""Score from which on people count."""
+"""Lowest score of people that count."""
 AREA_OF_BOX = 0.53
-"""Share of the box that a person covers, where the data do not tell: COCO's mean."""
+"""Share of the box that a person covers, for data without areas: COCO's mean."""
 SIZES = {"any": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""COCO's, by the area of a person in square network pixels."""
+"""COCO's sizes by area of a person, in square network pixels."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The D people of a frame that count, the surest first, each held against the labels at every one of LEVELS."""
+    """The D people of a frame that count, in order of falling score, matched with the labels at each of LEVELS."""
 
     scores: NDArray[np.float64]
     """[D]"""
     right: NDArray[np.bool_]
-    """[D, LEVELS]: is somebody who is labelled."""
+    """[D, LEVELS]: matched with a label."""
     ignored: NDArray[np.bool_]
-    """[D, LEVELS]: neither right nor wrong."""
+    """[D, LEVELS]: neither correct nor wrong."""
     labelled: int
-    """How many people, of the size that counts, have a labelled joint inside the frame."""
+    """Number of people of this size with a labelled joint inside the frame."""
 
 
 def match_people(
     people: People, frame: SequenceFrame, skeleton: Skeleton, sourced: NDArray[np.bool_]
 ) -> dict[str, Matches]:
-    """Match by COCO's rule: the surest first, each with the most similar label that is still free. By SIZES: labels of
-    another size are neither missed nor found, and people of another size who match nobody are not wrong.
+    """Match people with labels by COCO's rule, for each of SIZES: in order of score, each with the most similar free
+    label.
 
-    All joints of a person count, also those that are only placed; a joint of which nothing is known lies at (0, 0), as
-    in COCO's files. Labels are joints that are labelled and inside the frame. Not counted wrong: who is matched with
-    somebody none of whose joints is (COCO compares with twice the box then), and who lies mostly in ignored regions.
+    Labels of another size are neither missed nor found, and unmatched people of another size are not wrong. All joints
+    of a person count, including those that were placed without a peak; a joint of unknown position is at (0, 0), as in
+    COCO's files. Labels are joints that are labelled and inside the frame. People are not wrong if they match a person
+    without labelled joints (COCO compares with twice the box then) or lie mostly in ignored regions.
 
     Args:
         people: in network pixels.
         frame: with the labels.
-        skeleton: gives the joints' sigmas.
-        sourced: [NK] which joints the data label at all; others are left out.
+        skeleton: determines the joints' sigmas.
+        sourced: [NK] joints that the data label; others do not count.
     """
     kept = people.chosen(people.scores >= np.float32(LOWEST))
-    seen = frame.inside & sourced
-    labels, areas = np.where(seen[..., None], frame.poses, 0)[:, sourced], person_areas(frame)
+    counted = frame.inside & sourced
+    labels, areas = np.where(counted[..., None], frame.poses, 0)[:, sourced], person_areas(frame)
     low, high = frame.boxes.min(axis=1), frame.boxes.max(axis=1)
-    # Numbers start at 1: COCOeval takes 0 for unmatched.
+    # Ids start at 1, because COCOeval uses 0 for unmatched.
     truth = [
-        {"id": i + 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": int(seen[i].sum())}
+        {"id": i + 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": int(counted[i].sum())}
         | {"keypoints": labels[i].ravel().tolist(), "area": float(areas[i]), "bbox": [*low[i], *(high[i] - low[i])]}
         for i in range(len(labels))
     ]
@@ -73,7 +74,7 @@ def match_people(
         | {"keypoints": keypoints[i].ravel().tolist(), "area": float(extents[i])}
         for i in range(len(kept))
     ]
-    in_ignored, labelled = in_ignored_regions(kept, frame), seen.any(axis=1)
+    in_ignored, labelled = in_ignored_regions(kept, frame), counted.any(axis=1)
     return {
         size: _matches(matched, in_ignored, int((labelled & (areas >= low) & (areas <= high)).sum()))
         for (size, (low, high)), matched in zip(
@@ -83,7 +84,7 @@ def match_people(
 
 
 def _matches(matched: dict[str, Any] | None, in_ignored: NDArray[np.bool_], labelled: int) -> Matches:
-    """Of COCOeval's result; ``in_ignored``: [M] who lies in ignored regions."""
+    """Matches from COCOeval's result; ``in_ignored``: [M] people in ignored regions."""
     if matched is None:
         none = np.zeros((0, len(LEVELS)), bool)
         return Matches(np.zeros(0), none, none, labelled)
@@ -95,32 +96,32 @@ def _matches(matched: dict[str, Any] | None, in_ignored: NDArray[np.bool_], labe
 
 
 def person_areas(frame: SequenceFrame) -> NDArray[np.float64]:
-    """[P] square network pixels: what each person covers as the data tell, else AREA_OF_BOX of the box."""
+    """[P] in square network pixels: area of each person from the data, else AREA_OF_BOX of the box."""
     known = np.nan if frame.areas is None else frame.areas.astype(float)
     return np.where(np.isnan(known), AREA_OF_BOX * box_areas(frame), known)
 
 
 def box_areas(frame: SequenceFrame) -> NDArray[np.float64]:
-    """[P] square network pixels of each person's box, also where it reaches out of the frame."""
+    """[P] in square network pixels: area of each person's box, including parts outside the frame."""
     x, y = np.moveaxis(frame.boxes.astype(float), -1, 0)
-    # Half the cross product of the diagonals: moved boxes are parallelograms.
+    # Half the cross product of the diagonals, because moved boxes are parallelograms.
     return np.abs((x[:, 2] - x[:, 0]) * (y[:, 3] - y[:, 1]) - (x[:, 3] - x[:, 1]) * (y[:, 2] - y[:, 0])) / 2
 
 
 def found_areas(people: People) -> NDArray[np.float64]:
-    """[M] square network pixels: of the box around all joints of each person that was found, as COCO has it."""
+    """[M] in square network pixels: area of the box around all joints of each detected person, as in COCO."""
     xy = people.keypoints[..., :2].astype(float)
     return np.ptp(xy, axis=1).prod(axis=-1)
 
 
 def in_ignored_regions(people: People, frame: SequenceFrame) -> NDArray[np.bool_]:
-    """[M]: whose joints, as far as anything is known of them, lie mostly in the frame's ignored cells."""
+    """[M]: people with most of their known joints in the frame's ignored cells."""
     known = people.keypoints[..., 2] > 0
     return (known & ignored_points(people.keypoints[..., :2], frame)).sum(axis=1) > known.sum(axis=1) / 2
 
 
 def ignored_points(xy: NDArray, frame: SequenceFrame) -> NDArray[np.bool_]:
-    """[...]: which of the points [..., 2] in network pixels lie in the frame's ignored cells."""
+    """[...]: points [..., 2] in network pixels that lie in the frame's ignored cells."""
     height, width = frame.ignored.shape
     column, row = np.moveaxis(np.floor(xy / STRIDE), -1, 0).astype(int)
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
@@ -128,7 +129,7 @@ def ignored_points(xy: NDArray, frame: SequenceFrame) -> NDArray[np.bool_]:
 
 
 def _match(truth: list[dict], found: list[dict], sigmas: NDArray) -> list[dict[str, Any] | None]:
-    """COCOeval's results for an image with these annotations, by SIZES; None for an empty one."""
+    """COCOeval's result for these annotations at each of SIZES; None for an empty image."""
     with redirect_stdout(io.StringIO()):
         evaluation: Any = COCOeval(_image(truth), _image(found), "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas

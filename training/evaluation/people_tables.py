@@ -1,4 +1,4 @@
-"""What reports tell of whole people: OKS AP, how many, and how long their numbers last."""
+"""Tables and notes of a report about whole people: OKS AP, numbers of people, tracking and ids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,75 +12,79 @@ from training.evaluation.people_scores import PeopleEvaluation
 from training.evaluation.texts import interval_text, number_text
 from training.evaluation.tracking import TrackingEvaluation
 
-_HEADER = ("name", "labelled", "frames", "AP", "95 %", "AR", "95 %", "people a frame", "labelled ones")
-_LEVEL_HEADER = ("name", "labelled", "AP50", "95 %", "AP75", "95 %")
-_TRACKING_HEADER = ("name", "AP", "MOTA", "95 %", "labels", "misses", "false positives", "switches")
-_IDENTITY_HEADER = ("name", "people", "found", "without id", "switches", "for 1,000 found")
+_HEADER = (
+    *("model", "group", "frames", "AP", "95% CI", "AR", "95% CI"),
+    *("reported per frame", "labelled per frame"),
+)
+_LEVEL_HEADER = ("model", "group", "AP50", "95% CI", "AP75", "95% CI")
+_TRACKING_HEADER = ("model", "AP", "MOTA", "95% CI", "labels", "misses", "false positives", "id switches")
+_IDENTITY_HEADER = ("model", "labelled", "found", "without id", "id switches", "id switches per 1,000 found")
 _JOINT_HEADER = ("joint", "labels", "AP", "MOTA")
 
 
 def people_tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
-    """The tables of all evaluations together; there may be some without rows."""
+    """The tables about people of all evaluations; some may have no rows."""
     people = [
-        (name, labelled, group)
+        (name, group, evaluated)
         for name, evaluation in evaluations.items()
         if evaluation.people is not None
-        for labelled, group in evaluation.people.groups.items()
+        for group, evaluated in evaluation.people.groups.items()
     ]
     tracking = [
         (name, evaluation.tracking) for name, evaluation in evaluations.items() if evaluation.tracking is not None
     ]
     return [
-        Table("People", _HEADER, [_people_row(*one) for one in people], left=2),
-        Table("People at one similarity", _LEVEL_HEADER, [_level_row(*one) for one in people], left=2),
-        Table("Tracking", _TRACKING_HEADER, [_tracking_row(*one) for one in tracking]),
-        Table("Identity", _IDENTITY_HEADER, [_identity_row(*one) for one in tracking]),
+        Table("People", _HEADER, [_people_row(*row) for row in people], left=2),
+        Table("People at a single similarity", _LEVEL_HEADER, [_level_row(*row) for row in people], left=2),
+        Table("Tracking", _TRACKING_HEADER, [_tracking_row(*row) for row in tracking]),
+        Table("Identity", _IDENTITY_HEADER, [_identity_row(*row) for row in tracking]),
     ]
 
 
 def tracking_joint_table(name: str, evaluation: Evaluation) -> Table:
-    """PoseTrack's figures of every joint that the data label; without rows where nobody was tracked."""
+    """PoseTrack's figures of every labelled joint; without rows if tracking was not evaluated."""
     rows, tracking = [], evaluation.tracking
     if tracking is not None:
         ap, mota = tracking.joint_ap(), tracking.joint_mota()
         for i, joint in enumerate(evaluation.skeleton.joints):
             if joint in evaluation.sourced:
                 rows.append([joint, str(tracking.labels[i]), number_text(ap[i]), number_text(mota[i])])
-    return Table(f"{name}: tracking, joint by joint", _JOINT_HEADER, rows)
+    return Table(f"{name}: tracking by joint", _JOINT_HEADER, rows)
 
 
-def people_texts(evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """What is measured and how, in sentences."""
+def people_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Notes on the figures about people: what is measured, and how."""
     counted = [evaluation.people for evaluation in evaluations.values() if evaluation.people is not None]
     tracked = [evaluation.tracking for evaluation in evaluations.values() if evaluation.tracking is not None]
     lines = []
     if counted:
-        thresholds = " or ".join(f"{threshold:g}" for threshold in sorted({one.person_threshold for one in counted}))
+        thresholds = " or ".join(f"{threshold:g}" for threshold in sorted({each.person_threshold for each in counted}))
         lines.append(
-            f"People: COCO's AP and AR by object keypoint similarity (pycocotools), of the {MOST} surest of a frame "
-            f"from a score of {LOWEST:g}; where the data give no area, {AREA_OF_BOX:g} of the box. Small, medium "
-            "and large are COCO's, under 32, 96 and over 96 network pixels squared. People in a frame "
-            f"are those from a score of {thresholds}; labelled, those with a labelled joint inside. In ignored regions "
-            "nobody is wrong."
+            "People: COCO's AP and AR by object keypoint similarity (pycocotools), with the best "
+            f"{MOST} people of a frame that score at least {LOWEST:g}. Without labelled areas, {AREA_OF_BOX:g} of the "
+            "box is used. Small, medium and large are COCO's sizes, with limits of 32x32 and 96x96 network pixels. "
+            f"Reported people score at least {thresholds}; labelled people have a labelled joint inside the frame. "
+            "People in ignored regions are never wrong."
         )
     if tracked:
         lines.append(
-            f"Tracking: PoseTrack's AP and MOTA, right within {REACH:g} head sizes, means over the joints; a joint "
-            "that is found and not labelled is wrong. In MOTA people from the same score count, with the joints that "
-            "were found; who has no id yet is found, and never a switch. The network sees the labelled frames "
-            "only. Identity: people in frames, who is found, and how often somebody has another id than the last one."
+            f"Tracking: PoseTrack's AP and MOTA, averaged over the joints; a joint is correct within {REACH:g} head "
+            "sizes, and a found joint without label is wrong. MOTA counts the found joints of reported people. People "
+            "without an id count as found and are never a switch. The network sees only the labelled frames. "
+            "Identity: labelled people summed over the frames, those found, and changes of a person's id."
         )
-        labelled, estimated = (tracked[0].person_counts()[what] for what in ("labelled", "estimated_heads"))
+        labelled, estimated = (tracked[0].person_counts()[key] for key in ("labelled", "estimated_heads"))
         if estimated:
             lines.append(
-                f"Head sizes: of {estimated} of {labelled} people estimated as {HEAD_OF_BOX:g} of the root of the "
-                "box's area, for the data have no box of the head; so AP and MOTA are not PoseTrack's exactly."
+                f"Head sizes: for {estimated} of {labelled} people estimated as {HEAD_OF_BOX:g} of the square root of "
+                "the box's area, because the data have no boxes of heads. So AP and MOTA differ slightly from "
+                "PoseTrack's."
             )
     return lines
 
 
 def people_figures(evaluation: Evaluation) -> dict[str, Any]:
-    """For JSON: "people" and "tracking", as far as they were counted."""
+    """Figures for JSON: "people" and "tracking", if they were counted."""
     figures: dict[str, Any] = {}
     if evaluation.people is not None:
         figures["people"] = {name: _group_figures(group) for name, group in evaluation.people.groups.items()}
@@ -115,18 +119,18 @@ def _group_figures(people: PeopleEvaluation) -> dict[str, Any]:
     }
 
 
-def _people_row(name: str, labelled: str, people: PeopleEvaluation) -> list[str]:
+def _people_row(name: str, group: str, people: PeopleEvaluation) -> list[str]:
     per_frame = f"{people.reported_per_frame:.2f}", f"{people.labelled_per_frame:.2f}"
-    return [name, labelled, str(len(people.labelled)), *_with_interval(people, "AP", "AR"), *per_frame]
+    return [name, group, str(len(people.labelled)), *_with_intervals(people, "AP", "AR"), *per_frame]
 
 
-def _level_row(name: str, labelled: str, people: PeopleEvaluation) -> list[str]:
-    return [name, labelled, *_with_interval(people, "AP50", "AP75")]
+def _level_row(name: str, group: str, people: PeopleEvaluation) -> list[str]:
+    return [name, group, *_with_intervals(people, "AP50", "AP75")]
 
 
-def _with_interval(people: PeopleEvaluation, *wanted: str) -> list[str]:
+def _with_intervals(people: PeopleEvaluation, *names: str) -> list[str]:
     figures, intervals = people.figures(), people.intervals()
-    return [text for name in wanted for text in (number_text(figures[name]), interval_text(intervals[name]))]
+    return [text for name in names for text in (number_text(figures[name]), interval_text(intervals[name]))]
 
 
 def _tracking_row(name: str, tracking: TrackingEvaluation) -> list[str]:
@@ -137,4 +141,4 @@ def _tracking_row(name: str, tracking: TrackingEvaluation) -> list[str]:
 def _identity_row(name: str, tracking: TrackingEvaluation) -> list[str]:
     people = tracking.person_counts()
     rate = f"{1000 * people['switches'] / people['found']:.1f}" if people["found"] else "-"
-    return [name, *(str(people[what]) for what in ("labelled", "found", "without_id", "switches")), rate]
+    return [name, *(str(people[key]) for key in ("labelled", "found", "without_id", "switches")), rate]

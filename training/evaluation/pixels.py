@@ -8,15 +8,15 @@ from stm_skeletons.skeleton import Skeleton
 from training.evaluation.keypoints import Score, harmonic_mean, ratio
 
 LEVEL = 0.5
-"""Cells of maps and of ground truth from this value on are 1, others 0."""
+"""Cells of maps and of ground truth with at least this value become 1, others 0."""
 
 
 def count_pixels(maps: NDArray, targets: NDArray, weights: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count cells of a frame; those with weight False are left out.
+    """Count cells of a frame.
 
     Args:
-        maps, targets: [C, h, w] predicted and true, in [0, 1].
-        weights: [C, h, w]
+        maps, targets: [C, h, w] predicted and true maps in [0, 1].
+        weights: [C, h, w] cells to count.
 
     Returns:
         [3, C]: cells that are 1 in both, in the prediction, in the ground truth.
@@ -27,8 +27,10 @@ def count_pixels(maps: NDArray, targets: NDArray, weights: NDArray[np.bool_]) ->
 
 
 def channel_groups(skeleton: Skeleton, channels: tuple[str, ...]) -> dict[str, list[int]]:
-    """Indices of the channels of each group: "overall" is all of them, then "mask", "keypoints" and "edges" as far as
-    the network has them. The original STM's one map is "skeleton" alone."""
+    """Indices of the channels of each group that the network has: "overall" (all), "mask", "keypoints" and "edges".
+
+    The single map of the original STM is in the group "skeleton" only.
+    """
     members = {
         "overall": () if channels == (SKELETON_CHANNEL,) else channels,
         "mask": ("mask",),
@@ -41,7 +43,7 @@ def channel_groups(skeleton: Skeleton, channels: tuple[str, ...]) -> dict[str, l
 
 
 def pixel_ratios(counts: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Precision, recall and F1 of counts [..., 3]; NaN where there was nothing to divide by."""
+    """Precision, recall and F1 of counts [..., 3]; NaN for 0 / 0."""
     precision = ratio(counts[..., 0], counts[..., 1])
     recall = ratio(counts[..., 0], counts[..., 2])
     return precision, recall, harmonic_mean(precision, recall)

@@ -1,4 +1,4 @@
-"""A report as pictures: recall by frame number (Figure 7), and keypoints by threshold."""
+"""Plots of a report: recall by frame number (Figure 7), and keypoint figures by threshold."""
 
 import textwrap
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from training.evaluation.keypoints import MATCHINGS, RADIUS
 from training.evaluation.report import MATCHING_NAMES, Report
 
-# Okabe and Ito's colours, which the colour-blind tell apart, and three more; then the same with other lines.
+# Okabe and Ito's colour-blind safe palette and three more colours; they repeat with other line styles.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
     *("#8C564B", "#7F7F7F", "#6A3D9A"),
@@ -19,7 +19,7 @@ LINES = ("-", "--", ":", "-.")
 
 
 def recall_figure(report: Report) -> Figure:
-    """Figure 7: recall against frame number, the paper's matching, one line for each name."""
+    """Figure 7: recall by frame number with the paper's matching, one line for each model."""
     figure, (axes,) = _new_figure(report, "recall over time", 1)
     last = 1
     for place, name in enumerate(report.with_keypoints):
@@ -45,12 +45,12 @@ def recall_figure(report: Report) -> Figure:
 
 
 def threshold_figure(report: Report) -> Figure:
-    """F1, and for at most four names precision and recall, against the threshold, one panel a matching."""
+    """F1 by threshold, and for at most four models also precision and recall, in one panel for each matching."""
     figure, panels = _new_figure(report, "keypoints by threshold", len(MATCHINGS))
     parts = (("f1", "-", 2.2), ("precision", "--", 1.2), ("recall", ":", 1.6))
     parts = parts if len(report.with_keypoints) <= 4 else parts[:1]
     for axes, matching in zip(panels, MATCHINGS, strict=True):
-        # Part by part, so that the legend has a row for each name.
+        # By figure first, so that the legend has a row for each model.
         for part, line, width in parts:
             for place, name in enumerate(report.with_keypoints):
                 scores = report.evaluations[name].scores(matching)
@@ -73,7 +73,7 @@ def threshold_figure(report: Report) -> Figure:
 
 
 def _new_figure(report: Report, what: str, panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure that says on which data, wherever it is taken; higher with a longer legend."""
+    """A figure whose title states the data; its height grows with the legend."""
     evaluations = [report.evaluations[name] for name in report.with_keypoints]
     width = 7.5 if panels == 1 else 5.2 * panels
     figure = Figure(figsize=(width, 4.8 + 0.2 * len(evaluations)), layout="constrained")
@@ -98,6 +98,6 @@ def _legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes as it is: no formulas, and no leading underscore, which would hide it in a legend."""
+    """Text escaped for matplotlib: "$" starts a formula, and a leading underscore hides an entry of a legend."""
     text = text.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

@@ -1,4 +1,4 @@
-"""A report as files and on the terminal."""
+"""Writes a report to files, and prints it on the terminal."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from stm_skeletons.table import show
 from training.evaluation.keypoints import MATCHINGS, Matching
 from training.evaluation.people_tables import people_figures, tracking_joint_table
 from training.evaluation.plots import recall_figure, threshold_figure
-from training.evaluation.report import Report, measured
+from training.evaluation.report import Report, report_notes
 from training.evaluation.report_tables import (
     further_tables,
     joint_table,
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.json and report.md, and of networks with keypoint maps recall_over_time.csv and .png (Figure 7) and
-    thresholds.png, each whole or not at all; the folder is made.
+    """Write the files of a report atomically; creates the folder.
+
+    The files are report.json and report.md, and for networks with keypoint maps recall_over_time.csv,
+    recall_over_time.png (Figure 7) and thresholds.png.
 
     Raises:
         SinkError: the folder or a file cannot be written.
-        DataError: nothing was counted at the report's threshold.
+        DataError: the report's threshold was not counted.
     """
     make_folder(folder)
     with atomic_write(folder / "report.json") as partial:
@@ -54,15 +56,15 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def print_report(report: Report, console: "Console | None" = None) -> None:
-    """Print the overall figures as tables."""
+    """Print the overall figures as tables, with notes."""
     tables = (keypoint_table(report), *further_tables(report), pixel_table(report))
     titled = (replace(table, title=f"{report.title}: {table.title}") for table in tables)
-    show(titled, console, measured(report))
+    show(titled, console, report_notes(report))
 
 
 def report_markdown(report: Report) -> str:
-    """The report as Markdown; it shows the figures that lie beside it."""
-    parts = [f"# {report.title}", "\n".join(f"- {line}" for line in measured(report))]
+    """The report as Markdown; it shows the plots in the same folder."""
+    parts = [f"# {report.title}", "\n".join(f"- {line}" for line in report_notes(report))]
     parts.append(run_table(report).markdown())
     if report.with_keypoints:
         parts.append(keypoint_table(report).section())
@@ -86,7 +88,7 @@ def _recall_rows(report: Report) -> list[list[object]]:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
-    """Figures first, then the counts they come from, which ``Evaluation`` reads back."""
+    """The figures, then the counts they are computed from, which ``Evaluation`` can read."""
     return {
         "title": report.title,
         "data": report.data,
@@ -94,7 +96,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "threshold": report.threshold,
         "thresholds": report.thresholds,
         "thresholds_from": report.thresholds_from,
-        "measured": measured(report),
+        "notes": report_notes(report),
         "figures": {name: _figures(report, name) for name in report.evaluations},
         "evaluations": {name: evaluation.model_dump(mode="json") for name, evaluation in report.evaluations.items()},
     }
@@ -116,8 +118,8 @@ def _figures(report: Report, name: str) -> dict[str, Any]:
     if evaluation.keypoints is not None:
         figures["keypoints"] = {matching: _keypoint_figures(report, name, matching) for matching in MATCHINGS}
         figures["recall_in_time"] = dict(zip(("early", "late"), recalls_in_time(report, name), strict=True))
-        figures["against"] = {
-            control: asdict(found) for (ours, control), found in report.against.items() if ours == name
+        figures["differences"] = {
+            control: asdict(found) for (network, control), found in report.differences.items() if network == name
         }
     if evaluation.pairs is not None:
         pairs, share, interval = report.right_pairs[name]
@@ -140,7 +142,7 @@ def _keypoint_figures(report: Report, name: str, matching: Matching) -> dict[str
 
 
 def _without_nan(value: Any) -> Any:
-    """NaN and infinities, which JSON has not, as null."""
+    """The value with NaN and infinity, which JSON lacks, replaced by null."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

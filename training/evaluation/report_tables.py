@@ -1,11 +1,11 @@
-"""A report as tables of text."""
+"""Tables of a report."""
 
 import math
 from dataclasses import asdict
 from typing import Any
 
 from stm_skeletons.table import Table
-from training.evaluation.against import EARLY, LATE, recall_in
+from training.evaluation.differences import EARLY, LATE, recall_in
 from training.evaluation.keypoints import MATCHINGS, Score
 from training.evaluation.people_tables import people_tables
 from training.evaluation.report import MATCHING_NAMES, Report
@@ -16,27 +16,30 @@ from training.evaluation.steadiness import (
 )
 from training.evaluation.texts import interval_text, number_text
 
-_RUN_HEADER = ("name", "start", "joints", "distances in", "sequences", "of them seeded", "frames counted")
-_KEYPOINT_HEADER = ("name", "matching", "threshold", "precision", "recall", "F1", "95 %", "recall of hidden")
-_AGAINST_HEADER = (
-    *("name", "against", "F1 more by", "95 %", "recall of hidden more by"),
-    *("at its recall precision more by", "95 %"),
+_RUN_HEADER = ("model", "start", "skeleton", "distances in", "sequences", "seeded sequences", "frames")
+_KEYPOINT_HEADER = ("model", "matching", "threshold", "precision", "recall", "F1", "95% CI", "occluded recall")
+_DIFFERENCE_HEADER = (
+    *("model", "control", "F1 difference", "95% CI", "occluded recall difference"),
+    *("precision difference at the control's recall", "95% CI"),
 )
-_TIME_HEADER = ("name", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
-_PAIR_HEADER = ("name", "pairs", "right", "95 %")
-_FLICKER_HEADER = ("name", "threshold", "recall", "parts", "flicker", "flicker at memory off's recall", "its flicker")
+_TIME_HEADER = ("model", f"frames {EARLY[0]} to {EARLY[1] - 1}", f"frames {LATE[0]} to {LATE[1] - 1}")
+_PAIR_HEADER = ("model", "pairs", "correct", "95% CI")
+_FLICKER_HEADER = (
+    *("model", "threshold", "recall", "parts", "flicker"),
+    *("flicker at the recall without memory", "flicker without memory"),
+)
 _WALK_IN_HEADER = (
-    *("name", "walk-ins", "never found", "median delay", "found by either", "of these: median less memory off's"),
-    *("no later", "never", "memory off never"),
+    *("model", "walk-ins", "never found", "median delay", "found by either", "median delay difference"),
+    *("found no later", "never with memory", "never without memory"),
 )
-_PIXEL_HEADER = ("name", "maps", "precision", "recall", "F1", "95 %")
-_SCORE_HEADER = tuple(f"{part}, {MATCHING_NAMES[m]}" for m in MATCHINGS for part in ("precision", "recall", "F1"))
+_PIXEL_HEADER = ("model", "maps", "precision", "recall", "F1", "95% CI")
+_SCORE_HEADER = tuple(f"{figure}, {MATCHING_NAMES[m]}" for m in MATCHINGS for figure in ("precision", "recall", "F1"))
 _STEP = 5
-"""Of the thresholds in the table, in hundredths."""
+"""Step between the thresholds of the sweep table, in hundredths."""
 
 
 def run_table(report: Report) -> Table:
-    """What was measured on."""
+    """Table of the evaluated models and sequences."""
     rows = [
         [
             name,
@@ -53,7 +56,7 @@ def run_table(report: Report) -> Table:
 
 
 def keypoint_table(report: Report) -> Table:
-    """The overall keypoint figures; without rows where no network has keypoint maps."""
+    """Table of the overall keypoint figures; without rows if no network has keypoint maps."""
     rows = []
     for name in report.with_keypoints:
         for matching in MATCHINGS:
@@ -65,25 +68,25 @@ def keypoint_table(report: Report) -> Table:
 
 
 def further_tables(report: Report) -> list[Table]:
-    """All that is told in some reports only; there may be some without rows."""
+    """Tables that only some reports have; some may have no rows."""
     return [
-        Table("Against controls", _AGAINST_HEADER, _against_rows(report), left=2),
-        Table("Recall as time goes on", _TIME_HEADER, _time_rows(report)),
+        Table("Differences to controls", _DIFFERENCE_HEADER, _difference_rows(report), left=2),
+        Table("Recall over time", _TIME_HEADER, _time_rows(report)),
         *people_tables(report.evaluations),
-        Table("Right pairs of edges", _PAIR_HEADER, _pair_rows(report)),
+        Table("Correct pairs of joints", _PAIR_HEADER, _pair_rows(report)),
         Table("Flicker", _FLICKER_HEADER, _flicker_rows(report)),
         Table("Walk-ins", _WALK_IN_HEADER, _walk_in_rows(report)),
     ]
 
 
-def _against_rows(report: Report) -> list[list[str]]:
+def _difference_rows(report: Report) -> list[list[str]]:
     return [
         [
             *(name, control, number_text(found.f1), interval_text(found.f1_interval)),
             *(number_text(found.hidden_recall), number_text(found.precision)),
             interval_text(found.precision_interval),
         ]
-        for (name, control), found in report.against.items()
+        for (name, control), found in report.differences.items()
     ]
 
 
@@ -112,7 +115,7 @@ def _flicker_rows(report: Report) -> list[list[str]]:
             str(figures["parts"]),
             number_text(figures["flicker"]),
             number_text(figures.get("flicker_at_equal_recall", math.nan)),
-            number_text(figures.get("flicker_of_memory_off", math.nan)),
+            number_text(figures.get("flicker_without_memory", math.nan)),
         ]
         for name in report.evaluations
         if (figures := steadiness_figures(report, name))
@@ -125,9 +128,9 @@ def _walk_in_rows(report: Report) -> list[list[str]]:
         if not (figures := steadiness_figures(report, name)):
             continue
         row = [name, str(figures["walk_ins"]), str(figures["never_found"]), _frames(figures["median_delay"])]
-        if against := figures.get("against_memory_off"):
-            row += [str(against["found"]), _frames(against["median"]), number_text(against["no_later"])]
-            row += [str(against["never"]), str(against["never_other"])]
+        if delays := figures.get("compared_without_memory"):
+            row += [str(delays["found"]), _frames(delays["median"]), number_text(delays["no_later"])]
+            row += [str(delays["never"]), str(delays["never_other"])]
         rows.append(row + ["-"] * (len(_WALK_IN_HEADER) - len(row)))
     return rows
 
@@ -137,7 +140,7 @@ def _frames(value: float) -> str:
 
 
 def pixel_table(report: Report) -> Table:
-    """The maps' own figures."""
+    """Table of the pixel figures of the maps."""
     rows = [
         [name, group, *_numbers(score), interval_text(report.pixel_intervals[name, group])]
         for name, evaluation in report.evaluations.items()
@@ -147,18 +150,18 @@ def pixel_table(report: Report) -> Table:
 
 
 def joint_table(report: Report, name: str) -> Table:
-    """Keypoint figures of every joint that the data label."""
+    """Table of the keypoint figures of every labelled joint."""
     evaluation = report.evaluations[name]
     scores = [evaluation.joint_scores(report.score(name, matching).threshold, matching) for matching in MATCHINGS]
     rows = [
         [joint, str(labels), *(number for of_joint in scores for number in _numbers(of_joint[joint]))]
         for joint, labels in evaluation.joint_labels().items()
     ]
-    return Table(f"{name}: joint by joint", ("joint", "labels", *_SCORE_HEADER), rows)
+    return Table(f"{name}: keypoints by joint", ("joint", "labels", *_SCORE_HEADER), rows)
 
 
 def sweep_table(report: Report, name: str) -> Table:
-    """Of the thresholds those that are told: report.json has them all."""
+    """Table of every 5th threshold of the sweep; report.json has all."""
     sweeps = [report.evaluations[name].scores(matching) for matching in MATCHINGS]
     rows = [
         [f"{scores[0].threshold:g}", *(number for score in scores for number in _numbers(score))]
@@ -173,30 +176,32 @@ def _numbers(score: Score) -> list[str]:
 
 
 def steadiness_figures(report: Report, name: str) -> dict[str, Any]:
-    """Flicker and walk-ins at the reported threshold, and against the network without memory; empty where none were
-    counted."""
+    """Flicker and walk-ins at the reported threshold, also compared with the network without memory.
+
+    Empty if they were not counted.
+    """
     evaluation = report.evaluations[name]
     steadiness = evaluation.steadiness
     if steadiness is None:
         return {}
     score = report.score(name, "one_to_one")
     i = evaluation.threshold_index(score.threshold)
-    by_itself = compare_walk_ins(steadiness, i, steadiness, i)
+    with_itself = compare_walk_ins(steadiness, i, steadiness, i)
     figures: dict[str, Any] = {
         "threshold": score.threshold,
         "recall": score.recall,
         "parts": int(steadiness.parts[:, i].sum()),
         "flicker": float(steadiness.flicker()[i]),
         "walk_ins": len(steadiness.walk_ins),
-        "never_found": len(steadiness.walk_ins) - by_itself.found,
+        "never_found": len(steadiness.walk_ins) - with_itself.found,
         "median_delay": median_delay(steadiness, i),
     }
-    alone = report.evaluations.get(report.alone.get(name, ""))
-    if alone is not None and alone.steadiness is not None:
-        other = report.score(report.alone[name], "one_to_one")
-        j = alone.threshold_index(other.threshold)
-        recalls = [one.recall for one in evaluation.scores("one_to_one")]
-        figures["flicker_at_equal_recall"] = flicker_at_recall(recalls, steadiness.flicker(), other.recall)
-        figures["flicker_of_memory_off"] = float(alone.steadiness.flicker()[j])
-        figures["against_memory_off"] = asdict(compare_walk_ins(steadiness, i, alone.steadiness, j))
+    control = report.evaluations.get(report.without_memory.get(name, ""))
+    if control is not None and control.steadiness is not None:
+        control_score = report.score(report.without_memory[name], "one_to_one")
+        j = control.threshold_index(control_score.threshold)
+        recalls = [score.recall for score in evaluation.scores("one_to_one")]
+        figures["flicker_at_equal_recall"] = flicker_at_recall(recalls, steadiness.flicker(), control_score.recall)
+        figures["flicker_without_memory"] = float(control.steadiness.flicker()[j])
+        figures["compared_without_memory"] = asdict(compare_walk_ins(steadiness, i, control.steadiness, j))
     return figures

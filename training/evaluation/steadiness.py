@@ -1,7 +1,7 @@
-"""How steady parts are on video: what flickers for a single frame, and how soon people who walk in are found.
+"""Steadiness on video: parts that flicker for a single frame, and the delay until people who walk in are found.
 
-Both are counted at every threshold of a sweep, over the joints of the overall figure that the data label. A part is a
-peak of a joint's map at or above the threshold.
+Both are counted at every threshold of the sweep, over the labelled joints of the overall figure. A part is a peak of a
+joint's map with at least the threshold's score.
 """
 
 from collections.abc import Sequence as Several
@@ -17,51 +17,52 @@ from training.data.sequence import Sequence, SequenceFrame
 from training.evaluation.keypoints import RADIUS, Counts, ratio
 
 WALKS_IN_AFTER = 5
-"""Who is first labelled after this frame of a sequence, counted from 0, walks in."""
+"""People who are first labelled after this frame of a sequence, counted from 0, walk in."""
 FOUND_JOINTS = 3
-"""Somebody is found when so many of the labelled joints are, or half of them where fewer than twice as many are."""
+"""A person is found with this many of the labelled joints, or with half of them if fewer than twice as many are
+labelled."""
 
 
 class WalkIn(Strict):
-    """Somebody who comes into view during a sequence."""
+    """A person who comes into view during a sequence."""
 
     sequence: int
     """Number of the sequence in the evaluation."""
     track: int
-    """Of the data set."""
+    """Track in the data set."""
     first: int
-    """Number of the first frame in which a joint is labelled."""
+    """First frame in which a joint is labelled."""
     delays: tuple[int | None, ...]
-    """[T]: frames from there to the first in which the person is found, None for never, at each threshold."""
+    """[T]: frames from ``first`` until the person is found, at each threshold; None for never."""
 
 
 class Steadiness(Strict):
-    """What was counted, of S sequences at T thresholds."""
+    """Counts on S sequences at T thresholds."""
 
     parts: Counts
-    """[S, T]: parts in frames that have one before and one after."""
+    """[S, T]: parts in frames that have a frame before and after."""
     appearing: Counts
-    """[S, T]: of those, the ones with no part of that joint within RADIUS in the frame before nor in the one after."""
+    """[S, T]: those of ``parts`` without a part of the same joint within RADIUS in the frames before and after."""
     vanishing: Counts
-    """[S, T]: parts in the frame before with one of that joint within RADIUS in the frame after, none in the middle."""
+    """[S, T]: parts in a frame with one of the same joint within RADIUS two frames later, but none in between."""
     walk_ins: tuple[WalkIn, ...]
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Steadiness":
         shape = self.parts.shape
         if len(shape) != 2 or self.appearing.shape != shape or self.vanishing.shape != shape:
-            raise ValueError("what appears and vanishes was not counted for the same sequences and thresholds")
-        if any(len(one.delays) != shape[1] or not 0 <= one.sequence < shape[0] for one in self.walk_ins):
-            raise ValueError("people who walk in do not fit the sequences and thresholds")
+            raise ValueError("shapes of parts, appearing and vanishing differ")
+        if any(len(each.delays) != shape[1] or not 0 <= each.sequence < shape[0] for each in self.walk_ins):
+            raise ValueError("walk-ins do not fit the sequences and thresholds")
         return self
 
     def flicker(self) -> NDArray[np.float64]:
-        """[T]: (appearing + vanishing) / parts; NaN where there are no parts."""
+        """[T]: (appearing + vanishing) / parts; NaN without parts."""
         return ratio((self.appearing + self.vanishing).sum(axis=0), self.parts.sum(axis=0))
 
     def merged(self, other: "Steadiness") -> "Steadiness":
-        """Both together, the other's sequences after these."""
-        later = tuple(one.model_copy(update={"sequence": one.sequence + len(self.parts)}) for one in other.walk_ins)
+        """Both merged, with the other's sequences after these."""
+        later = tuple(each.model_copy(update={"sequence": each.sequence + len(self.parts)}) for each in other.walk_ins)
         return Steadiness(
             parts=np.concatenate([self.parts, other.parts]),
             appearing=np.concatenate([self.appearing, other.appearing]),
@@ -71,13 +72,13 @@ class Steadiness(Strict):
 
 
 def flicker_at_recall(recalls: Several[float], flicker: NDArray[np.float64], recall: float) -> float:
-    """Flicker at a recall, by linear interpolation over a sweep; NaN where the sweep does not reach it.
+    """Flicker at a recall, by linear interpolation over the sweep; NaN if the sweep does not include the recall.
 
     Args:
         recalls, flicker: [T] at rising thresholds, so recalls do not rise.
-        recall: wanted.
+        recall: the recall.
     """
-    # Of thresholds with the same recall the highest counts: the fewest parts for what is found.
+    # Of thresholds with equal recall, the highest one counts, because it has the fewest parts.
     known = {found: value for found, value in zip(recalls, flicker.tolist(), strict=True) if not np.isnan(value)}
     points = sorted(known.items())
     if not points or not points[0][0] <= recall <= points[-1][0]:
@@ -87,32 +88,32 @@ def flicker_at_recall(recalls: Several[float], flicker: NDArray[np.float64], rec
 
 @dataclass(frozen=True)
 class Delays:
-    """How soon people who walk in are found, against something else on the same sequences; "either" is one of both."""
+    """Delays until walk-ins are found, compared with those of another network on the same sequences."""
 
     walk_ins: int
     found: int
-    """By either."""
+    """Walk-ins found by either network."""
     never: int
-    """Of ``found``, those that ours never finds."""
+    """Those of ``found`` that our network never finds."""
     never_other: int
-    """Of ``found``, those that the other never finds."""
+    """Those of ``found`` that the other network never finds."""
     median: float
-    """Of our delay less the other's in frames, over ``found``: of an even number the later of the two in the middle;
-    infinite where ours never finds, minus infinite where only ours does, NaN without any."""
+    """Median over ``found`` of our delay minus the other's, in frames; of two middle values the larger one. A walk-in
+    that ours never finds counts as infinite, one that only ours finds as minus infinite. NaN without any."""
     no_later: float
-    """Share of ``found`` that ours finds no later; NaN without any."""
+    """Share of ``found`` that ours finds no later than the other; NaN without any."""
 
 
 def compare_walk_ins(ours: Steadiness, threshold: int, other: Steadiness, other_threshold: int) -> Delays:
-    """Delays of people who walk in, each at the threshold of that index. Both must be of the same sequences."""
+    """Compare the delays of two networks on the same sequences, each at the threshold with the given index."""
     differences, never, never_other = [], 0, 0
-    for one, same in zip(ours.walk_ins, other.walk_ins, strict=True):
-        delay, before = one.delays[threshold], same.delays[other_threshold]
-        if delay is None and before is None:
+    for own_walk_in, other_walk_in in zip(ours.walk_ins, other.walk_ins, strict=True):
+        delay, other_delay = own_walk_in.delays[threshold], other_walk_in.delays[other_threshold]
+        if delay is None and other_delay is None:
             continue
         never += delay is None
-        never_other += before is None
-        differences.append(_or_infinite(delay) - _or_infinite(before))
+        never_other += other_delay is None
+        differences.append(_or_infinite(delay) - _or_infinite(other_delay))
     return Delays(
         walk_ins=len(ours.walk_ins),
         found=len(differences),
@@ -124,9 +125,9 @@ def compare_walk_ins(ours: Steadiness, threshold: int, other: Steadiness, other_
 
 
 def median_delay(steadiness: Steadiness, threshold: int) -> float:
-    """Frames until people who walk in are found, at the threshold of that index; infinite where most never are, NaN
+    """Median delay of walk-ins in frames, at the threshold with this index; infinite if most are never found, NaN
     without any."""
-    delays = [_or_infinite(one.delays[threshold]) for one in steadiness.walk_ins]
+    delays = [_or_infinite(each.delays[threshold]) for each in steadiness.walk_ins]
     return median_high(delays) if delays else float("nan")
 
 
@@ -135,31 +136,31 @@ def _or_infinite(delay: int | None) -> float:
 
 
 class SteadinessTally:
-    """Counts frame by frame and sequence by sequence."""
+    """Accumulates counts over frames and sequences."""
 
     def __init__(self, thresholds: tuple[float, ...], joints: list[int]) -> None:
-        """``joints``: indices of those that count."""
+        """``joints``: indices of the joints that count."""
         self._thresholds = np.array(thresholds)
         self._all_joints = joints
-        self._counts: list[NDArray[np.int64]] = []  # [3, T] of each sequence: parts, appearing, vanishing
+        self._counts: list[NDArray[np.int64]] = []  # [3, T] for each sequence: parts, appearing, vanishing
         self._walk_ins: list[WalkIn] = []
 
     def begin(self, sequence: Sequence) -> None:
-        """Go on to the next sequence."""
+        """Begin a sequence."""
         self._joints = [joint for joint in self._all_joints if sequence.sourced[joint]]
         self._counts.append(np.zeros((3, len(self._thresholds)), np.int64))
         self._peaks: list[NDArray[np.float32]] = []
-        # Of all frames, also of a first one that is not counted: who is there then does not walk in.
+        # Includes a first frame that is not counted: people who are there then do not walk in.
         self._firsts = _first_frames(sequence, self._joints)
         self._delays = {
             track: np.full(len(self._thresholds), -1) for track, first in self._firsts.items() if first > WALKS_IN_AFTER
         }
 
     def count(self, number: int, frame: SequenceFrame, peaks: NDArray[np.float32]) -> None:
-        """Count a frame, the one after the last that was counted.
+        """Count the next frame.
 
         Args:
-            number: of the frame from 0.
+            number: frame number from 0.
             frame: with labels and tracks.
             peaks: [NK, K, 3] x, y in network pixels, score.
         """
@@ -170,12 +171,12 @@ class SteadinessTally:
             self._counts[-1] += count_flicker(before, middle, after, self._thresholds)
         for person, track in enumerate([] if frame.tracks is None else frame.tracks.tolist()):
             if track in self._delays:
-                seen = found_at(frame, person, self._joints, peaks, self._thresholds)
+                found = found_at(frame, person, self._joints, peaks, self._thresholds)
                 delays = self._delays[track]
-                delays[seen & (delays < 0)] = number - self._firsts[track]
+                delays[found & (delays < 0)] = number - self._firsts[track]
 
     def end(self) -> None:
-        """The sequence is over."""
+        """End the sequence."""
         for track, delays in self._delays.items():
             self._walk_ins.append(
                 WalkIn(
@@ -187,14 +188,14 @@ class SteadinessTally:
             )
 
     def result(self) -> Steadiness:
-        """All that was counted."""
+        """The counts of all sequences."""
         parts, appearing, vanishing = np.stack(self._counts, axis=1)
         return Steadiness(parts=parts, appearing=appearing, vanishing=vanishing, walk_ins=tuple(self._walk_ins))
 
 
 def count_flicker(before: NDArray, middle: NDArray, after: NDArray, thresholds: NDArray) -> NDArray[np.int64]:
-    """[3, T]: parts in the middle of three consecutive frames, those that appear for it alone, and those that vanish
-    for it alone (see Steadiness), for peaks [joints, K, 3] of each frame."""
+    """Counts [3, T] for the middle of three frames: its parts, those that appear in it only, and those that vanish in
+    it only (see Steadiness). The frames are given as peaks [joints, K, 3]."""
 
     def near(here: NDArray, there: NDArray) -> NDArray:
         return best_near(here[..., :2], there)[None] >= levels
@@ -207,8 +208,8 @@ def count_flicker(before: NDArray, middle: NDArray, after: NDArray, thresholds: 
 
 
 def best_near(points: NDArray, peaks: NDArray) -> NDArray[np.float64]:
-    """[joints, N]: score of the best of the peaks [joints, K, 3] of the same joint within RADIUS of each of the points
-    [joints, N, 2]; 0 where there is none."""
+    """[joints, N]: best score of the same joint's peaks [joints, K, 3] within RADIUS of each point [joints, N, 2]; 0
+    without any."""
     distance = np.linalg.norm(points[:, :, None].astype(float) - peaks[:, None, :, :2], axis=-1)
     return np.where(distance <= RADIUS, peaks[:, None, :, 2], 0).max(axis=-1, initial=0)
 
@@ -216,11 +217,14 @@ def best_near(points: NDArray, peaks: NDArray) -> NDArray[np.float64]:
 def found_at(
     frame: SequenceFrame, person: int, joints: list[int], peaks: NDArray, thresholds: NDArray
 ) -> NDArray[np.bool_]:
-    """[T]: whether enough of a person's labelled joints have a part within RADIUS; False for one without any.
+    """[T]: whether enough of a person's labelled joints have a part within RADIUS; False without labelled joints.
 
     Args:
-        joints: indices of those that count.
-        peaks: [joints, K, 3] of these.
+        frame: with the labels.
+        person: index of the person.
+        joints: indices of the joints that count.
+        peaks: [joints, K, 3] peaks of these joints.
+        thresholds: [T].
     """
     labelled = frame.inside[person, joints]
     scores = best_near(frame.poses[person, joints, None, :2][labelled], peaks[labelled])[:, 0]
@@ -229,7 +233,7 @@ def found_at(
 
 
 def _first_frames(sequence: Sequence, joints: list[int]) -> dict[int, int]:
-    """Number of the first frame in which a joint of each track is labelled and inside, in order of appearance."""
+    """First frame in which a joint of each track is labelled and inside, in order of appearance."""
     firsts: dict[int, int] = {}
     for number, frame in enumerate(sequence.frames):
         if frame.tracks is not None:

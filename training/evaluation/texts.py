@@ -1,4 +1,4 @@
-"""Figures as texts for the tables of reports."""
+"""Formats figures for the tables of reports."""
 
 import math
 
@@ -9,5 +9,5 @@ def number_text(value: float) -> str:
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """From and to; a dash for none."""
+    """Lower and upper bound; a dash for None."""
     return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -1,7 +1,7 @@
-"""PoseTrack's AP and MOTA of people in videos, and how often their numbers change.
+"""PoseTrack's AP and MOTA of people in videos, and how often people's ids change.
 
-After poseval, with these differences: the last frame of a video and labelled frames of nobody count too; a frame in
-which nobody is labelled, or found, counts as it is; AP goes by scores in steps of a thousandth.
+After poseval, with these differences: the last frame of a video and frames without labelled or found people count, and
+AP uses scores in steps of 0.001.
 """
 
 from collections.abc import Sequence as Several
@@ -23,35 +23,34 @@ from training.evaluation.oks import LOWEST
 from training.evaluation.tracks import Tracks
 
 STEPS = 1000
-"""Of scores from 0 to 1."""
+"""Number of steps of the scores from 0 to 1."""
 JOINT_COUNTS = ("objects", "misses", "false_positives", "switches")
 PERSON_COUNTS = ("labelled", "found", "without_id", "switches", "estimated_heads")
 
 
 class TrackingEvaluation(Strict):
-    """What was counted on S sequences with tracks, NK joints. JSON in, JSON out."""
+    """Counts on S sequences with tracks, for NK joints. Can be written as JSON and read again."""
 
     person_threshold: float
-    """Score from which on people are reported: those count in MOTA, with the joints that were found. In AP everybody
-    counts from oks.LOWEST on, with all joints, also those that are only placed."""
+    """Lowest score of reported people. MOTA counts the found joints of reported people. AP counts all joints, including
+    those placed without a peak, of all people with a score of at least oks.LOWEST."""
     labels: Counts
     """[NK]: labelled joints that AP counts."""
     right: Counts
-    """[NK, STEPS]: joints that are right by their score, the lowest first."""
+    """[NK, STEPS]: correct joints by score, lowest first."""
     wrong: Counts
-    """[NK, STEPS]"""
+    """[NK, STEPS]: wrong joints by score."""
     joints: Counts
-    """[S, NK, JOINT_COUNTS], for MOTA: labelled joints, and those without a match; found joints without one; switches.
-    """
+    """[S, NK, JOINT_COUNTS], for MOTA: labelled joints; unmatched labelled joints; unmatched found joints; switches."""
     people: Counts
-    """[S, PERSON_COUNTS]: labelled people in frames; of those the ones that somebody reported has joints of; of those,
-    the ones without a number; changes of a person's number; and heads whose size is estimated, of the labelled."""
+    """[S, PERSON_COUNTS], summed over frames: labelled people; those matched with a reported person; those of them
+    without an id; changes of a person's id; and labelled people whose head size is estimated."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "TrackingEvaluation":
         joints, sequences = len(self.labels), len(self.people)
         if not self.right.shape == self.wrong.shape == (joints, STEPS):
-            raise ValueError("joints were not counted at the steps of scores")
+            raise ValueError("counts by score do not fit the joints and steps")
         if self.joints.shape != (sequences, joints, len(JOINT_COUNTS)) or self.people.shape[1:] != (
             len(PERSON_COUNTS),
         ):
@@ -59,43 +58,42 @@ class TrackingEvaluation(Strict):
         return self
 
     def joint_ap(self) -> NDArray[np.float64]:
-        """[NK]: area under each joint's curve of precision (the best at that recall or a higher one); NaN without
-        labels."""
+        """[NK]: area under each joint's curve of precision over recall, where precision is the best at this recall or a
+        higher one; NaN without labels."""
         right, wrong = (np.cumsum(which[:, ::-1], axis=1) for which in (self.right, self.wrong))
         best = np.maximum.accumulate(np.nan_to_num(ratio(right, right + wrong))[:, ::-1], axis=1)[:, ::-1]
         return ratio((np.diff(right, axis=1, prepend=0) * best).sum(axis=1), self.labels)
 
     def ap(self) -> float:
-        """Mean over the joints that are labelled; NaN without any."""
+        """AP, averaged over the labelled joints; NaN without any."""
         return _mean(self.joint_ap())
 
     def joint_mota(self) -> NDArray[np.float64]:
-        """[NK]: 1 less (misses + false positives + switches) / labelled joints; NaN without labels."""
+        """[NK]: 1 - (misses + false positives + switches) / labelled joints; NaN without labels."""
         return _mota(self.joints.sum(axis=0))
 
     def mota(self) -> float:
-        """Mean over the joints that are labelled; NaN without any."""
+        """MOTA, averaged over the labelled joints; NaN without any."""
         return _mean(self.joint_mota())
 
     @cached_property
     def mota_interval(self) -> tuple[float, float] | None:
-        """95 % of it over another choice of as many such sequences (bootstrap, always the same); None with fewer than
-        two."""
+        """95% bootstrap interval of MOTA over sequences; None with fewer than two."""
         drawn = _mota(np.tensordot(resamples(len(self.joints)), self.joints, 1))
-        return percentiles(np.array([_mean(one) for one in drawn]), len(self.joints))
+        return percentiles(np.array([_mean(each) for each in drawn]), len(self.joints))
 
     def joint_counts(self) -> dict[str, int]:
-        """MOTA's counts over all joints."""
+        """MOTA's counts, summed over all joints."""
         return dict(zip(JOINT_COUNTS, self.joints.sum(axis=(0, 1)).tolist(), strict=True))
 
     def person_counts(self) -> dict[str, int]:
-        """Counts of whole people."""
+        """Counts of people, summed over all sequences."""
         return dict(zip(PERSON_COUNTS, self.people.sum(axis=0).tolist(), strict=True))
 
     def merged(self, other: "TrackingEvaluation") -> "TrackingEvaluation":
-        """Both together. Raises DataError when they report people from different thresholds."""
+        """Both evaluations merged. Raises DataError if their person thresholds differ."""
         if self.person_threshold != other.person_threshold:
-            raise DataError("cannot merge evaluations of different person_threshold; evaluate both in the same way")
+            raise DataError("cannot merge evaluations with different person_threshold; evaluate both in the same way")
         return TrackingEvaluation(
             person_threshold=self.person_threshold,
             labels=self.labels + other.labels,
@@ -107,15 +105,15 @@ class TrackingEvaluation(Strict):
 
 
 def has_tracks(sequence: Sequence) -> bool:
-    """Whether the data tell who is who in the frames of a sequence."""
+    """Whether the data have tracks for a sequence."""
     return any(frame.tracks is not None and (frame.tracks >= 0).any() for frame in sequence.frames)
 
 
 class TrackingTally:
-    """Counts frame by frame and sequence by sequence."""
+    """Accumulates counts over frames and sequences."""
 
     def __init__(self, joints: int, person_threshold: float = PERSON_THRESHOLD) -> None:
-        """``joints``: NK; ``person_threshold``: score from which on people are reported."""
+        """``joints``: NK; ``person_threshold``: lowest score of reported people."""
         self._threshold = person_threshold
         self._labels = np.zeros(joints, int)
         self._by_score = np.zeros((2, joints, STEPS), int)  # wrong, right
@@ -123,14 +121,14 @@ class TrackingTally:
         self._people: list[NDArray[np.int64]] = []
 
     def begin(self, sourced: NDArray[np.bool_]) -> None:
-        """Go on to the next sequence, whose data label these joints [NK]."""
+        """Begin a sequence whose data label these joints [NK]."""
         self._sourced = sourced
-        self._of_joint, self._of_person = [Tracks() for _ in sourced], Tracks()
+        self._joint_tracks, self._person_tracks = [Tracks() for _ in sourced], Tracks()
         self._joints.append(np.zeros((len(sourced), len(JOINT_COUNTS)), int))
         self._people.append(np.zeros(len(PERSON_COUNTS), int))
 
     def count(self, frame: SequenceFrame, people: People) -> None:
-        """Count a frame with the people that were found in it, in network pixels."""
+        """Count a frame with its detected people, in network pixels."""
         self._count_scores(frame, people.chosen(people.scores >= np.float32(LOWEST)))
         self._count_tracks(frame, people.chosen(people.scores >= np.float32(self._threshold)))
 
@@ -148,19 +146,19 @@ class TrackingTally:
         for joint in np.flatnonzero(self._sourced).tolist():
             labelled, found = matches.labelled[:, joint], matches.found[:, joint]
             distances = matches.distances[:, :, joint].T[labelled][:, found]
-            counted = self._of_joint[joint].update(tracks[labelled], people.ids[found], distances)
-            self._joints[-1][joint] += [labelled.sum(), *counted]
-        seen, matched = matches.labelled.any(axis=1), np.flatnonzero(matches.of_label >= 0)
+            counts = self._joint_tracks[joint].update(tracks[labelled], people.ids[found], distances)
+            self._joints[-1][joint] += [labelled.sum(), *counts]
+        is_labelled, matched = matches.labelled.any(axis=1), np.flatnonzero(matches.of_label >= 0)
         ids = people.ids[matches.of_label[matched]]
         switches = self._switches(tracks[matched].tolist(), ids.tolist())
-        estimated = head_sizes(frame)[1] & seen
-        self._people[-1] += [seen.sum(), len(matched), (ids == 0).sum(), switches, estimated.sum()]
+        estimated = head_sizes(frame)[1] & is_labelled
+        self._people[-1] += [is_labelled.sum(), len(matched), (ids == 0).sum(), switches, estimated.sum()]
 
     def _switches(self, tracks: Several[int], ids: Several[int]) -> int:
-        return sum(self._of_person.follow(track, number) for track, number in zip(tracks, ids, strict=True))
+        return sum(self._person_tracks.is_switch(track, number) for track, number in zip(tracks, ids, strict=True))
 
     def result(self) -> TrackingEvaluation | None:
-        """All that was counted; None without any sequence."""
+        """The counts of all sequences; None without any."""
         if not self._people:
             return None
         return TrackingEvaluation(
@@ -174,7 +172,7 @@ class TrackingTally:
 
 
 def _mota(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[..., NK] out of counts [..., NK, JOINT_COUNTS]."""
+    """MOTA [..., NK] from counts [..., NK, JOINT_COUNTS]."""
     return 1 - ratio(counts[..., 1:].sum(axis=-1), counts[..., 0])
 
 

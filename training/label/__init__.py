@@ -1,1 +1,1 @@
-"""Own footage: a teacher network labels it, in PoseTrack18's format."""
+"""``stm-skeletons label``: a teacher network labels footage in PoseTrack18's format."""

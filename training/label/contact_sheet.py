@@ -1,4 +1,4 @@
-"""Evenly spread labelled frames on one picture, to judge the labels at a glance."""
+"""A contact sheet: evenly spaced labelled frames in one image, to check the labels."""
 
 import math
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from stm_skeletons.skeleton import Skeleton
 _MOST = 20
 _COLUMNS = 4
 _TILE_AREA = 480 * 300
-"""Of each frame's copy, in pixels; its sides are as those of the first frame."""
+"""Area of a tile in pixels; its aspect ratio is that of the first frame."""
 _NARROWEST = 100
 _COLOURS = ((80, 220, 80), (0, 140, 255), (255, 160, 30), (230, 80, 230), (60, 230, 255), (255, 230, 60), (90, 90, 255))
-"""BGR, one for each person as long as there are enough."""
+"""BGR colours of people; they repeat if there are more people."""
 _IGNORED = (160, 160, 160)
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The labels of one frame, in pixels of it."""
+    """The labels of a frame, in its pixels."""
 
     poses: list[NDArray]
-    """Each [NK, 3]: x, y, and 1 where labelled."""
+    """Each [NK, 3]: x, y, and 1 if labelled."""
     scores: list[float]
     """Mean score of each person."""
     tracks: list[int]
@@ -36,7 +36,7 @@ class Drawing:
 
 
 class ContactSheet:
-    """Keeps small copies of 11 to 20 frames (fewer of shorter footage), of however many there turn out to be."""
+    """Collects small copies of 11 to 20 evenly spaced frames (fewer for short footage) of footage of unknown length."""
 
     def __init__(self) -> None:
         self._frames: dict[int, tuple[tuple[int, int], NDArray[np.uint8]]] = {}
@@ -46,11 +46,11 @@ class ContactSheet:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the frames kept."""
+        """Numbers of the frames on the sheet."""
         return list(self._frames)
 
     def add(self, number: int, image: NDArray[np.uint8]) -> None:
-        """Show it the next frame (BGR [h, w, 3])."""
+        """Add the next frame (BGR [h, w, 3])."""
         size = (image.shape[1], image.shape[0])
         if not self._seen:
             scale = math.sqrt(_TILE_AREA / (size[0] * size[1]))
@@ -65,7 +65,7 @@ class ContactSheet:
             self._step *= 2
 
     def draw(self, skeleton: Skeleton, drawings: dict[int, Drawing]) -> bytes:
-        """The sheet as JPEG: one colour and mean score a person, ignore regions grey and crossed out."""
+        """The sheet as JPEG: a colour and the mean score for each person; ignore regions are grey and crossed out."""
         tiles = []
         for number, (size, tile) in self._frames.items():
             canvas = tile.copy()
@@ -80,7 +80,7 @@ class ContactSheet:
         sheet = np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)])
         encoded, data = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
         if not encoded:
-            raise DataError("the contact sheet cannot be encoded as JPEG")
+            raise DataError("cannot encode the contact sheet as JPEG")
         return data.tobytes()
 
 
@@ -107,7 +107,7 @@ def _draw_frame(canvas: NDArray[np.uint8], drawing: Drawing, skeleton: Skeleton,
 
 
 def _pixels(xy: NDArray, letterbox: Letterbox) -> NDArray[np.int64]:
-    # OpenCV draws with (0, 0) at the centre of the first pixel; our (0, 0) is its corner.
+    # (0, 0) is the centre of the first pixel in OpenCV, and the corner of that pixel in our coordinates.
     return np.rint(letterbox.to_network(xy) - 0.5).astype(int)
 
 

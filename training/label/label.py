@@ -1,7 +1,7 @@
-"""Labels footage with a teacher: PoseTrack18's JSON, marked as pseudo labels, and a picture to judge them by.
+"""Labels footage with a teacher network. Writes PoseTrack18's JSON, marked as pseudo labels, and a contact sheet.
 
-What the teacher is unsure of is never written as absent. A joint under JOINT_SCORE is unlabelled (0, 0, 0), so the loss
-leaves it out in the person's box; a person under PERSON_SCORE becomes an ignore region.
+Uncertain detections are never labelled as absent. A joint with a score below JOINT_SCORE is unlabelled (0, 0, 0), so
+the loss ignores it within the person's box. A person with a score below PERSON_SCORE becomes an ignore region.
 """
 
 import time
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from runtime.frames import Frame
-from stm_skeletons.annotation_file import PERSON, name_from
+from stm_skeletons.annotation_file import PERSON, relative_name
 from stm_skeletons.errors import DataError
 from stm_skeletons.files import atomic_write, make_folder, partial_path
 from training.label.contact_sheet import ContactSheet, Drawing
-from training.label.labels_file import Footage, LabelledImage, LabelledPerson, Labels, begin, drop_unfinished, save
+from training.label.labels_file import Footage, FrameEntry, Labels, PersonEntry, begin, drop_unfinished, save
 from training.label.people_labels import Person, Teacher, overlap
 
 JOINT_SCORE = 0.3
-"""Joints under this score are unlabelled."""
+"""Lowest score of a labelled joint."""
 PERSON_SCORE = 0.2
-"""People whose mean score over all joints is lower become ignore regions."""
+"""Lowest mean score over all joints of a labelled person; others become ignore regions."""
 _SAME_PERSON = 0.3
-"""Overlap of the boxes of a person from one labelled frame to the next."""
+"""Smallest overlap of a person's boxes in consecutive labelled frames."""
 _LOST_AFTER = 10
-"""Frames of the source after which somebody who was not seen is somebody new."""
+"""Frames of the source after which a person who was not found gets a new track."""
 _SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written."""
+    """Summary of the written labels."""
 
     labels: Path
     contact_sheet: Path
@@ -42,7 +42,7 @@ class Summary:
     """Labelled frames in the file."""
     people: int
     unsure: int
-    """People who became ignore regions."""
+    """Uncertain people, who became ignore regions."""
     complete: bool
     """Whether the source was labelled to its end."""
 
@@ -53,46 +53,48 @@ def label(
     out: Path,
     teacher: Teacher,
     every: int = 1,
-    pictures: Sequence[Path] | None = None,
+    image_files: Sequence[Path] | None = None,
     stop: Callable[[], bool] = lambda: False,
     first: int = 0,
+    on_frame: Callable[[int], object] = lambda _number: None,
 ) -> Summary:
-    """Label a video or a folder of images; run again, it continues where it was interrupted.
+    """Label a video or a folder of images. Called again, it continues after an interruption.
 
-    Writes ``out``/NAME.json and ``out``/NAME.jpg (the contact sheet), NAME being the source's name without suffix. The
-    JSON is saved whole every half minute and when anything goes wrong, and holds everything labelled until then. Frames
-    in which nobody is seen are labelled frames without annotations. The frames' files are named relative to ``out``
-    where they are in ``out`` or in its parent folder, so that both can move together; else by their absolute paths.
+    Writes ``out``/NAME.json and ``out``/NAME.jpg (the contact sheet), where NAME is the source's name without suffix.
+    The JSON is saved every half minute and on every error, with all frames labelled so far. Frames without people are
+    labelled frames without annotations. File names in the JSON are relative to ``out`` if the footage is in ``out`` or
+    in its parent folder, so that both can be moved together; otherwise they are absolute.
 
     Args:
-        frames: of the source, from frame ``first`` on, each with its number; also when continuing.
+        frames: frames of the source from frame ``first`` on, with their numbers; the same when continuing.
         source: the video file, folder of images or image that the frames come from.
-        out: folder to write to; made where it is missing.
-        teacher: MoveNetTeacher, RtmTeacher or BundleTeacher. What it has seen before is forgotten.
-        every: label every n-th frame. A teacher with a memory sees only these.
-        pictures: the file of each frame, for images; None for a video.
-        stop: asked after each frame; True ends early, and the file says that it is not complete.
-        first: number of the first frame that is given; those before it are left out.
+        out: folder to write to; created if missing.
+        teacher: MoveNetTeacher, RtmTeacher or BundleTeacher. Its memory is reset.
+        every: label every nth frame. A teacher with memory sees only these frames.
+        image_files: the file of each frame of a folder of images; None for a video.
+        stop: called after each frame; True ends the labelling, and the file is marked as incomplete.
+        first: number of the first frame to label.
+        on_frame: called with the number of each frame that is done.
 
     Raises:
-        DataError: no such source, or a file of that name is there that is damaged or from another source, teacher,
+        DataError: the source does not exist, or the existing file is damaged or from another source, teacher,
             ``every``, ``first`` or program.
         SinkError: the files cannot be written.
     """
     if every < 1:
-        raise DataError(f"cannot label every {every}-th frame; give 1 or more")
+        raise DataError(f"every is {every}, must be at least 1")
     if not source.exists():
-        raise DataError(f"no video or folder {source}; labels need footage that can be read again")
+        raise DataError(f"no video or folder {source}; name a file or folder, because training reads it again")
     name = labels_name(source)
     path, sheet_path = out / f"{name}.json", out / f"{name}.jpg"
-    files = [source] if pictures is None else list(pictures)
+    files = [source] if image_files is None else list(image_files)
     if out.resolve() == source.resolve() or sheet_path.resolve() in {file.resolve() for file in files}:
-        raise DataError(f"the contact sheet in {out} would be among the footage; choose another folder")
-    footage = Footage(name, [name_from(out, file) for file in files], pictures is not None)
+        raise DataError(f"the contact sheet in {out} would be one of the images to label; choose another --out")
+    footage = Footage(name, [relative_name(out, file) for file in files], image_files is not None)
     labels = begin(path, teacher, every, first, footage)
     make_folder(out)
-    partial_path(path)  # that it cannot be written is better said now than after the first half minute
-    teacher.forget()
+    partial_path(path)  # raises now, instead of after half a minute, if the file cannot be written
+    teacher.reset()
     sheet = ContactSheet()
     saved = time.monotonic()
     stopped, done = False, labels.next_frame
@@ -103,6 +105,7 @@ def label(
                 _label_frame(labels, frame, teacher, footage, frame.number < done)
                 sheet.add(frame.number, frame.image)
             labels.next_frame = max(done, frame.number + 1)
+            on_frame(frame.number)
             if time.monotonic() - saved >= _SAVE_SECONDS:
                 save(path, labels)
                 saved = time.monotonic()
@@ -110,12 +113,12 @@ def label(
                 break
         labels.complete = not stopped
     finally:
-        # Also when the source breaks or the user interrupts: what was labelled until then is kept.
+        # Also after an error of the source or an interruption: the frames labelled so far are kept.
         drop_unfinished(labels)
         if labels.images:
             save(path, labels)
     if not labels.images:
-        raise DataError(f"{source} has no frames to label")
+        raise DataError(f"{source} has no frames to label; check the file and --first-frame")
     with atomic_write(sheet_path) as partial:
         partial.write_bytes(sheet.draw(teacher.skeleton, _drawings(labels, sheet.numbers)))
     return Summary(
@@ -129,17 +132,17 @@ def label(
 
 
 def _label_frame(labels: Labels, frame: Frame, teacher: Teacher, footage: Footage, again: bool) -> None:
-    """``again``: the frame is labelled already; only a teacher with a memory needs to see it."""
+    """Label a frame. If it ``again`` comes after an interruption, only a teacher with memory needs to see it."""
     if not again:
         _add(labels, frame, teacher.people(frame.image), footage)
-    elif teacher.remembers:
+    elif teacher.has_memory:
         teacher.people(frame.image)
 
 
 def _drawings(labels: Labels, numbers: list[int]) -> dict[int, Drawing]:
-    """What is known of these frames, by number."""
+    """The labels of these frames by frame number."""
     wanted = set(numbers)
-    people: dict[int, list[LabelledPerson]] = {number: [] for number in numbers}
+    people: dict[int, list[PersonEntry]] = {number: [] for number in numbers}
     for annotation in labels.annotations:
         if annotation.image_id in wanted:
             people[annotation.image_id].append(annotation)
@@ -158,21 +161,23 @@ def _drawings(labels: Labels, numbers: list[int]) -> dict[int, Drawing]:
 
 
 def labels_name(source: Path) -> str:
-    """What a source's labels are called, without suffix."""
+    """Name of a source's label file, without suffix."""
     return source.resolve().name if source.is_dir() else source.stem
 
 
 def _add(labels: Labels, frame: Frame, people: list[Person], footage: Footage) -> None:
     file = footage.file(frame.number)
     if file is None:
-        raise DataError(f"frame {frame.number} of {footage.name} has no file; the folder has changed, start again")
+        raise DataError(
+            f"frame {frame.number} of {footage.name} has no file, because the folder has changed; run the command again"
+        )
     height, width = frame.image.shape[:2]
     sure = [person for person in people if _is_sure(person)]
     boxes = [_box(person, (width, height)) for person in sure]
     tracks = _tracks(labels, boxes, frame.number)
     regions = [_box(person, (width, height)) for person in people if not _is_sure(person)]
     labels.images.append(
-        LabelledImage(
+        FrameEntry(
             file_name=file,
             frame_id=frame.number,
             vid_id=footage.name,
@@ -186,7 +191,7 @@ def _add(labels: Labels, frame: Frame, people: list[Person], footage: Footage) -
     for person, (left, top, right, bottom), track in zip(sure, boxes, tracks, strict=True):
         keypoints = _keypoints(person, (width, height))
         labels.annotations.append(
-            LabelledPerson(
+            PersonEntry(
                 bbox=(left, top, round(right - left, 1), round(bottom - top, 1)),
                 keypoints=keypoints,
                 scores=[round(score, 3) for score in person.pose[:, 2].astype(float).tolist()],
@@ -194,7 +199,7 @@ def _add(labels: Labels, frame: Frame, people: list[Person], footage: Footage) -
                 track_id=track,
                 image_id=frame.number,
                 category_id=PERSON,
-                id=len(labels.annotations) + 1,  # pycocotools takes 0 for nobody
+                id=len(labels.annotations) + 1,  # pycocotools uses 0 for unmatched
             )
         )
 
@@ -204,7 +209,7 @@ def _is_sure(person: Person) -> bool:
 
 
 def _labelled(person: Person, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """[NK]: joints that score enough, and lie in the picture."""
+    """[NK]: joints with a sufficient score inside the image."""
     xy = person.pose[:, :2]
     return (person.pose[:, 2] >= JOINT_SCORE) & (xy >= 0).all(1) & (xy <= np.array(size)).all(1)
 
@@ -216,15 +221,15 @@ def _keypoints(person: Person, size: tuple[int, int]) -> list[float]:
 
 
 def _box(person: Person, size: tuple[int, int]) -> list[float]:
-    """Left, top, right, bottom, inside the picture and around all labelled joints."""
+    """Left, top, right, bottom, clipped to the image and around all labelled joints."""
     points = np.concatenate([person.box.reshape(2, 2), person.pose[_labelled(person, size), :2]]).astype(float)
     return np.clip([points.min(0), points.max(0)], 0, size).round(1).ravel().tolist()
 
 
 def _tracks(labels: Labels, boxes: list[list[float]], frame: int) -> list[int]:
-    """Each person's track: the one of the latest frames whose last box overlaps most, or a new one.
+    """Each person's track: the recent one whose last box overlaps most, or a new one.
 
-    It is told from the file alone, so a continued run goes on as if it had not been interrupted.
+    It depends only on the file, so a continued run gives the same tracks as an uninterrupted one.
     """
     latest: dict[int, tuple[float, float, float, float]] = {}
     for annotation in reversed(labels.annotations):

@@ -1,4 +1,4 @@
-"""MoveNet as a teacher: MultiPose finds people, Thunder looks at each of them closely."""
+"""MoveNet as a teacher: MultiPose finds people, and Thunder refines each of them."""
 
 from pathlib import Path
 
@@ -13,45 +13,45 @@ from stm_skeletons.skeleton import COCO17
 from training.label.people_labels import Person, overlap, similarity
 
 _LONGER_SIDE = 384
-"""Of MultiPose's input in pixels; on COCO's images people are found best at this size."""
+"""Longer side of MultiPose's input in pixels; the best size for finding people in COCO's images."""
 _THUNDER_SIZE = (256, 256)
 _AT_MOST = 6
-"""People that MultiPose finds in one look."""
+"""Largest number of people that MultiPose finds in an image."""
 _HALF = 0.6
-"""Share of the picture's longer side that each of two overlapping halves has."""
+"""Length of each of two overlapping halves, as a share of the image's longer side."""
 _CUT = 0.02
-"""A box that comes this near to the cut of a half, as a share of its longer side, is somebody cut in two."""
+"""A box this near to the cut edge of a half, as a share of its longer side, is a person who is cut in two."""
 _FOUND = 0.1
-"""Lowest score of a person of MultiPose: mistakes end as ignore regions, but who is missed is learnt as absent."""
+"""Lowest score of a person of MultiPose. False people become ignore regions, but missed people are learnt as absent."""
 _SURE = 0.2
-"""Joints of MultiPose from this score on must be inside what Thunder is shown."""
+"""Joints of MultiPose with at least this score must be inside Thunder's crop."""
 _SAME_BOX, _SAME_POSE = 0.6, 0.5
-"""Two sightings that overlap or resemble each other so much are one person."""
-_SLID_OFF = 0.2
-"""Thunder's pose resembles MultiPose's less than this: it looked at somebody else."""
+"""Two detections are the same person if their overlap or their similarity is at least this."""
+_OTHER_PERSON = 0.2
+"""If Thunder's and MultiPose's poses are less similar than this, Thunder found another person."""
 _WARNINGS_AND_WORSE = 3
 
 
 class MoveNetTeacher:
-    """Everybody that MultiPose finds, six people at most in one look.
+    """MoveNet MultiPose, optionally refined by MoveNet Thunder.
 
-    Where it finds six, it looks again at two overlapping halves of the picture, which finds most of the people of small
-    crowds and not those of large ones. With Thunder, each person's joints and scores are Thunder's, from a square
-    around the person; where it slides off to somebody else nothing is known of the person (scores of 0).
+    MultiPose finds at most six people in an image. If it finds six, it also runs on two overlapping halves of the
+    image, which finds most people of small crowds, but not of large ones. With Thunder, each person's joints and scores
+    come from Thunder on a square around the person. If Thunder finds another person there, all scores become 0.
     """
 
-    remembers = False
+    has_memory = False
     skeleton = COCO17
 
     def __init__(self, multipose: Path, thunder: Path | None = None, threads: int | None = None) -> None:
         """
         Args:
             multipose: MoveNet MultiPose as ONNX.
-            thunder: MoveNet Thunder as ONNX; None leaves the joints as MultiPose has them.
-            threads: CPU threads; None leaves the choice to ONNX Runtime.
+            thunder: MoveNet Thunder as ONNX; None to keep MultiPose's joints.
+            threads: CPU threads; None for ONNX Runtime's default.
 
         Raises:
-            WeightsError: a file is missing, no ONNX model or another one.
+            WeightsError: a file is missing, is not ONNX, or is another model.
         """
         self._multipose = _open(multipose, "MultiPose", [1, _AT_MOST, 56], threads)
         self._thunder = None if thunder is None else _open(thunder, "Thunder", [1, 1, 17, 3], threads)
@@ -65,37 +65,37 @@ class MoveNetTeacher:
         found = self._find(image)
         return found if self._thunder is None else [self._refine(self._thunder, image, person) for person in found]
 
-    def forget(self) -> None:
-        """Nothing: it looks at each picture alone."""
+    def reset(self) -> None:
+        """Does nothing: there is no memory."""
 
     def _find(self, image: NDArray[np.uint8]) -> list[Person]:
         height, width = image.shape[:2]
-        sightings = self._look(image)
-        for left, top, right, bottom in _halves(width, height) if len(sightings) == _AT_MOST else ():
+        detections = self._detect(image)
+        for left, top, right, bottom in _halves(width, height) if len(detections) == _AT_MOST else ():
             cuts = np.array([left, top, right, bottom], np.float32)
             reach = _CUT * max(right - left, bottom - top)
             inner = np.array([left > 0, top > 0, right < width, bottom < height])
-            for score, person in self._look(image[top:bottom, left:right]):
+            for score, person in self._detect(image[top:bottom, left:right]):
                 box = person.box + cuts[[0, 1, 0, 1]]
                 if not (inner & ((box - cuts) * [1, 1, -1, -1] < reach)).any():
-                    sightings.append((score, Person(person.pose + np.array([left, top, 0], np.float32), box)))
-        sightings.sort(key=lambda sighting: -sighting[0])
+                    detections.append((score, Person(person.pose + np.array([left, top, 0], np.float32), box)))
+        detections.sort(key=lambda detection: -detection[0])
         kept: list[Person] = []
-        for _, person in sightings:
+        for _, person in detections:
             if not any(_same(person, other) for other in kept):
                 kept.append(person)
         return kept
 
-    def _look(self, view: NDArray[np.uint8]) -> list[tuple[float, Person]]:
-        """Score and person, in pixels of the view."""
+    def _detect(self, view: NDArray[np.uint8]) -> list[tuple[float, Person]]:
+        """Scores and people of MultiPose, in pixels of the view."""
         height, width = view.shape[:2]
         scale = _LONGER_SIDE / max(width, height)
         letterbox = Letterbox((width, height), (_sides_of_32(width * scale), _sides_of_32(height * scale)))
         found = _run(self._multipose, view, letterbox)[0]
         found = found[found[:, 55] >= _FOUND]
         joints = found[:, :51].reshape(-1, 17, 3)
-        poses = np.concatenate([_to_picture(joints[..., 1::-1], letterbox), joints[..., 2:]], axis=-1)
-        corners = _to_picture(found[:, [52, 51, 54, 53]].reshape(-1, 2, 2), letterbox)
+        poses = np.concatenate([_to_image(joints[..., 1::-1], letterbox), joints[..., 2:]], axis=-1)
+        corners = _to_image(found[:, [52, 51, 54, 53]].reshape(-1, 2, 2), letterbox)
         boxes = np.clip(corners, 0, [width, height]).reshape(-1, 4)
         return [
             (float(score), Person(pose.astype(np.float32), box.astype(np.float32)))
@@ -107,21 +107,21 @@ class MoveNetTeacher:
         height, width = image.shape[:2]
         points = np.concatenate([person.pose[person.pose[:, 2] >= _SURE, :2], person.box.reshape(2, 2)])
         low, high = points.min(0), points.max(0)
-        # A square, as far as the picture goes.
+        # A square, clipped to the image.
         centre, half = (low + high) / 2, (high - low).max() / 2
         left, top = np.floor(np.clip(centre - half, 0, [width - 1, height - 1])).astype(int)
         right, bottom = np.ceil(np.clip(centre + half, [left + 1, top + 1], [width, height])).astype(int)
         letterbox = Letterbox((int(right - left), int(bottom - top)), _THUNDER_SIZE)
         joints = _run(thunder, image[top:bottom, left:right], letterbox)[0, 0]
-        xy = _to_picture(joints[:, 1::-1], letterbox) + np.array([left, top])
+        xy = _to_image(joints[:, 1::-1], letterbox) + np.array([left, top])
         refined = Person(np.concatenate([xy, joints[:, 2:]], axis=1).astype(np.float32), person.box)
-        if similarity(refined, person, COCO17) < _SLID_OFF:
+        if similarity(refined, person, COCO17) < _OTHER_PERSON:
             return Person(person.pose * np.array([1, 1, 0], np.float32), person.box)
         return refined
 
 
 def _halves(width: int, height: int) -> list[tuple[int, int, int, int]]:
-    """Left, top, right, bottom of two overlapping halves of a picture."""
+    """Left, top, right, bottom of two overlapping halves of an image."""
     if width >= height:
         part = round(_HALF * width)
         return [(0, 0, part, height), (width - part, 0, width, height)]
@@ -137,8 +137,8 @@ def _same(a: Person, b: Person) -> bool:
     return overlap(a.box, b.box) >= _SAME_BOX or similarity(a, b, COCO17) >= _SAME_POSE
 
 
-def _to_picture(xy: NDArray, letterbox: Letterbox) -> NDArray[np.float64]:
-    """Shares of the network's input [..., 2] to pixels of the letterboxed picture."""
+def _to_image(xy: NDArray, letterbox: Letterbox) -> NDArray[np.float64]:
+    """Converts [..., 2] in shares of the network's input to pixels of the letterboxed image."""
     return letterbox.to_source(xy * np.array(letterbox.network))
 
 
@@ -151,15 +151,15 @@ def _run(session: onnxruntime.InferenceSession, image: NDArray[np.uint8], letter
 
 def _open(path: Path, name: str, output: list[int], threads: int | None) -> onnxruntime.InferenceSession:
     if not path.is_file():
-        raise WeightsError(f"no MoveNet {name} at {path}; give its ONNX file")
+        raise WeightsError(f"no MoveNet {name} at {path}; name its ONNX file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _WARNINGS_AND_WORSE
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types that it does not export
-        raise WeightsError(f"{path} is not an ONNX model, or it is damaged ({one_line(error)})") from error
+        raise WeightsError(f"{path} is not an ONNX model or is damaged ({one_line(error)}); copy it again") from error
     found = [(node.type, len(node.shape)) for node in session.get_inputs()], [n.shape for n in session.get_outputs()]
     if found != ([("tensor(int32)", 4)], [output]):
-        raise WeightsError(f"{path} is not MoveNet {name}: its output is {found[1]}, not {output}; give the right file")
+        raise WeightsError(f"{path} is not MoveNet {name}: its output is {found[1]}, not {output}; check the path")
     return session

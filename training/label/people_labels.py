@@ -1,4 +1,4 @@
-"""People as teachers see them, and how alike two sightings are."""
+"""People found by teachers, and the similarity of two detections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,41 +12,41 @@ from stm_skeletons.parts import Parts
 from stm_skeletons.skeleton import Skeleton
 
 _BOX_MARGIN = 0.15
-"""Share of the longer side of the joints' extent that a person reaches beyond them."""
+"""Margin of a person's box around the joints, as a share of the longer side of their extent."""
 _SMALLEST_MARGIN = 0.05
-"""The same as a share of the picture's longer side, for those of whom few joints are seen."""
+"""Smallest margin as a share of the image's longer side, for people with few visible joints."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person of one picture."""
+    """A person in an image."""
 
     pose: NDArray[np.float32]
-    """[NK, 3]: x, y in picture pixels, and score in [0, 1]; 0 for joints that were not found."""
+    """[NK, 3]: x, y in image pixels, and score in [0, 1]; 0 for joints that were not found."""
     box: NDArray[np.float32]
-    """[4]: left, top, right, bottom in picture pixels."""
+    """[4]: left, top, right, bottom in image pixels."""
 
 
 class Teacher(Protocol):
-    """A network that labels pictures."""
+    """A network that labels images."""
 
     skeleton: Skeleton
     description: dict[str, Any]
-    """What it is, for the file; labels are only continued by a teacher of the same description."""
-    remembers: bool
-    """Whether what it says about a frame depends on the frames before."""
+    """Identity of the teacher for the label file; only a teacher with the same description continues it."""
+    has_memory: bool
+    """Whether the result for a frame depends on earlier frames."""
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
-        """Everybody in a picture (BGR [h, w, 3]), also those it is unsure of."""
+        """All people in an image (BGR [h, w, 3]), including uncertain ones."""
         ...
 
-    def forget(self) -> None:
-        """Begin as if no picture had been seen."""
+    def reset(self) -> None:
+        """Reset the memory."""
         ...
 
 
 class Info(Protocol):
-    """What ``BundleTeacher`` needs to know of a bundle; see stm_skeletons.bundle.BundleInfo."""
+    """The properties of a bundle that ``BundleTeacher`` needs; see stm_skeletons.bundle.BundleInfo."""
 
     @property
     def skeleton(self) -> Skeleton: ...
@@ -70,19 +70,19 @@ class BundleSession(Protocol):
 
 
 class BundleTeacher:
-    """A model of this project.
+    """A model of this project as a teacher.
 
-    Of the people it reports, joints that were found are labelled, not those that were only placed. A keypoint of nobody
-    is a person of its own: too little to be labelled, it becomes an ignore region.
+    Only found joints of people are labelled, not joints placed without a peak. A keypoint without a person becomes a
+    person of its own, whose score is so low that it becomes an ignore region.
     """
 
-    remembers = True
+    has_memory = True
 
     def __init__(self, session: BundleSession) -> None:
         """Raises WeightsError for a bundle without keypoints."""
         info = session.info
         if not info.has_keypoints:
-            raise WeightsError(f"this bundle ('{info.variant}') gives no keypoints; label with one that does")
+            raise WeightsError(f"the teacher '{info.variant}' has no keypoints; use a bundle with keypoints")
         self.skeleton = info.skeleton
         self.description = {
             "kind": "bundle",
@@ -94,19 +94,19 @@ class BundleTeacher:
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         parts = self._session.step(image)
-        of_people = np.where(parts.people.found[..., None], parts.people.keypoints, np.float32(0))
-        nobodys = np.flatnonzero(parts.owners < 0)
-        alone = np.zeros((len(nobodys), len(parts.skeleton.joints), 3), np.float32)
-        joints = np.arange(len(nobodys)), parts.keypoint_types[nobodys]
-        alone[joints] = np.column_stack([parts.keypoints, parts.keypoint_scores])[nobodys]
-        return [person_around(pose, parts.size) for pose in (*of_people, *alone) if pose[:, 2].any()]
+        poses = np.where(parts.people.found[..., None], parts.people.keypoints, np.float32(0))
+        unowned = np.flatnonzero(parts.owners < 0)
+        single = np.zeros((len(unowned), len(parts.skeleton.joints), 3), np.float32)
+        joints = np.arange(len(unowned)), parts.keypoint_types[unowned]
+        single[joints] = np.column_stack([parts.keypoints, parts.keypoint_scores])[unowned]
+        return [person_around(pose, parts.size) for pose in (*poses, *single) if pose[:, 2].any()]
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._session.reset()
 
 
 def person_around(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:
-    """The person of a pose [NK, 3] in a picture of this size, with a box around the joints that were found."""
+    """The person with a pose [NK, 3] in an image of this size; the box is estimated from the found joints."""
     found = pose[pose[:, 2] > 0, :2]
     low, high = found.min(0), found.max(0)
     margin = max(_BOX_MARGIN * float((high - low).max()), _SMALLEST_MARGIN * max(size))
@@ -115,19 +115,19 @@ def person_around(pose: NDArray[np.float32], size: tuple[int, int]) -> Person:
 
 
 def similarity(a: Person, b: Person, skeleton: Skeleton) -> float:
-    """Object keypoint similarity in [0, 1] as COCO has it, joints weighted by the scores of both."""
+    """COCO's object keypoint similarity in [0, 1], with joints weighted by the scores of both."""
     weights = np.sqrt(a.pose[:, 2] * b.pose[:, 2])
     area = max(_area(a.box), _area(b.box), 1.0)
     squares = ((a.pose[:, :2] - b.pose[:, :2]) ** 2).sum(1)
-    alike = np.exp(-squares / (2 * area * (2 * np.array(skeleton.sigmas)) ** 2))
-    return float((weights * alike).sum() / max(weights.sum(), 1e-9))
+    similarities = np.exp(-squares / (2 * area * (2 * np.array(skeleton.sigmas)) ** 2))
+    return float((weights * similarities).sum() / max(weights.sum(), 1e-9))
 
 
 def overlap(a: Sequence[float] | NDArray, b: Sequence[float] | NDArray) -> float:
     """Intersection over union of two boxes (left, top, right, bottom)."""
     first, second = np.asarray(a, float), np.asarray(b, float)
-    both = np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])])
-    shared = _area(both) if (both[2:] > both[:2]).all() else 0.0
+    intersection = np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])])
+    shared = _area(intersection) if (intersection[2:] > intersection[:2]).all() else 0.0
     return shared / max(_area(first) + _area(second) - shared, 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""RTMO and RTMPose as teachers, by way of rtmlib (https://github.com/Tau-J/rtmlib), which fetches their weights."""
+"""RTMO and RTMPose as teachers, run by rtmlib (https://github.com/Tau-J/rtmlib), which downloads their weights."""
 
 import io
 from contextlib import redirect_stdout
@@ -19,7 +19,7 @@ from training.label.people_labels import Person, person_around
 @dataclass(frozen=True)
 class _Kind:
     mode: str
-    """Of rtmlib's ``Body``, which knows the files and their sizes."""
+    """Mode of rtmlib's ``Body``, which selects files and input sizes."""
     one_stage: bool
 
 
@@ -31,26 +31,26 @@ RTM_TEACHERS = {
     "rtmpose-m": _Kind("balanced", False),
     "rtmpose-x": _Kind("performance", False),
 }
-"""By name: RTMO finds people and joints at once, RTMPose looks at each person whom YOLOX finds."""
+"""Teachers by name. RTMO finds people with their joints at once; RTMPose runs on each person that YOLOX finds."""
 _FOUND = 0.3
-"""Score of a person's box from which on it counts; rtmlib's own bound (0.7) is for use, not for labels: mistakes end as
-ignore regions, but who is missed is learnt as absent."""
+"""Lowest score of a person's box. rtmlib's default (0.7) is too high for labels: false people become ignore regions,
+but missed people are learnt as absent."""
 
 
 class RtmTeacher:
-    """Everybody whom a network of the RTM family finds, on the CPU."""
+    """A network of the RTM family, on the CPU."""
 
-    remembers = False
+    has_memory = False
     skeleton = COCO17
 
     def __init__(self, name: str) -> None:
         """
         Args:
-            name: of RTM_TEACHERS.
+            name: a name of RTM_TEACHERS.
 
         Raises:
             LibraryError: rtmlib is not installed.
-            WeightsError: its weights are not here and cannot be fetched, or cannot be opened.
+            WeightsError: the weights cannot be downloaded or opened.
         """
         kind = RTM_TEACHERS[name]
         try:
@@ -58,17 +58,17 @@ class RtmTeacher:
         except ModuleNotFoundError as error:
             raise LibraryError(f"teacher {name} needs {error.name}; pip install rtmlib") from error
         try:
-            with redirect_stdout(io.StringIO()):  # it prints what it loads
+            with redirect_stdout(io.StringIO()):  # rtmlib prints what it loads
                 body = rtmlib.Body(pose="rtmo" if kind.one_stage else None, mode=kind.mode)
-        except Exception as error:  # of urllib, zipfile, ONNX Runtime, and its own
+        except Exception as error:  # errors of urllib, zipfile, ONNX Runtime and rtmlib
             raise WeightsError(
-                f"rtmlib cannot get the weights of {name} ({one_line(error)}); run this once where the network is, or "
-                "copy its folder ~/.cache/rtmlib from a machine that has them"
+                f"rtmlib cannot download or open the weights of {name} ({one_line(error)}); run this once with "
+                "internet access, or copy the folder ~/.cache/rtmlib from a machine that has them"
             ) from error
         self._pose = body.pose_model
         self._boxes = None if kind.one_stage else body.det_model
-        finder = self._boxes or self._pose
-        finder.score_thr = _FOUND
+        detector = self._boxes or self._pose
+        detector.score_thr = _FOUND
         models = [self._pose, *([self._boxes] if self._boxes else [])]
         self.description = {
             "kind": "rtmlib",
@@ -82,12 +82,12 @@ class RtmTeacher:
             keypoints, scores = self._pose(image)
         else:
             boxes = self._boxes(image)
-            if not len(boxes):  # rtmlib would take the whole picture for somebody
+            if not len(boxes):  # without boxes, rtmlib would use the whole image as a person
                 return []
             keypoints, scores = self._pose(image, bboxes=boxes)
         poses = np.concatenate([keypoints, np.clip(scores, 0, 1)[..., None]], axis=-1).astype(np.float32)
-        # Where there is nobody, RTMO is made to give one person of zeros.
+        # If there is nobody, RTMO returns one person of zeros.
         return [person_around(pose, (width, height)) for pose in poses if pose[:, 2].any()]
 
-    def forget(self) -> None:
-        """Nothing: it looks at each picture alone."""
+    def reset(self) -> None:
+        """Does nothing: there is no memory."""

@@ -1,4 +1,4 @@
-"""The network, one family: ``resnet50`` (the paper's), ``stm`` (its one-map ancestor) and ``edge`` (for boards)."""
+"""The networks: ``resnet50`` (the paper's), ``stm`` (the original STM with one map) and ``edge`` (for boards)."""
 
 from training.model.config import ModelConfig
 from training.model.edge import Edge
@@ -9,5 +9,5 @@ __all__ = ["Edge", "ModelConfig", "QueryEncoding", "STMSkeletons", "SpaceTimeMem
 
 
 def build(config: ModelConfig) -> SpaceTimeMemory:
-    """A network with fresh weights; edge's trunk is random too until it is converted from MoveNet."""
+    """A network with random weights. This includes edge's trunk, until MoveNet's weights are loaded."""
     return Edge(config) if config.variant == "edge" else STMSkeletons(config)

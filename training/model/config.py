@@ -1,4 +1,4 @@
-"""What decides a network's shape, saved with its weights."""
+"""Configuration of a network's architecture, stored with its weights."""
 
 from functools import cached_property
 
@@ -11,14 +11,14 @@ from stm_skeletons.variants import Variant
 
 
 class ModelConfig(Strict):
-    """A variant and what its maps mean."""
+    """The variant of a network and its maps."""
 
     variant: Variant
     skeleton: Skeleton = COCO17
     edges_only: bool = False
-    """Drop the keypoint maps (paper section 3.2); ``resnet50`` only."""
+    """Omit the keypoint maps (paper section 3.2); ``resnet50`` only."""
     width: float = Field(default=1.0, gt=0, le=1)
-    """Share of the paper's channels in every layer; below 1 for small-scale experiments, not for ``edge``."""
+    """Share of the paper's channels in every layer, below 1 for small experiments; not for ``edge``."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
@@ -30,8 +30,8 @@ class ModelConfig(Strict):
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
-        """Name of every map: 1 + NK + NE of them; 1 + NE for edges_only; 1 for stm, whose one map is the paper's
-        section 3.1 map of all people's skeletons."""
+        """Names of the maps: 1 + NK + NE; 1 + NE for edges_only; 1 for stm, the map of all people's skeletons (paper
+        section 3.1)."""
         if self.variant == "stm":
             return (SKELETON_CHANNEL,)
         if self.edges_only:

@@ -1,10 +1,10 @@
 """``edge``: MoveNet MultiPose's detector with a space-time memory, for boards and CPUs.
 
-RGB is encoded once: the memory encoder works on the query encoder's features at stride 16 plus the maps. Memory is read
-with compensation of movement (training.model.motion). What the detector sees now and what was read are mixed cell by
-cell: no keypoint is surer than some frame on its own said, so mistakes cannot feed themselves through the memory,
-however long it runs; and what is seen counts for a quarter at least, so the memory of an empty place cannot keep out
-who walks into it. With an empty memory the keypoint maps are MoveNet's.
+The image is encoded once: the memory encoder uses the query encoder's features at stride 16 and the maps. The memory is
+read with motion compensation (training.model.motion). The current detection and the memory are mixed cell by cell. No
+confidence exceeds the highest one of a single frame, so mistakes cannot amplify themselves through the memory. The
+current detection has a weight of at least a quarter, so the memory of an empty place cannot suppress people who walk
+in. With an empty memory, the keypoint maps are MoveNet's.
 """
 
 import torch
@@ -16,30 +16,30 @@ from training.model.config import ModelConfig
 from training.model.motion import Motion
 from training.model.movenet import FPN, FPN_CHANNELS, MATCHING_CHANNELS, Head, Trunk, upsample
 from training.model.network import MASKED, RARE, QueryEncoding, SpaceTimeMemory, to_grid, to_tokens
-from training.model.parts import TOKEN, came_from, find_parts
+from training.model.parts import TOKEN, find_parts, previous_positions
 
 KEY_CHANNELS = 64
 VALUE_CHANNELS = 24
-"""Of a value at stride 8: a confidence for each joint, what was learnt, and how clear the cell is. For each token there
-are four such cells."""
+"""Channels of a value at stride 8: a confidence for each joint, learned channels, and the clearness of the cell. A
+token has four such cells."""
 CONTEXT_CHANNELS = 4 * VALUE_CHANNELS
-"""Of the query at stride 16; the last is how clear the token is."""
+"""Channels of the query at stride 16; the last is the clearness of the token."""
 MEMORY_HIDDEN = 48
 CLEARNESS_HIDDEN = 32
 FUSION_HIDDEN = 48
 EDGE_HIDDEN = 96
 START_GAIN = 20.0
-"""Of the similarity of keys, which are unit vectors."""
+"""Initial gain of the similarity of keys, which are unit vectors."""
 START_SHARES = (0.05, 0.5)
-"""In the keypoint maps, before training: of the slots' maximum (the rest is their mean's) in what memory says, and of
-memory in the mix. The mean of what is seen and remembered, nearly: the best rule that learns nothing."""
+"""Initial shares before training: of the slots' maximum in the memory (the rest is their mean), and of the memory in
+the mix. This is close to the mean of current detection and memory, the best fixed rule."""
 MOST_LOWERED = 0.75
-"""Of memory's share in the mix where it says less than is seen. Without a bound what is remembered of an empty place
-may outvote for ever what walks into it, since the outcome is what is memorised next."""
+"""Factor of memory's share where it is lower than the current detection. Without it, the memory of an empty place could
+suppress a person who walks in for ever, because the result is memorised again."""
 SURE = 1e-4
-"""Joints' confidences stay so far from 0 and 1 where their logits are taken, in training."""
+"""Smallest distance of confidences from 0 and 1 when they are converted to logits in training."""
 P2_SCALE = 5.0
-"""Brings the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
+"""Scales the shared features at stride 4 (standard deviation about 0.2) to unit scale for the new heads."""
 
 
 class Edge(SpaceTimeMemory):
@@ -48,14 +48,14 @@ class Edge(SpaceTimeMemory):
     memory_source = "features_16"
     decoder_features = ("features_p4", "features_p3", "features_p2")
     motion = Motion()
-    """An export may put an equal one in its place."""
+    """An export may replace it by an equivalent implementation."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.joints, edges = len(config.skeleton.joints), len(config.skeleton.edges)
         maps = 1 + self.joints + edges
         self.trunk = Trunk()
-        # MoveNet's features have wild scales: what is new takes them at unit scale.
+        # The scales of MoveNet's features differ widely, so the new layers get normalised features.
         self.standard = nn.BatchNorm2d(MATCHING_CHANNELS, affine=False, momentum=None)
         self.key = Key()
         self.context = nn.Conv2d(MATCHING_CHANNELS, CONTEXT_CHANNELS - 1, 1)
@@ -70,18 +70,18 @@ class Edge(SpaceTimeMemory):
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         frame = frame.to(self.trunk.stem.weight)
-        # MoveNet's own scale (it is 2/255 in FP16), RGB in [-1, 1].
+        # MoveNet's own scale (2/255 in FP16): RGB in [-1, 1].
         rgb = frame.permute(0, 3, 1, 2).flip(1) * 0.007843017578125 - 1
         features = self.trunk(rgb)
         standard = self.standard(features["features_16"])
         context = torch.cat([F.relu(self.context(standard)), self.clearness(standard)], dim=1)
-        handed_on = {"features_16": standard, "features_p2": self.channels_first(features["features_p2"])}
-        return QueryEncoding(self.key(standard), to_tokens(context), {**features, **handed_on})
+        changed = {"features_16": standard, "features_p2": self.channels_first(features["features_p2"])}
+        return QueryEncoding(self.key(standard), to_tokens(context), {**features, **changed})
 
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        # One key for both sides: a frame matches itself best (cf. STCN, Cheng et al. 2021).
+        # Query and memory share the key, so a frame matches itself best (cf. STCN, Cheng et al. 2021).
         value = to_tokens(self.memory_encoder(source, maps, upsample(self.clearness(source))))
-        # A slot holds the cells at stride 8 one after the other, whatever token they belong to.
+        # A slot stores the cells at stride 8 in row order, not by token.
         return self.key(source), value.reshape(len(value), -1, CONTEXT_CHANNELS)
 
     def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
@@ -89,11 +89,13 @@ class Edge(SpaceTimeMemory):
         return self.recall(query, keys, values, valid)[0]
 
     def recall(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The slots' values where they were then, mixed: [B, VALUE_CHANNELS + NK + 1, H/8, W/8]; and where each cell
-        was in each slot: [B, T, H/8, W/8, 2], x, y to be added to its position, in tokens.
+        """Read the memory with motion compensation.
 
-        Channels: VALUE_CHANNELS - 1 of the mean of the slots, each weighted by how clear it is there and how well it
-        matches; the joints' maximum over the slots; how clear the memory is; 1 where there is one. All zero without.
+        Returns:
+            The mixed values of the slots [B, VALUE_CHANNELS + NK + 1, H/8, W/8]. The channels are: VALUE_CHANNELS - 1
+                of the mean over the slots, weighted by clearness and match; the joints' maximum over the slots; the
+                clearness of the memory; and 1 if there is a memory. All are 0 without memory.
+            The position of each cell in each slot [B, T, H/8, W/8, 2], as x, y relative to its position, in tokens.
         """
         batch, slots = keys.shape[:2]
         height, width = query.features["features_p4"].shape[2:]
@@ -110,7 +112,7 @@ class Edge(SpaceTimeMemory):
         match = _doubled(match.unflatten(2, (height, width))).flatten(2)
 
         readable = valid.float()[:, :, None]
-        # Multiplied as well as masked: what invalid slots hold may be of any size.
+        # Multiplied as well as masked, because invalid slots may hold values of any size.
         clear = (remembered[..., -1] + self.slot_match.float() * (match - 1)) * readable
         clear = clear + (1 - readable) * MASKED
         mean = (torch.softmax(clear, dim=1)[..., None] * remembered).sum(1)[..., :-1]
@@ -129,16 +131,16 @@ class Edge(SpaceTimeMemory):
         return _in_order(_logit(joints), others.float())
 
     def shared_features(self, query: QueryEncoding) -> Tensor:
-        """[B, 24, H/4, W/4]: the FPN's, which all heads work on."""
+        """The FPN's features [B, 24, H/4, W/4], which all heads use."""
         return self.fpn(*(query.features[name] for name in self.decoder_features))
 
     def _parts(self, features: Tensor, read: Tensor, query: QueryEncoding) -> tuple[Tensor, Tensor]:
-        """Of the shared features and what was read: the joints' confidences [B, NK, H/4, W/4], and the logits of mask
-        and edges [B, 1 + NE, H/4, W/4]."""
+        """Confidences of joints [B, NK, H/4, W/4] and logits of mask and edges [B, 1 + NE, H/4, W/4], from the shared
+        features and the memory read."""
         context = to_grid(query.value, read.shape[2] // 2, read.shape[3] // 2)
         scaled = features * P2_SCALE
         joints = self.fusion(read, context, scaled, torch.sigmoid(self.keypoint_head(features)))
-        # Edges follow the keypoints; how well they do must not move these in training.
+        # Detached: the loss of the edges must not change the keypoints.
         return joints, self.mask_and_edge_head(scaled, joints.detach(), context)
 
     def detect(
@@ -149,18 +151,19 @@ class Edge(SpaceTimeMemory):
         joints, others = self._parts(features, read, query)
         maps = self.channels_first(_in_order(joints.float(), torch.sigmoid(others.float()))).squeeze(0)
         found = find_parts(maps, self.config.skeleton, count)
-        previous = came_from(found.peaks, self._moves_of(found.cells, moves.squeeze(0)), valid.squeeze(0))
+        previous = previous_positions(found.peaks, self._moves_of(found.cells, moves.squeeze(0)), valid.squeeze(0))
         centres, centre_joints = self.centres(features)
         return {"maps": maps, **found.tensors, "previous": previous, "centres": centres, "centre_joints": centre_joints}
 
     @staticmethod
     def channels_first(maps: Tensor) -> Tensor:
-        """Maps [B, C, h, w] as they leave a graph: as they are; an export may put an equal one in its place."""
+        """Maps [B, C, h, w] unchanged; an export may replace it by an equivalent operation."""
         return maps
 
     @staticmethod
     def _moves_of(cells: Tensor, moves: Tensor) -> Tensor:
-        """[T, NK, K, 2]: the movements [T, H/8, W/8, 2] (tokens) at cells [NK, K, 2] of stride 4, in network pixels."""
+        """Movements [T, NK, K, 2] in network pixels at cells [NK, K, 2] of stride 4; ``moves``: [T, H/8, W/8, 2] in
+        tokens."""
         slots, _, width, _ = moves.shape
         row, column = torch.floor(cells[..., 0] / 2), torch.floor(cells[..., 1] / 2)
         index = (row * width + column).to(torch.int64)
@@ -168,17 +171,17 @@ class Edge(SpaceTimeMemory):
 
 
 def _in_order(joints: Tensor, others: Tensor) -> Tensor:
-    """The maps of mask, joints and edges, in the order of the skeleton's channels."""
+    """Maps of mask, joints and edges in the order of the skeleton's channels."""
     return torch.cat([others[:, :1], joints.to(others), others[:, 1:]], dim=1)
 
 
 def _logit(confidence: Tensor) -> Tensor:
-    sure = confidence.float().clamp(SURE, 1 - SURE)
-    return torch.log(sure / (1 - sure))
+    clamped = confidence.float().clamp(SURE, 1 - SURE)
+    return torch.log(clamped / (1 - clamped))
 
 
 def _log_sum_exp(logits: Tensor) -> Tensor:
-    """torch.logsumexp over the slots, in operations that stay finite in TensorRT too, also where all is MASKED."""
+    """torch.logsumexp over the slots, with operations that stay finite in TensorRT even if all slots are MASKED."""
     largest = logits.amax(1)
     return largest + torch.log(torch.exp(logits - largest[:, None]).sum(1))
 
@@ -193,12 +196,12 @@ def _doubled(maps: Tensor) -> Tensor:
 
 
 class Key(nn.Module):
-    """Unit vectors by which frames are matched."""
+    """Unit vectors for matching frames."""
 
     def __init__(self) -> None:
         super().__init__()
         self.project = nn.Linear(MATCHING_CHANNELS, KEY_CHANNELS)
-        # Orthogonal: similarities between features survive the projection as well as they can before training.
+        # An orthogonal projection preserves similarities between features best before training.
         nn.init.orthogonal_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         self.gain = nn.Parameter(torch.tensor(START_GAIN))
@@ -210,7 +213,7 @@ class Key(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Features at stride 16 and the maps of a frame to the value that is memorised, at stride 8."""
+    """Encodes the features at stride 16 and the maps of a frame to the memorised value at stride 8."""
 
     def __init__(self, maps: int, joints: int) -> None:
         super().__init__()
@@ -219,15 +222,16 @@ class MemoryEncoder(nn.Module):
         self.maps = nn.Conv2d(maps, MEMORY_HIDDEN, 2, stride=2)
         self.block = WideBlock(MEMORY_HIDDEN)
         self.learnt = nn.Conv2d(MEMORY_HIDDEN, VALUE_CHANNELS - joints, 1)
-        # The last one says how much clearer or less clear a cell is than its features tell: nothing, at first.
+        # The last channel corrects the clearness; the correction starts at 0.
         with torch.no_grad():
             self.learnt.weight[-1:].zero_()
             self.learnt.get_parameter("bias")[-1:].zero_()
 
     def forward(self, features: Tensor, maps: Tensor, clear: Tensor) -> Tensor:
-        """[B, 144, H/16, W/16], [B, C, H/4, W/4] and [B, 1, H/8, W/8] to [B, VALUE_CHANNELS, H/8, W/8].
+        """Features [B, 144, H/16, W/16], maps [B, C, H/4, W/4] and clearness [B, 1, H/8, W/8] to the value
+        [B, VALUE_CHANNELS, H/8, W/8].
 
-        The joints' confidences come first, how clear a cell is comes last.
+        The joints' confidences come first, the clearness comes last.
         """
         confidences = F.max_pool2d(maps[:, 1 : 1 + self.joints], 2)
         x = F.relu(_doubled(self.frame(features)) + self.maps(maps))
@@ -236,7 +240,7 @@ class MemoryEncoder(nn.Module):
 
 
 class Clearness(nn.Module):
-    """How clearly a token is seen, as the logarithm of a weight: low behind occluders and in blur, at first 0."""
+    """How clearly a token is visible, as the logarithm of a weight: low under occluders and in blur; starts at 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -251,9 +255,9 @@ class Clearness(nn.Module):
 
 
 class MaskAndEdgeHead(nn.Module):
-    """Logits of mask and edges, which MoveNet does not have, at stride 8 with four cells each.
+    """Logits of mask and edges, which MoveNet does not have, computed at stride 8 with four cells each.
 
-    It sees the keypoint maps, and far enough to see both ends of an edge.
+    Its input includes the keypoint maps, and its receptive field covers both ends of an edge.
     """
 
     def __init__(self, maps: int, joints: int) -> None:
@@ -276,7 +280,7 @@ class MaskAndEdgeHead(nn.Module):
 
 
 class WideBlock(nn.Module):
-    """Residual: depthwise 5x5, then 1x1."""
+    """Residual block: depthwise 5x5, then 1x1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -288,10 +292,10 @@ class WideBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What is seen now and what was read, mixed cell by cell and joint by joint.
+    """Mixes the current detection and the memory for each cell and joint.
 
-    It can only mix, so no keypoint is surer than some frame on its own said: mistakes do not feed themselves through
-    the memory. What is seen frame after frame comes through, whatever was remembered (MOST_LOWERED).
+    A mix never exceeds the highest confidence of a single frame, so mistakes cannot amplify themselves through the
+    memory. A detection that persists prevails over any memory (MOST_LOWERED).
     """
 
     def __init__(self, joints: int) -> None:
@@ -308,13 +312,13 @@ class Fusion(nn.Module):
             self.shares.get_parameter("bias").copy_(start)
 
     def forward(self, read: Tensor, context: Tensor, features: Tensor, seen: Tensor) -> Tensor:
-        """The joints' confidences [B, NK, H/4, W/4]; those seen, exactly, where there is no memory.
+        """Confidences of the joints [B, NK, H/4, W/4]; exactly those of ``seen`` without memory.
 
         Args:
             read: [B, VALUE_CHANNELS + NK + 1, H/8, W/8], see Edge.recall.
             context: [B, CONTEXT_CHANNELS, H/16, W/16]
             features: [B, 24, H/4, W/4]
-            seen: [B, NK, H/4, W/4] the joints' confidences in this frame alone.
+            seen: [B, NK, H/4, W/4] confidences of the joints in the current frame alone.
         """
         x = self.seen(torch.cat([features, seen], dim=1)) + self.read(read)
         x = self.block(F.relu(x + upsample(self.context(context))))
@@ -322,7 +326,7 @@ class Fusion(nn.Module):
         of_largest = torch.sigmoid(shares[:, : self.joints])
         clearer = upsample(read[:, -2:-1] - upsample(context[:, -1:])).float()
         of_memory = torch.sigmoid(F.pixel_shuffle(shares[:, self.joints :], 2).float() + clearer)
-        mean, largest, known = remembered(read, self.joints)
+        mean, largest, known = split_read(read, self.joints)
         memory = upsample(mean + of_largest * (largest - mean)).float()
         now, known = seen.float(), known.float()
         change = memory - now
@@ -330,7 +334,7 @@ class Fusion(nn.Module):
         return (now + known * of_memory * change).to(seen)
 
 
-def remembered(read: Tensor, joints: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of what was read (see Edge.recall): the joints' mean and maximum over the slots, [B, NK, H/8, W/8], and whether
-    there is a memory at all, [B, 1, 1, 1]."""
+def split_read(read: Tensor, joints: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split a memory read (see Edge.recall): mean and maximum of the joints over the slots, each [B, NK, H/8, W/8], and
+    whether there is a memory, [B, 1, 1, 1]."""
     return read[:, :joints], read[:, -2 - joints : -2], read[:, -1:, :1, :1]

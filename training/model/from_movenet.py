@@ -1,4 +1,4 @@
-"""MoveNet MultiPose's ONNX file into ``edge``: trunk, FPN, keypoint head and centres, exactly."""
+"""Loads MoveNet MultiPose's ONNX file into ``edge``: trunk, FPN, keypoint head and centres, exactly."""
 
 from pathlib import Path
 
@@ -20,14 +20,13 @@ _HEADS = ("kpt_regress", "kpt_offset", "kpt_heatmap", "center", "box_scale", "bo
 
 
 def load_movenet(model: Edge, path: str | Path) -> None:
-    """Fill an ``edge`` network's trunk, FPN, keypoint head and centres from MoveNet's ONNX file (batch norm already
-    folded).
+    """Load trunk, FPN, keypoint head and centres of an ``edge`` network from MoveNet's ONNX file.
 
-    For another skeleton than COCO's the keypoint channels are taken by joint name; joints that MoveNet does not know
-    start as rare (probability 0.01), and are expected right at the centre.
+    In the file, batch norm is folded into the convolutions. For skeletons other than COCO's, keypoint channels are
+    matched by joint name. Joints that MoveNet does not have start with probability 0.01 and are expected at the centre.
 
     Raises:
-        WeightsError: the file is missing, not ONNX, or its convolutions are not MoveNet MultiPose's.
+        WeightsError: the file is missing, is not ONNX, or is not MoveNet MultiPose.
     """
     convolutions = _read_convolutions(Path(path))
     trunk_and_fpn = [pair for name, *pair in convolutions if not any(f"/{head}_0/" in name for head in _HEADS)]
@@ -48,7 +47,7 @@ def load_movenet(model: Edge, path: str | Path) -> None:
 
 
 def load_centres(model: Edge, path: str | Path) -> None:
-    """Fill only the centres. Raises WeightsError as ``load_movenet``."""
+    """Load only the centres. Raises WeightsError as ``load_movenet``."""
     convolutions = _read_convolutions(Path(path))
     heat_map = [pair for name, *pair in convolutions if "/center_0/" in name]
     steps = [pair for name, *pair in convolutions if "/kpt_regress_0/" in name]
@@ -66,16 +65,16 @@ def load_centres(model: Edge, path: str | Path) -> None:
 
 
 def _read_convolutions(path: Path) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:
-    """(output name, weight, bias) of every convolution, in the order of the graph."""
+    """(output name, weight, bias) of every convolution in graph order."""
     import onnx
     from onnx import numpy_helper
 
     if not path.is_file():
-        raise WeightsError(f"no file {path}")
+        raise WeightsError(f"file {path} does not exist")
     try:
         graph = onnx.load(path).graph
-    except Exception as error:  # protobuf's own error types differ between its versions
-        raise WeightsError(f"{path} cannot be read as ONNX ({type(error).__name__})") from error
+    except Exception as error:  # protobuf's error types differ between versions
+        raise WeightsError(f"cannot read {path} as ONNX ({type(error).__name__}); copy it again") from error
     arrays = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     try:
         return [
@@ -84,16 +83,16 @@ def _read_convolutions(path: Path) -> list[tuple[str, torch.Tensor, torch.Tensor
             if node.op_type == "Conv"
         ]
     except KeyError as error:
-        raise WeightsError(f"{path} is not MoveNet MultiPose: a convolution's weights {error} are not stored") from None
+        raise WeightsError(f"{path} is not MoveNet MultiPose: it lacks the weights {error} of a convolution") from None
 
 
 def _fill(layers: list[nn.Conv2d], sources: list, path: str | Path) -> None:
     if len(layers) != len(sources):
-        raise WeightsError(f"{path} is not MoveNet MultiPose: {len(sources)} convolutions instead of {len(layers)}")
+        raise WeightsError(f"{path} is not MoveNet MultiPose: it has {len(sources)} convolutions, not {len(layers)}")
     for number, (layer, (weight, bias)) in enumerate(zip(layers, sources, strict=True)):
         if layer.weight.shape != weight.shape or (layer.bias is None) != (bias is None):
             found, needed = list(weight.shape), list(layer.weight.shape)
-            raise WeightsError(f"{path} is not MoveNet MultiPose: convolution {number} is {found} instead of {needed}")
+            raise WeightsError(f"{path} is not MoveNet MultiPose: convolution {number} is {found}, not {needed}")
         with torch.no_grad():
             layer.weight.copy_(weight)
             if layer.bias is not None:

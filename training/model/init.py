@@ -1,4 +1,4 @@
-"""Starting weights: converted from other projects' files, or fresh."""
+"""Starting weights: converted from files of other projects, or random."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stm_skeletons.errors import WeightsError
 from stm_skeletons.skeleton import skeleton_named
-from stm_skeletons.strict import what_is_wrong
+from stm_skeletons.strict import validation_message
 from training.model import Edge, ModelConfig, STMSkeletons, build, from_movenet, official
 from training.model.weights import save_weights
 
@@ -15,22 +15,22 @@ FRESH = "fresh, untrained weights"
 
 
 def network(variant: str, skeleton: str = "coco17", edges_only: bool = False) -> ModelConfig:
-    """A network as the command line describes it.
+    """The configuration of a network from command-line options.
 
     Args:
         variant: "edge", "resnet50" or "stm".
         skeleton: name of a skeleton.
-        edges_only: drop the keypoint maps; resnet50 only.
+        edges_only: omit the keypoint maps; resnet50 only.
 
     Raises:
-        WeightsError: there is no such network.
-        SkeletonError: unknown skeleton.
+        WeightsError: the options do not describe a network.
+        SkeletonError: the skeleton is unknown.
     """
     try:
         fields = {"variant": variant, "skeleton": skeleton_named(skeleton), "edges_only": edges_only}
         return ModelConfig.model_validate(fields)
     except ValidationError as error:
-        raise WeightsError(f"no such network: {what_is_wrong(error)}") from error
+        raise WeightsError(f"no such network: {validation_message(error)}") from error
 
 
 def init_weights(config: ModelConfig, out: str | Path, source: str | Path | None = None, random_seed: int = 0) -> str:
@@ -39,8 +39,8 @@ def init_weights(config: ModelConfig, out: str | Path, source: str | Path | None
     Args:
         config: the network.
         out: safetensors file to write.
-        source: MoveNet MultiPose's ONNX file for edge, the official STM weights for the others; None for fresh weights.
-        random_seed: for the layers that start at random.
+        source: MoveNet MultiPose's ONNX file for edge, STM's official weights for the others; None for random weights.
+        random_seed: seed of the layers with random weights.
 
     Raises:
         WeightsError: the source does not fit the variant.

@@ -1,6 +1,6 @@
-"""The parts of MoveNet MultiPose that ``edge`` is built on: MobileNetV2 of width 1.5, its FPN, its keypoint head.
+"""The parts of MoveNet MultiPose in ``edge``: MobileNetV2 with width 1.5, FPN and keypoint head.
 
-Convolutions pad as TensorFlow's SAME does: for stride 2 on even sizes, zeros to the right and below only.
+Convolutions use TensorFlow's SAME padding: with stride 2 on even sizes, zeros are added only on the right and below.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training.model.network import RARE
 
 STEM_CHANNELS = 48
-# (hidden, out, stride) of every inverted residual; the first has no expansion.
+# (hidden, out, stride) of each inverted residual; the first has no expansion.
 BLOCKS = (
     (48, 24, 1),
     (144, 40, 2),
@@ -86,8 +86,8 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """RGB [B, 3, H, W] in [-1, 1] to
 
-        ``features_16`` [B, 144, H/16, W/16], what keys are made of, and the FPN's inputs ``features_p4``
-        [B, 64, H/16, W/16] (top and lateral already added), ``features_p3`` [B, 32, H/8, W/8] and ``features_p2``
+        ``features_16`` [B, 144, H/16, W/16], from which keys are made, and the FPN's inputs ``features_p4``
+        [B, 64, H/16, W/16] (sum of top and lateral), ``features_p3`` [B, 32, H/8, W/8] and ``features_p2``
         [B, 24, H/4, W/4].
         """
         x = F.relu6(self.stem(pad_same(x)))
@@ -105,7 +105,7 @@ class Trunk(nn.Module):
 
 
 class FPN(nn.Module):
-    """From stride 16 to the features at stride 4 that the heads share."""
+    """Feature pyramid from stride 16 to the features at stride 4 that the heads share."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class FPN(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits of some maps from the features at stride 4."""
+    """Logits of maps from the features at stride 4."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -135,10 +135,10 @@ class Head(nn.Module):
 
 
 def pad_same(x: Tensor) -> Tensor:
-    """TensorFlow's SAME padding for a 3x3 convolution of stride 2 on an even size."""
+    """TensorFlow's SAME padding for a 3x3 convolution with stride 2 on an even size."""
     return F.pad(x, (0, 1, 0, 1))
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Twice the size, bilinear, half-pixel centres."""
+    """Bilinear upsampling by 2 with half-pixel centres."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What every variant is: two encoders, a memory read and a decoder.
+"""Base of all variants: two encoders, a memory read and a decoder.
 
 Shape legend: B batch, T slots, H x W network input in pixels, Q = H/16 * W/16 tokens, Ck and Cv key and value width,
 C maps.
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from stm_skeletons.geometry import STRIDE
 from training.model.config import ModelConfig
-from training.model.parts import TOKEN, came_from, find_parts
+from training.model.parts import TOKEN, find_parts, previous_positions
 
 MASKED = -3e4
-"""Added to the logits of a slot that may not be read: exp underflows to 0, and FP16 can hold it."""
+"""Added to the logits of a masked slot: its exponential underflows to 0, and FP16 can represent it."""
 RARE = -4.6
-"""Starting bias of maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
+"""Initial bias of maps: sigmoid(-4.6) = 0.01, since parts are rare (focal loss, Lin et al. 2017, section 3.3)."""
 
 
 @dataclass(frozen=True)
 class QueryEncoding:
-    """What the query encoder makes of a frame."""
+    """The query encoder's result for a frame."""
 
     key: Tensor
     """[B, Q, Ck]"""
@@ -34,12 +34,12 @@ class QueryEncoding:
 
 
 class SpaceTimeMemory(nn.Module, ABC):
-    """Base of the variants: reading the memory, and the forward pass of one frame."""
+    """Base of the variants: memory read and forward pass of a frame."""
 
     memory_source: str
-    """What ``encode_memory`` works on: "frame", or the name of one of the query encoder's features."""
+    """Input of ``encode_memory``: "frame", or the name of one of the query encoder's features."""
     decoder_features: tuple[str, ...]
-    """Names of the query encoder's features that ``decode`` works on."""
+    """Names of the query encoder's features that ``decode`` uses."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class SpaceTimeMemory(nn.Module, ABC):
 
     @abstractmethod
     def encode_query(self, frame: Tensor) -> QueryEncoding:
-        """Encode frames [B, H, W, 3], BGR 0..255 of any type."""
+        """Encode frames [B, H, W, 3], BGR from 0 to 255 of any type."""
 
     @abstractmethod
     def encode_memory(self, source: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode what is to be memorised.
+        """Encode frames for the memory.
 
         Args:
-            source: what ``memory_source`` names, of the same frames as the maps.
+            source: the input named by ``memory_source``, of the same frames as the maps.
             maps: [B, C, H/4, W/4] in [0, 1].
 
         Returns:
@@ -63,24 +63,24 @@ class SpaceTimeMemory(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, read: Tensor, query: QueryEncoding) -> Tensor:
-        """What was read from memory and the query to logits [B, C, H/4, W/4]."""
+        """Logits [B, C, H/4, W/4] from the memory read and the query."""
 
     def read(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """What the query reads from a memory (see read_memory): [B, Q, Cv], or what ``decode`` takes instead."""
+        """Read a memory (see read_memory): [B, Q, Cv], or another form that ``decode`` accepts."""
         return self.attention(query.key, keys, values, valid)
 
     @staticmethod
     def attention(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """The arithmetic of ``read``; an export may put an equal one in its place."""
+        """The computation of ``read``; an export may replace it by an equivalent one."""
         return read_memory(query_key, keys, values, valid)
 
     def detect(
         self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor, count: int
     ) -> dict[str, Tensor]:
-        """All that is found in one frame (B = 1), by the names of the bundle's contract, without the batch axis.
+        """Detections of a frame (B = 1) by the output names of a bundle, without the batch axis.
 
-        ``maps`` [C, H/4, W/4], FP32, and of networks with keypoint maps ``peaks`` [NK, K, 3], ``edge_scores``
-        [NE, K, K] and ``previous`` [T, NK, K, 2], where K is ``count``; see stm_skeletons.detections.
+        These are ``maps`` [C, H/4, W/4] in FP32, and for networks with keypoint maps ``peaks`` [NK, K, 3],
+        ``edge_scores`` [NE, K, K] and ``previous`` [T, NK, K, 2], where K is ``count``; see stm_skeletons.detections.
         """
         read = self.read(query, keys, values, valid)
         maps = torch.sigmoid(self.decode(read, query).float()).squeeze(0)
@@ -89,7 +89,7 @@ class SpaceTimeMemory(nn.Module, ABC):
             return {"maps": maps}
         found = find_parts(maps, skeleton, count)
         moves = attended_moves(query.key.squeeze(0), keys.squeeze(0), found.cells, maps.shape[2] * STRIDE // TOKEN)
-        return {"maps": maps, **found.tensors, "previous": came_from(found.peaks, moves, valid.squeeze(0))}
+        return {"maps": maps, **found.tensors, "previous": previous_positions(found.peaks, moves, valid.squeeze(0))}
 
     def forward(self, query: QueryEncoding, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """Maps [B, C, H/4, W/4] in [0, 1] of the query frames, given a memory (see read_memory)."""
@@ -99,19 +99,19 @@ class SpaceTimeMemory(nn.Module, ABC):
 def read_memory(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
     """STM's memory read: softmax(Q K^T / sqrt(Ck)) V over the tokens of all valid slots.
 
-    The order of the slots does not matter. With no valid slot the result is exactly zero.
+    The order of the slots is arbitrary. Without valid slots, the result is exactly zero.
 
     Args:
         query_key: [B, Q, Ck]
-        keys: [B, T, Q, Ck]; what invalid slots hold must be finite.
+        keys: [B, T, Q, Ck]; the values of invalid slots must be finite.
         values: [B, T, Q, Cv]
-        valid: [B, T], 1 where a slot may be read, else 0.
+        valid: [B, T], 1 if a slot may be read, else 0.
 
     Returns:
         [B, Q, Cv]
     """
     batch, slots, tokens, _ = keys.shape
-    # The query is scaled, not the logits: it is smaller, and FP16 products stay in range.
+    # Scaling the query instead of the logits is cheaper and keeps FP16 products in range.
     logits = (query_key / math.sqrt(query_key.shape[-1])) @ keys.flatten(1, 2).transpose(1, 2)
     mask = ((1 - valid) * MASKED)[:, :, None].expand(batch, slots, tokens).reshape(batch, 1, slots * tokens)
     weights = torch.softmax(logits + mask, dim=-1)
@@ -119,12 +119,12 @@ def read_memory(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) 
 
 
 def read_memory_in_heads(query_key: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-    """``read_memory`` in the form that NVIDIA's compiler makes one fused attention kernel of in FP16.
+    """``read_memory`` in a form that NVIDIA's compiler fuses into one attention kernel in FP16.
 
-    It wants several heads [B, heads, tokens, width], values as wide as keys, keys expanded rather than broadcast. So
-    wider values become heads of the keys' width that share query and keys (resnet50: 4 of 128); values as wide as keys
-    are read by 2 heads with half of the query's tokens each. Logits, mask and softmax are FP32 whatever the inputs are.
-    Values whose width is no multiple of the keys' are read like the latter, correctly but not fused.
+    The compiler requires several heads [B, heads, tokens, width], values as wide as keys, and keys that are expanded,
+    not broadcast. So wider values are split into heads of the keys' width that share query and keys (resnet50: 4 of
+    128). Values as wide as the keys are read by 2 heads with half of the query's tokens each; other widths too, but
+    without fusion. Logits, mask and softmax are FP32 for any type of the inputs.
     """
     batch, slots, tokens, width = keys.shape
     heads = values.shape[-1] // width if values.shape[-1] % width == 0 else 1
@@ -145,13 +145,13 @@ def read_memory_in_heads(query_key: Tensor, keys: Tensor, values: Tensor, valid:
 
 
 def attended_moves(query_key: Tensor, keys: Tensor, cells: Tensor, width: int) -> Tensor:
-    """How far what is in some cells was from there in each slot, by the place that attention expects it at.
+    """Movements from cells to their expected position in each slot, according to attention.
 
     Args:
         query_key: [Q, Ck]
         keys: [T, Q, Ck]
         cells: [NK, K, 2]: row and column at stride 4.
-        width: tokens in a row.
+        width: tokens per row.
 
     Returns:
         [T, NK, K, 2]: x, y in network pixels, FP32.
@@ -163,9 +163,9 @@ def attended_moves(query_key: Tensor, keys: Tensor, cells: Tensor, width: int) -
     chosen = query_key[index] / math.sqrt(channels)
     attention = torch.softmax((chosen @ keys.transpose(1, 2)).float(), dim=-1)
     number = torch.arange(tokens)
-    places = torch.stack([number % width, torch.div(number, width, rounding_mode="floor")], dim=-1).to(attention)
-    # Sums, not a product of matrices: that has no FP32 kernel on Turing GPUs, and FP16 is too coarse for positions.
-    expected = torch.stack([(attention * axis).sum(-1) for axis in places.unbind(-1)], dim=-1)
+    positions = torch.stack([number % width, torch.div(number, width, rounding_mode="floor")], dim=-1).to(attention)
+    # Sums instead of a matrix product, which has no FP32 kernel on Turing GPUs; FP16 is too coarse for positions.
+    expected = torch.stack([(attention * axis).sum(-1) for axis in positions.unbind(-1)], dim=-1)
     moves = (expected.reshape(slots, *row.shape, 2) - torch.stack([column, row], dim=-1)) * TOKEN
     return moves.float()
 

@@ -1,6 +1,6 @@
-"""The official STM weights file (STM_weights.pth of Oh et al. 2019) into ``resnet50`` and ``stm``.
+"""Loads STM's official weights (STM_weights.pth of Oh et al. 2019) into ``resnet50`` and ``stm``.
 
-Layers in common are taken by name. Widened are only the memory encoder's stem and the decoder's last layer; every other
+Common layers are matched by name. Only the memory encoder's stem and the decoder's last layer are widened; any other
 difference is an error that lists the names.
 """
 
@@ -39,13 +39,13 @@ _RENAMES = (
 def load_official(model: STMSkeletons, path: str | Path) -> None:
     """Initialise a network from the official file.
 
-    The stem of the memory encoder takes STM's RGB weights and, for the mask map, STM's mask weights; STM's input for
-    *other* objects has no counterpart, since all people share the maps. STM predicts two logits, background and object,
-    takes their softmax and merges objects by soft aggregation; for one object that is the sigmoid of twice their
-    difference, which is the one logit of our mask map. All other maps keep their fresh weights.
+    The memory encoder's stem gets STM's RGB weights and, for the mask map, STM's mask weights. STM's input for *other*
+    objects has no counterpart, because all people share the maps. STM predicts logits of background and object, takes
+    their softmax and merges objects by soft aggregation. For a single object, this equals the sigmoid of twice the
+    difference of the logits, which becomes the logit of our mask map. All other maps keep their random weights.
 
     Raises:
-        WeightsError: the file is missing, unreadable, or other names or shapes than the two widened layers differ.
+        WeightsError: the file is missing or unreadable, or names or shapes differ in layers other than the widened two.
     """
     renamed = {_rename(name): tensor for name, tensor in _read(Path(path)).items()}
     tensors = {name: tensor for name, tensor in renamed.items() if not name.endswith(".num_batches_tracked")}
@@ -75,18 +75,18 @@ def _rename(name: str) -> str:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise WeightsError(f"no weights file {path}")
+        raise WeightsError(f"no weights file {path}; check the path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own, pickle's, zip's and OS errors for a bad file
-        raise WeightsError(f"{path} cannot be read as PyTorch weights ({type(error).__name__})") from error
+        raise WeightsError(f"cannot read {path} as PyTorch weights ({type(error).__name__}); copy it again") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no plain dictionary of tensors")
+        raise WeightsError(f"{path} must hold a dictionary of tensors")
     return content
 
 
 def _check_normalisation(tensors: dict[str, Tensor]) -> list[str]:
-    """The file carries ImageNet's mean and deviation as buffers; ours are constants and must be the same."""
+    """Check the file's buffers with ImageNet's mean and standard deviation, which are constants here."""
     problems = []
     for encoder in ("memory_encoder", "query_encoder"):
         for buffer, ours in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):

@@ -1,4 +1,4 @@
-"""Peaks of keypoint maps and scores of edges: what the exported graphs compute from the maps, and evaluation too."""
+"""Peaks of keypoint maps and scores of edges, as computed by the exported graphs and in evaluation."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from stm_skeletons.geometry import STRIDE
 from stm_skeletons.skeleton import Skeleton
 
 TOKEN = 16
-"""Network pixels to a token."""
+"""Network pixels per token."""
 
 EDGE_SAMPLES = 8
-"""Points along an edge, ends included, at which its map is read."""
+"""Number of points along an edge, including its ends, at which its map is sampled."""
 
 
 @dataclass(frozen=True)
 class FoundParts:
-    """What the maps of a frame hold."""
+    """Peaks and edge scores of a frame."""
 
     peaks: Tensor
     """[NK, K, 3]: see find_peaks."""
@@ -29,41 +29,42 @@ class FoundParts:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By the names of the bundle's contract."""
+        """The tensors by the output names of a bundle."""
         return {"peaks": self.peaks, "edge_scores": self.edge_scores}
 
 
 def find_parts(maps: Tensor, skeleton: Skeleton, count: int) -> FoundParts:
-    """The peaks and edge scores of all of a skeleton's maps [1 + NK + NE, h, w], FP32; ``count`` is K."""
+    """Peaks and edge scores from all maps of a skeleton [1 + NK + NE, h, w], FP32; ``count`` is K."""
     joints = len(skeleton.joints)
     peaks, cells = find_peaks(maps[1 : 1 + joints], count)
     starts, ends = (torch.tensor(column) for column in zip(*skeleton.edges, strict=True))
     return FoundParts(peaks, cells, score_edges(maps[1 + joints :], cells[starts], cells[ends]))
 
 
-def came_from(peaks: Tensor, moves: Tensor, valid: Tensor) -> Tensor:
-    """[T, NK, K, 2]: where peaks [NK, K, 3] were in each slot, by their movements [T, NK, K, 2] in network pixels.
+def previous_positions(peaks: Tensor, moves: Tensor, valid: Tensor) -> Tensor:
+    """Positions [T, NK, K, 2] of peaks [NK, K, 3] in each slot, from movements [T, NK, K, 2] in network pixels.
 
-    Where they are now for slots that may not be read (``valid`` [T] is 0).
+    For slots that may not be read (``valid`` [T] is 0), the current positions.
     """
     return peaks[None, ..., :2] + valid.float()[:, None, None, None] * moves
 
 
 def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The highest local maxima of every map, refined below the cell by a parabola through the logarithms.
+    """The highest local maxima of each map, refined to sub-cell positions by a parabola through the logarithms.
 
     Args:
         maps: [NK, h, w] in (0, 1).
         count: K; must not exceed h * w.
 
     Returns:
-        peaks [NK, K, 3]: x, y in network pixels, score, best first; the score is 0 where there are fewer maxima.
-        cells [NK, K, 2]: row and column of each peak's cell, as numbers of the maps' type.
+        peaks [NK, K, 3]: x, y in network pixels, and score; best first. If there are fewer maxima than K, the rest have
+            score 0.
+        cells [NK, K, 2]: row and column of each peak's cell, in the maps' type.
     """
     joints, height, width = maps.shape
     nudged = maps + _tie_breaker(height, width).to(maps)
     highest = F.max_pool2d(nudged[None], 3, 1, 1).squeeze(0)
-    # Multiplied, not chosen by torch.where, which takes ONNX Runtime several times as long on a CPU.
+    # A product instead of torch.where, which is several times slower with ONNX Runtime on a CPU.
     maxima = (maps * (nudged >= highest).to(maps)).reshape(joints, height * width)
     scores, index = maxima.topk(count, dim=1)
     row = torch.div(index, width, rounding_mode="trunc")
@@ -76,7 +77,7 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     centre = logs(index)
 
     def refine(position: Tensor, length: int, step: int) -> Tensor:
-        # A cell at the border lacks a neighbour: no refinement across it.
+        # A cell at the border lacks a neighbour, so it is not refined in that direction.
         inside = (position > 0) & (position < length - 1)
         before = logs(torch.where(inside, index - step, index))
         after = logs(torch.where(inside, index + step, index))
@@ -90,21 +91,21 @@ def find_peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _tie_breaker(height: int, width: int) -> Tensor:
-    """[h, w] a ramp of tiny steps: a joint right between two cells, or a saturated area, is one peak."""
+    """[h, w]: a ramp of tiny steps, so that a joint exactly between two cells, or a saturated area, is one peak."""
     return torch.arange(height * width).reshape(height, width) * 2e-7
 
 
 def vertex(before: Tensor, centre: Tensor, after: Tensor) -> Tensor:
-    """Where the parabola through three values at -1, 0 and 1 has its top: exact for the logarithm of a Gaussian."""
-    # The floor keeps rounding errors from moving the top of what is nearly flat; a joint's curvature is 0.1 to 1.
+    """Vertex of the parabola through values at -1, 0 and 1, which is exact for the logarithm of a Gaussian."""
+    # The lower bound prevents rounding errors from moving the vertex of flat values; a joint's curvature is 0.1 to 1.
     curvature = (2 * centre - before - after).clamp(min=1e-3)
     return ((after - before) / (2 * curvature)).clamp(-0.5, 0.5)
 
 
 def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-    """Lowest value of an edge's map along the straight line between every pair of peaks of its two joints.
+    """Lowest value of an edge's map along the straight line between each pair of peaks of its two joints.
 
-    Not the mean: a line that runs through several people's limbs has a high one, in spite of the gaps between them.
+    The mean would be high for a line through several people's limbs, despite the gaps between them.
 
     Args:
         maps: [NE, h, w].
@@ -118,12 +119,12 @@ def score_edges(maps: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
     step = torch.linspace(0, 1, EDGE_SAMPLES).to(maps.dtype)[:, None]
 
     def nearest(axis: int) -> Tensor:
-        """[NE, samples, K, K]: row or column. The nearest cell is near enough: the maps are smooth at this stride."""
-        # What belongs to one end is computed before the ends are paired: a K-th of the work.
+        """[NE, samples, K, K]: row or column of the nearest cell, which is sufficient for maps as smooth as these."""
+        # Terms of a single end are computed before pairing, which reduces their cost by a factor of K.
         start, end = starts[:, None, :, axis] * (1 - step) + 0.5, ends[:, None, :, axis] * step
-        # FP32 holds every cell's number, FP16 would not.
+        # FP32, because FP16 cannot represent every cell index.
         return torch.floor(start[..., None] + end[..., None, :]).float()
 
-    # Between cells of the map, so never outside it.
+    # A line between two cells never leaves the map.
     index = (nearest(0) * width + nearest(1)).reshape(edges, EDGE_SAMPLES * count * count).to(torch.int64)
     return maps.flatten(1).gather(1, index).reshape(edges, EDGE_SAMPLES, count, count).amin(dim=1)

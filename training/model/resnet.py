@@ -1,7 +1,7 @@
-"""ResNet-50 up to stride 16, with the parameter names of torchvision, so that its weight files load by name.
+"""ResNet-50 up to stride 16, with torchvision's parameter names, so that its weight files can be loaded by name.
 
-torchvision itself is not used: it cannot be imported beside a PyTorch build that its compiled part was not made for
-(the CPU builds among them), and two classes of plain convolutions are all that is needed of it.
+torchvision is not used: its compiled part only works with matching builds of PyTorch, and only two classes of plain
+convolutions are needed.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine terms never change ("disabled", paper section 2.3)."""
+    """Batch normalisation with fixed statistics and affine terms ("disabled", paper section 2.3)."""
 
     weight: Tensor
     bias: Tensor
@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """The stem and the first three stages; ``inputs`` channels in, ``width`` channels after the stem."""
+    """The stem and the first three stages, with ``inputs`` input channels and ``width`` channels after the stem."""
 
     def __init__(self, inputs: int, width: int = 64) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class ResNet50(nn.Module):
         self.layer3 = _stage(8 * width, 4 * width, blocks=6, stride=2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, inputs, H, W] to features of strides 4, 8 and 16 with 4, 8 and 16 times ``width`` channels."""
+        """Features at strides 4, 8 and 16, with 4, 8 and 16 times ``width`` channels, from [B, inputs, H, W]."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         stride_4 = self.layer1(x)
         stride_8 = self.layer2(stride_4)

@@ -1,4 +1,4 @@
-"""The network in eager PyTorch, frame by frame with a memory of its own, as the runtime runs a bundle."""
+"""Runs a network in eager PyTorch frame by frame, with the same memory as the runtime's session of a bundle."""
 
 from collections import deque
 
@@ -17,22 +17,22 @@ from training.model.network import QueryEncoding, SpaceTimeMemory
 from training.model.parts import TOKEN
 
 _ENCODED = 64
-"""Frames whose encodings are kept for sessions that share them."""
+"""Number of frames whose encodings are cached for sessions that share them."""
 
 
 class TorchSession:
-    """``runtime.Session``'s way through a video (seed, step, maps, people, reset) with the network's own arithmetic.
+    """A session like ``runtime.Session`` (seed, step, maps, people, reset) for a network in PyTorch.
 
-    Frames already have the network's size; poses are in network pixels.
+    Frames must have the network's size; poses are in network pixels.
     """
 
     def __init__(self, model: SpaceTimeMemory, slots: int = 6, every: int = 5, peaks: int = 30) -> None:
         """
         Args:
             model: in evaluation mode, on any device.
-            slots: places in memory: the first frame, the previous one and a ring of the rest.
-            every: the ring takes every n-th frame.
-            peaks: most of a joint, K.
+            slots: slots of the memory: one for the first frame, one for the previous frame, and a ring.
+            every: every nth frame goes into the ring.
+            peaks: K, the number of peaks for each joint.
         """
         self._model = model
         self._slots = slots
@@ -46,15 +46,15 @@ class TorchSession:
         self._encoded: deque[tuple[NDArray[np.uint8], QueryEncoding]] | None = None
 
     def reset(self) -> None:
-        """Forget everything; the next frame is the first."""
+        """Reset the memory; the next frame is the first."""
         self._number = 0
         self._seed = None
         self._identities.reset()
 
     def seed(self, poses: NDArray) -> None:
-        """Start anew with these people, [people, NK, 3] x, y, visibility, in the next frame.
+        """Restart with people [P, NK, 3] (x, y, visibility) of the next frame.
 
-        They are memorised with that frame in slot 0; the frame's maps are then read with it.
+        They are memorised with that frame in slot 0, which is then read to detect in the frame.
         """
         self.reset()
         self._seed = poses
@@ -78,8 +78,11 @@ class TorchSession:
         self._number += 1
 
     def with_network(self, model: SpaceTimeMemory) -> "TorchSession":
-        """A session like this one for a network that encodes frames as this one's does: of the latest 64 frames, each
-        that both are given (the same array) is encoded once."""
+        """A session with the same options for a network with the same query encoder.
+
+        The sessions share the encodings of the latest 64 frames: a frame that both get (the same array) is encoded
+        once.
+        """
         self._encoded = deque(maxlen=_ENCODED) if self._encoded is None else self._encoded
         other = TorchSession(model, self._slots, self._every, self._peaks)
         other._encoded = self._encoded
@@ -87,19 +90,19 @@ class TorchSession:
 
     @property
     def network(self) -> SpaceTimeMemory:
-        """What runs."""
+        """The network of this session."""
         return self._model
 
     def maps(self) -> NDArray[np.float32]:
-        """The maps [C, H/4, W/4] of the latest frame; the network's configuration names them."""
+        """Maps [C, H/4, W/4] of the latest frame, in the order of the network's channels."""
         return self._maps[0].cpu().numpy()
 
     def slot(self, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A slot's key [HW, Ck] and value [HW, Cv]."""
+        """Key [HW, Ck] and value [HW, Cv] of a slot."""
         return self._keys[0, slot].cpu().numpy(), self._values[0, slot].cpu().numpy()
 
     def people(self) -> People | None:
-        """Everybody in the latest frame, in network pixels; None for a network without keypoint maps."""
+        """People in the latest frame, in network pixels; None for a network without keypoint maps."""
         return self._people
 
     def _encoding(self, frame: NDArray[np.uint8], batch: Tensor) -> QueryEncoding:

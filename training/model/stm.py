@@ -1,4 +1,4 @@
-"""STM-skeletons as in the paper (section 2.2, Figure 2), and with one map the original STM (Figure 1).
+"""STM-skeletons as in the paper (section 2.2, Figure 2); with a single map, the original STM (Figure 1).
 
 Two ResNet-50 encoders, keys of 128 and values of 512 channels at stride 16, a decoder at 256 channels.
 """
@@ -13,16 +13,16 @@ from training.model.network import RARE, QueryEncoding, SpaceTimeMemory, to_grid
 from training.model.resnet import Bottleneck, ResNet50
 
 STEM_CHANNELS = 64
-"""Of the paper's network, as are the next three; ``ModelConfig.width`` scales them."""
+"""Channels of the paper's network, like the next three; ``ModelConfig.width`` scales them."""
 KEY_CHANNELS = 128
 VALUE_CHANNELS = 512
 DECODER_CHANNELS = 256
 _RESIDUAL_SCALE = 0.25
-"""What fresh residual branches add at first: without working batch normalisation the signal would grow past use."""
+"""Initial scale of residual branches with random weights: with frozen batch normalisation the signal would grow."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of RGB in [0, 1]."""
+"""Mean and standard deviation of RGB in [0, 1]."""
 
 
 class STMSkeletons(SpaceTimeMemory):
@@ -39,12 +39,12 @@ class STMSkeletons(SpaceTimeMemory):
             for channels in (STEM_CHANNELS, KEY_CHANNELS, VALUE_CHANNELS, DECODER_CHANNELS)
         )
         self.query_encoder = ResNet50(inputs=3, width=stem)
-        # One stem over frame and maps together: the sum of STM's separate stems is the same arithmetic.
+        # One stem for frame and maps together, which equals the sum of STM's separate stems.
         self.memory_encoder = ResNet50(inputs=3 + maps, width=stem)
         self.query_head = KeyValue(16 * stem, key, value)
         self.memory_head = KeyValue(16 * stem, key, value)
         self.decoder = Decoder(value, stem, decoder, maps)
-        self.apply(_start)
+        self.apply(_initialise)
 
     def encode_query(self, frame: Tensor) -> QueryEncoding:
         stride_4, stride_8, stride_16 = self.query_encoder(_normalise(frame, self.decoder.predict.weight))
@@ -63,16 +63,16 @@ class STMSkeletons(SpaceTimeMemory):
 
 
 def _normalise(frame: Tensor, like: Tensor) -> Tensor:
-    """BGR [B, H, W, 3] 0..255 to ImageNet-normalised RGB [B, 3, H, W] of the type and device of ``like``."""
-    # Types go first: some compilers accept nothing but a cast on uint8.
+    """BGR [B, H, W, 3] from 0 to 255 to ImageNet-normalised RGB [B, 3, H, W] with type and device of ``like``."""
+    # The cast comes first, because some compilers support no other operation on uint8.
     frame = frame.to(like).permute(0, 3, 1, 2).flip(1)
     mean = torch.tensor(IMAGENET_MEAN).to(like)[:, None, None]
     std = torch.tensor(IMAGENET_STD).to(like)[:, None, None]
     return (frame - 255 * mean) / (255 * std)
 
 
-def _start(module: nn.Module) -> None:
-    """Fresh weights that keep the signal's size through the layers, normalisation being frozen."""
+def _initialise(module: nn.Module) -> None:
+    """Initialise random weights such that the signal keeps its scale, because normalisation is frozen."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if module.bias is not None:
@@ -87,7 +87,7 @@ def _start(module: nn.Module) -> None:
 
 
 class KeyValue(nn.Module):
-    """3x3 convolutions to key and value, token-major."""
+    """3x3 convolutions to key and value, both token-major."""
 
     def __init__(self, inputs: int, key: int, value: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class KeyValue(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Refines from stride 16 to stride 4 with the query encoder's features; predicts one logit a map."""
+    """Refines from stride 16 to stride 4 with the query encoder's features; predicts one logit per map."""
 
     def __init__(self, value: int, stem: int, channels: int, maps: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights as safetensors: the tensors, and as metadata the network's configuration and where they came from."""
+"""Weights as safetensors: tensors, with the network's configuration and provenance as metadata."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -22,36 +22,36 @@ _KEY = "stm_skeletons"
 
 
 class Provenance(Strict):
-    """How a network came to be; saved with its weights."""
+    """Configuration and origin of a network, stored with its weights."""
 
     config: ModelConfig
     origin: str
-    """Source and licence of the weights, in a sentence."""
+    """Source and licence of the weights."""
     training: dict[str, Any]
-    """The resolved training recipe; empty for weights that were only converted, but for the memory of a bundle's."""
+    """The resolved training recipe. Empty for converted weights; for weights from a bundle, only its memory."""
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Slots, and every how many frames the ring takes one, that the network was trained for; STM's 6 and 5 where it
-        was trained to read all earlier frames."""
+        """``slots`` and ``every`` that the network was trained with; STM's 6 and 5 if it was trained to read all
+        earlier frames."""
         memory = self.training.get("memory", {})
         return (memory["slots"], memory["every"]) if memory.get("slots") else (6, 5)
 
 
 def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
-    """Write a network's weights and where they came from, whole or not at all. Raises SinkError."""
+    """Write a network's weights and provenance atomically. Raises SinkError."""
     provenance = Provenance(config=model.config, origin=origin, training=training or {})
-    # One key: safetensors writes several in no fixed order, and the same weights are to have the same hash.
+    # A single key, because safetensors writes several in arbitrary order, and equal weights should have equal hashes.
     metadata = {_KEY: provenance.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(Path(path)) as partial:
-        partial.write_bytes(save(tensors, metadata))  # safetensors' own writer makes files that only the owner reads
+        partial.write_bytes(save(tensors, metadata))  # safetensors' own writer makes files that only the owner can read
 
 
 def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Provenance]:
-    """The network in a weights file, in evaluation mode on the CPU, and where it came from.
+    """The network of a weights file, in evaluation mode on the CPU, and its provenance.
 
-    Raises WeightsError when the file is missing, damaged, not ours, or its tensors are not the network's.
+    Raises WeightsError if the file is missing, damaged, from another program, or its tensors do not fit the network.
     """
     tensors, provenance = _read(Path(path))
     model = build(provenance.config)
@@ -60,23 +60,23 @@ def load_weights(path: str | Path) -> tuple[SpaceTimeMemory, Provenance]:
 
 
 def load_provenance(path: str | Path) -> Provenance:
-    """Where weights came from. Raises WeightsError when the file is missing, damaged or not ours."""
+    """Provenance of a weights file. Raises WeightsError if it is missing, damaged or from another program."""
     return _read(Path(path))[1]
 
 
 def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]:
-    """The mean of several networks' weights, as ``load_weights`` gives one's.
+    """The network with the mean of several weights files, as ``load_weights``.
 
-    Of networks trained from the same weights in different ways it is often better than each (Wortsman et al., Model
-    soups, 2022). Raises WeightsError as ``load_weights``, or when they are not the same network.
+    For networks trained from the same weights in different ways, the mean is often better than each of them (Wortsman
+    et al., Model soups, 2022). Raises WeightsError as ``load_weights``, or if the networks differ.
     """
     loaded = [load_weights(path) for path in paths]
     (model, first), others = loaded[0], loaded[1:]
     for path, (_, provenance) in zip(paths[1:], others, strict=True):
         if provenance.config != first.config:
-            raise WeightsError(f"{paths[0]} and {path} are not the same network; only weights of one can be averaged")
+            raise WeightsError(f"{paths[0]} and {path} are of different networks, so their mean cannot be computed")
     if others:
-        states = [other.state_dict() for other, _ in loaded]
+        states = [network.state_dict() for network, _ in loaded]
         mean = {
             name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
             for name, tensor in states[0].items()
@@ -87,15 +87,15 @@ def load_mean(paths: Sequence[str | Path]) -> tuple[SpaceTimeMemory, Provenance]
 
 
 def _joint_origin(origins: list[str]) -> str:
-    """What is the same for all, then what is not."""
+    """The common stages of the origins, then the differing ones."""
     stages = [origin.split("; ") for origin in origins]
-    same = [alike[0] for alike in takewhile(lambda alike: len(set(alike)) == 1, zip(*stages, strict=False))]
-    others = " and ".join(f"({'; '.join(own[len(same) :])})" for own in stages)
-    return "; ".join([*same, f"mean of {others}"])
+    common = [equal[0] for equal in takewhile(lambda equal: len(set(equal)) == 1, zip(*stages, strict=False))]
+    others = " and ".join(f"({'; '.join(own[len(common) :])})" for own in stages)
+    return "; ".join([*common, f"mean of {others}"])
 
 
 def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """Fill a network; every name and shape must agree. Raises WeightsError with the list of what does not."""
+    """Load tensors into a network. All names and shapes must match; otherwise WeightsError lists the differences."""
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unknown {name}" for name in tensors if name not in expected]
@@ -111,15 +111,17 @@ def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], source: obj
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Provenance]:
     if not path.is_file():
-        raise WeightsError(f"no weights file {path}; 'stm-skeletons init' makes one")
+        raise WeightsError(f"no weights file {path}; make one with 'stm-skeletons init'")
     try:
         with safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a safetensors file, or it is damaged ({error})") from error
+        raise WeightsError(f"{path} is not a safetensors file or is damaged ({error})") from error
     if _KEY not in metadata:
-        raise WeightsError(f"{path} has no recipe: it was not written by this project; 'stm-skeletons init' converts")
+        raise WeightsError(
+            f"{path} was not written by this project: it has no '{_KEY}' metadata; convert it with 'stm-skeletons init'"
+        )
     try:
         return tensors, Provenance.model_validate_json(metadata[_KEY])
     except ValidationError as error:
-        raise WeightsError(f"{path} has a damaged recipe: {one_line(error)}") from error
+        raise WeightsError(f"{path} has damaged '{_KEY}' metadata: {one_line(error)}") from error

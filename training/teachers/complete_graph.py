@@ -1,6 +1,6 @@
-"""Completes a TensorFlow.js graph model for today's TensorFlow: attributes that its operators have been given since.
+"""Adds attributes that current TensorFlow requires to a TensorFlow.js graph model.
 
-Its signature goes, so that inputs and outputs keep the graph's own names.
+Also removes the model's signature, so that inputs and outputs keep the graph's own names.
 
 python complete_graph.py MODEL.json    (rewrites the file)
 """
@@ -13,7 +13,7 @@ FLOAT, INT = "DT_FLOAT", "DT_INT32"
 
 
 def complete(node: dict) -> None:
-    """Add what a node lacks."""
+    """Add the missing attributes of a node."""
     attributes = node.setdefault("attr", {})
     if node["op"] == "_FusedConv2D":
         inputs = int(attributes["num_args"]["i"])
@@ -23,7 +23,7 @@ def complete(node: dict) -> None:
 
 
 def main() -> None:
-    """Complete the graph in the file that the command line names."""
+    """Complete the graph in the file given on the command line."""
     path = Path(sys.argv[1])
     model = json.loads(path.read_text())
     for node in model["modelTopology"]["node"]:

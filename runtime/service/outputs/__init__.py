@@ -1,1 +1,1 @@
-"""Where the results of the service go, each output in a thread of its own."""
+"""Outputs of the service, each with its own thread."""

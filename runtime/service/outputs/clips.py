@@ -1,4 +1,4 @@
-"""A video of each event: what was before it and what came after."""
+"""Writes a video of each event, from before to after it."""
 
 import threading
 import time
@@ -19,40 +19,40 @@ from stm_skeletons.errors import SinkError
 from stm_skeletons.files import make_folder
 
 _AHEAD, _MOST = 2.0, 16
-"""Seconds, and number, of frames that may wait."""
+"""Seconds of frames, and number of frames, that may wait."""
 _WIDEST = 1280
-"""Pixels of a clip."""
+"""Largest width of a clip in pixels."""
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _RING_BYTES = 64_000_000
-"""That the pictures of the last seconds may take."""
+"""Most bytes for images of the last seconds."""
 _LONGEST = 120.0
-"""Seconds of a clip, however many events share it."""
+"""Longest clip in seconds, however many events share it."""
 _AT_ONCE, _MOST_IN_RING = 4, 1_000_000
-"""Pictures of the ring that are encoded with each frame, so that the frames need not wait for all of them."""
+"""Images of the ring that are encoded per frame, so that frames do not wait for all of them."""
 _RATE = 10.0
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """One that was promised."""
+    """A clip that has been announced."""
 
     name: str
     at: float
-    """When its first event was; this and ``until`` by the monotonic clock."""
+    """Time of its first event; this and ``until`` by the monotonic clock."""
     until: float
 
 
 class ClipsOutput(Worker):
-    """Videos of events, CAMERA-YYYYmmddTHHMMSSZ[-n]-event.mp4, at most 1280 pixels wide.
+    """Writes videos of events, CAMERA-YYYYmmddTHHMMSSZ[-n]-event.mp4, at most 1280 pixels wide.
 
-    For each event ``name_for`` is to be asked, before its result is offered to any output. Events that come while a
-    clip goes on share it, for two minutes at most.
+    Call ``name_for`` for each event before its result is offered to any output. Events during a clip share it, for at
+    most two minutes.
     """
 
     name = "clips"
 
     def __init__(self, camera: CameraConfig) -> None:
-        """``camera.clips`` must be given."""
+        """``camera.clips`` must be set."""
         super().__init__(camera.name, _MOST, _AHEAD)
         assert camera.clips is not None
         self._config = camera.clips
@@ -60,18 +60,18 @@ class ClipsOutput(Worker):
         self._budget = Budget(self._files, self._config.gigabytes)
         self._painter = Painter("people", self._config.blur_heads)
         self._ring: deque[tuple[float, bytes]] = deque()
-        """When it arrived, and its JPEG; of the last seconds."""
+        """Arrival time and JPEG of the images of the last seconds."""
         self._ring_bytes = 0
         self._promises = threading.Lock()
         self._promised: deque[_Clip] = deque()
-        """The first of them may be written already."""
+        """Announced clips; the first may already be in progress."""
         self._video: VideoWriter | None = None
         self._first = self._done = 0.0
-        """When the first picture of the clip arrived, and the latest that is in it."""
+        """Arrival of the clip's first image, and of the latest image in it."""
         self.start()
 
     def name_for(self, event: Event) -> str:
-        """File name of the clip that shows this event, which happens now. In any thread; never waits for the disk."""
+        """Return the file name of the clip for an event happening now. Thread-safe; never waits for the disk."""
         now = time.monotonic()
         with self._promises:
             latest = self._promised[-1] if self._promised else None
@@ -107,20 +107,20 @@ class ClipsOutput(Worker):
             self._ring_bytes -= len(self._ring.popleft()[1])
 
     def _copy(self, now: float, most: int = _MOST_IN_RING) -> None:
-        """Put what is new in the ring into the clip that is due, so many pictures at most; end it when it is over."""
+        """Add at most ``most`` new images to the due clip; end the clip when it is over."""
         while (clip := self._due()) is not None:
             try:
                 if self._video is None:
                     self._begin(clip)
-                pictures = [each for each in self._ring if self._done < each[0] <= clip.until]
-                for arrived, jpeg in pictures[:most]:
+                images = [each for each in self._ring if self._done < each[0] <= clip.until]
+                for arrived, jpeg in images[:most]:
                     self._add(arrived, jpeg)
                 self._budget.make_room()
             except (SinkError, OSError):
                 self._over(now, whatever=True)
                 self._end(whole=False)
                 raise
-            if len(pictures) > most or not self._over(now, self._budget.is_large()):
+            if len(images) > most or not self._over(now, self._budget.is_large()):
                 return
             self._end()
 
@@ -129,7 +129,7 @@ class ClipsOutput(Worker):
             return self._promised[0] if self._promised else None
 
     def _over(self, now: float, whatever: bool = False) -> bool:
-        """Whether the clip that is due has come to its end, or is given up; no event joins it then."""
+        """Whether the due clip has ended or is given up; then no further event joins it."""
         with self._promises:
             over = whatever or now > self._promised[0].until
             if over:

@@ -1,4 +1,4 @@
-"""The files of one output of one camera: their names, and which of them must go."""
+"""Names of an output's files for one camera, and deletion of old ones."""
 
 import os
 import re
@@ -13,24 +13,26 @@ from stm_skeletons.errors import SinkError
 from stm_skeletons.files import make_folder
 
 _RECENT = 100
-"""Names given last, which are remembered though there may be no files of them yet."""
+"""Most recent names, remembered although their files may not exist yet."""
 
 
 _MOST = 200_000
-"""Names that are remembered at all; more than files that anybody may keep."""
+"""Most names remembered; more than any configured number of files."""
 
 
 @dataclass(frozen=True)
 class OldFile:
+    """A file that may be deleted to make room."""
+
     path: Path
     bytes: int
 
 
 class Files:
-    """CAMERA-YYYYmmddTHHMMSSZ[-n]SUFFIX in one folder.
+    """Files CAMERA-YYYYmmddTHHMMSSZ[-n]SUFFIX in one folder.
 
-    The time in a name is for people. Nothing relies on it: a clock that is set back leads to no name twice, and what
-    this process wrote always counts as newer than what it found.
+    The time in a name is for people; nothing relies on it. If the clock is set back, names still do not repeat, and
+    files of this process always count as newer than files it found.
     """
 
     def __init__(self, folder: str, camera: str, suffix: str) -> None:
@@ -43,13 +45,13 @@ class Files:
         self._lock = threading.Lock()
 
     def new(self, utc: float | None = None) -> Path:
-        """A name that no file has or had in this process; makes the folder. ``utc``: seconds since 1970, now if not
-        given. Raises SinkError."""
+        """Return a path that is unused and was never given by this process; creates the folder. ``utc``: seconds since
+        1970, now by default. Raises SinkError."""
         make_folder(self._folder)
         return self._folder / self.name(utc)
 
     def name(self, utc: float | None = None) -> str:
-        """As ``new``, but without its folder, which need not be there."""
+        """Like ``new``, but return only the name and do not need the folder."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() if utc is None else utc))
         number = 0
         with self._lock:
@@ -60,16 +62,16 @@ class Files:
                 number += 1
             self._given += 1
             self._ours[name] = self._given
-            if len(self._ours) > _MOST:  # where no file comes of them: the disk is gone
+            if len(self._ours) > _MOST:  # the names lead to no files: the disk is gone
                 del self._ours[next(iter(self._ours))]
         return name
 
     def path(self, name: str) -> Path:
-        """Where the file of that name, one of those given, lies."""
+        """Return the path of a given name."""
         return self._folder / name
 
     def oldest_first(self) -> list[OldFile]:
-        """All files of this camera and output that are there; those of earlier processes by name, then ours."""
+        """Return existing files of this camera and output: those of earlier processes by name, then ours."""
         there: dict[str, OldFile] = {}
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._folder) as entries:
             for entry in entries:
@@ -89,38 +91,38 @@ class Files:
 
 
 class Budget:
-    """Bytes that the files of a camera may take together; the oldest make room for the newest."""
+    """Limits the disk space of a camera's files; the oldest are deleted to make room."""
 
     def __init__(self, files: Files, gigabytes: float) -> None:
         self._files, self._bytes = files, int(gigabytes * 1e9)
         self._old: deque[OldFile] = deque()
         self._taken = 0
-        """By these."""
+        """Bytes of the old files."""
         self._current: Path | None = None
 
     def begin(self, path: Path) -> None:
-        """From now on that file is written. Raises SinkError, as ``make_room``."""
+        """Set the file being written. Raises SinkError, like ``make_room``."""
         self._current = path
         self._old = deque(old for old in self._files.oldest_first() if old.path != path)
         self._taken = sum(old.bytes for old in self._old)
         self.make_room()
 
     def make_room(self) -> None:
-        """Delete the oldest files, never the one that is written, until all fit.
+        """Delete the oldest files, but never the one being written, until all fit.
 
-        Raises SinkError where one cannot be deleted.
+        Raises SinkError if a file cannot be deleted.
         """
         while self._old and self._taken + size_of(self._current) > self._bytes:
             delete(self._old[0].path)
             self._taken -= self._old.popleft().bytes
 
     def is_large(self) -> bool:
-        """Whether the file that is written has reached a quarter of the budget, so that there are others beside it."""
+        """Whether the file being written exceeds a quarter of the budget, so that others fit beside it."""
         return size_of(self._current) > self._bytes // 4
 
 
 def size_of(path: Path | None) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return a file's size in bytes; 0 if it does not exist."""
     try:
         return 0 if path is None else path.stat().st_size
     except OSError:
@@ -128,7 +130,7 @@ def size_of(path: Path | None) -> int:
 
 
 def delete(path: Path) -> None:
-    """Raises SinkError when it cannot be; one that is not there is fine."""
+    """Delete a file if it exists. Raises SinkError if that fails."""
     try:
         path.unlink()
     except (FileNotFoundError, NotADirectoryError):

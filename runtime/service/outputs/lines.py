@@ -1,4 +1,4 @@
-"""JSON lines, in files that are changed by size and age."""
+"""Writes JSON lines to files rotated by size and age."""
 
 import time
 from contextlib import suppress
@@ -12,21 +12,21 @@ from runtime.service.results import Result
 from runtime.sinks import JsonLinesSink, line_of
 
 _WAITING = 500
-"""Lines that may wait for the disk."""
+"""Most lines that may wait for the disk."""
 
 
 class LinesOutput(Worker):
-    """The lines of ``run --parts`` with "camera", "utc" and "events", in CAMERA-YYYYmmddTHHMMSSZ[-n].jsonl.
+    """Writes lines like ``run --parts``, with "camera", "utc" and "events", to CAMERA-YYYYmmddTHHMMSSZ[-n].jsonl.
 
-    Each line is written whole and at once: what there is can be read after any end of the process, and a new one begins
-    a new file. No file that exists is ever opened.
+    Each line is written whole with one write, so files are readable whenever the process ends. A new process starts a
+    new file; existing files are never opened.
     """
 
     name = "lines"
 
     def __init__(self, camera: CameraConfig) -> None:
-        """``camera.lines`` must be given."""
-        super().__init__(camera.name, _WAITING, tries_again=True)
+        """``camera.lines`` must be set."""
+        super().__init__(camera.name, _WAITING, retries=True)
         assert camera.lines is not None
         self._config: LinesConfig = camera.lines
         self._files = Files(camera.lines.folder, camera.name, ".jsonl")
@@ -72,18 +72,18 @@ class LinesOutput(Worker):
         self._path = None
         with suppress(OSError):
             self._sink.close()
-        if self._bytes == 0 and size_of(path) == 0:  # the disk took no line
+        if self._bytes == 0 and size_of(path) == 0:  # no line was written
             delete(path)
 
     def _is_over(self, path: Path, length: int) -> bool:
-        """Whether a line of so many bytes goes into another file: this one is full, old, or no longer there."""
+        """Whether a line of this length needs another file: this one is full, old, or was deleted."""
         full = self._bytes > 0 and self._bytes + length > self._config.megabytes * 1e6
         old = time.monotonic() - self._began > self._config.hours * 3600
         return full or old or _inode(path) != self._inode
 
 
 def _inode(path: Path) -> int:
-    """0 where there is no file."""
+    """Inode of a file; 0 if it does not exist."""
     try:
         return path.stat().st_ino
     except OSError:

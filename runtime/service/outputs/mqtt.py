@@ -1,4 +1,4 @@
-"""People, events and states for an MQTT broker."""
+"""Publishes people, events and states to an MQTT broker."""
 
 import json
 import ssl
@@ -19,24 +19,24 @@ from stm_skeletons.errors import ServiceError, SinkError
 from stm_skeletons.files import read_text
 
 _MOST = 200
-"""Results of a camera that may wait for the broker."""
+"""Most results per camera that may wait for the broker."""
 _TAKES = 5.0
 """Seconds that the broker may take for a message."""
 _KEEPALIVE = 15
-"""Seconds after which a broker that does not answer is gone."""
+"""Seconds after which a broker that does not respond counts as gone."""
 _LONGEST_PASSWORD = 65_535
 
 
 class MqttPublisher:
-    """A connection to a broker, for as long as the service runs; it is made again after every loss.
+    """The connection to a broker, re-established whenever it is lost.
 
-    Topics, below ``mqtt.topic``: "status" is "online" or, by the broker itself when the service is gone, "offline";
-    "CAMERA/people" for each frame and "CAMERA/events" for each event are JSON; "CAMERA/state" is a word. Both states
-    are retained.
+    Topics below ``mqtt.topic``: "status" is "online", or "offline" (also set by the broker if the service dies);
+    "CAMERA/people" for each frame and "CAMERA/events" for each event are JSON; "CAMERA/state" is a word. "status" and
+    "CAMERA/state" are retained.
     """
 
     def __init__(self, mqtt: MqttConfig) -> None:
-        """Begins to connect, and waits for nothing. Raises ServiceError when a file that it names cannot be used."""
+        """Starts connecting, without waiting. Raises ServiceError if a configured file is invalid."""
         self._config = mqtt
         self._broker = f"the MQTT broker {mqtt.host}:{mqtt.port}"
         self._lock = threading.Lock()
@@ -52,33 +52,33 @@ class MqttPublisher:
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         client.reconnect_delay_set(min_delay=1, max_delay=8)
         client.max_queued_messages_set(_MOST)
-        client.suppress_exceptions = True  # one would end the thread, and with it the connection
+        client.suppress_exceptions = True  # an exception would end the thread and the connection
         client.on_connect, client.on_connect_fail = self._connected, self._not_reached
         client.connect_async(mqtt.host, mqtt.port, keepalive=_KEEPALIVE)
         client.loop_start()
 
     def output(self, camera: str) -> "MqttOutput":
-        """The output of a camera, which has a thread of its own."""
+        """Create the output of a camera, which has its own thread."""
         output = MqttOutput(self, camera)
         with self._lock:
             self._outputs.append(output)
         return output
 
     def publish_state(self, camera: str, text: str) -> None:
-        """A camera's state, now and whenever the broker comes back. Never waits."""
+        """Publish a camera's state, now and after each reconnect. Never waits."""
         with self._lock:
             self._states[camera] = text
             if self._client.is_connected():
                 self._publish(f"{camera}/state", text, retain=True)
 
     def problem(self) -> str | None:
-        """In a line why nothing can be published; None when all is well."""
+        """Return on one line why nothing can be published; None if all is well."""
         if self._client.is_connected():
             return None
         return f"{self._broker} cannot be reached" if self._refused is None else self._refused
 
     def close(self, within: float) -> None:
-        """Say "offline" and disconnect; to be called after the outputs are closed. May be called twice."""
+        """Publish "offline" and disconnect. Call after the outputs are closed. May be called twice."""
         deadline = time.monotonic() + within
         with self._lock:
             closed, self._closed = self._closed, True
@@ -89,24 +89,25 @@ class MqttPublisher:
             _wait(info, deadline - time.monotonic())
         self._client.disconnect()
         stopping = threading.Thread(target=self._client.loop_stop, name="ends MQTT", daemon=True)
-        stopping.start()  # it joins a thread that may hang while it connects
+        stopping.start()  # it joins a thread that may hang while connecting
         stopping.join(max(0.1, deadline - time.monotonic()))
 
     def send(self, topic: str, text: str, qos: int) -> None:
-        """Publish, and wait until the broker (QoS 1) or the network has it. Raises SinkError."""
+        """Publish, and wait until the broker (QoS 1) or the network has accepted it. Raises SinkError."""
         problem = self.problem()
         if problem is not None:
             raise SinkError(problem)
         if not _wait(self._publish(topic, text, qos), _TAKES):
-            raise SinkError(f"{self._broker} takes no message")
+            raise SinkError(f"{self._broker} accepts no messages")
 
     def forget(self, output: "MqttOutput") -> None:
+        """Remove a closed output."""
         with self._lock:
             self._outputs = [each for each in self._outputs if each is not output]
 
     @property
     def qos(self) -> int:
-        """Of events."""
+        """QoS of events."""
         return self._config.qos
 
     def _topic(self, below: str) -> str:
@@ -130,27 +131,27 @@ class MqttPublisher:
                 self._publish(f"{camera}/state", text, retain=True)
             outputs = list(self._outputs)
         for output in outputs:
-            output.try_now()
+            output.retry_now()
 
     def _not_reached(self, _client: Client, _data: object) -> None:
         self._refused = None
 
 
 class MqttOutput(Worker):
-    """Publishes a camera's people, to be read by those who are there, and its events, which wait for the broker."""
+    """Publishes a camera's people, which are dropped while disconnected, and its events, which wait."""
 
     name = "mqtt"
 
     def __init__(self, publisher: MqttPublisher, camera: str) -> None:
-        """Most users want ``MqttPublisher.output``."""
-        super().__init__(camera, _MOST, tries_again=True)
+        """Use ``MqttPublisher.output`` instead."""
+        super().__init__(camera, _MOST, retries=True)
         self._publisher = publisher
         self.start()
 
     def offer(self, result: Result) -> None:
         if result.events or self._publisher.problem() is None:
             super().offer(without_image(result))
-        else:  # where people were is of no use later
+        else:  # past positions are of no use later
             self._drop()
 
     def problem(self) -> str | None:
@@ -168,18 +169,18 @@ class MqttOutput(Worker):
 
 
 def people_text(result: Result) -> str:
-    """JSON: camera, utc, frame, time, size and people, as in the lines of ``run --parts``."""
+    """Return JSON with camera, utc, frame, time, size and people, as in the lines of ``run --parts``."""
     line = result.parts.to_dict(result.frame.number, result.frame.time)
     chosen = {name: line[name] for name in ("frame", "time", "size", "people")}
     return json.dumps({"camera": result.camera, "utc": utc_text(result.time)} | chosen, separators=(",", ":"))
 
 
 def _wait(info: MQTTMessageInfo, seconds: float) -> bool:
-    """Whether a message is on its way within that time."""
+    """Whether a message is sent within that time."""
     try:
         info.wait_for_publish(max(0.0, seconds))
         return info.is_published()
-    except (RuntimeError, ValueError):  # the connection is gone, or too much waits
+    except (RuntimeError, ValueError):  # the connection is lost, or the queue is full
         return False
 
 
@@ -189,10 +190,10 @@ def _password(path: str | None) -> str | None:
     try:
         password = read_text(Path(path)).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ServiceError(f"cannot read the MQTT password file {path}: {why}") from error
     if not 0 < len(password.encode()) <= _LONGEST_PASSWORD:
-        raise ServiceError(f"the MQTT password file {path} is empty or holds no password")
+        raise ServiceError(f"the MQTT password file {path} is empty or too long for a password")
     return password
 
 

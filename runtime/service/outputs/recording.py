@@ -1,4 +1,4 @@
-"""The overlay as video, in segments, as much of it as the disk may hold."""
+"""Records the overlay as video segments, within a disk budget."""
 
 import time
 from pathlib import Path
@@ -14,25 +14,25 @@ from stm_skeletons.errors import SinkError
 _AHEAD = 2.0
 """Seconds of frames that may wait for the encoder."""
 _MOST = 16
-"""Frames that may: a picture of 1920x1080 has 6 MB."""
+"""Most frames that may wait: an image of 1920x1080 takes 6 MB."""
 _GAP = 5.0
 """Seconds without a frame after which a segment ends."""
 _RATE = 10.0
-"""Frames a second, for the encoder to plan with; the frames have their own times."""
+"""Nominal frames per second for the encoder; the frames have their own times."""
 
 
 class RecordingOutput(Worker):
-    """Segments of video, CAMERA-YYYYmmddTHHMMSSZ[-n].mp4, in which a frame is shown when it arrived.
+    """Writes segments of video, CAMERA-YYYYmmddTHHMMSSZ[-n].mp4, with frames at their arrival times.
 
-    A segment ends after the minutes it is given, at a quarter of the budget, when the picture changes its size, and
-    when the camera pauses. It has its name from the first frame on; one that was cut off plays but for its last two
+    A segment ends after the configured minutes, at a quarter of the budget, when the image size changes, and when the
+    camera pauses. The file has its final name from the first frame on; a truncated one plays except for its last two
     seconds.
     """
 
     name = "recording"
 
     def __init__(self, camera: CameraConfig) -> None:
-        """``camera.recording`` must be given."""
+        """``camera.recording`` must be set."""
         super().__init__(camera.name, _MOST, _AHEAD)
         assert camera.recording is not None
         self._config = camera.recording

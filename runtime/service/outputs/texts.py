@@ -1,4 +1,4 @@
-"""Times and events as text."""
+"""Formats times and events."""
 
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -7,12 +7,12 @@ from runtime.service.results import Event
 
 
 def utc_text(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601: 2026-11-28T13:05:00.250Z."""
+    """Format seconds since 1970 as ISO 8601, such as 2026-11-28T13:05:00.250Z."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_fields(event: Event) -> dict[str, object]:
-    """An event's JSON object: camera, rule, kind, utc, id, what, count, clip."""
+    """Return an event's JSON object: camera, rule, kind, utc, id, what, count, clip."""
     fields: dict[str, object] = asdict(event)
     del fields["time"]
     return {"utc": utc_text(event.time)} | fields

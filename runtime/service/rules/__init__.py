@@ -1,4 +1,4 @@
-"""What people do, noticed: each rule of a camera makes events of its results."""
+"""Rules: turn a camera's results into events."""
 
 from typing import Protocol
 
@@ -13,25 +13,25 @@ from stm_skeletons.skeleton import Skeleton
 
 
 class _Watch(Protocol):
-    def look(self, seen: Seen) -> list[Notice]: ...
+    def evaluate(self, seen: Seen) -> list[Notice]: ...
 
 
 class Rules:
-    """The rules of one camera. Time is that of the frames' arrival, by the monotonic clock."""
+    """The rules of one camera. Times are the frames' arrival times, by the monotonic clock."""
 
     def __init__(self, camera: CameraConfig, skeleton: Skeleton) -> None:
         self._places = Places(skeleton)
         self._watches = [(rule, _watch(rule)) for rule in camera.rules]
 
-    def look(self, result: Result) -> tuple[Event, ...]:
-        """What happened with this result; to be asked once for each, in order. Its own ``events`` do not matter."""
+    def evaluate(self, result: Result) -> tuple[Event, ...]:
+        """Return the events of this result; call once per result, in order. Ignores the result's own ``events``."""
         if not self._watches:
             return ()
-        seen = self._places.look(result.parts, result.frame.arrived or 0.0)
+        seen = self._places.evaluate(result.parts, result.frame.arrived or 0.0)
         return tuple(
             Event(result.camera, rule.name, rule.kind, result.time, notice.id, notice.what, notice.count)
             for rule, watch in self._watches
-            for notice in watch.look(seen)
+            for notice in watch.evaluate(seen)
         )
 
 

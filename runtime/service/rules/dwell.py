@@ -1,20 +1,20 @@
-"""Who stays in a region for long."""
+"""Detects people who stay in a region for long."""
 
 from runtime.service.config import DwellRule
-from runtime.service.rules.places import ById, Notice, Seen, Spell, is_inside
+from runtime.service.rules.places import ById, Notice, Period, Seen, is_inside
 
 _ABSENCE = 2.0
-"""Seconds of being outside, or unseen, that do not end a stay."""
+"""Seconds outside or unseen that do not end a stay."""
 
 
 class DwellWatch:
-    """Notices "stayed" once for each stay."""
+    """Reports "stayed" once for each stay."""
 
     def __init__(self, rule: DwellRule) -> None:
         self._rule = rule
-        self._stays: ById[Spell] = ById()
+        self._stays: ById[Period] = ById()
 
-    def look(self, seen: Seen) -> list[Notice]:
+    def evaluate(self, seen: Seen) -> list[Notice]:
         self._stays.forget(seen.now)
         notices = []
         for person in seen.people:
@@ -22,8 +22,8 @@ class DwellWatch:
                 continue
             stay = self._stays[person.id]
             if stay is None or seen.now - stay.last > _ABSENCE:
-                stay = Spell(seen.now, seen.now)
+                stay = Period(seen.now, seen.now)
             self._stays.keep(person.id, stay, seen.now)
-            if stay.goes_on(seen.now, self._rule.seconds):
+            if stay.extend(seen.now, self._rule.seconds):
                 notices.append(Notice("stayed", person.id))
         return notices

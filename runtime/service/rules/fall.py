@@ -1,21 +1,21 @@
-"""Who has fallen: hips that stay below a line."""
+"""Detects falls: hips that stay below a line."""
 
 from runtime.service.config import FallRule
-from runtime.service.rules.places import ById, Notice, Point, Seen, Spell
+from runtime.service.rules.places import ById, Notice, Period, Point, Seen
 
 _GAP = 1.0
-"""Seconds without the hips below the line, up or unseen, that do not count."""
+"""Seconds with the hips above the line or unseen that are ignored."""
 
 
 class FallWatch:
-    """Notices "fell" when somebody's hips have been below the line for the rule's seconds; once until that person has
-    been seen up again. The line goes on beyond its ends."""
+    """Reports "fell" when a person's hips have been below the line for the rule's seconds, once until the person has
+    been seen upright again. The line extends beyond its ends."""
 
     def __init__(self, rule: FallRule) -> None:
         self._rule = rule
-        self._falls: ById[Spell] = ById()
+        self._falls: ById[Period] = ById()
 
-    def look(self, seen: Seen) -> list[Notice]:
+    def evaluate(self, seen: Seen) -> list[Notice]:
         self._falls.forget(seen.now)
         notices = []
         for person in seen.people:
@@ -27,10 +27,10 @@ class FallWatch:
                 if gap:
                     self._falls.drop(person.id)
                 continue
-            if fall is None or (gap and not fall.told):
-                fall = Spell(seen.now, seen.now)
+            if fall is None or (gap and not fall.reported):
+                fall = Period(seen.now, seen.now)
             self._falls.keep(person.id, fall, seen.now)
-            if fall.goes_on(seen.now, self._rule.seconds):
+            if fall.extend(seen.now, self._rule.seconds):
                 notices.append(Notice("fell", person.id))
         return notices
 

@@ -1,4 +1,4 @@
-"""A line that counts who crosses it."""
+"""Counts people who cross a line."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,28 @@ from runtime.service.config import LineRule
 from runtime.service.rules.places import ById, Notice, Person, Point, Seen, crosses_between, side_of
 
 _AWAY = 0.01
-"""Of the picture's longer side: how far from the line somebody must be to count as on one side of it."""
+"""Distance from the line at which a person counts as being on one side, as a share of the image's longer side."""
 
 
 @dataclass
 class _Walk:
-    """Of a person."""
+    """A person's movement relative to the line."""
 
     at: Point
-    """Where the person was last, sides of the picture in proportion."""
+    """The person's last position, in shares of the longer side."""
     side: bool | None
-    """The side on which the person last was for sure; True on the right of the way from start to end."""
+    """The side on which the person last was for certain; True on the right of the direction from start to end."""
     through: bool = False
-    """Whether the last step over the line was between its ends."""
+    """Whether the last step across the line was between its ends."""
 
 
 class LineWatch:
-    """Notices "in" when somebody gets from the left of the way from ``start`` to ``end`` to its right, as seen in the
-    picture, and "out" the other way; a line drawn from left to right is crossed "in" downwards. ``count`` is how many
-    did so, this one included.
+    """Reports "in" when a person moves from the left to the right side of the direction from ``start`` to ``end``, as
+    seen in the image, and "out" the other way; a line drawn from left to right is crossed "in" downwards. ``count`` is
+    the number of such crossings, including this one.
 
-    Only the line between its ends counts. Somebody must be off the line by a hundredth of the picture on one side and
-    then on the other, so who stands on it counts once at most.
+    Only the line between its ends counts. A person must be off the line by 1% of the image on one side and then on the
+    other, so standing on the line counts at most once.
     """
 
     def __init__(self, rule: LineRule) -> None:
@@ -35,7 +35,7 @@ class LineWatch:
         self._walks: ById[_Walk] = ById()
         self._counts = {"in": 0, "out": 0}
 
-    def look(self, seen: Seen) -> list[Notice]:
+    def evaluate(self, seen: Seen) -> list[Notice]:
         self._walks.forget(seen.now)
         ends = _proportioned(self._rule.start, seen), _proportioned(self._rule.end, seen)
         notices = []
@@ -47,7 +47,7 @@ class LineWatch:
         return notices
 
     def _step(self, person: Person, seen: Seen, start: Point, end: Point) -> str | None:
-        """Which way this person has crossed the line with this frame, if at all."""
+        """Return the direction in which the person crossed the line in this frame, or None."""
         at = _proportioned(person.feet, seen)
         off = side_of(start, end, at)
         walk = self._walks[person.id] or _Walk(at, None)

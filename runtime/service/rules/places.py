@@ -1,4 +1,4 @@
-"""Where people stand, in shares of the picture; and what lies where."""
+"""Positions of people in shares of the image, and geometry of lines and regions."""
 
 import math
 from collections.abc import Sequence
@@ -12,39 +12,39 @@ from stm_skeletons.parts import Parts
 from stm_skeletons.skeleton import Skeleton
 
 FORGOTTEN = 10.0
-"""Seconds after which nothing is known any more of a person who is not seen."""
+"""Seconds after which an unseen person's state is forgotten."""
 
 Point = tuple[float, float]
-"""Shares of the picture's width and height, from its top left corner."""
+"""Shares of the image's width and height, from the top left corner."""
 _State = TypeVar("_State")
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an id."""
+    """A person with an id."""
 
     id: int
     feet: Point
-    """The middle of the ankles that were found; else where they last were from the hips, else the hips, else the
-    middle of the box's lower side."""
+    """The mean of the found ankles; otherwise their last position relative to the hips, otherwise the hips, otherwise
+    the middle of the box's lower edge."""
     hips: Point | None
-    """Their middle."""
+    """The mean of the hips."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame, as rules see it. Who has no id yet is not in it."""
+    """A frame as seen by rules. People without an id are left out."""
 
     now: float
-    """Seconds, monotonic."""
+    """Arrival in seconds, monotonic."""
     shape: Point
-    """Width and height of the picture, its longer side 1."""
+    """Width and height of the image, scaled so that the longer side is 1."""
     people: tuple[Person, ...]
 
 
 @dataclass(frozen=True)
 class Notice:
-    """An event, but for what all events of a rule and a frame have in common."""
+    """An event without the fields that all events of a rule and frame share."""
 
     what: str
     id: int | None = None
@@ -52,24 +52,24 @@ class Notice:
 
 
 @dataclass
-class Spell:
-    """Of a person, something that goes on."""
+class Period:
+    """A lasting condition of a person."""
 
     since: float
     last: float
-    told: bool = False
+    reported: bool = False
 
-    def goes_on(self, now: float, seconds: float) -> bool:
-        """It is so still. Whether it has been for so many seconds, which is said once."""
+    def extend(self, now: float, seconds: float) -> bool:
+        """Extend the period; return True once, when it has lasted for ``seconds``."""
         self.last = now
-        if self.told or now - self.since < seconds:
+        if self.reported or now - self.since < seconds:
             return False
-        self.told = True
+        self.reported = True
         return True
 
 
 class ById(Generic[_State]):
-    """What is remembered of people: dropped when they have not been seen for ``FORGOTTEN`` seconds."""
+    """State by person id, dropped when the person has not been seen for ``FORGOTTEN`` seconds."""
 
     def __init__(self) -> None:
         self._states: dict[int, tuple[float, _State]] = {}
@@ -87,23 +87,23 @@ class ById(Generic[_State]):
         self._states.pop(number, None)
 
     def forget(self, now: float) -> None:
-        """To be called for each frame."""
+        """Drop old states; call for each frame."""
         gone = [number for number, (seen, _) in self._states.items() if now - seen > FORGOTTEN]
         for number in gone:
             del self._states[number]
 
 
 class Places:
-    """Where everybody of one frame after the other stands."""
+    """Locates the people in consecutive frames."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         self._ankles, self._hips = (
             [i for i, name in enumerate(skeleton.joints) if name.endswith(part)] for part in ("_ankle", "_hip")
         )
         self._ways: ById[NDArray[np.float64]] = ById()
-        """From the hips to the feet, in pixels."""
+        """Vector from the hips to the feet, in pixels."""
 
-    def look(self, parts: Parts, now: float) -> Seen:
+    def evaluate(self, parts: Parts, now: float) -> Seen:
         people, boxes = parts.people, parts.people.boxes().astype(float)
         size = np.array(parts.size, float)
         self._ways.forget(now)
@@ -126,7 +126,7 @@ class Places:
         box: NDArray[np.float64],
         now: float,
     ) -> NDArray[np.float64]:
-        # Feet that are hidden for a moment must not jump to the hips and back: that would cross lines.
+        # Briefly hidden feet must not jump to the hips and back, which would cross lines.
         if ankles is not None and hips is not None:
             self._ways.keep(number, ankles - hips, now)
         if ankles is not None:
@@ -138,14 +138,14 @@ class Places:
 
 
 def side_of(start: Point, end: Point, point: Point) -> float:
-    """How far a point is from the line through two others, which differ: positive on the right of the way from start to
-    end as it is seen in the picture (below a line drawn from left to right)."""
+    """Return a point's signed distance from the line through two different points: positive on the right of the
+    direction from start to end as seen in the image (below a line drawn from left to right)."""
     along, off = (end[0] - start[0], end[1] - start[1]), (point[0] - start[0], point[1] - start[1])
     return (along[0] * off[1] - along[1] * off[0]) / math.hypot(*along)
 
 
 def crosses_between(start: Point, end: Point, before: Point, after: Point) -> bool:
-    """Whether the way from before to after, which lie on different sides of a line, meets it between start and end."""
+    """Whether the step from before to after, which lie on different sides of a line, crosses it between its ends."""
     a, b = side_of(start, end, before), side_of(start, end, after)
     share = a / (a - b)
     meets = [before[i] + share * (after[i] - before[i]) for i in range(2)]
@@ -155,7 +155,7 @@ def crosses_between(start: Point, end: Point, before: Point, after: Point) -> bo
 
 
 def is_inside(region: Sequence[Point], point: Point) -> bool:
-    """Whether a point lies in a polygon (even-odd rule)."""
+    """Whether a point is in a polygon (even-odd rule)."""
     x, y = point
     inside = False
     for (x1, y1), (x2, y2) in zip(region, [*region[1:], region[0]], strict=True):

@@ -1,4 +1,4 @@
-"""How many people are in a region."""
+"""Counts the people in a region."""
 
 from runtime.service.config import RegionRule
 from runtime.service.rules.places import Notice, Seen, is_inside
@@ -8,21 +8,21 @@ _HOLDS = 0.5
 
 
 class RegionWatch:
-    """Notices "entered" or "left" whenever the number of people in a region has changed for half a second; ``count`` is
-    how many are in it now. ``id`` tells who it was where that was one person."""
+    """Reports "entered" or "left" when the number of people in a region has changed for half a second. ``count`` is the
+    new number. ``id`` is the person's if exactly one person moved."""
 
     def __init__(self, rule: RegionRule) -> None:
         self._rule = rule
         self._count = 0
-        """As it was last told."""
+        """The last reported number."""
         self._who: set[int] = set()
-        """Who was in it when that many last were."""
+        """Ids of the people inside when that number was last seen."""
         self._since: float | None = None
-        """When there were first more, or fewer, than that; without a break since."""
+        """Time since which the number has been continuously higher, or continuously lower."""
         self._least = 0
-        """The smallest change since then: so much is sure."""
+        """Smallest change since then, which is certain."""
 
-    def look(self, seen: Seen) -> list[Notice]:
+    def evaluate(self, seen: Seen) -> list[Notice]:
         who = {person.id for person in seen.people if is_inside(self._rule.region, person.feet)}
         change = len(who) - self._count
         if change == 0:

@@ -1,1 +1,1 @@
-"""The live page of the service, its API, metrics and health: FastAPI on uvicorn, in a thread of its own."""
+"""The service's live page, API, metrics and health checks: FastAPI on uvicorn, in its own thread."""

@@ -1,4 +1,4 @@
-"""Who may ask, and under which name: the token, the cookie of a page that has shown it, and the hosts that are ours."""
+"""Access control: the token, the cookie of a logged-in page, and the accepted host names."""
 
 import hmac
 import ipaddress
@@ -20,10 +20,10 @@ _SECRET_OF_COOKIES = b"stm-skeletons: cookies of the page"
 
 
 class Access:
-    """What a request must show. Without a token (on loopback only) every request that names this machine is let in."""
+    """Checks requests. Without a token (loopback only), every request with a valid Host header is admitted."""
 
     def __init__(self, config: WebConfig) -> None:
-        """Raises ServiceError: a token is missing where one is needed, or cannot be read."""
+        """Raises ServiceError if a required token is missing or cannot be read."""
         self._loopback = is_loopback(config.host)
         self._host = config.host.lower()
         self._token = _read_token(config)
@@ -31,7 +31,7 @@ class Access:
         self.wants_token = bool(self._token)
 
     def admits(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request with these headers (names in lower case) bears the token or a page's cookie."""
+        """Whether a request with these headers (names in lower case) carries the token or a valid cookie."""
         if not self.wants_token:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -40,18 +40,18 @@ class Access:
         return self._is_cookie(_cookie_of(headers.get("cookie", "")))
 
     def is_token(self, text: str) -> bool:
-        """Whether this is the token; takes as long whatever is wrong with it."""
+        """Whether this is the token, compared in constant time."""
         return hmac.compare_digest(text.encode(errors="replace"), self._token)
 
     def new_cookie(self) -> str:
-        """What a page shows instead of the token from now on. It holds good over a restart."""
+        """Return a cookie that replaces the token. It stays valid across restarts."""
         until = str(int(time.time()) + COOKIE_SECONDS)
         return f"{until}.{self._signature(until)}"
 
     def is_our_host(self, header: str) -> bool:
-        """Whether a Host header names this machine: a foreign name that was made to point here does not.
+        """Whether a Host header names this machine, to block DNS rebinding.
 
-        Any numeric address will do beyond loopback, and the machine's own name in any domain.
+        Beyond loopback, any numeric address and the machine's own name in any domain are accepted.
         """
         if (match := _HOST.fullmatch(header)) is None:
             return False
@@ -73,7 +73,7 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address. Names other than localhost count as beyond it."""
+    """Whether the address is reachable from this machine only. Names other than localhost count as reachable."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -81,7 +81,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Whether an Origin header is that of the page at this Host header."""
+    """Whether an Origin header matches this Host header."""
     scheme, found, rest = origin.lower().partition("://")
     if scheme not in ("http", "https") or not found:
         return False
@@ -98,22 +98,22 @@ def _cookie_of(header: str) -> str:
 
 
 def _read_token(config: WebConfig) -> bytes:
-    """Empty where none is wanted."""
+    """Return the token; empty if none is required."""
     if config.token_file is None:
         if is_loopback(config.host):
             return b""
         raise ServiceError(
-            f"web.host {config.host} is reached from beyond this machine; name a file with a token in web.token_file"
+            f"web.host {config.host} is reachable from other machines; set web.token_file to a file with a token"
         )
     try:
         with Path(config.token_file).open("rb") as file:
             token = file.read(_LONGEST + 64).strip()
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
-        raise ServiceError(f"cannot read the token in web.token_file {config.token_file}: {what}") from error
+        raise ServiceError(f"cannot read web.token_file {config.token_file}: {what}") from error
     if not _SHORTEST <= len(token) <= _LONGEST or not re.fullmatch(rb"[!-~]+", token):
         raise ServiceError(
-            f"the token in web.token_file {config.token_file} must have {_SHORTEST} to {_LONGEST} characters of ASCII, "
-            "without blanks; for example what 'openssl rand -hex 32' prints"
+            f"the token in web.token_file {config.token_file} must have {_SHORTEST} to {_LONGEST} ASCII characters "
+            "without spaces, for example the output of 'openssl rand -hex 32'"
         )
     return token

@@ -1,4 +1,4 @@
-"""What the web server answers."""
+"""The web application: routes and WebSocket."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from runtime.service.config import Name, ServiceConfig, WebConfig
 from runtime.service.results import Event
 from runtime.service.status import Board, CameraStatus, ServiceStatus, State
 from runtime.service.web.access import COOKIE, COOKIE_SECONDS, Access
-from runtime.service.web.clients import Client, WishMessage
+from runtime.service.web.clients import Client, SubscriptionMessage
 from runtime.service.web.hub import KEPT_EVENTS, Hub
 from runtime.service.web.limits import Allowance
 from runtime.service.web.metrics import CONTENT_TYPE, Metrics
@@ -27,9 +27,9 @@ from runtime.service.web.security import WRONG_TOKEN_COSTS, Guard
 from stm_skeletons.errors import one_line
 
 STATUS_EVERY = 0.5
-"""Seconds between the messages that tell pages how the service is. A page believes that it is gone without some."""
+"""Seconds between status messages to pages. A page that misses them assumes that the service is gone."""
 _SLOWEST = 30.0
-"""Seconds that a message may take to be sent before its client is sent away."""
+"""Seconds for sending a message, after which the client is disconnected."""
 _TRY_AGAIN_LATER, _REFUSED = 1013, 1008
 """WebSocket close codes."""
 _STATIC = {
@@ -39,46 +39,46 @@ _STATIC = {
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""All files there are; no part of a request ever names another."""
+"""All static files; no part of a request is ever used as a file name."""
 _PAGE_HEADERS = {"Referrer-Policy": "same-origin"}
-"""Of pages with a form: told to send no referrer at all, a browser does not say either where a form comes from."""
-_WRONG_TOKEN = '<p class="wrong" role="alert">This is not the token.</p>'
+"""Headers of pages with a form: under "no-referrer" a browser omits the form's Origin as well."""
+_WRONG_TOKEN = '<p class="wrong" role="alert">Wrong token.</p>'
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Why a request failed."""
 
     detail: str
-    """In a line."""
+    """The reason, on one line."""
 
 
 class Health(BaseModel):
-    """Whether the service does its work."""
+    """Whether the service is processing frames."""
 
     healthy: bool
     stuck: bool
 
 
 class Readiness(BaseModel):
-    """Whether the service sees something."""
+    """Whether at least one camera is live."""
 
     ready: bool
     cameras: dict[str, State]
 
 
 def make_app(board: Board, hub: Hub, config: ServiceConfig) -> FastAPI:
-    """The page, its API and all the rest. Raises ServiceError: a token is missing or cannot be read."""
+    """Create the app with page and API. Raises ServiceError if a token is missing or cannot be read."""
     web = config.web or WebConfig()
     access, allowance, tls = Access(web), Allowance(web.requests_per_minute), web.certificate is not None
     app = FastAPI(
         title="STM-skeletons",
         version=stm_skeletons.__version__,
-        description="How the service and its cameras are. What they see comes over the WebSocket /ws.",
+        description="Status of the service and its cameras. Results are sent over the WebSocket /ws.",
         openapi_url="/api/openapi.json",
-        docs_url=None,  # these pages would load their scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
-        # Of newer FastAPIs; older ones take no notice. Nothing leaves this machine, whatever the environment says.
+        # For newer FastAPI versions; older ones ignore it. Nothing leaves this machine, whatever the environment says.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lambda _app: _lifespan(board, hub),
     )
@@ -117,37 +117,37 @@ def _api(board: Board, hub: Hub, access: Access) -> APIRouter:
     refused: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem} for status in (401, 403, 408, 413, 422, 429, 500)
     }
-    token = [Depends(HTTPBearer(auto_error=False, description="What web.token_file holds."))]
+    token = [Depends(HTTPBearer(auto_error=False, description="The token in web.token_file."))]
     router = APIRouter(responses=refused, dependencies=token if access.wants_token else [])
 
     @router.get("/api/status")
     async def status() -> ServiceStatus:
-        """How the service and all its cameras are."""
+        """Status of the service and all its cameras."""
         return board.snapshot()
 
     @router.get("/api/cameras/{name}", responses={404: {"model": Problem}})
-    async def camera(name: Annotated[Name, Path(description="As in the configuration.")]) -> CameraStatus:
-        """How a camera is."""
+    async def camera(name: Annotated[Name, Path(description="Name in the configuration.")]) -> CameraStatus:
+        """Status of a camera."""
         for each in board.snapshot().cameras:
             if each.name == name:
                 return each
-        raise HTTPException(404, "there is no camera of that name")
+        raise HTTPException(404, "no camera with this name")
 
     @router.get("/api/events")
     async def events(limit: Annotated[int, Query(ge=1, le=KEPT_EVENTS)] = KEPT_EVENTS) -> tuple[Event, ...]:
-        """What rules noticed last, the newest first."""
+        """Latest events of the rules, newest first."""
         return hub.events(limit)
 
     @router.get("/healthz", responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
-        """200 as long as the service does its work, 503 when it is stuck."""
+        """200 while the service processes frames, 503 if it is stuck."""
         stuck = board.stuck
         response.status_code = 503 if stuck else 200
         return Health(healthy=not stuck, stuck=stuck)
 
     @router.get("/readyz", responses={503: {"model": Readiness}})
     async def readiness(response: Response) -> Readiness:
-        """200 once every camera has been seen or has said why not, and one is live; else 503."""
+        """200 once every camera has given a frame or reported a reason, and one is live; otherwise 503."""
         now = board.snapshot()
         response.status_code = 200 if now.ready else 503
         return Readiness(ready=now.ready, cameras={each.name: each.state for each in now.cameras})
@@ -158,14 +158,14 @@ def _api(board: Board, hub: Hub, access: Access) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
-        """Counters for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(measured.text(), headers={"Content-Type": CONTENT_TYPE})
 
     return router
 
 
 def _page() -> APIRouter:
-    """Fixed paths to fixed files, read once."""
+    """Fixed paths to static files, read once."""
     router = APIRouter(include_in_schema=False)
     for path, (file, kind) in _STATIC.items():
         router.add_api_route(path, _answering(_static(file), kind), response_class=Response)
@@ -195,7 +195,7 @@ def _login(access: Access, allowance: Allowance, tls: bool) -> APIRouter:
             answer = RedirectResponse("/", 303)
             _set_cookie(answer, access.new_cookie(), COOKIE_SECONDS)
             return answer
-        allowance.fine(request.client.host if request.client else "", WRONG_TOKEN_COSTS)
+        allowance.penalise(request.client.host if request.client else "", WRONG_TOKEN_COSTS)
         return HTMLResponse(form.replace("<!-- wrong -->", _WRONG_TOKEN), 401, _PAGE_HEADERS)
 
     @router.post("/logout")
@@ -213,7 +213,7 @@ def _login(access: Access, allowance: Allowance, tls: bool) -> APIRouter:
 async def _watch(socket: WebSocket, hub: Hub) -> None:
     await socket.accept()
     if (client := hub.clients.add()) is None:
-        await socket.close(_TRY_AGAIN_LATER, "too many pages watch already")
+        await socket.close(_TRY_AGAIN_LATER, "too many pages are connected")
         return
     hub.greet(client)
     both = [asyncio.create_task(_send(socket, hub, client)), asyncio.create_task(_listen(socket, hub, client))]
@@ -227,7 +227,7 @@ async def _watch(socket: WebSocket, hub: Hub) -> None:
 
 
 async def _send(socket: WebSocket, hub: Hub, client: Client) -> None:
-    """Until it has gone, or is so slow that it is of no use."""
+    """Send until the client has gone or is too slow."""
     with contextlib.suppress(WebSocketDisconnect, asyncio.TimeoutError, RuntimeError):
         while True:
             for message in hub.messages(client, await client.next()):
@@ -236,24 +236,24 @@ async def _send(socket: WebSocket, hub: Hub, client: Client) -> None:
 
 
 async def _listen(socket: WebSocket, hub: Hub, client: Client) -> None:
-    """Until it has gone, or has sent what cannot be."""
+    """Receive until the client has gone or sends an invalid message."""
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         while True:
             received = await socket.receive()
             if received["type"] != "websocket.receive":
                 return
-            if not client.may_wish():
+            if not client.may_send():
                 await socket.close(_REFUSED, "too many messages")
                 return
             try:
-                hub.wish(client, WishMessage.model_validate_json(received.get("text") or b""))
+                hub.subscribe(client, SubscriptionMessage.model_validate_json(received.get("text") or b""))
             except ValidationError:
-                await socket.close(_REFUSED, 'only {"cameras": [NAME, ...] or null, "images": true or false} is known')
+                await socket.close(_REFUSED, 'expected {"cameras": [NAME, ...] or null, "images": true or false}')
                 return
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """In a line what was wrong, without what was sent."""
+    """Answer with the validation error on one line, without the request's content."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])

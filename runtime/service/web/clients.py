@@ -1,7 +1,7 @@
-"""Who watches. Everything here runs in the event loop.
+"""The connected clients. Everything here runs in the event loop.
 
-A client has no queue: it has a list of what it has not seen yet, and is sent the newest of that whenever its connection
-takes more. So a slow one misses frames, needs no memory for them, and holds up nobody.
+A client has no queue, only a list of what it has not seen yet. Whenever its connection has room, it is sent the newest
+of that. A slow client misses frames, needs no memory for them, and delays nobody.
 """
 
 import asyncio
@@ -15,91 +15,91 @@ from runtime.service.web.limits import Allowance
 from runtime.session_group import MOST_CAMERAS
 from stm_skeletons.strict import Exact
 
-Wish = tuple[frozenset[str] | None, bool]
-"""Of which cameras somebody wants to see frames (None: of all), and whether with pictures."""
-_WISHES_PER_MINUTE = 120
+Subscription = tuple[frozenset[str] | None, bool]
+"""Cameras whose frames a client wants to see (None: all), and whether with images."""
+_MESSAGES_PER_MINUTE = 120
 
 
-class WishMessage(Exact):
-    """What a client may send."""
+class SubscriptionMessage(Exact):
+    """A message from a client."""
 
     cameras: Annotated[list[Name], Field(max_length=MOST_CAMERAS)] | None = None
-    """None: all."""
+    """None means all."""
     images: bool = False
 
 
 class Client:
-    """One of them."""
+    """A connected client."""
 
     def __init__(self) -> None:
-        self.wish: Wish = (None, False)
+        self.subscription: Subscription = (None, False)
         self.event = 0
-        """The number of the last event that it was sent."""
+        """Number of the last event sent to it."""
         self._due: dict[str, None] = {}
-        """In the order in which it fell due."""
-        self._news = asyncio.Event()
-        self._wishes = Allowance(_WISHES_PER_MINUTE)
+        """Items not sent yet, in order."""
+        self._wakeup = asyncio.Event()
+        self._messages = Allowance(_MESSAGES_PER_MINUTE)
 
-    def may_wish(self) -> bool:
-        """Whether it has not done so too often."""
-        return self._wishes.spend("")
+    def may_send(self) -> bool:
+        """Whether the client has not sent too many messages."""
+        return self._messages.spend("")
 
-    def owe(self, what: str) -> None:
-        """It has not seen the newest of this."""
-        self._due[what] = None
-        self._news.set()
+    def mark_unsent(self, item: str) -> None:
+        """Mark an item as not sent yet."""
+        self._due[item] = None
+        self._wakeup.set()
 
     async def next(self) -> str:
-        """What it is to be sent now."""
+        """Wait for the next item to send."""
         while not self._due:
-            self._news.clear()
-            await self._news.wait()
-        what = next(iter(self._due))
-        del self._due[what]
-        return what
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        item = next(iter(self._due))
+        del self._due[item]
+        return item
 
 
 class Clients:
-    """All of them."""
+    """All connected clients."""
 
-    def __init__(self, most: int, told: Callable[[tuple[Wish, ...]], Any]) -> None:
-        """``told`` learns what is wished for whenever that changes."""
-        self._most, self._told = most, told
+    def __init__(self, most: int, on_change: Callable[[tuple[Subscription, ...]], Any]) -> None:
+        """``on_change`` is called with the clients' subscriptions whenever they change."""
+        self._most, self._on_change = most, on_change
         self._clients: set[Client] = set()
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def add(self) -> Client | None:
-        """None: there are as many as may be."""
+        """Add a client; None if the limit is reached."""
         if len(self._clients) >= self._most:
             return None
         client = Client()
         self._clients.add(client)
-        self._tell()
+        self._notify()
         return client
 
     def remove(self, client: Client) -> None:
-        """It has gone."""
+        """Remove a client that has gone."""
         self._clients.discard(client)
-        self._tell()
+        self._notify()
 
-    def wishes(self, client: Client, cameras: Iterable[str] | None, images: bool) -> None:
-        """It wants to see something else."""
-        client.wish = None if cameras is None else frozenset(cameras), images
-        self._tell()
+    def subscribe(self, client: Client, cameras: Iterable[str] | None, images: bool) -> None:
+        """Change what a client wants to see."""
+        client.subscription = None if cameras is None else frozenset(cameras), images
+        self._notify()
 
-    def owe(self, what: str) -> None:
-        """There is something new for all."""
+    def mark_unsent(self, item: str) -> None:
+        """Mark an item as not sent yet for all clients."""
         for client in self._clients:
-            client.owe(what)
+            client.mark_unsent(item)
 
-    def owe_frame(self, camera: str, what: str, images: bool) -> None:
-        """There is a new frame for those who want this camera's, with or without pictures."""
+    def mark_frame_unsent(self, camera: str, item: str, images: bool) -> None:
+        """Mark a camera's frame as not sent yet for the clients that want it, with or without images."""
         for client in self._clients:
-            cameras, pictures = client.wish
-            if pictures == images and (cameras is None or camera in cameras):
-                client.owe(what)
+            cameras, with_images = client.subscription
+            if with_images == images and (cameras is None or camera in cameras):
+                client.mark_unsent(item)
 
-    def _tell(self) -> None:
-        self._told(tuple({client.wish for client in self._clients}))
+    def _notify(self) -> None:
+        self._on_change(tuple({client.subscription for client in self._clients}))

@@ -1,7 +1,7 @@
-"""From the detector to the pages that watch: the newest of each camera, and the latest events.
+"""Connects the detector with the watching pages: newest frame of each camera, and latest events.
 
-Three threads meet here. The detector offers results, which costs it a few microseconds. A thread of the hub's own makes
-messages of what somebody wants to see. The event loop of the web server sends them.
+Three threads meet here. The detector offers results, which costs it a few microseconds. The hub's own thread builds the
+messages that clients want. The web server's event loop sends them.
 """
 
 import asyncio
@@ -16,60 +16,60 @@ from runtime.blur import HeadBlur
 from runtime.service.config import WebConfig
 from runtime.service.results import Event, Output, Result
 from runtime.service.web import messages
-from runtime.service.web.clients import Client, Clients, Wish, WishMessage
+from runtime.service.web.clients import Client, Clients, Subscription, SubscriptionMessage
 from stm_skeletons.errors import one_line
 from stm_skeletons.skeleton import Skeleton
 
 KEPT_EVENTS = 200
-_PICTURE_EVERY, _JITTER = 0.1, 0.02
-"""Seconds between pictures of a camera, and by how much one may come early."""
-_FRAME, _PICTURE = "frame:", "picture:"
-"""What clients are owed: these and a camera's name; or one of "hello", "status", "events"."""
+_IMAGE_INTERVAL, _JITTER = 0.1, 0.02
+"""Seconds between images of a camera, and tolerance for early ones."""
+_FRAME, _IMAGE = "frame:", "picture:"
+"""Items sent to clients: one of these with a camera's name, or "hello", "status", "events"."""
 
 
 @dataclass
 class _Camera:
-    """What the hub's thread keeps of a camera."""
+    """The hub thread's state of a camera."""
 
     pictured: float = 0.0
-    """When the next picture is due."""
+    """Time at which the next image is due."""
     blur: HeadBlur | None = None
 
 
 class Hub:
-    """One for the service."""
+    """The service's hub."""
 
     def __init__(self, config: WebConfig) -> None:
-        self.clients = Clients(config.clients, self._wished)
+        self.clients = Clients(config.clients, self._set_subscriptions)
         self._config = config
-        self._wishes: tuple[Wish, ...] = ()
+        self._subscriptions: tuple[Subscription, ...] = ()
         self._outputs: dict[str, _PageOutput] = {}
         self._lock = threading.Condition()
-        """Of what follows."""
+        """Guards the following attributes."""
         self._newest: dict[str, Result] = {}
         self._events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
         self._last_event = 0
         self._latest: dict[str, tuple[str | bytes, ...]] = {}
-        """What clients are owed, as messages."""
+        """Messages of each item."""
         self._changed: dict[str, None] = {}
-        """Of these, what the event loop has not been told of."""
+        """Items that the event loop has not been told of."""
         self._skeleton: Skeleton | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def output(self, camera: str) -> Output:
-        """What shows the results of a camera."""
+        """Create the output that shows a camera's results."""
         output = _PageOutput(self, camera)
         self._outputs[camera] = output
         return output
 
     def events(self, most: int = KEPT_EVENTS) -> tuple[Event, ...]:
-        """The latest, the newest first."""
+        """Return the latest events, newest first."""
         with self._lock:
             return tuple(event for _, event in reversed(self._events))[:most]
 
     def open(self) -> None:
-        """Begin to send, from the event loop that is running."""
+        """Start sending, from the running event loop."""
         with self._lock:
             self._loop = asyncio.get_running_loop()
             self._newest, self._changed = {}, {}
@@ -77,7 +77,7 @@ class Hub:
         self._thread.start()
 
     def close(self) -> None:
-        """Send no more. May be opened again."""
+        """Stop sending. May be opened again."""
         with self._lock:
             self._loop = None
             self._lock.notify_all()
@@ -86,46 +86,49 @@ class Hub:
             self._thread = None
 
     def publish_status(self, status_json: str) -> None:
-        """To all who watch. In the event loop, as are the other methods below."""
+        """Send the status to all clients. Like the methods below, runs in the event loop."""
         with self._lock:
             self._latest["status"] = (messages.status(status_json),)
-        self.clients.owe("status")
+        self.clients.mark_unsent("status")
 
     def greet(self, client: Client) -> None:
-        """A client has come."""
-        for what in ("hello", "status", "events"):
-            client.owe(what)
+        """Send the first messages to a new client."""
+        for item in ("hello", "status", "events"):
+            client.mark_unsent(item)
 
-    def wish(self, client: Client, message: WishMessage) -> None:
-        """A client wants to see something else."""
-        self.clients.wishes(client, message.cameras, message.images and self._config.images)
+    def subscribe(self, client: Client, message: SubscriptionMessage) -> None:
+        """Apply a client's message."""
+        self.clients.subscribe(client, message.cameras, message.images and self._config.images)
 
-    def messages(self, client: Client, what: str) -> tuple[str | bytes, ...]:
-        """What a client is to be sent."""
+    def messages(self, client: Client, item: str) -> tuple[str | bytes, ...]:
+        """Return the messages of an item for a client."""
         with self._lock:
-            if what == "hello":
+            if item == "hello":
                 login = self._config.token_file is not None
                 return (messages.hello(stm_skeletons.__version__, self._config.images, login, self._skeleton),)
-            if what == "events":
-                return self._unseen_events(client)
-            return self._latest.get(what, ())
+            if item == "events":
+                return self._unsent_events(client)
+            return self._latest.get(item, ())
 
-    def _unseen_events(self, client: Client) -> tuple[str, ...]:
+    def _unsent_events(self, client: Client) -> tuple[str, ...]:
         unseen = [(number, event) for number, event in self._events if number > client.event]
         client.event = self._last_event
         return (messages.events(unseen),) if unseen else ()
 
-    def _wished(self, wishes: tuple[Wish, ...]) -> None:
-        self._wishes = wishes
+    def _set_subscriptions(self, subscriptions: tuple[Subscription, ...]) -> None:
+        self._subscriptions = subscriptions
 
     def _wanted(self, camera: str, images: bool) -> bool:
-        return any(pictures == images and (cameras is None or camera in cameras) for cameras, pictures in self._wishes)
+        return any(
+            with_images == images and (cameras is None or camera in cameras)
+            for cameras, with_images in self._subscriptions
+        )
 
-    # In the detector's thread
+    # Called in the detector's thread
 
     def take(self, result: Result) -> bool:
-        """Keep events, and the frame if somebody wants to see it. Whether an earlier one was dropped for it."""
-        if not self._wishes and not result.events:
+        """Keep events, and the frame if a client wants it. Returns whether an earlier frame was dropped."""
+        if not self._subscriptions and not result.events:
             return False
         with self._lock:
             for event in result.events:
@@ -142,15 +145,15 @@ class Hub:
             return dropped
 
     def forget(self, output: "_PageOutput") -> None:
-        """A camera is not there any more."""
+        """Remove a camera."""
         with self._lock:
             if self._outputs.get(output.camera) is output:
                 del self._outputs[output.camera]
                 self._newest.pop(output.camera, None)
-                for what in (_FRAME, _PICTURE):
-                    self._latest.pop(what + output.camera, None)
+                for item in (_FRAME, _IMAGE):
+                    self._latest.pop(item + output.camera, None)
 
-    # In the thread of our own
+    # Called in the hub's thread
 
     def _run(self) -> None:
         cameras: dict[str, _Camera] = {}
@@ -162,11 +165,11 @@ class Hub:
                 try:
                     self._show(result, cameras.setdefault(name, _Camera()))
                     output.shown(None)
-                except Exception as error:  # a page that cannot be drawn must not end the others
+                except Exception as error:  # one camera's error must not end the others
                     output.shown(one_line(f"cannot show a frame: {error}"))
 
     def _wait(self) -> dict[str, Result] | None:
-        """The newest frames, by camera; None when closed."""
+        """Return the newest frames by camera; None when closed."""
         with self._lock:
             while self._loop is not None and not self._newest:
                 self._lock.wait()
@@ -183,42 +186,42 @@ class Hub:
             self._post(_FRAME + name, messages.frame(result, pictured=False))
         now = time.monotonic()
         if self._config.images and self._wanted(name, True) and now >= camera.pictured - _JITTER:
-            camera.pictured = max(camera.pictured + _PICTURE_EVERY, now)
-            picture = self._picture(result, camera)
-            self._post(_PICTURE + name, messages.frame(result, pictured=True), picture)
+            camera.pictured = max(camera.pictured + _IMAGE_INTERVAL, now)
+            jpeg_message = self._jpeg_message(result, camera)
+            self._post(_IMAGE + name, messages.frame(result, pictured=True), jpeg_message)
 
-    def _picture(self, result: Result, camera: _Camera) -> bytes:
+    def _jpeg_message(self, result: Result, camera: _Camera) -> bytes:
         image = messages.small(result.frame.image)
         if self._config.blur_heads:
             camera.blur = camera.blur or HeadBlur(result.parts.skeleton)
             image = camera.blur.blur(image, result.everybody, time.monotonic())
-        return messages.picture(result.camera, result.frame.number, image)
+        return messages.jpeg_message(result.camera, result.frame.number, image)
 
-    def _post(self, what: str, *message: str | bytes) -> None:
+    def _post(self, item: str, *message: str | bytes) -> None:
         with self._lock:
-            self._latest[what] = message
-            self._tell(what)
+            self._latest[item] = message
+            self._tell(item)
 
-    # Under the lock, in any thread
+    # Called under the lock, in any thread
 
-    def _tell(self, what: str) -> None:
-        """The event loop, once for all that is new at the time."""
+    def _tell(self, item: str) -> None:
+        """Notify the event loop, once for all items that are new at the time."""
         if self._loop is None:
             return
-        told, self._changed[what] = bool(self._changed), None
+        told, self._changed[item] = bool(self._changed), None
         if not told:
-            with contextlib.suppress(RuntimeError):  # it has just been closed
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         with self._lock:
             changed, self._changed = self._changed, {}
-        for what in changed:
-            kind, _, camera = what.partition(":")
+        for item in changed:
+            kind, _, camera = item.partition(":")
             if camera:
-                self.clients.owe_frame(camera, what, images=kind == _PICTURE[:-1])
+                self.clients.mark_frame_unsent(camera, item, images=kind == _IMAGE[:-1])
             else:
-                self.clients.owe(what)
+                self.clients.mark_unsent(item)
 
 
 class _PageOutput:
@@ -236,7 +239,7 @@ class _PageOutput:
         self._dropped += self._hub.take(result)
 
     def shown(self, problem: str | None) -> None:
-        """A frame was made into messages, or why not."""
+        """Count a frame that was turned into messages, or record why not."""
         self._problem = problem
         if problem is None:
             self._written += 1

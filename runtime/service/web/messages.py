@@ -1,4 +1,4 @@
-"""What a watching page is sent: JSON of a frame's people, and the picture behind them."""
+"""Messages to watching pages: JSON with a frame's people, and JPEG images."""
 
 import json
 import struct
@@ -15,28 +15,28 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import Skeleton
 
 WIDEST = 640
-"""Pixels of a picture that is sent."""
+"""Largest width of a sent image in pixels."""
 _QUALITY = 70
 
 
 def hello(version: str, images: bool, login: bool, skeleton: Skeleton | None) -> str:
-    """The first message, and again when the skeleton is known or another one."""
+    """Return the first message, sent again whenever the skeleton becomes known or changes."""
     joints = {"joints": skeleton.joints, "edges": skeleton.edges} if skeleton else None
     return _json({"type": "hello", "version": version, "images": images, "login": login, "skeleton": joints})
 
 
 def status(status_json: str) -> str:
-    """``ServiceStatus`` with this machine's clock, by which its times are to be read."""
+    """Return ``ServiceStatus`` with this machine's current time, to which its times refer."""
     return f'{{"type":"status","now":{time.time():.3f},"status":{status_json}}}'
 
 
 def events(numbered: list[tuple[int, Event]]) -> str:
-    """Events, the oldest first."""
+    """Return events, oldest first."""
     return _json({"type": "events", "events": [{"number": number} | asdict(event) for number, event in numbered]})
 
 
 def frame(result: Result, pictured: bool) -> str:
-    """The people of a frame; ``pictured``: the picture of the same number comes right behind."""
+    """Return the people of a frame; ``pictured``: the image with the same number follows."""
     assert result.frame.arrived is not None
     return _json(
         {
@@ -53,7 +53,7 @@ def frame(result: Result, pictured: bool) -> str:
 
 
 def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (BGR) as large as it is sent."""
+    """Scale an image (BGR) down to the size that is sent."""
     scale = min(1.0, WIDEST / image.shape[1])
     if scale == 1.0:
         return image
@@ -61,17 +61,17 @@ def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def picture(camera: str, number: int, image: NDArray[np.uint8]) -> bytes:
-    """A binary message: length of the camera's name, the name, the frame's number (32 bits, big endian), a JPEG."""
+def jpeg_message(camera: str, number: int, image: NDArray[np.uint8]) -> bytes:
+    """Return a binary message: length of the camera's name, name, frame number (32 bits, big endian), JPEG."""
     encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not encoded:
-        raise ValueError("the picture cannot be encoded")
+        raise ValueError("cannot encode the image")
     name = camera.encode()
     return struct.pack(f">B{len(name)}sI", len(name), name, number & 0xFFFFFFFF) + jpeg.tobytes()
 
 
 def _people(people: People) -> list[dict[str, Any]]:
-    """As in the JSON lines."""
+    """People as in the JSON lines."""
     points = np.round(people.keypoints.astype(np.float64), 1).tolist()
     scores = np.round(people.keypoints[..., 2].astype(np.float64), 2).tolist()
     predicted: list[list[int]] = [[] for _ in points]

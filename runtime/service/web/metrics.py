@@ -1,4 +1,4 @@
-"""The service's counters for Prometheus: read from the board when somebody asks, so nothing is kept here."""
+"""The service's metrics for Prometheus, read from the status when requested, so no state is kept here."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -13,7 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):
-    """Labels are the names of cameras and outputs in the configuration, and so no more than these."""
+    """Labels are the configured names of cameras and outputs, which bounds their number."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -21,7 +21,7 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """What Prometheus reads."""
+        """Return the text that Prometheus reads."""
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
@@ -35,30 +35,30 @@ class Metrics(Collector):
 
 
 def _of_service(status: ServiceStatus) -> Iterator[Metric]:
-    yield GaugeMetricFamily("stm_skeletons_up", "1 once the service can answer frames", float(status.ready))
-    yield GaugeMetricFamily("stm_skeletons_stuck", "1 while no frame is finished", float(status.stuck))
-    yield GaugeMetricFamily("stm_skeletons_uptime_seconds", "Since the start", status.uptime)
+    yield GaugeMetricFamily("stm_skeletons_up", "1 if the service is ready", float(status.ready))
+    yield GaugeMetricFamily("stm_skeletons_stuck", "1 if frames wait but none is finished", float(status.stuck))
+    yield GaugeMetricFamily("stm_skeletons_uptime_seconds", "Seconds since the start", status.uptime)
     yield GaugeMetricFamily("stm_skeletons_memory_bytes", "Resident memory of the process", status.memory_bytes)
-    yield CounterMetricFamily("stm_skeletons_rebuilds", "How often the model was loaded anew", status.rebuilds)
+    yield CounterMetricFamily("stm_skeletons_rebuilds", "Reloads of the model after backend errors", status.rebuilds)
 
 
 def _of_cameras(cameras: tuple[CameraStatus, ...]) -> Iterator[Metric]:
     for counter, what in (
-        ("frames", "Frames answered"),
-        ("skipped", "Frames for which there was no time"),
-        ("reconnects", "How often it was connected anew"),
-        ("errors", "Frames that the backend could not take"),
+        ("frames", "Frames processed"),
+        ("skipped", "Frames skipped"),
+        ("reconnects", "Reconnects of the camera"),
+        ("errors", "Frames lost to backend errors"),
     ):
         family: Metric = CounterMetricFamily(f"stm_skeletons_{counter}", what, labels=["camera"])
         for camera in cameras:
             family.add_metric([camera.name], getattr(camera, counter))
         yield family
     people = GaugeMetricFamily("stm_skeletons_people", "People in the latest frame", labels=["camera"])
-    rate = GaugeMetricFamily("stm_skeletons_frames_per_second", "Answered, over ten seconds", labels=["camera"])
+    rate = GaugeMetricFamily("stm_skeletons_frames_per_second", "Processed, over 10 seconds", labels=["camera"])
     age = GaugeMetricFamily(
         "stm_skeletons_age_seconds", "From a frame's arrival to its results", labels=["camera", "quantile"]
     )
-    state = GaugeMetricFamily("stm_skeletons_state", "1 for the state it is in", labels=["camera", "state"])
+    state = GaugeMetricFamily("stm_skeletons_state", "1 for the camera's current state", labels=["camera", "state"])
     for camera in cameras:
         people.add_metric([camera.name], camera.people)
         rate.add_metric([camera.name], camera.frames_per_second)

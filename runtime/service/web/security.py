@@ -1,4 +1,4 @@
-"""What every request goes through before the service looks at it, and what every answer bears."""
+"""Checks every request before the app sees it, and adds security headers to every answer."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ from runtime.service.web.access import Access, is_same_origin
 from runtime.service.web.limits import Allowance
 
 LONGEST_BODY = 4096
-"""Bytes of a request. Nothing but the token is ever sent in one."""
+"""Largest request body in bytes. Only the login token is ever sent in one."""
 WRONG_TOKEN_COSTS = 0.1
-"""Share of a minute's requests."""
+"""Share of a minute's requests that a wrong token costs."""
 
 _BODY_SECONDS = 10.0
 _WITHOUT_TOKEN = ("/login", "/style.css")
-"""The form that asks for it, and how that looks."""
+"""Paths open without a token: the login form and its style sheet."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Refused(Exception):  # noqa: N818 - it is an answer
-    """What a request is answered instead of what it asked for."""
+    """Ends a request with this answer."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -41,7 +41,7 @@ class _Refused(Exception):  # noqa: N818 - it is an answer
 
 
 class Guard:
-    """Outermost of what we have around the app. Requests and WebSockets are checked alike."""
+    """The outermost middleware. Checks requests and WebSockets alike."""
 
     def __init__(self, app: ASGIApp, access: Access, allowance: Allowance, tls: bool) -> None:
         self._app, self._access, self._allowance = app, access, allowance
@@ -60,29 +60,29 @@ class Guard:
             await answer.refuse(scope, refused)
         except Exception:
             _log.exception("a request for %s failed", scope["path"][:100])
-            await answer.refuse(scope, _Refused(500, "the service made a mistake, which is in its log"))
+            await answer.refuse(scope, _Refused(500, "internal error; see the service's log"))
 
     def _check(self, scope: Scope) -> None:
         """Raises _Refused."""
         headers, address = Headers(scope=scope), (scope.get("client") or ("",))[0]
         if not self._allowance.spend(address):
-            raise _Refused(429, "too many requests in a minute", {"Retry-After": "10"})
+            raise _Refused(429, "too many requests per minute", {"Retry-After": "10"})
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._access.is_our_host(host):
             raise _Refused(403, "the Host header does not name this machine; use its address or its own name")
         if origin is not None and not is_same_origin(origin, host):
-            raise _Refused(403, "the Origin header is that of another page")
+            raise _Refused(403, "the Origin header belongs to another page")
         if scope["path"] in _WITHOUT_TOKEN or self._access.admits(headers):
             return
         if scope["path"] == "/":
             raise _Refused(303, "log in first", {"Location": "/login"})
         if "authorization" in headers:
-            self._allowance.fine(address, WRONG_TOKEN_COSTS)
-        raise _Refused(401, "show the token: 'Authorization: Bearer TOKEN'", {"WWW-Authenticate": "Bearer"})
+            self._allowance.penalise(address, WRONG_TOKEN_COSTS)
+        raise _Refused(401, "token required: 'Authorization: Bearer TOKEN'", {"WWW-Authenticate": "Bearer"})
 
 
 class _Answer:
-    """Sends, with our headers on whatever is sent."""
+    """Sends messages with our headers added."""
 
     def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
         self._send, self._headers = send, headers
@@ -97,7 +97,7 @@ class _Answer:
         await self._send(message)
 
     async def refuse(self, scope: Scope, refused: _Refused) -> None:
-        """Unless an answer has begun already; the server ends the connection then."""
+        """Send the refusal, unless an answer has already begun; then the server ends the connection."""
         if self._started:
             if scope["type"] == "websocket":
                 await self._send({"type": "websocket.close", "code": 1011})
@@ -113,21 +113,21 @@ class _Answer:
 
 
 class _Body:
-    """Receives a request's body, which must be short and come soon."""
+    """Receives a request's body, limited in size and time."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._bytes, self._complete = 0, False
 
     async def __call__(self) -> Message:
-        if self._complete:  # what is waited for now is that the other side goes away
+        if self._complete:  # now waiting for the client to disconnect
             return await self._receive()
         try:
             message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
         except asyncio.TimeoutError:
-            raise _Refused(408, "the rest of the request did not come", {"Connection": "close"}) from None
+            raise _Refused(408, "the rest of the request did not arrive in time", {"Connection": "close"}) from None
         self._bytes += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
         if self._bytes > LONGEST_BODY:
-            raise _Refused(413, f"a request has {LONGEST_BODY} bytes at most", {"Connection": "close"})
+            raise _Refused(413, f"the request body exceeds {LONGEST_BODY} bytes", {"Connection": "close"})
         return message

@@ -1,4 +1,4 @@
-"""The web server: uvicorn in a thread of its own."""
+"""The web server: uvicorn in its own thread."""
 
 import asyncio
 import logging
@@ -19,11 +19,11 @@ from stm_skeletons.errors import ServiceError, one_line
 _LONGEST_HEADERS = 16_384
 _HEADER_SECONDS = 10.0
 _BESIDE_CLIENTS = 100
-"""Connections that there may be beside those of clients who watch."""
+"""Connections allowed in addition to those of watching clients."""
 _SEND_BUFFER = 32_768
-"""Bytes that the system keeps for each connection. What lies there is old when a slow client gets it."""
+"""Send buffer of each connection in bytes. A small one keeps slow clients from receiving old frames."""
 _STARTING = 20.0
-"""Seconds."""
+"""Seconds for starting the server."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,13 +38,13 @@ class WebServer:
 
     @property
     def address(self) -> str:
-        """Of the page; with the port that was found where the configuration says 0."""
+        """Address of the page; with the actual port if the configuration says 0."""
         assert self._socket is not None, "it has not been started"
         scheme, (host, port) = "https" if self._config.certificate else "http", self._socket.getsockname()[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def start(self) -> None:
-        """Returns when it can be asked. Raises ServiceError: the port is taken, or a file for TLS cannot be used."""
+        """Return once requests are served. Raises ServiceError if the port is in use or a TLS file is invalid."""
         config = self._config
         check_certificate(config)
         self._socket = _bound(config)
@@ -52,7 +52,7 @@ class WebServer:
             uvicorn.Config(
                 self._app,
                 loop="asyncio",
-                http=_PatientForSoLong,
+                http=_TimeoutProtocol,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -60,7 +60,7 @@ class WebServer:
                 proxy_headers=False,
                 ws_max_size=LONGEST_BODY,
                 ws_max_queue=4,
-                ws_per_message_deflate=False,  # pictures are small already, and memory for each client is not
+                ws_per_message_deflate=False,  # images are compressed already, and it costs memory per client
                 limit_concurrency=config.clients + _BESIDE_CLIENTS,
                 h11_max_incomplete_event_size=_LONGEST_HEADERS,
                 timeout_keep_alive=5,
@@ -74,7 +74,7 @@ class WebServer:
         self._wait_until_started(self._server, self._thread)
 
     def stop(self, within: float = 2.0) -> None:
-        """Say goodbye to all who watch, and be gone within so many seconds. May be called twice."""
+        """Disconnect all clients and stop in ``within`` seconds. May be called twice."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -85,29 +85,29 @@ class WebServer:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nobody is answered any more."""
+        """Whether requests are no longer served."""
         return self._thread is not None and not self._thread.is_alive()
 
     def _run(self, server: uvicorn.Server, listening: socket.socket) -> None:
         try:
             asyncio.run(server.serve(sockets=[listening]))
-        except SystemExit:  # uvicorn's word for a start that failed
+        except SystemExit:  # uvicorn's way to report a failed start
             pass
         except Exception as error:
-            if not server.should_exit:  # then it trips over WebSockets that are just closing
-                _log.error("the web server has ended: %s: %s", type(error).__name__, one_line(error))
+            if not server.should_exit:  # while stopping, it trips over closing WebSockets
+                _log.error("the web server stopped: %s: %s", type(error).__name__, one_line(error))
 
     def _wait_until_started(self, server: uvicorn.Server, thread: threading.Thread) -> None:
         end = time.monotonic() + _STARTING
         while not server.started:
             if not thread.is_alive() or time.monotonic() > end:
                 self.stop()
-                raise ServiceError("the web server did not start; the log says more")
+                raise ServiceError("the web server did not start; see the log")
             time.sleep(0.01)
 
 
-class _PatientForSoLong(H11Protocol):
-    """uvicorn waits for the rest of a request for ever, and takes any number of connections."""
+class _TimeoutProtocol(H11Protocol):
+    """Adds a timeout for receiving a request and a limit on connections, which uvicorn lacks."""
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -146,16 +146,18 @@ class _PatientForSoLong(H11Protocol):
 
 
 def _bound(config: WebConfig) -> socket.socket:
-    """A socket that listens there and nowhere else."""
+    """Return a socket that listens on exactly this address."""
     where = f"web.host {config.host}, port {config.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, ValueError) as error:
-        raise ServiceError(f"{where}: there is no such address on this machine: {one_line(error)}") from error
+        raise ServiceError(f"{where}: no such address on this machine: {one_line(error)}") from error
     if config.token_file is None and not is_loopback(str(address[0])):
-        raise ServiceError(f"{where}: {address[0]} is beyond this machine; name a file with a token in web.token_file")
+        raise ServiceError(
+            f"{where}: {address[0]} is reachable from other machines; set web.token_file to a file with a token"
+        )
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,14 +166,14 @@ def _bound(config: WebConfig) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        raise ServiceError(f"{where}: cannot listen there: {error.strerror}; choose another port or address") from error
+        raise ServiceError(f"{where}: cannot listen: {error.strerror}; choose another port or address") from error
     return listening
 
 
 def check_certificate(config: WebConfig) -> None:
-    """Raises ServiceError: certificate and key do not belong together, or cannot be used."""
+    """Raise ServiceError if certificate and key do not match or are invalid."""
     if (config.certificate is None) != (config.key is None):
-        raise ServiceError("web.certificate and web.key belong together; give both or none")
+        raise ServiceError("web.certificate and web.key must be given together")
     if config.certificate is None:
         return
     try:
@@ -180,5 +182,5 @@ def check_certificate(config: WebConfig) -> None:
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise ServiceError(
             f"web.certificate {config.certificate} and web.key {config.key} cannot be used: {one_line(error)}; both "
-            "must be PEM, belong together, and the key must have no password"
+            "must be PEM and match, and the key must have no password"
         ) from error

@@ -32,7 +32,7 @@ def test_thirteen_joints_are_common_to_both_skeletons():
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(["nose", "tail"], "tail"), (["nose", "nose"], "twice"), ([], "none"), (["left_eye"], "none of the joints")],
+    [(["nose", "tail"], "tail"), (["nose", "nose"], "twice"), ([], "no joint of"), (["left_eye"], "no joint of")],
 )
 def test_joints_that_fit_no_skeleton(names: list[str], message: str):
     with pytest.raises(DataError, match=message):
@@ -41,35 +41,35 @@ def test_joints_that_fit_no_skeleton(names: list[str], message: str):
 
 def test_the_shared_images(shared: Path):
     data = read_coco(shared / "coco" / "person_keypoints_train.json", shared / "coco" / "images", COCO17)
-    assert len(data.pictures) == 53
-    labelled = [(picture.poses[..., 2] == LABELLED).any(axis=1) for picture in data.pictures]
+    assert len(data.images) == 53
+    labelled = [(image.poses[..., 2] == LABELLED).any(axis=1) for image in data.images]
     assert sum(some.sum() for some in labelled) == 143
     assert sum(len(some) for some in labelled) == 143 + 93
-    assert sum(len(p.ignored.run_lengths) + len(p.ignored.polygons) for p in data.pictures) == 8
+    assert sum(len(p.ignored.run_lengths) + len(p.ignored.polygons) for p in data.images) == 8
     assert data.sourced.all()
     assert data.problems == ()
-    for picture in data.pictures:
-        assert picture.poses.shape[1:] == (17, 3)
-        assert picture.boxes.shape == (len(picture.poses), 4)
-        assert (picture.boxes[:, 2:] > picture.boxes[:, :2]).all()
-        assert (picture.poses[picture.poses[..., 2] != LABELLED] == 0).all()
-        width, height = (picture.boxes[:, 2:] - picture.boxes[:, :2]).T
-        assert picture.areas is not None
-        assert ((picture.areas > 0) & (picture.areas < width * height)).all()
+    for image in data.images:
+        assert image.poses.shape[1:] == (17, 3)
+        assert image.boxes.shape == (len(image.poses), 4)
+        assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+        assert (image.poses[image.poses[..., 2] != LABELLED] == 0).all()
+        width, height = (image.boxes[:, 2:] - image.boxes[:, :2]).T
+        assert image.areas is not None
+        assert ((image.areas > 0) & (image.areas < width * height)).all()
 
 
 def test_masks_of_the_shared_images_cover_their_joints(shared: Path):
     data = read_coco(shared / "coco" / "person_keypoints_train.json", shared / "coco" / "images", COCO17)
     covered = []
-    for picture in data.pictures:
-        assert picture.masks is not None
-        area = picture.masks.draw(picture.size)
-        assert area.shape == picture.size[::-1]
-        x, y = picture.poses[picture.poses[..., 2] == LABELLED, :2].astype(int).T
+    for image in data.images:
+        assert image.masks is not None
+        area = image.masks.draw(image.size)
+        assert area.shape == image.size[::-1]
+        x, y = image.poses[image.poses[..., 2] == LABELLED, :2].astype(int).T
         covered += list(area[np.clip(y, 0, area.shape[0] - 1), np.clip(x, 0, area.shape[1] - 1)])
         assert 0 < area.mean() < 1
-        if picture.ignored.run_lengths:
-            assert 0 < picture.ignored.draw(picture.size).mean() < 1
+        if image.ignored.run_lengths:
+            assert 0 < image.ignored.draw(image.size).mean() < 1
     assert np.mean(covered) > 0.85
 
 
@@ -116,8 +116,8 @@ def read(tmp_path: Path, written: object):
 
 def test_people_crowds_and_pictures_that_teach_nothing(tmp_path: Path):
     data = read(tmp_path, content())
-    assert [picture.picture.path.name for picture in data.pictures] == ["1.jpg", "2.jpg", "5.jpg"]
-    two, one, crowd = data.pictures
+    assert [image.file.path.name for image in data.images] == ["1.jpg", "2.jpg", "5.jpg"]
+    two, one, crowd = data.images
     np.testing.assert_array_equal(two.poses[0], [[15, 25, 1]] * 17)
     assert (two.poses[1] == 0).all()
     np.testing.assert_array_equal(two.boxes, [[10, 20, 40, 60]] * 2)
@@ -136,8 +136,8 @@ def test_a_person_without_segmentation_leaves_the_picture_without_masks(tmp_path
         changed = content()
         changed["annotations"][0]["segmentation"] = segmentation
         data = read(tmp_path, changed)
-        assert data.pictures[0].masks is None
-        assert data.pictures[1].masks is not None
+        assert data.images[0].masks is None
+        assert data.images[1].masks is not None
         assert any("annotation 1" in problem for problem in data.problems) == (number > 1)
 
 
@@ -151,7 +151,7 @@ def test_compressed_run_lengths_are_read_as_pycocotools_wrote_them(
     code: Any = mask.encode(area)
     changed = content()
     changed["annotations"][6]["segmentation"] = {"size": [80, 100], "counts": code["counts"].decode()}
-    ignored = read(tmp_path_factory.mktemp("coco"), changed).pictures[2].ignored
+    ignored = read(tmp_path_factory.mktemp("coco"), changed).images[2].ignored
     np.testing.assert_array_equal(ignored.draw((100, 80)), area)
 
 
@@ -159,7 +159,7 @@ def test_compressed_run_lengths_are_read_as_pycocotools_wrote_them(
 def test_a_crowd_without_a_usable_segmentation_is_ignored_within_its_box(tmp_path: Path, counts: object):
     changed = content()
     changed["annotations"][6]["segmentation"] = {"size": [80, 100], "counts": counts}
-    ignored = read(tmp_path, changed).pictures[2].ignored.draw((100, 80))
+    ignored = read(tmp_path, changed).images[2].ignored.draw((100, 80))
     assert ignored[40, 20] == 1
     assert ignored[5, 5] == 0
 
@@ -167,7 +167,7 @@ def test_a_crowd_without_a_usable_segmentation_is_ignored_within_its_box(tmp_pat
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-1e9", "1e400"])
 def test_a_bad_number_costs_its_joint_only(tmp_path: Path, bad: str):
     data = read(tmp_path, json.dumps(content()).replace("[15, 25, 2,", f"[{bad}, 25, 2,", 1))
-    pose = data.pictures[0].poses[0]
+    pose = data.images[0].poses[0]
     assert np.isfinite(pose).all()
     assert pose[0, 2] != LABELLED
     assert (pose[1:, 2] == LABELLED).all()
@@ -178,8 +178,8 @@ def test_joints_outside_the_picture_stay_and_are_counted(tmp_path: Path):
     changed = content()
     changed["annotations"][0]["keypoints"][:3] = [-5, 25, 2]
     data = read(tmp_path, changed)
-    np.testing.assert_array_equal(data.pictures[0].poses[0, 0], [-5, 25, LABELLED])
-    assert any(problem.startswith("1 labelled joints outside") for problem in data.problems)
+    np.testing.assert_array_equal(data.images[0].poses[0, 0], [-5, 25, LABELLED])
+    assert any(problem.startswith("1 labelled joints lie outside") for problem in data.problems)
 
 
 @pytest.mark.parametrize("bbox", [None, [], [1, 2, 3], [float("nan")] * 4, [1, 2, -3, 4], "none"])
@@ -189,24 +189,24 @@ def test_without_a_box_a_person_is_around_its_joints_or_anywhere(tmp_path: Path,
     for i in (0, 1):
         changed["annotations"][i]["bbox"] = bbox
     data = read(tmp_path, changed)
-    left, top, right, bottom = data.pictures[0].boxes[0]
+    left, top, right, bottom = data.images[0].boxes[0]
     assert left < 15
     assert top < 25
     assert right > 40
     assert bottom > 60
-    np.testing.assert_array_equal(data.pictures[0].boxes[1], [0, 0, 100, 80])
-    assert any(problem.startswith("2 people without a usable box") for problem in data.problems)
+    np.testing.assert_array_equal(data.images[0].boxes[1], [0, 0, 100, 80])
+    assert any(problem.startswith("2 people have no usable box") for problem in data.problems)
 
 
 def test_missing_pictures(tmp_path: Path):
     path = write(tmp_path, content())
     (tmp_path / "2.jpg").unlink()
     data = read_coco(path, tmp_path, COCO17)
-    assert len(data.pictures) == 2
+    assert len(data.images) == 2
     assert any(problem.startswith("1 of 4 labelled") and "2.jpg" in problem for problem in data.problems)
     for name in ("1.jpg", "4.jpg"):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match=f"3 of 4 labelled pictures are missing under {tmp_path}, .*1.jpg"):
+    with pytest.raises(DataError, match=f"3 of 4 labelled images are missing in {tmp_path}, .*1.jpg"):
         read_coco(path, tmp_path, COCO17)
 
 
@@ -219,40 +219,43 @@ def change(edit: Callable[[dict], object]) -> dict:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (json.dumps(content())[:700], "not JSON, or cut short"),
+        (json.dumps(content())[:700], "not JSON or is truncated"),
         ("", "not JSON"),
         ("[1, 2]", "holds a list"),
         ("[" * 100_000, "not JSON"),
-        ({"images": []}, "no list 'annotations'"),
-        ({**content(), "images": [3]}, "no list 'images' of objects"),
-        (change(lambda c: c["images"].append(c["images"][0])), "two entries of image 1"),
-        (change(lambda c: c["annotations"].append(c["annotations"][2])), "two entries of annotation 3"),
-        (change(lambda c: c["annotations"][0].pop("id")), "annotation number 0"),
-        (change(lambda c: c["annotations"][0].update(image_id=99)), "annotation 1 is of image 99"),
-        (change(lambda c: c["annotations"][0].update(image_id=[1])), "annotation 1 is of image"),
-        (change(lambda c: c["annotations"][0].update(category_id=7)), "annotation 1 has category 7"),
-        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "annotation 1 are not 51 numbers"),
-        (change(lambda c: c["annotations"][2].update(keypoints=["x"] * 51)), "annotation 3 are not all numbers"),
-        (change(lambda c: c["annotations"][2].update(keypoints=[[1]] * 51)), "annotation 3 are not all numbers"),
-        (change(lambda c: c["annotations"][2].update(keypoints=[10**400] * 51)), "annotation 3 are not all numbers"),
+        ({"images": []}, "'annotations' must be a list"),
+        ({**content(), "images": [3]}, "'images' must be a list of objects"),
+        (change(lambda c: c["images"].append(c["images"][0])), "image 1 is listed twice"),
+        (change(lambda c: c["annotations"].append(c["annotations"][2])), "annotation 3 is listed twice"),
+        (change(lambda c: c["annotations"][0].pop("id")), "annotation at position 0"),
+        (change(lambda c: c["annotations"][0].update(image_id=99)), "annotation 1 refers to unknown image 99"),
+        (change(lambda c: c["annotations"][0].update(image_id=[1])), "annotation 1 refers to unknown image"),
+        (change(lambda c: c["annotations"][0].update(category_id=7)), "annotation 1 refers to unknown category 7"),
+        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "annotation 1 must be 51 numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=["x"] * 51)), "annotation 3 must be numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=[[1]] * 51)), "annotation 3 must be numbers"),
+        (change(lambda c: c["annotations"][2].update(keypoints=[10**400] * 51)), "annotation 3 must be numbers"),
         (
             change(lambda c: c["annotations"][0].update(keypoints=[0, 0, 0.05] * 17)),
             "detections with scores, not labels",
         ),
-        (change(lambda c: c["annotations"][5]["keypoints"].__setitem__(2, 3)), "annotation 6 has 3 for .* visibility"),
+        (change(lambda c: c["annotations"][5]["keypoints"].__setitem__(2, 3)), "annotation 6 has visibility 3"),
         (
             change(lambda c: c["annotations"][5]["keypoints"].__setitem__(2, -1)),
-            "annotation 6 has -1 for .* visibility",
+            "annotation 6 has visibility -1",
         ),
-        (change(lambda c: c["images"][1].update(id="1")), "two entries of image 1"),
-        (change(lambda c: c["images"][1].update(id="two")), "image number 1 of the list has no whole number as id"),
+        (change(lambda c: c["images"][1].update(id="1")), "image 1 is listed twice"),
+        (
+            change(lambda c: c["images"][1].update(id="two")),
+            "image at position 1 of the list has no whole number as id",
+        ),
         (change(lambda c: c["images"][1].update(width=99.5)), "image 2 has no width and height"),
         (change(lambda c: c["images"][1].pop("width")), "image 2 has no width"),
         (change(lambda c: c["images"][1].update(height=0)), "image 2 has no width and height"),
         (change(lambda c: c["images"][1].pop("file_name")), "image 2 has no file_name"),
         (change(lambda c: c["categories"][0].pop("keypoints")), "0 categories with keypoints"),
-        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "coco.json: other joints .* tail"),
-        (change(lambda c: c["categories"][0].update(keypoints=[1, 2])), "not a list of names"),
+        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "coco.json: unknown joints .* tail"),
+        (change(lambda c: c["categories"][0].update(keypoints=[1, 2])), "must be a list of names"),
     ],
 )
 def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
@@ -268,12 +271,12 @@ def test_a_missing_file(tmp_path: Path):
 
 
 def test_a_file_of_nobody_is_read(tmp_path: Path):
-    assert read(tmp_path, {**content(), "annotations": []}).pictures == ()
+    assert read(tmp_path, {**content(), "annotations": []}).images == ()
 
 
 def same_pictures(some: DataSet, others: DataSet) -> bool:
-    """Of the whole data set; each picture's sizes, people and ignored regions, as text."""
-    return some.problems == others.problems and list(map(repr, some.pictures)) == list(map(repr, others.pictures))
+    """Whether problems and each image's size, people and ignored regions are the same, compared as text."""
+    return some.problems == others.problems and list(map(repr, some.images)) == list(map(repr, others.images))
 
 
 @pytest.mark.parametrize("write_id", [str, float])
@@ -292,7 +295,7 @@ def test_sizes_may_be_written_with_a_point(tmp_path: Path):
         image.update(width=100.0, height=80.0)
     data = read(tmp_path, changed)
     assert same_pictures(data, read(tmp_path, content()))
-    assert all(type(side) is int for picture in data.pictures for side in picture.size)
+    assert all(type(side) is int for image in data.images for side in image.size)
 
 
 def test_ids_written_as_text_are_those_of_a_split(tmp_path: Path):
@@ -302,10 +305,10 @@ def test_ids_written_as_text_are_those_of_a_split(tmp_path: Path):
     (tmp_path / "splits.json").write_text('{"train": [1], "validation": [2, 3, 4, 5]}', encoding="utf-8-sig")
     part = read_part(tmp_path / "splits.json", "train")
     data = read_coco(write(tmp_path, changed), tmp_path, COCO17, part)
-    assert [picture.picture.path.name for picture in data.pictures] == ["1.jpg"]
+    assert [image.file.path.name for image in data.images] == ["1.jpg"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
     path = write(tmp_path, content())
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert len(read_coco(path, tmp_path, COCO17).pictures) == 3
+    assert len(read_coco(path, tmp_path, COCO17).images) == 3

@@ -1,4 +1,4 @@
-"""Occluders, blur and colours: pictures change, labels do not."""
+"""Occluders, blur and colours: images change, labels do not."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The paper's augmentations of memorised maps, each alone."""
+"""The paper's augmentations of memorised maps, one at a time."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stm_skeletons.maps import render_maps
 from stm_skeletons.skeleton import COCO17
-from training.data.memory_maps import Mistakes, memory_maps, nobody
+from training.data.memory_maps import Mistakes, memory_maps, without_labels
 
 SIZE = (128, 192)
 JOINTS = 1 + len(COCO17.joints)
@@ -46,7 +46,7 @@ def test_maps_stay_confidences_and_the_mask_stays(
 
 
 def test_rand_of_almost_nothing_is_almost_the_ground_truth():
-    """The drawing of odd peaks agrees with that of round ones."""
+    """Peaks with almost no random deformation match the ground truth's."""
     np.testing.assert_allclose(made(rand=1e-4), render_maps(person(), COCO17, SIZE), atol=2e-3)
 
 
@@ -88,4 +88,4 @@ def test_rand_changes_size_and_shape():
 
 
 def test_a_cold_start_knows_nobody():
-    assert not memory_maps(nobody(person()), COCO17, SIZE, Mistakes(), np.random.default_rng(0)).any()
+    assert not memory_maps(without_labels(person()), COCO17, SIZE, Mistakes(), np.random.default_rng(0)).any()

@@ -13,7 +13,7 @@ from training.data.open import open_data
 
 
 def names(data: DataSet) -> set[str]:
-    return {labelled.picture.path.name for labelled in data.pictures}
+    return {labelled.file.path.name for labelled in data.images}
 
 
 def coco(images: list[int]) -> dict:
@@ -56,10 +56,10 @@ def test_coco_in_its_own_layout(tmp_path: Path):
         write_coco(annotations, tmp_path / f"{split}2017", images)
     train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
     assert train.name == "coco train"
-    assert len(train.pictures) == 3
-    assert len(val.pictures) == 2
+    assert len(train.images) == 3
+    assert len(val.images) == 2
     assert train.problems == val.problems == ()
-    # Only one part's pictures are there, as the annotations come in one archive: then that part is divided.
+    # The annotations of both parts come in one archive. If the images of only one part are there, it is divided.
     shutil.rmtree(tmp_path / "train2017")
     train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
     assert names(train) | names(val) == {f"{i:012}.jpg" for i in (4, 5)}
@@ -71,12 +71,12 @@ def test_the_shared_images_are_divided(shared: Path):
     train, val = (open_data("coco", shared / "coco", split, POSETRACK15) for split in ("train", "val"))
     assert len(names(train)) + len(names(val)) == 53
     assert not names(train) & names(val)
-    assert 4 <= len(val.pictures) <= 20
+    assert 4 <= len(val.images) <= 20
     other = open_data("coco", shared / "coco", "val", POSETRACK15, seed=1)
     assert names(other) != names(val)
     assert names(open_data("coco", shared / "coco", "val", POSETRACK15, holdout=0.5)) > names(val)
-    assert len(open_data("coco", shared / "coco", "train", POSETRACK15, holdout=0).pictures) == 53
-    with pytest.raises(DataError, match=r"val part of the coco data .* no labelled pictures"):
+    assert len(open_data("coco", shared / "coco", "train", POSETRACK15, holdout=0).images) == 53
+    with pytest.raises(DataError, match=r"val part of the coco data .* no labelled images"):
         open_data("coco", shared / "coco", "val", POSETRACK15, holdout=0)
 
 
@@ -89,7 +89,9 @@ def test_adding_images_moves_nobody(tmp_path_factory: pytest.TempPathFactory, fe
         write_coco(root / "person_keypoints_train.json", root / "images", sorted(images))
         seen += [names(open_data("coco", root, split, COCO17, seed=seed)) for split in ("train", "val")]
     moved = (before[0] & after[1]) | (before[1] & after[0])
-    assert len(moved) <= (len(before[1]) == 1)  # a lone one may only have been moved into an empty part
+    assert len(moved) <= (
+        len(before[1]) == 1
+    )  # the only image of a part may have been moved there because the part was empty
     assert not after[0] & after[1]
 
 
@@ -109,15 +111,15 @@ def test_posetrack(tmp_path: Path, kind: str, folder: str):
 
 def test_the_shared_posetrack_frames_are_divided(shared: Path):
     train, val = (open_data("posetrack18", shared / "posetrack18", split, COCO17) for split in ("train", "val"))
-    assert len(train.pictures) == len(val.pictures) == 1
-    assert train.pictures[0].picture != val.pictures[0].picture
+    assert len(train.images) == len(val.images) == 1
+    assert train.images[0].file != val.images[0].file
 
 
 @pytest.mark.parametrize("folder", [".", "annotations"])
 def test_footage(tmp_path: Path, folder: str):
     write_posetrack(tmp_path / folder, tmp_path, ["a"])
     assert len(open_data("footage", tmp_path, "train", POSETRACK15).videos) == 1
-    with pytest.raises(DataError, match="nothing is left for val of the 1 JSON files"):
+    with pytest.raises(DataError, match=r"none of the 1 JSON files .* is left for val"):
         open_data("footage", tmp_path, "val", POSETRACK15)
     write_posetrack(tmp_path / folder, tmp_path, ["b"])
     train, val = (open_data("footage", tmp_path, split, POSETRACK15) for split in ("train", "val"))
@@ -137,10 +139,10 @@ def test_footage_that_comes_in_two_parts_is_taken_as_it_is(tmp_path: Path):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("coco", "looked for .*person_keypoints_val2017.json with val2017/ .*found notes.txt"),
+        ("coco", "expected .*person_keypoints_val2017.json with val2017/ .*found notes.txt"),
         ("posetrack18", "no JSON files in .*annotations/train or .*annotations/val; .* notes.txt"),
         ("posetrack21", "no JSON files in .*posetrack_data/train"),
-        ("footage", "looked for .*found notes.txt"),
+        ("footage", "expected .*found notes.txt"),
     ],
 )
 def test_a_folder_of_something_else(tmp_path: Path, kind: str, message: str):
@@ -150,17 +152,17 @@ def test_a_folder_of_something_else(tmp_path: Path, kind: str, message: str):
 
 
 def test_what_does_not_exist(tmp_path: Path):
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="does not exist"):
         open_data("coco", tmp_path / "none", "train", COCO17)
     with pytest.raises(DataError, match="kinds are coco"):
         open_data("mpii", tmp_path, "train", COCO17)
-    with pytest.raises(DataError, match="splits train, val, test"):
+    with pytest.raises(DataError, match="parts are train, val, test"):
         open_data("coco", tmp_path, "validation", COCO17)
 
 
 def test_a_part_without_anybody(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [])
-    with pytest.raises(DataError, match=r"train part of the coco data in .* has no labelled pictures"):
+    with pytest.raises(DataError, match=r"train part of the coco data in .* has no labelled images"):
         open_data("coco", tmp_path, "train", COCO17)
 
 
@@ -173,7 +175,7 @@ def test_a_file_beside_the_annotations_divides_and_names_do_not(tmp_path: Path):
         assert names(data) == {f"{i:012}.jpg" for i in lists[name]}
         assert data.name == f"coco {split}"
         (problem,) = data.problems
-        assert problem.startswith("2 images are in none of the lists of")
+        assert problem.startswith("2 images are in no list of")
         assert "first: 000000000010.jpg" in problem
     (tmp_path / "splits.json").write_text(json.dumps({**lists, "test": [8, 9, 10, 11, 77]}))
     assert "1 ids in" in open_data("coco", tmp_path, "test", COCO17).problems[0]
@@ -186,23 +188,23 @@ def test_the_file_divides_cocos_own_layout_too(tmp_path: Path):
     with pytest.raises(DataError, match="has no list 'validation', only test, train"):
         open_data("coco", tmp_path, "val", COCO17)
     write_coco(tmp_path / "annotations" / "person_keypoints_train2017.json", tmp_path / "train2017", [4])
-    with pytest.raises(DataError, match="there are two beside it"):
+    with pytest.raises(DataError, match="there are two in its folder"):
         open_data("coco", tmp_path, "test", COCO17)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON, or cut short"),
-        ("[1, 2]", "is no split: it must hold lists of image ids by train, validation, test"),
-        ('{"train": [1, "2"]}', "is no split"),
-        ('{"train": [true]}', "is no split"),
-        ('{"train": 1}', "is no split"),
-        ('{"train": [1], "val": [2]}', "names a part 'val'; the parts are train, validation, test"),
+        ("{", "not JSON or is truncated"),
+        ("[1, 2]", "must hold lists of image ids under train, validation, test"),
+        ('{"train": [1, "2"]}', "must hold lists of image ids"),
+        ('{"train": [true]}', "must hold lists of image ids"),
+        ('{"train": 1}', "must hold lists of image ids"),
+        ('{"train": [1], "val": [2]}', "has the unknown part 'val'; the parts are train, validation, test"),
         ('{"train": [1, 2], "test": [2]}', "image 2 in both 'train' and 'test'"),
         ('{"train": [1, 1]}', "image 1 twice in 'train'"),
         ('{"validation": []}', "has no list 'train', only validation"),
-        ('{"train": []}', "train part of the coco data .* has no labelled pictures"),
+        ('{"train": []}', "train part of the coco data .* has no labelled images"),
     ],
 )
 def test_a_split_that_does_not_serve_is_one_line(tmp_path: Path, content: str, message: str):
@@ -217,7 +219,7 @@ def test_a_test_part_takes_a_file_that_says_which(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [1, 2])
     write_posetrack(tmp_path / "annotations" / "val", tmp_path, ["a", "b"])
     for kind in ("coco", "posetrack18"):
-        with pytest.raises(DataError, match=r"have no test part: only .* splits\.json .*; ask for train or val"):
+        with pytest.raises(DataError, match=r"have no test part: only .* splits\.json .*; choose train or val"):
             open_data(kind, tmp_path, "test", COCO17)
 
 
@@ -228,4 +230,4 @@ def test_the_shared_split_is_the_one_that_everybody_uses(shared: Path):
     assert {number % 4 for number in numbers["test"]} == {0}
     assert {number % 4 for number in numbers["val"]} == {1}
     assert not numbers["train"] & (numbers["val"] | numbers["test"])
-    assert any("11 images are in none of the lists" in problem for problem in parts["test"].problems)
+    assert any("11 images are in no list of" in problem for problem in parts["test"].problems)

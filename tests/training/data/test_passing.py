@@ -10,7 +10,7 @@ import pytest
 
 from stm_skeletons.geometry import PADDING_GREY
 from stm_skeletons.skeleton import COCO17
-from training.data.labels import DataSet, LabelledPicture, Picture, Regions
+from training.data.labels import DataSet, ImageFile, LabelledImage, Regions
 from training.data.open import open_data
 from training.data.samples import SampleOptions, Samples
 from training.data.sequence import Sequence
@@ -18,21 +18,21 @@ from training.data.sequences import SequenceOptions, synthetic_sequence
 
 SIZE = (448, 256)
 BEHIND, IN_FRONT = 60, 200
-"""Brightness of the two pictures."""
+"""Brightness of the two images."""
 BOX = np.array([[150, 40, 290, 230]], np.float32)
 
 
-def picture(folder: Path, brightness: int, box: np.ndarray = BOX) -> LabelledPicture:
-    """Of one colour, with one person all over the box."""
+def labelled_image(folder: Path, brightness: int, box: np.ndarray = BOX) -> LabelledImage:
+    """An image of one colour with one person that fills the box."""
     path = folder / f"{brightness}.png"
     cv2.imwrite(str(path), np.full((SIZE[1], SIZE[0], 3), brightness, np.uint8))
     xy = np.random.default_rng(0).uniform(box[0, :2] + 2, box[0, 2:] - 2, (1, 17, 2))
     poses = np.concatenate([xy, np.ones((1, 17, 1))], axis=2).astype(np.float32)
-    return LabelledPicture(Picture(path), SIZE, poses, box, np.array([-1]))
+    return LabelledImage(ImageFile(path), SIZE, poses, box, np.array([-1]))
 
 
 def sequence_of(
-    behind: LabelledPicture, passing: LabelledPicture | None, seed: int = 0, frames: int = 24, zoom: float = 1.0
+    behind: LabelledImage, passing: LabelledImage | None, seed: int = 0, frames: int = 24, zoom: float = 1.0
 ) -> Sequence:
     options = SequenceOptions(kind="synthetic", frames=frames, zoom=zoom)
     data = DataSet("two", COCO17, np.ones(17, bool), (behind,))
@@ -40,7 +40,7 @@ def sequence_of(
 
 
 def test_people_come_to_their_place_and_stay_or_leave_it(tmp_path: Path):
-    behind, front = picture(tmp_path, BEHIND), picture(tmp_path, IN_FRONT)
+    behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
     came = left = 0
     for seed in range(40):
         frames = sequence_of(behind, front, seed, frames=12).frames
@@ -48,14 +48,14 @@ def test_people_come_to_their_place_and_stay_or_leave_it(tmp_path: Path):
         came += there[-1] and not there[0]
         left += there[0] and not there[-1]
         assert there[0] or there[-1], "at their place, at the beginning or at the end"
-        # Out and back does not happen, nor the other way round.
+        # Nobody enters and leaves in one sequence, or leaves and comes back.
         assert sum(one != after for one, after in itertools.pairwise(there)) <= 1
     assert came > 5
     assert left > 5
 
 
 def test_what_is_behind_is_as_it_is_without_them(tmp_path: Path):
-    behind, front = picture(tmp_path, BEHIND), picture(tmp_path, IN_FRONT)
+    behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
     for seed in range(10):
         alone, with_them = sequence_of(behind, None, seed).frames, sequence_of(behind, front, seed).frames
         for one, both in zip(alone, with_them, strict=True):
@@ -65,14 +65,14 @@ def test_what_is_behind_is_as_it_is_without_them(tmp_path: Path):
 
 
 def cut_out(image: np.ndarray) -> np.ndarray:
-    """Where the brighter picture is."""
+    """The area that the brighter image covers."""
     return image[..., 0] > (BEHIND + IN_FRONT) // 2
 
 
 @pytest.mark.parametrize("zoom", [1.0, 2.5])
 def test_they_are_where_their_joints_are_and_hide_those_behind(tmp_path: Path, zoom: float):
-    """Cut out by their boxes, where there is no segmentation."""
-    behind, front = picture(tmp_path, BEHIND), picture(tmp_path, IN_FRONT)
+    """Without segmentation, people are cut out by their boxes."""
+    behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
     hidden = 0
     for seed in range(10):
         for frame in sequence_of(behind, front, seed, frames=8, zoom=zoom).frames:
@@ -88,10 +88,10 @@ def test_they_are_where_their_joints_are_and_hide_those_behind(tmp_path: Path, z
 
 
 def test_segmentation_cuts_out_more_closely_than_a_box(tmp_path: Path):
-    behind = replace(picture(tmp_path, BEHIND), masks=Regions())
+    behind = replace(labelled_image(tmp_path, BEHIND), masks=Regions())
     left, top, right, bottom = BOX[0]
     half = np.array([[left, top], [right, top], [right, (top + bottom) / 2], [left, (top + bottom) / 2]], np.float32)
-    front = replace(picture(tmp_path, IN_FRONT), masks=Regions((half,)))
+    front = replace(labelled_image(tmp_path, IN_FRONT), masks=Regions((half,)))
     first = sequence_of(behind, front, seed=next(s for s in range(99) if stays_last(behind, front, s))).frames[-1]
     whole = (right - left) * (bottom - top)
     assert cut_out(first.image).sum() == pytest.approx(whole / 2, rel=0.35)
@@ -99,13 +99,13 @@ def test_segmentation_cuts_out_more_closely_than_a_box(tmp_path: Path):
     assert first.mask.sum() * 16 == pytest.approx(cut_out(first.image).sum(), rel=0.1)
 
 
-def stays_last(behind: LabelledPicture, front: LabelledPicture, seed: int) -> bool:
+def stays_last(behind: LabelledImage, front: LabelledImage, seed: int) -> bool:
     return bool(sequence_of(behind, front, seed).frames[-1].inside[1].all())
 
 
 def test_of_what_is_ignored_each_picture_tells_its_own_part(tmp_path: Path):
     everywhere = Regions((np.array([[0, 0], [448, 0], [448, 256], [0, 256]], np.float32),))
-    behind, front = replace(picture(tmp_path, BEHIND), ignored=everywhere), picture(tmp_path, IN_FRONT)
+    behind, front = replace(labelled_image(tmp_path, BEHIND), ignored=everywhere), labelled_image(tmp_path, IN_FRONT)
     seed = next(s for s in range(99) if stays_last(behind, front, s))
     frame = sequence_of(behind, front, seed).frames[-1]
     known = cv2.resize((~frame.ignored).astype(np.uint8), SIZE, interpolation=cv2.INTER_NEAREST).astype(bool)

@@ -8,8 +8,8 @@ import pytest
 
 from stm_skeletons.errors import DataError
 from stm_skeletons.skeleton import COCO17, POSETRACK15
+from training.data.images import read_image
 from training.data.labels import LABELLED
-from training.data.pictures import read_picture
 from training.data.posetrack import read_posetrack
 
 NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
@@ -18,12 +18,12 @@ NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3
 def test_the_shared_frames(shared: Path):
     root = shared / "posetrack18"
     data = read_posetrack(root / "annotations" / "val", root, POSETRACK15)
-    assert [len(picture.poses) for picture in data.pictures] == [1, 2]
-    assert [(picture.poses[..., 2] == LABELLED).sum(axis=1).tolist() for picture in data.pictures] == [[11], [14, 15]]
-    assert [len(picture.ignored.polygons) for picture in data.pictures] == [9, 2]
-    assert [picture.tracks.tolist() for picture in data.pictures] == [[0], [0, 1]]
-    for picture in data.pictures:
-        pose, heads = picture.poses, picture.heads
+    assert [len(image.poses) for image in data.images] == [1, 2]
+    assert [(image.poses[..., 2] == LABELLED).sum(axis=1).tolist() for image in data.images] == [[11], [14, 15]]
+    assert [len(image.ignored.polygons) for image in data.images] == [9, 2]
+    assert [image.tracks.tolist() for image in data.images] == [[0], [0, 1]]
+    for image in data.images:
+        pose, heads = image.poses, image.heads
         assert heads is not None
         top, bottom = (pose[:, POSETRACK15.joints.index(name), :2] for name in ("head_top", "head_bottom"))
         known = pose[:, POSETRACK15.joints.index("head_top"), 2] == LABELLED
@@ -32,10 +32,10 @@ def test_the_shared_frames(shared: Path):
     assert data.sourced.all()
     assert data.videos == ()
     assert not data.pseudo
-    for picture in data.pictures:
-        assert picture.masks is None
-        assert read_picture(picture.picture).shape == (1080, 1920, 3)
-        assert 0.05 < picture.ignored.draw(picture.size).mean() < 0.6
+    for image in data.images:
+        assert image.masks is None
+        assert read_image(image.file).shape == (1080, 1920, 3)
+        assert 0.05 < image.ignored.draw(image.size).mean() < 0.6
 
 
 def test_ears_have_no_source(shared: Path):
@@ -46,7 +46,7 @@ def test_ears_have_no_source(shared: Path):
 
 
 def image(number: int, **fields) -> dict:
-    """A frame as PoseTrack21 has it: no width and height, a large frame_id."""
+    """A frame in PoseTrack21's form: without width and height, with a large frame_id."""
     name = f"images/val/v/{number:06}.jpg"
     return {"id": 500 + number, "frame_id": 10000010000 + number, "is_labeled": True, "file_name": name, **fields}
 
@@ -96,11 +96,11 @@ def read(tmp_path: Path, written: object):
 
 def test_a_video_with_frames_out_of_order_unlabelled_frames_and_nobody(tmp_path: Path):
     data = read(tmp_path, content())
-    assert len(data.pictures) == 4
+    assert len(data.images) == 4
     (video,) = data.videos
     assert video.name == "v"
     assert video.numbers == (0, 4, 8, 12)
-    zero, four, eight, nobody = video.pictures
+    zero, four, eight, nobody = video.images
     assert zero.size == (80, 60)
     assert zero.tracks.tolist() == [0, 1]
     assert (zero.poses[0, :, 2] == LABELLED).all()
@@ -121,12 +121,12 @@ def test_a_video_with_frames_out_of_order_unlabelled_frames_and_nobody(tmp_path:
 def test_bad_numbers_cost_their_joint_only(tmp_path: Path):
     text = json.dumps(content()).replace("[20, 10, 1,", "[NaN, 10, 1,", 1).replace("[20, 14, 1,", "[-7, 14, 1,", 1)
     data = read(tmp_path, text)
-    pose = data.videos[0].pictures[0].poses[0]
+    pose = data.videos[0].images[0].poses[0]
     assert pose[0, 2] != LABELLED
     assert (pose[1:, 2] == LABELLED).all()
-    np.testing.assert_array_equal(data.videos[0].pictures[1].poses[0, 0], [-7, 14, LABELLED])
+    np.testing.assert_array_equal(data.videos[0].images[1].poses[0, 0], [-7, 14, LABELLED])
     assert any(problem.startswith("1 joints") for problem in data.problems)
-    assert any(problem.startswith("1 labelled joints outside") for problem in data.problems)
+    assert any(problem.startswith("1 labelled joints lie outside") for problem in data.problems)
 
 
 def test_missing_pictures(tmp_path: Path):
@@ -135,7 +135,7 @@ def test_missing_pictures(tmp_path: Path):
     data = read_posetrack(annotations, tmp_path, POSETRACK15)
     assert data.videos[0].numbers == (4, 8, 12)
     assert any(problem.startswith("1 of 4 labelled") and "000000.jpg" in problem for problem in data.problems)
-    with pytest.raises(DataError, match=r"4 of 4 labelled pictures are missing under .*elsewhere"):
+    with pytest.raises(DataError, match=r"4 of 4 labelled images are missing in .*elsewhere"):
         read_posetrack(annotations, tmp_path / "elsewhere", POSETRACK15)
 
 
@@ -144,15 +144,15 @@ def test_pictures_without_a_size_that_cannot_be_read(tmp_path: Path):
     for path in (tmp_path / "images/val/v").iterdir():
         path.write_bytes(b"junk")
     data = read_posetrack(annotations, tmp_path, POSETRACK15)
-    assert data.pictures == ()
-    assert any(problem.startswith("4 pictures left out because they cannot be read") for problem in data.problems)
+    assert data.images == ()
+    assert any(problem.startswith("4 images of unknown size") for problem in data.problems)
 
 
 def test_a_single_labelled_picture_is_no_video(tmp_path: Path):
     data = read(tmp_path, {**content(), "images": [image(0)], "annotations": [person(0)]})
-    assert len(data.pictures) == 1
+    assert len(data.images) == 1
     assert data.videos == ()
-    assert "single labelled picture" in data.problems[0]
+    assert "only one labelled frame" in data.problems[0]
 
 
 def test_half_written_and_hidden_files_are_left_alone(tmp_path: Path):
@@ -177,15 +177,15 @@ def test_own_footage_of_a_video_labelled_by_a_teacher(tmp_path: Path, clip: Path
     assert data.sourced.all()
     (video,) = data.videos
     assert video.numbers == (10, 20, 30, 40)
-    assert video.pictures[0].size == (768, 576)
-    assert [picture.picture.frame for picture in video.pictures] == [10, 20, 30, 40]
-    assert read_picture(video.pictures[2].picture).shape == (576, 768, 3)
+    assert video.images[0].size == (768, 576)
+    assert [image.file.frame for image in video.images] == [10, 20, 30, 40]
+    assert read_image(video.images[2].file).shape == (576, 768, 3)
 
 
 def test_footage_may_be_named_relative_to_the_file_that_labels_it(tmp_path: Path, clip: Path):
     (tmp_path / "clip.avi").symlink_to(clip)
     data = read_posetrack(write(tmp_path, footage(Path("../clip.avi"), NAMES)), tmp_path, POSETRACK15)
-    assert data.videos[0].pictures[0].size == (768, 576)
+    assert data.videos[0].images[0].size == (768, 576)
 
 
 def test_a_file_of_several_videos(tmp_path: Path, clip: Path):
@@ -200,7 +200,7 @@ def test_a_file_of_several_videos(tmp_path: Path, clip: Path):
 
 def test_files_with_different_joints(tmp_path: Path, clip: Path):
     write(tmp_path, footage(clip, list(COCO17.joints)), "own.json")
-    with pytest.raises(DataError, match=r"v\.json has other joints than .*own\.json"):
+    with pytest.raises(DataError, match=r"v\.json and .*own\.json label different joints"):
         read_posetrack(write(tmp_path, content()), tmp_path, COCO17)
 
 
@@ -213,21 +213,27 @@ def change(edit: Callable[[dict], object]) -> dict:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (json.dumps(content())[:700], "not JSON, or cut short"),
+        (json.dumps(content())[:700], "not JSON or is truncated"),
         ("[]", "holds a list"),
         ({"images": []}, "not in PoseTrack's format: categories"),
-        (change(lambda c: c["images"].append(c["images"][0])), "two entries of image 508"),
-        (change(lambda c: c["annotations"].append(c["annotations"][0])), "two entries of image and annotation"),
+        (change(lambda c: c["images"].append(c["images"][0])), "image 508 is listed twice"),
+        (
+            change(lambda c: c["annotations"].append(c["annotations"][0])),
+            "annotation 50000 of image 500 is listed twice",
+        ),
         (change(lambda c: c["annotations"][0].update(image_id=99)), "image 99"),
         (change(lambda c: c["annotations"][0].update(category_id=7)), "category 7"),
-        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "3 numbers for 17 joints"),
+        (change(lambda c: c["annotations"][0].update(keypoints=[1, 2, 2])), "has 3 numbers, must be 51"),
         (change(lambda c: c["annotations"][0].update(keypoints=["x"] * 51)), r"annotations\.0\.keypoints"),
         (change(lambda c: c["images"][0].update(file_name="")), r"images\.0\.file_name"),
-        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2]])), "image 508 have not as many x as y"),
-        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2], []])), "image 508 have not as many x as y"),
-        (change(lambda c: c["images"][0].update(file_name="a.mp4", frame_id=-1)), "frame_id is no number from 0"),
+        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2]])), "image 508 must have as many x as y"),
+        (change(lambda c: c["images"][0].update(ignore_regions_y=[[1, 2], []])), "image 508 must have as many x as y"),
+        (
+            change(lambda c: c["images"][0].update(file_name="a.mp4", frame_id=-1)),
+            "frame_id of image 508 must be a frame number",
+        ),
         (change(lambda c: c["categories"][0].pop("keypoints")), "0 categories with keypoints"),
-        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "other joints .* tail"),
+        (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "unknown joints .* tail"),
     ],
 )
 def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
@@ -247,17 +253,17 @@ def test_numbers_may_be_written_as_text_or_with_a_point(tmp_path: Path):
     for image, annotation in zip(changed["images"], changed["annotations"], strict=False):
         image.update(id=str(image["id"]), width=80.0, height=60.0)
         annotation.update(image_id=float(annotation["image_id"]), category_id="1")
-    assert list(map(repr, read(tmp_path, changed).pictures)) == list(map(repr, plain.pictures))
+    assert list(map(repr, read(tmp_path, changed).images)) == list(map(repr, plain.images))
 
 
 def test_a_size_of_nothing_is_read_from_the_pictures(tmp_path: Path):
     changed = content()
     for image in changed["images"]:
         image.update(width=0, height=-1)
-    assert {picture.size for picture in read(tmp_path, changed).pictures} == {(80, 60)}
+    assert {image.size for image in read(tmp_path, changed).images} == {(80, 60)}
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
     path = write(tmp_path, content()) / "v.json"
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert len(read_posetrack(path.parent, tmp_path, POSETRACK15).pictures) == 4
+    assert len(read_posetrack(path.parent, tmp_path, POSETRACK15).images) == 4

@@ -1,4 +1,4 @@
-"""Sequences: keypoints go with the picture, and everything follows from the seed."""
+"""Sequences: keypoints move with the image, and everything depends only on the seed."""
 
 import math
 from dataclasses import replace
@@ -17,20 +17,21 @@ from stm_skeletons.errors import DataError
 from stm_skeletons.geometry import Letterbox
 from stm_skeletons.skeleton import COCO17
 from training.data.affine import Motion, move_points, random_step
-from training.data.labels import DataSet, LabelledPicture, Picture, Regions, Video
+from training.data.images import read_image
+from training.data.labels import DataSet, ImageFile, LabelledImage, Regions, Video
 from training.data.open import open_data
-from training.data.pictures import read_picture
 from training.data.samples import Augmentation, InterleavedSamples, SampleOptions, SampleOrder, Samples, prepare_worker
 from training.data.sequence import SequenceFrame
 from training.data.sequences import SequenceOptions, real_sequence, synthetic_sequence
-from training.recipe import load_recipe, shipped_recipes
+from training.recipe import load_recipe
+from training.recipe_files import shipped_recipes
 from training.recipe_run import open_split
 
 SIZE = (256, 160)
 
 
-def marked_picture(folder: Path, points: np.ndarray, size: tuple[int, int]) -> LabelledPicture:
-    """A black picture with a round white mark at every joint of one person."""
+def marked_picture(folder: Path, points: np.ndarray, size: tuple[int, int]) -> LabelledImage:
+    """A black image with a round white mark at every joint of one person."""
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
     image = np.zeros((size[1], size[0]), np.float64)
     for px, py in points:
@@ -39,15 +40,15 @@ def marked_picture(folder: Path, points: np.ndarray, size: tuple[int, int]) -> L
     cv2.imwrite(str(path), np.repeat((image * 255).round().astype(np.uint8)[..., None], 3, axis=2))
     pose = np.column_stack([points, np.ones(len(points))]).astype(np.float32)
     box = np.array([[*points.min(0), *points.max(0)]], np.float32)
-    return LabelledPicture(Picture(path), size, pose[None], box, np.array([-1]))
+    return LabelledImage(ImageFile(path), size, pose[None], box, np.array([-1]))
 
 
-def data_of(*pictures: LabelledPicture) -> DataSet:
-    return DataSet("marks", COCO17, np.ones(17, bool), pictures)
+def data_of(*images: LabelledImage) -> DataSet:
+    return DataSet("marks", COCO17, np.ones(17, bool), images)
 
 
 def centre_of_mark(image: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Centroid of the brightness around a point, in pixels from the picture's corner."""
+    """Centroid of the brightness around a point, in pixels from the image's corner."""
     reach = 12
     left, top = (near - reach).astype(int)
     window = image[top : top + 2 * reach, left : left + 2 * reach, 0].astype(float)
@@ -70,7 +71,7 @@ GRID = np.array([[x, y] for y in (60, 130, 200, 270) for x in (70, 150, 230, 310
 def test_carried_keypoints_are_where_the_marks_go(
     tmp_path_factory, seed: int, rotation: float, scale: float, shear: float, flip: bool
 ):
-    """To half a pixel, for whatever chain of transformations, letterbox and mirror included."""
+    """Within half a pixel, for any chain of transformations, including letterbox and mirroring."""
     labelled = marked_picture(tmp_path_factory.mktemp("marks"), GRID, (460, 330))
     motion = Motion(rotation=rotation, scale=scale, shear=shear, shift_x=10, shift_y=10)
     options = SequenceOptions(kind="synthetic", frames=6, motion=motion, flip=flip)
@@ -113,8 +114,8 @@ def test_points_that_leave_the_frame_are_marked(tmp_path: Path):
 def test_masks_and_ignored_regions_move_with_the_picture(tmp_path: Path):
     labelled = marked_picture(tmp_path, GRID, (460, 330))
     square = np.array([[100, 100], [300, 100], [300, 250], [100, 250]], np.float32)
-    labelled = LabelledPicture(
-        labelled.picture,
+    labelled = LabelledImage(
+        labelled.file,
         labelled.size,
         labelled.poses,
         labelled.boxes,
@@ -176,7 +177,7 @@ def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
         np.testing.assert_allclose(grown, scales[-1], rtol=1e-4)
         assert frame.areas is not None
         np.testing.assert_allclose(frame.areas, 1000 * scales[-1] ** 2, rtol=1e-4)
-        # The box was the whole picture: no place of the frame lies beyond it.
+        # The box was the whole image: no point of the frame lies outside it.
         assert (frame.boxes[0, 0] <= 1e-3).all()
         assert (frame.boxes[0, 2] >= np.array(size) - 1e-3).all()
         for x, y in joints[frame.inside[0]].astype(int):
@@ -186,21 +187,21 @@ def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
 
 
 def test_without_zoom_a_sequence_is_the_picture_and_its_movement(tmp_path: Path):
-    """No random number goes to the zoom, so that sequences stay those of before it."""
+    """Without zoom, no random number is drawn for it, so other sequences do not change."""
     size = (448, 320)
     labelled = marked_picture(tmp_path, GRID, size)
     options = SequenceOptions(kind="synthetic", frames=2, zoom=1)
     first, second = synthetic_sequence(labelled, data_of(), size, options, np.random.default_rng(0)).frames
-    np.testing.assert_array_equal(first.image, read_picture(labelled.picture))
+    np.testing.assert_array_equal(first.image, read_image(labelled.file))
     np.testing.assert_array_equal(first.poses, labelled.poses)
     step = random_step(Motion(), size, np.random.default_rng(0))
     np.testing.assert_array_equal(second.poses[0, :, :2], move_points(step, GRID))
 
 
-def crowd(folder: Path, counts: list[int]) -> list[LabelledPicture]:
-    """Pictures of noise, each of another size, with so many people anywhere on them."""
+def crowd(folder: Path, counts: list[int]) -> list[LabelledImage]:
+    """Images of noise, all of different sizes, each with this many people at random positions."""
     random = np.random.default_rng(0)
-    pictures = []
+    images = []
     for number, count in enumerate(counts):
         size = (120 + 20 * number, 90)
         path = folder / f"{number}.png"
@@ -208,34 +209,34 @@ def crowd(folder: Path, counts: list[int]) -> list[LabelledPicture]:
         xy = random.uniform((1, 1), (size[0] - 1, size[1] - 1), (count, 17, 2)).astype(np.float32)
         poses = np.concatenate([xy, np.ones((count, 17, 1), np.float32)], axis=2)
         boxes = np.concatenate([xy.min(1), xy.max(1)], axis=1)
-        pictures.append(LabelledPicture(Picture(path), size, poses, boxes, np.full(count, -1)))
-    return pictures
+        images.append(LabelledImage(ImageFile(path), size, poses, boxes, np.full(count, -1)))
+    return images
 
 
-def first_of(pictures: LabelledPicture | list[LabelledPicture], size: tuple[int, int] = SIZE) -> SequenceFrame:
-    """The first frame of a sequence of a picture or mosaic."""
+def first_of(images: LabelledImage | list[LabelledImage], size: tuple[int, int] = SIZE) -> SequenceFrame:
+    """The first frame of a sequence of an image or mosaic."""
     options = SequenceOptions(kind="synthetic", frames=2)
-    return synthetic_sequence(pictures, data_of(), size, options, np.random.default_rng(0)).frames[0]
+    return synthetic_sequence(images, data_of(), size, options, np.random.default_rng(0)).frames[0]
 
 
-@pytest.mark.parametrize("counts", [[1, 0, 2, 3], [1, 2, 0, 1, 1, 2, 1, 0, 1]], ids=["4 pictures", "9 pictures"])
+@pytest.mark.parametrize("counts", [[1, 0, 2, 3], [1, 2, 0, 1, 1, 2, 1, 0, 1]], ids=["4 images", "9 images"])
 def test_every_picture_of_a_mosaic_is_letterboxed_into_its_own_cell(tmp_path: Path, counts: list[int]):
-    pictures = crowd(tmp_path, counts)
-    frame = first_of(pictures)
+    images = crowd(tmp_path, counts)
+    frame = first_of(images)
     assert len(frame.poses) == len(frame.boxes) == sum(counts)
     side = math.isqrt(len(counts))
     width, height = SIZE[0] // side, SIZE[1] // side
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(images):
         corner = left, top = place % side * width, place // side * height
-        letterbox = Letterbox(picture.size, (width, height))
+        letterbox = Letterbox(image.size, (width, height))
         cell = np.empty((height, width, 3), np.uint8)
-        letterbox.apply(read_picture(picture.picture), cell)
+        letterbox.apply(read_image(image.file), cell)
         np.testing.assert_array_equal(frame.image[top : top + height, left : left + width], cell)
         whose = slice(sum(counts[:place]), sum(counts[: place + 1]))
         joints = frame.poses[whose, :, :2]
         assert (joints > corner).all()
         assert (joints < (left + width, top + height)).all()
-        np.testing.assert_allclose(joints, letterbox.to_network(picture.poses[..., :2]) + np.array(corner), atol=1e-3)
+        np.testing.assert_allclose(joints, letterbox.to_network(image.poses[..., :2]) + np.array(corner), atol=1e-3)
         corners = frame.boxes[whose][:, [0, 2]]
         np.testing.assert_allclose(corners, np.stack([joints.min(1), joints.max(1)], axis=1), atol=1e-3)
 
@@ -243,13 +244,13 @@ def test_every_picture_of_a_mosaic_is_letterboxed_into_its_own_cell(tmp_path: Pa
 def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(tmp_path: Path):
     counts = [1, 0, 2, 3]
     square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
-    pictures = [
-        replace(picture, masks=square, areas=np.full(count, 600, np.float32), heads=np.full(count, 9, np.float32))
-        for picture, count in zip(crowd(tmp_path, counts), counts, strict=True)
+    images = [
+        replace(image, masks=square, areas=np.full(count, 600, np.float32), heads=np.full(count, 9, np.float32))
+        for image, count in zip(crowd(tmp_path, counts), counts, strict=True)
     ]
-    pictures[3] = replace(pictures[3], ignored=square)
-    frame = first_of(pictures)
-    cells = [first_of(picture, (SIZE[0] // 2, SIZE[1] // 2)) for picture in pictures]
+    images[3] = replace(images[3], ignored=square)
+    frame = first_of(images)
+    cells = [first_of(image, (SIZE[0] // 2, SIZE[1] // 2)) for image in images]
     assert frame.mask is not None
     for name in ("mask", "ignored"):
         upper, lower = (np.hstack([getattr(cell, name) for cell in row]) for row in (cells[:2], cells[2:]))
@@ -264,26 +265,26 @@ def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(
 def test_what_one_picture_of_a_mosaic_does_not_tell_the_mosaic_does_not_tell(tmp_path: Path, name: str, told: str):
     square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
     one = np.ones(1, np.float32)
-    pictures = [replace(picture, masks=square, areas=one, heads=one) for picture in crowd(tmp_path, [1, 1, 1, 1])]
-    assert getattr(first_of(pictures), told) is not None
-    pictures[2] = replace(pictures[2], **{name: None})
-    assert getattr(first_of(pictures), told) is None
+    images = [replace(image, masks=square, areas=one, heads=one) for image in crowd(tmp_path, [1, 1, 1, 1])]
+    assert getattr(first_of(images), told) is not None
+    images[2] = replace(images[2], **{name: None})
+    assert getattr(first_of(images), told) is None
 
 
 def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):
     labelled = marked_picture(tmp_path, GRID, (460, 330))
-    wrong = LabelledPicture(labelled.picture, (330, 460), labelled.poses, labelled.boxes, labelled.tracks)
+    wrong = LabelledImage(labelled.file, (330, 460), labelled.poses, labelled.boxes, labelled.tracks)
     with pytest.raises(DataError, match="460x330 pixels, but its labels are for 330x460"):
         synthetic_sequence(wrong, data_of(wrong), SIZE, SequenceOptions(kind="synthetic"), np.random.default_rng(0))
 
 
 def moving_video(folder: Path, frames: int) -> Video:
-    pictures = []
+    images = []
     for number in range(frames):
         folder_n = folder / str(number)
         folder_n.mkdir()
-        pictures.append(marked_picture(folder_n, GRID + np.array([number, 0]), (460, 330)))
-    return Video("video", tuple(pictures), tuple(range(frames)))
+        images.append(marked_picture(folder_n, GRID + np.array([number, 0]), (460, 330)))
+    return Video("video", tuple(images), tuple(range(frames)))
 
 
 def test_real_sequences_keep_their_order_and_gaps_grow(tmp_path: Path):
@@ -376,7 +377,7 @@ def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
 
 
 def mosaics_of(root: Path, share: float) -> Samples:
-    """Of pictures with one person each."""
+    """From images with one person each."""
     data = open_data("coco", root, "train", COCO17)
     sequence = SequenceOptions(kind="synthetic", frames=2, mosaic=share)
     return Samples(data, COCO17.channels, (96, 64), sequence, SampleOptions(), seed=5)
@@ -384,14 +385,14 @@ def mosaics_of(root: Path, share: float) -> Samples:
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, {1}), (0.5, {1, 4, 9}), (1.0, {4, 9})])
 def test_samples_of_mosaics_have_the_people_of_4_or_9_pictures(small_coco: Path, share: float, expected: set[int]):
-    """As often as the share says; in the first place is the picture whose turn it is."""
+    """They are as frequent as the share says. Their first cell shows the image that was asked for."""
     samples = mosaics_of(small_coco, share)
-    pictures = open_data("coco", small_coco, "train", COCO17).pictures
+    images = open_data("coco", small_coco, "train", COCO17).images
     people = []
     for epoch in range(3):
         for number in range(len(samples)):
             sequence = samples.sequence(epoch, number)
-            assert sequence.name == str(pictures[number].picture)
+            assert sequence.name == str(images[number].file)
             people.append(len(sequence.frames[0].poses))
     assert set(people) == expected
     assert np.mean(np.array(people) > 1) == pytest.approx(share, abs=0.2)
@@ -435,13 +436,13 @@ def test_order_covers_every_epoch_and_goes_on_from_anywhere():
 def test_unreadable_picture_is_replaced_and_said(small_coco: Path, tmp_path: Path, caplog):
     data = open_data("coco", small_coco, "train", COCO17)
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8 no picture")
-    first = data.pictures[0]
-    bad = LabelledPicture(Picture(broken), first.size, first.poses, first.boxes, first.tracks)
-    mixed = DataSet("mixed", COCO17, data.sourced, (bad, *data.pictures[1:]))
+    broken.write_bytes(b"\xff\xd8 no image")
+    first = data.images[0]
+    bad = LabelledImage(ImageFile(broken), first.size, first.poses, first.boxes, first.tracks)
+    mixed = DataSet("mixed", COCO17, data.sourced, (bad, *data.images[1:]))
     samples = Samples(mixed, COCO17.channels, (96, 64), SequenceOptions(kind="synthetic", frames=2), SampleOptions(), 0)
     assert samples[0, 0]["frames"].shape == (2, 64, 96, 3)
-    assert "left out" in caplog.text
+    assert "skipped" in caplog.text
     assert str(broken) in caplog.text
     only = DataSet("broken", COCO17, data.sourced, (bad,))
     samples = Samples(only, COCO17.channels, (96, 64), SequenceOptions(kind="synthetic", frames=2), SampleOptions(), 0)

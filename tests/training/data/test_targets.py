@@ -1,4 +1,4 @@
-"""What is trained towards, and where nothing is known."""
+"""Targets of training, and the weights where they are unknown."""
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def test_the_outline_is_person_for_certain_but_the_rest_of_an_incomplete_persons
     segmented[2:8, 4:12] = 1
     maps, weights = make_targets(frame(poses, [(16, 8, 90, 60)], segmented), COCO17, COCO17.channels, ALL)
     np.testing.assert_array_equal(maps[0], segmented)
-    assert weights[0].all(), "segmentation knows"
+    assert weights[0].all(), "segmentation covers the whole frame"
 
 
 def test_ignored_regions_count_for_no_channel():
@@ -80,7 +80,7 @@ def test_ignored_regions_count_for_no_channel():
 
 
 def test_joints_that_the_data_never_label_are_masked_with_their_edges():
-    """COCO for PoseTrack's skeleton, and PoseTrack for COCO's."""
+    """COCO data with PoseTrack's skeleton, and PoseTrack data with COCO's."""
     for skeleton, source, never in (
         (POSETRACK15, COCO17.joints, {"head_bottom", "head_top"}),
         (COCO17, POSETRACK15.joints, {"left_eye", "right_eye", "left_ear", "right_ear"}),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.moving_picture import moving_picture
+from export.synthetic_frames import synthetic_frames
 from stm_skeletons.errors import DataError
 from stm_skeletons.maps import SKELETON_CHANNEL, render_maps
 from stm_skeletons.people import People
@@ -19,8 +19,9 @@ from stm_skeletons.skeleton import COCO17
 from stm_skeletons.tracker import Tracker
 from training.data.held_out import held_out_sequences
 from training.data.open import open_data
-from training.evaluation.candidates import Candidate, Conditions, candidate_from_weights, evaluate_candidates
-from training.evaluation.controls import AffineMaps, Hold, Mean, MemoryOff, with_rule
+from training.evaluation.candidates import Candidate, candidate_from_weights, evaluate_candidates
+from training.evaluation.conditions import Conditions
+from training.evaluation.controls import AffineMaps, Hold, Mean, WithoutMemory, with_rule
 from training.evaluation.evaluate import evaluate
 from training.evaluation.keypoints import MATCHINGS, THRESHOLDS
 from training.evaluation.report import Report
@@ -34,7 +35,7 @@ POSE = np.array([(16 + 30 * (i % 5), 12 + 24 * (i // 5), 1) for i in range(17)],
 
 
 def ignore(line: str) -> None:
-    """Says nothing."""
+    """Check that the message is one line."""
     assert "\n" not in line
 
 
@@ -58,7 +59,7 @@ class Remembering:
         return self._maps
 
     def people(self) -> People | None:
-        """The person with a score that memory raises, and a number that lasts."""
+        """The person with a score that memory raises and a constant id."""
         score = np.float32(self._maps[1:18].max())
         return People(np.array([score]), POSE[None], np.zeros((1, 17), int), np.ones(1, int))
 
@@ -70,15 +71,15 @@ def candidate(name: str = "edge", **changes) -> Candidate:
 
 @pytest.fixture
 def footage(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes two videos of twelve frames, of which every so manieth is labelled with the same person."""
+    """Creates two videos of twelve frames. The same person is labelled in every nth frame."""
 
     def make(every: int) -> Path:
         folder = tmp_path / f"every{every}"
         for name in ("one", "two"):
-            pictures = folder / name
-            pictures.mkdir(parents=True)
-            for number, picture in enumerate(moving_picture(HEIGHT, WIDTH, 12)):
-                cv2.imwrite(str(pictures / f"{number:03}.png"), picture)
+            video = folder / name
+            video.mkdir(parents=True)
+            for number, image in enumerate(synthetic_frames(HEIGHT, WIDTH, 12)):
+                cv2.imwrite(str(video / f"{number:03}.png"), image)
             numbers = range(0, 12, every)
             size = {"width": WIDTH, "height": HEIGHT}
             images = [{"id": i, "frame_id": i, "file_name": f"{name}/{i:03}.png", **size} for i in numbers]
@@ -101,9 +102,9 @@ def footage(tmp_path: Path) -> Callable[[int], Path]:
 def test_every_network_gets_two_rows_more(footage: Callable[[int], Path]):
     conditions = Conditions(start="cold", controls=True)
     report = evaluate_candidates([candidate(), candidate("other")], "footage", footage(1), conditions, ignore)
-    rows = ["edge", "edge, memory off", "edge, affine", "other", "other, memory off", "other, affine"]
+    rows = ["edge", "edge, without memory", "edge, affine", "other", "other, without memory", "other, affine"]
     assert list(report.evaluations) == rows
-    assert report.alone == {name: f"{name.split(',')[0]}, memory off" for name in rows}
+    assert report.without_memory == {name: f"{name.split(',')[0]}, without memory" for name in rows}
     assert report.title == "edge, other on footage"
     found = [report.evaluations[name].at(0.7, "closest").recall for name in rows[:3]]
     assert found == [11 / 12, 0, 0]
@@ -118,8 +119,8 @@ def test_the_controls_row_starts_with_the_seed(footage: Callable[[int], Path]):
     report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(start="seed", controls=True), ignore)
     recalls = {name: evaluation.at(0.7, "closest").recall for name, evaluation in report.evaluations.items()}
     assert recalls["edge"] == 1
-    assert recalls["edge, memory off"] == 0
-    assert recalls["edge, affine"] > 0, "what was given in the first frame is still seen"
+    assert recalls["edge, without memory"] == 0
+    assert recalls["edge, affine"] > 0, "the seed of the first frame is still found"
 
 
 def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alone(
@@ -137,13 +138,13 @@ def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alon
 
     alone = {
         "edge": session(),
-        "edge, memory off": MemoryOff(session()),
+        "edge, without memory": WithoutMemory(session()),
         "edge, mean": session(with_rule(model, Mean())),
         "edge, hold": session(with_rule(model, Hold())),
-        "edge, affine": AffineMaps(MemoryOff(session()), COCO17, COCO17.channels),
+        "edge, affine": AffineMaps(WithoutMemory(session()), COCO17, COCO17.channels),
     }
     assert list(report.evaluations) == list(alone)
-    assert report.alone == dict.fromkeys(alone, "edge, memory off")
+    assert report.without_memory == dict.fromkeys(alone, "edge, without memory")
     data = open_data("footage", path, "val", COCO17, *candidate.holdout)
     found = {}
     for name, tracker in alone.items():
@@ -151,14 +152,14 @@ def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alon
         expected = evaluate(tracker, sequences, COCO17, COCO17.channels, "cold", every_frame=True)
         found[name] = expected.model_dump_json()
         assert report.evaluations[name].model_dump_json() == found[name], name
-    assert len(set(found.values())) == 5, "each measures something else"
+    assert len(set(found.values())) == 5, "the rows differ"
 
 
 def test_other_networks_have_no_rows_with_fixed_rules(footage: Callable[[int], Path]):
     model = build(ModelConfig(variant="resnet50", width=0.0625)).eval()
     small = Candidate("small", TorchSession(model), COCO17, COCO17.channels, (WIDTH, HEIGHT), (0.5, 0))
     report = evaluate_candidates([small], "footage", footage(1), Conditions(controls=True, sequences=1), ignore)
-    assert list(report.evaluations) == ["small", "small, memory off", "small, affine"]
+    assert list(report.evaluations) == ["small", "small, without memory", "small, affine"]
 
 
 def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callable[[int], Path]):
@@ -170,18 +171,18 @@ def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callabl
     assert evaluation.people.labelled_per_frame == 1
     assert evaluation.people.reported_per_frame == 11 / 12, "in the first frame the score is lower"
     assert evaluation.people.figures()["AP"] > 0.9
-    alone = report.evaluations["edge, memory off"]
+    alone = report.evaluations["edge, without memory"]
     assert alone.people is not None
     assert alone.people.reported_per_frame == 0
     assert report.evaluations["edge, affine"].people is None
     assert evaluation.tracking is not None
-    # The labels give the person another track from frame 8 on, so the tracker is right to keep its number.
+    # The labels change the person's track at frame 8, so the tracker is right to keep the id.
     assert evaluation.tracking.person_counts()["switches"] == 0
     assert evaluation.tracking.mota() == pytest.approx(11 / 12)
     text = report_markdown(report)
-    for expected in ("## People", "## Tracking", "## edge: tracking, joint by joint", "from a score of 0.6", "(cold)"):
+    for expected in ("## People", "## Tracking", "## edge: tracking by joint", "score at least 0.6", "(cold)"):
         assert expected in text
-    assert "special case" not in text
+    assert "as in the paper" not in text
 
 
 def test_networks_without_keypoint_maps_have_no_controls(footage: Callable[[int], Path]):
@@ -194,14 +195,14 @@ def test_networks_without_keypoint_maps_have_no_controls(footage: Callable[[int]
     flat = Candidate("stm", Flat(), COCO17, (SKELETON_CHANNEL,), (WIDTH, HEIGHT), (0.5, 0))
     report = evaluate_candidates([flat], "footage", footage(1), Conditions(controls=True), ignore)
     assert list(report.evaluations) == ["stm"]
-    assert report.alone == {}
+    assert report.without_memory == {}
 
 
 def test_labels_of_some_frames_only_count_no_flicker_and_say_so(footage: Callable[[int], Path]):
     said: list[str] = []
     report = evaluate_candidates([candidate()], "footage", footage(2), Conditions(), said.append)
     assert report.evaluations["edge"].steadiness is None
-    assert sum("flicker and walk-ins are not counted" in line for line in said) == 1
+    assert sum("flicker and walk-ins are not computed" in line for line in said) == 1
     said.clear()
     evaluate_candidates([candidate()], "footage", footage(1), Conditions(), said.append)
     assert not any("flicker" in line for line in said)
@@ -226,7 +227,7 @@ def test_thresholds_are_the_best_ones_of_the_other_report(earlier: Path, tmp_pat
         counts = evaluation["keypoints"]["by_sequence"]
         chosen[name] = {matching: THRESHOLDS[3 + 2 * place + i] for i, matching in enumerate(MATCHINGS)}
         for found in [*counts["hits"], *counts["right"]]:
-            for i, of_threshold in enumerate(found):  # nothing is found at all others
+            for i, of_threshold in enumerate(found):  # nothing is found at any other threshold
                 of_threshold[:] = [int(i == 3 + 2 * place + which) for which in range(2)]
     earlier.write_text(json.dumps(content))
     report = with_thresholds(earlier, tmp_path / "every1")
@@ -257,12 +258,12 @@ def test_a_report_that_does_not_serve_is_one_line_before_anything_is_measured(ea
     no_json.write_text("{")
     no_report.write_text('{"evaluations": 3}')
     for report, name, expected in (
-        (path, "edge", "has no row 'edge, memory off', only edge; evaluate the same rows"),
-        (earlier, "new", "has no row 'new', only edge, edge, memory off"),
+        (path, "edge", "has no row 'edge, without memory', only edge; evaluate the same models"),
+        (earlier, "new", "has no row 'new', only edge, edge, without memory"),
         (tmp_path / "none.json", "edge", "cannot read the report"),
         (no_json, "edge", "not JSON"),
-        (no_report, "edge", "is no report"),
-        (old, "edge", "row 'edge' .* cannot be read"),
+        (no_report, "edge", "is not a report"),
+        (old, "edge", "cannot read row 'edge'"),
     ):
         with pytest.raises(DataError, match=expected) as error:
             with_thresholds(report, tmp_path / "no data", name=name)
@@ -275,12 +276,12 @@ def test_a_best_threshold_that_is_not_counted_here_is_refused(earlier: Path, tmp
     edge["thresholds"] = [value + 0.001 for value in edge["thresholds"]]
     odd = tmp_path / "odd.json"
     odd.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="is not counted here; evaluate there without --threshold"):
+    with pytest.raises(DataError, match="is not in the sweep; evaluate those data without --threshold"):
         with_thresholds(odd, tmp_path / "every1", controls=False)
 
 
 def test_the_lowest_thresholds_with_a_precision_there_are_taken(earlier: Path, tmp_path: Path):
-    """Below 0.5 a fifth is wrong there, and from 0.5 on only half of the labels are found, but nothing else."""
+    """There, a fifth of the predictions is wrong below 0.5; from 0.5 on, none is, but half of the labels are missed."""
     content = json.loads(earlier.read_text())
     counts = content["evaluations"]["edge"]["keypoints"]["by_sequence"]
     for sequence, labels in enumerate(counts["labels"]):
@@ -295,7 +296,7 @@ def test_the_lowest_thresholds_with_a_precision_there_are_taken(earlier: Path, t
         assert report.thresholds == {"edge": dict.fromkeys(MATCHINGS, expected)}, precision
         assert report.score("edge", "closest") == report.evaluations["edge"].at(expected, "closest")
     assert (
-        f"for each network the lowest one with a precision of 1 (the most precise one where there is none) on "
+        f"for each model the lowest with a precision of 1 (the most precise if there is none) on "
         f"other data ({earlier})" in report_markdown(report)
     )
 
@@ -305,24 +306,24 @@ def test_the_lowest_threshold_with_a_precision_is_taken_on_the_same_data(footage
     report = evaluate_candidates([candidate()], "footage", footage(1), conditions, ignore)
     for name, evaluation in report.evaluations.items():
         assert report.score(name, "one_to_one") == evaluation.chosen("one_to_one", 0.9)
-    assert "the lowest one with a precision of 0.9" in report_markdown(report)
+    assert "the lowest with a precision of 0.9" in report_markdown(report)
 
 
 @pytest.mark.parametrize("precision", [0, -0.5, 1.01, float("nan")])
 def test_an_impossible_precision_is_one_line(precision: float):
-    with pytest.raises(DataError, match="a precision lies above 0 and at most at 1, not at") as error:
+    with pytest.raises(DataError, match=r"--precision is .*, must be above 0 and at most 1") as error:
         Conditions(precision=precision)
     assert "\n" not in str(error.value)
 
 
 def test_a_precision_and_a_threshold_exclude_each_other():
-    with pytest.raises(DataError, match="leave out --threshold or --precision") as error:
+    with pytest.raises(DataError, match="--threshold and --precision exclude each other") as error:
         Conditions(precision=0.8, threshold=0.5)
     assert "\n" not in str(error.value)
 
 
 def changed(weights: Path, out: Path, training: dict | None = None) -> Path:
-    """The same network with weights that are all a little different, always in the same way."""
+    """The same network with slightly different weights; the difference is always the same."""
     model, _ = load_weights(weights)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -335,32 +336,34 @@ def changed(weights: Path, out: Path, training: dict | None = None) -> Path:
 def test_a_baseline_is_one_more_row_without_its_memory(
     edge_weights: Path, footage: Callable[[int], Path], tmp_path: Path
 ):
-    """As if it had been measured by itself, whether controls are measured too or not."""
+    """Its figures are those of an evaluation of its own, with or without controls."""
     path = footage(1)
     old = changed(edge_weights, tmp_path / "old.safetensors")
     new, baseline = (candidate_from_weights(weights, (WIDTH, HEIGHT), 4, 2) for weights in (edge_weights, old))
 
     def measured(**conditions) -> Report:
-        return evaluate_candidates([new], "footage", path, Conditions(frames=4, **conditions), ignore, None, baseline)
+        return evaluate_candidates(
+            [new], "footage", path, Conditions(frames=4, **conditions), ignore, baseline=baseline
+        )
 
     report = measured()
-    assert list(report.evaluations) == ["edge", "edge, memory off", "edge, baseline old"]
-    assert report.pairs == [("edge", "edge, memory off"), ("edge", "edge, baseline old")]
+    assert list(report.evaluations) == ["edge", "edge, without memory", "edge, baseline old"]
+    assert report.pairs == [("edge", "edge, without memory"), ("edge", "edge, baseline old")]
     data = open_data("footage", path, "val", COCO17, *new.holdout)
     found = {}
-    for name, weights in (("edge, memory off", edge_weights), ("edge, baseline old", old)):
-        tracker = MemoryOff(TorchSession(load_weights(weights)[0], 4, 2))
+    for name, weights in (("edge, without memory", edge_weights), ("edge, baseline old", old)):
+        tracker = WithoutMemory(TorchSession(load_weights(weights)[0], 4, 2))
         sequences = held_out_sequences(data, (WIDTH, HEIGHT), 4)
         expected = evaluate(tracker, sequences, COCO17, COCO17.channels, "cold", every_frame=True)
         found[name] = expected.model_dump_json()
         assert report.evaluations[name].model_dump_json() == found[name], name
-    assert len(set(found.values())) == 2, "each measures something else"
+    assert len(set(found.values())) == 2, "the rows differ"
     text = report_markdown(report)
-    for control in ("edge, memory off", "edge, baseline old"):
+    for control in ("edge, without memory", "edge, baseline old"):
         assert f"| edge | {control} | " in text
     more = measured(controls=True, sequences=1)
     assert list(more.evaluations) == [
-        *("edge", "edge, memory off", "edge, mean", "edge, hold", "edge, affine", "edge, baseline old")
+        *("edge", "edge, without memory", "edge, mean", "edge, hold", "edge, affine", "edge, baseline old")
     ]
 
 
@@ -368,7 +371,7 @@ def test_a_baseline_of_another_size_or_with_other_maps_is_one_line_before_anythi
     wide = candidate("old", size=(WIDTH + 32, HEIGHT))
     fewer = candidate("old", channels=COCO17.channels[:18])
     for baseline in (wide, fewer):
-        with pytest.raises(DataError, match="the baseline old has other maps or another size than edge") as error:
+        with pytest.raises(DataError, match="baseline old and edge differ in maps or input size") as error:
             evaluate_candidates([candidate()], "footage", tmp_path, Conditions(), ignore, baseline=baseline)
         assert "\n" not in str(error.value)
 
@@ -378,15 +381,15 @@ def test_a_baseline_of_the_same_name_has_a_row_of_its_own(footage: Callable[[int
     report = evaluate_candidates(
         [candidate(), candidate("other")], "footage", footage(1), conditions, ignore, baseline=candidate()
     )
-    rows = [f"{name}{row}" for name in ("edge", "other") for row in ("", ", memory off", ", baseline edge")]
+    rows = [f"{name}{row}" for name in ("edge", "other") for row in ("", ", without memory", ", baseline edge")]
     assert list(report.evaluations) == rows
 
 
 def shown(tracker: Tracker) -> np.ndarray:
     """The maps of each of eight frames."""
     maps = []
-    for picture in moving_picture(HEIGHT, WIDTH, 8):
-        tracker.step(picture)
+    for image in synthetic_frames(HEIGHT, WIDTH, 8):
+        tracker.step(image)
         maps.append(tracker.maps())
     return np.stack(maps)
 
@@ -405,7 +408,7 @@ def test_weights_run_with_the_memory_that_they_were_trained_with_unless_told(edg
     for memory, (weights, told) in memories.items():
         maps.append(shown(TorchSession(model, *memory)))
         np.testing.assert_array_equal(shown(candidate_from_weights(weights, **told).tracker), maps[-1])
-    assert all(np.abs(one - other).max() > 1e-4 for one, other in combinations(maps, 2)), "each is another memory"
+    assert all(np.abs(one - other).max() > 1e-4 for one, other in combinations(maps, 2)), "every memory differs"
 
 
 def test_one_threshold_and_many_exclude_each_other(tmp_path: Path):
@@ -414,5 +417,5 @@ def test_one_threshold_and_many_exclude_each_other(tmp_path: Path):
 
 
 def test_a_name_twice_is_refused_before_anything_is_measured(tmp_path: Path):
-    with pytest.raises(DataError, match="'edge' is given twice"):
+    with pytest.raises(DataError, match="'edge' is listed twice"):
         evaluate_candidates([candidate(), candidate()], "footage", tmp_path, Conditions(), ignore)

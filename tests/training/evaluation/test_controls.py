@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from export.moving_picture import moving_picture
+from export.synthetic_frames import synthetic_frames
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.maps import render_maps
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from stm_skeletons.skeleton import COCO17
 from training.data.affine import move_points, warp
 from training.evaluation.controls import (
@@ -17,7 +17,7 @@ from training.evaluation.controls import (
     AffineMaps,
     Hold,
     Mean,
-    MemoryOff,
+    WithoutMemory,
     camera_motion,
     warp_maps,
     with_rule,
@@ -35,13 +35,13 @@ KEYPOINTS = slice(1, 18)
 
 
 def texture() -> np.ndarray:
-    """A picture with corners everywhere."""
+    """An image with corners everywhere."""
     noise = RNG.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
     return np.asarray(cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def affine(degrees: float, scale: float, x: float, y: float) -> np.ndarray:
-    """About the middle of the frame."""
+    """A transformation about the centre of the frame."""
     angle = np.deg2rad(degrees)
     matrix = np.eye(3)
     matrix[:2, :2] = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -54,18 +54,18 @@ def moved(pose: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([move_points(matrix, pose[..., :2]), pose[..., 2:]], axis=-1)
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+def grey(image: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def assert_joints_at(maps: np.ndarray, pose: np.ndarray) -> None:
-    """The highest peak of each keypoint map is there: half a cell off would be 2 pixels."""
+    """The highest peak of each keypoint map is at the joint; half a cell would be 2 pixels."""
     peaks, _ = find_peaks(torch.from_numpy(maps), 1)
     np.testing.assert_allclose(peaks[:, 0, :2].numpy(), pose[0, :, :2], atol=0.6)
 
 
-class Given:
-    """A tracker that gives its maps one after the other."""
+class ScriptedMaps:
+    """A tracker that returns the given maps one after the other."""
 
     def __init__(self, *maps: np.ndarray) -> None:
         self._maps, self._number = maps, -1
@@ -84,7 +84,7 @@ class Given:
         return self._maps[self._number]
 
     def people(self) -> People:
-        return nobody(17)
+        return no_people(17)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ class Given:
 )
 def test_maps_go_where_their_points_go(matrix):
     assert_joints_at(warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix), moved(POSE, matrix))
-    picture = texture()
-    found = camera_motion(grey(picture), grey(warp(picture, matrix)))
+    image = texture()
+    found = camera_motion(grey(image), grey(warp(image, matrix)))
     corners = np.array([[60, 40], [400, 40], [60, 220], [400, 220]], float)
     np.testing.assert_allclose(move_points(found, corners), move_points(matrix, corners), atol=0.25)
 
 
 def test_maps_turn_and_grow_about_the_same_point_as_the_picture():
-    # So far that cells counted from their corners instead of their middles would all be 1.7 pixels off.
+    # With this movement, positions relative to the corners of cells instead of their centres would be 1.7 pixels off.
     matrix = affine(25, 1.4, 4, -3)
     maps = warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix)
     peaks, _ = find_peaks(torch.from_numpy(maps), 1)
@@ -116,82 +116,82 @@ def test_without_corners_nothing_moves(after):
 
 
 def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
-    matrix, picture = affine(2, 1.02, 6, 3), texture()
-    frames = [picture, warp(picture, matrix), warp(picture, matrix @ matrix)]
+    matrix, image = affine(2, 1.02, 6, 3), texture()
+    frames = [image, warp(image, matrix), warp(image, matrix @ matrix)]
     seen = render_maps(POSE, COCO17, SIZE)
     nothing = np.zeros_like(seen)
-    tracker = AffineMaps(Given(seen, nothing, nothing), COCO17, COCO17.channels)
+    tracker = AffineMaps(ScriptedMaps(seen, nothing, nothing), COCO17, COCO17.channels)
     tracker.reset()
     for number, frame in enumerate(frames):
         tracker.step(frame)
         pose = moved(POSE, np.linalg.matrix_power(matrix, number))
         maps = tracker.maps()[KEYPOINTS]
         assert_joints_at(maps, pose)
-        # Each warp smooths a little, too.
+        # Each warp also smooths a little.
         heights = maps.max(axis=(1, 2)) / render_maps(pose, COCO17, SIZE)[KEYPOINTS].max(axis=(1, 2))
         assert (heights <= DECAY**number * 1.04).all()
         assert (heights >= DECAY**number * 0.7).all()
     others = np.delete(tracker.maps(), KEYPOINTS, axis=0)
-    assert (others == 0).all(), "mask and edges are those of the frame alone"
+    assert (others == 0).all(), "mask and edges come from the current frame alone"
 
 
 def test_what_the_frame_shows_is_never_lowered_and_reset_forgets():
-    picture = texture()
+    image = texture()
     first, second = render_maps(POSE, COCO17, SIZE), render_maps(POSE[:, :, [1, 0, 2]], COCO17, SIZE)
-    tracker = AffineMaps(Given(first, second, second), COCO17, COCO17.channels)
+    tracker = AffineMaps(ScriptedMaps(first, second, second), COCO17, COCO17.channels)
     for _ in range(2):
-        tracker.step(picture)
+        tracker.step(image)
     maps = tracker.maps()[KEYPOINTS]
     assert (maps >= second[KEYPOINTS]).all()
     assert maps.max() == pytest.approx(1, abs=0.1)
     assert np.abs(maps - np.maximum(second, DECAY * first)[KEYPOINTS]).max() < 0.02, "nothing moved"
     tracker.reset()
-    tracker.step(picture)
+    tracker.step(image)
     np.testing.assert_array_equal(tracker.maps(), second)
 
 
 def test_a_seed_is_the_first_frames_maps():
-    picture = texture()
+    image = texture()
     nothing = np.zeros((37, HEIGHT // 4, WIDTH // 4), np.float32)
     detected = nothing + np.float32(0.5)
-    inner = Given(detected, nothing, nothing)
-    tracker = AffineMaps(MemoryOff(inner), COCO17, COCO17.channels)
+    inner = ScriptedMaps(detected, nothing, nothing)
+    tracker = AffineMaps(WithoutMemory(inner), COCO17, COCO17.channels)
     tracker.seed(POSE)
-    tracker.step(picture)
+    tracker.step(image)
     rendered = render_maps(POSE, COCO17, SIZE)
     np.testing.assert_array_equal(tracker.maps()[KEYPOINTS], rendered[KEYPOINTS])
     assert (tracker.maps()[0] == 0.5).all()
-    tracker.step(picture)
+    tracker.step(image)
     np.testing.assert_allclose(tracker.maps()[KEYPOINTS], DECAY * rendered[KEYPOINTS], atol=0.02)
     tracker.reset()
-    tracker.step(picture)
+    tracker.step(image)
     assert (tracker.maps() == 0).all()
     assert set(inner.calls) == {"reset"}
-    assert MemoryOff(inner).people() is not None
-    assert tracker.people() is None, "only maps are carried along"
+    assert WithoutMemory(inner).people() is not None
+    assert tracker.people() is None, "only maps are carried over"
 
 
-def assert_each_frame_alone(off: MemoryOff, other) -> None:
-    """Whatever came before, maps are those of a first frame, and not those with memory."""
-    pictures = moving_picture(96, 160, 4)
+def assert_each_frame_alone(off: WithoutMemory, other) -> None:
+    """The maps are those of a first frame, whatever came before, and differ from those with memory."""
+    images = synthetic_frames(96, 160, 4)
     off.seed(np.ones((1, 17, 3), np.float32))
     without = []
-    for picture in pictures:
-        off.step(picture)
+    for image in images:
+        off.step(image)
         alone = off.maps().copy()
         other.reset()
-        other.step(picture)
+        other.step(image)
         np.testing.assert_array_equal(alone, other.maps())
         without.append(alone)
     other.reset()
-    for picture in pictures:
-        other.step(picture)
+    for image in images:
+        other.step(image)
     assert np.abs(other.maps() - without[-1]).max() > 1e-3, "the memory of this network changes its maps"
 
 
 def test_memory_off_in_torch(edge_weights: Path):
     model, _ = load_weights(edge_weights)
-    assert_each_frame_alone(MemoryOff(TorchSession(model, 4, 3)), TorchSession(model, 4, 3))
+    assert_each_frame_alone(WithoutMemory(TorchSession(model, 4, 3)), TorchSession(model, 4, 3))
 
 
 def test_memory_off_with_a_bundle(edge_bundle: Path):
@@ -199,11 +199,11 @@ def test_memory_off_with_a_bundle(edge_bundle: Path):
         Session.open(edge_bundle, BackendOptions(threads=1)) as session,
         Session.open(edge_bundle, BackendOptions(threads=1)) as other,
     ):
-        assert_each_frame_alone(MemoryOff(session), other)
+        assert_each_frame_alone(WithoutMemory(session), other)
 
 
 def read_of(mean: float, largest: float, known: float) -> torch.Tensor:
-    """What edge would read of one joint in one cell of stride 8, the slots' maximum and how clear it is among it."""
+    """A read of edge for one joint in one cell of stride 8, with the slots' mean, maximum and clearness."""
     return torch.tensor([mean, 0.3, largest, 7.0, known]).reshape(1, 5, 1, 1)
 
 
@@ -226,11 +226,11 @@ def test_a_rule_shows_what_is_seen_where_there_is_no_memory(rule: torch.nn.Modul
     assert torch.equal(rule(read_of(0, 0, 0), UNUSED, UNUSED, SEEN), SEEN)
 
 
-def shown(model: Edge, pictures: list[np.ndarray]) -> list[np.ndarray]:
-    """The maps of each picture of a video."""
+def shown(model: Edge, images: list[np.ndarray]) -> list[np.ndarray]:
+    """The maps of each image of a video."""
     session, maps = TorchSession(model, 4, 3), []
-    for picture in pictures:
-        session.step(picture)
+    for image in images:
+        session.step(image)
         maps.append(session.maps())
     return maps
 
@@ -239,13 +239,13 @@ def shown(model: Edge, pictures: list[np.ndarray]) -> list[np.ndarray]:
 def test_a_network_with_a_rule_is_another_one_and_leaves_the_first_as_it_was(edge_weights: Path, rule: torch.nn.Module):
     model, _ = load_weights(edge_weights)
     assert isinstance(model, Edge)
-    pictures = moving_picture(96, 160, 3)
-    before = shown(model, pictures)
+    images = synthetic_frames(96, 160, 3)
+    before = shown(model, images)
     ruled = with_rule(model, rule)
-    by_rule = shown(ruled, pictures)
+    by_rule = shown(ruled, images)
     np.testing.assert_array_equal(by_rule[0], before[0], "nothing is remembered yet")
     assert np.abs(by_rule[2] - before[2])[KEYPOINTS].max() > 1e-3
     for parameter in ruled.parameters():
         torch.nn.init.zeros_(parameter)
-    for now, then in zip(shown(model, pictures), before, strict=True):
+    for now, then in zip(shown(model, images), before, strict=True):
         np.testing.assert_array_equal(now, then)

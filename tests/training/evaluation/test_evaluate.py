@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.moving_picture import moving_picture
+from export.synthetic_frames import synthetic_frames
 from runtime.backends import BackendOptions
 from runtime.session import Session
 from stm_skeletons.errors import DataError, WeightsError
@@ -18,8 +18,9 @@ from stm_skeletons.people import People
 from stm_skeletons.skeleton import COCO17
 from training.data.labels import LABELLED, UNLABELLED
 from training.data.sequence import Sequence, SequenceFrame
+from training.evaluation.conditions import Start
 from training.evaluation.evaluate import evaluate, evaluate_together
-from training.evaluation.evaluation import Evaluation, Start
+from training.evaluation.evaluation import Evaluation
 from training.evaluation.keypoints import BODY_JOINTS, MATCHINGS, THRESHOLDS, Matching
 from training.model.session import TorchSession
 from training.model.weights import load_weights
@@ -31,7 +32,7 @@ POSE = np.array([(60 + 40 * (i % 5), 60 + 40 * (i // 5), LABELLED) for i in rang
 
 
 def frame(poses: NDArray, image: NDArray | None = None, hidden: NDArray | None = None, **more) -> SequenceFrame:
-    """A frame with these people [P, 17, 3], labelled as their visibility says."""
+    """A frame with these people [P, 17, 3]; their visibility tells which joints are labelled."""
     poses = np.asarray(poses, np.float32).reshape(-1, 17, 3)
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8) if image is None else image
     height, width = image.shape[:2]
@@ -53,7 +54,7 @@ def sequence(*frames: SequenceFrame, name: str = "walk", sourced: NDArray | None
 
 
 class Scripted:
-    """A tracker that gives the maps and people it was told, and keeps note of what was done to it."""
+    """A tracker that returns the given maps and people, and records the calls."""
 
     def __init__(self, *maps: NDArray, people: list[People] | None = None) -> None:
         self._given = list(maps)
@@ -81,14 +82,14 @@ class Scripted:
 
 
 def labelled_people(frame: SequenceFrame, ids: list[int]) -> People:
-    """Everybody who is labelled in a frame, all joints found, with a score of 0.9."""
+    """All labelled people of a frame, with all joints and a score of 0.9."""
     count = len(frame.poses)
     peaks = np.broadcast_to(np.arange(count)[:, None], (count, 17))
     return People(np.full(count, 0.9, np.float32), frame.poses, peaks, np.array(ids, int))
 
 
 def truth(*frames: SequenceFrame, delay: int = 0, channels=COCO17.channels, people: Any = None) -> Scripted:
-    """Gives what is rendered from the labels of so many frames ago."""
+    """Returns maps rendered from the labels of this many frames ago."""
     shown = [frames[max(i - delay, 0)] for i in range(len(frames))]
     maps = (select_channels(render_maps(f.poses, COCO17, (HEIGHT, WIDTH)), COCO17, channels) for f in shown)
     return Scripted(*maps, people=people)
@@ -154,14 +155,14 @@ def test_a_sequence_without_people_at_first_starts_cold_and_counts_from_there():
 
 
 def test_joints_out_of_the_frame_are_no_labels_and_those_in_ignored_regions_are_not_wrong():
-    frames = [frame(moved(-70))]  # the first column is out
+    frames = [frame(moved(-70))]  # the first column is outside
     out = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] < 70)
     evaluation = run(truth(*frames), sequence(*frames))
     assert evaluation.hits_over_time(0.5, "closest") == [(0, 13 - out, 13 - out)]
 
     seen = np.stack([POSE, moved(150)])
     ignored = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), bool)
-    ignored[:, 63:] = True  # of the second person's joints those from x = 252 on
+    ignored[:, 63:] = True  # the second person's joints from x = 252 on
     tracker = Scripted(render_maps(seen, COCO17, (HEIGHT, WIDTH)))
     score = run(tracker, sequence(frame(POSE, ignored=ignored))).at(0.5, "closest")
     wrong = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] + 150 < 252)
@@ -194,14 +195,14 @@ def test_recall_of_hidden_labels():
 
 
 def seen_as(labelled: tuple[NDArray, ...], *shown: tuple[NDArray, float]) -> Evaluation:
-    """A frame with these people, in which those are shown, as high as said: all joints alike."""
+    """Evaluation of a frame with the people ``labelled``, with peaks of the given heights for the people ``shown``."""
     heights = [render_maps(pose, COCO17, (HEIGHT, WIDTH)) * np.float32(height) for pose, height in shown]
     return run(Scripted(np.max(heights, axis=0)), sequence(frame(np.stack(labelled))))
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
 def test_the_lowest_threshold_with_a_precision_is_chosen(matching: Matching):
-    """Two people and somebody who is not there are seen up to 0.5 or so; from there on only the first."""
+    """Up to about 0.5, two people and a false one are found; above, only the first."""
     evaluation = seen_as((POSE, moved(100)), (POSE, 0.95), (moved(100), 0.5), (moved(200), 0.5))
     low, high = evaluation.at(0.05, matching), evaluation.at(0.6, matching)
     assert (low.precision, low.recall) == (pytest.approx(2 / 3), 1)
@@ -216,7 +217,7 @@ def test_the_lowest_threshold_with_a_precision_is_chosen(matching: Matching):
 
 
 def test_the_most_precise_threshold_is_chosen_where_none_is_precise_enough():
-    """Precision is 1/3, from about 0.3 on 1/2 and from about 0.6 on 0: what is not there is surer."""
+    """Precision is 1/3, from about 0.3 on 1/2, and from about 0.6 on 0: the false person has the highest score."""
     evaluation = seen_as((POSE,), (POSE, 0.6), (moved(100), 0.3), (moved(200), 0.9))
     assert evaluation.at(0.05, "closest").precision == pytest.approx(1 / 3)
     assert evaluation.at(0.7, "closest").precision == 0
@@ -255,7 +256,7 @@ def test_right_pairs_of_edges_are_counted_for_each_sequence():
     assert evaluation.pairs is not None
     assert evaluation.pairs.tolist() == [[76, 38], [0, 0]]
     assert evaluation.right_pairs()[:2] == (76, 0.5)
-    # Drawn twice or with the other sequence, the share of the one with pairs stays.
+    # Only one sequence has pairs, so resampling does not change the share.
     assert evaluation.right_pairs()[2] == (0.5, 0.5)
     seeded = run(Scripted(*shown[:2]), sequence(*crowd), start="seed")
     assert seeded.right_pairs() == (38, 0, None), "the seeded frame is not counted"
@@ -312,16 +313,16 @@ def test_without_tracks_in_the_data_or_people_in_the_network_there_are_no_such_f
     assert evaluation.people is not None
     assert evaluation.tracking is None
     frames = crowd_of_two()
-    nobody_told = run(truth(*frames), sequence(*frames))
-    assert nobody_told.people is nobody_told.tracking is None
-    before = evaluation.model_dump()
+    without_people = run(truth(*frames), sequence(*frames))
+    assert without_people.people is without_people.tracking is None
+    older = evaluation.model_dump()
     for name in ("people", "tracking"):
-        del before[name]
-    assert Evaluation.model_validate(before).people is None, "reports of before are still read"
+        del older[name]
+    assert Evaluation.model_validate(older).people is None, "older reports can still be read"
 
 
 def two_sequences() -> tuple[Scripted, list[Sequence]]:
-    """One found, of four frames, and one not, of two."""
+    """One sequence of four frames whose person is found, and one of two frames whose person is not."""
     far = [frame(moved(100)), frame(moved(100), tracks=np.array([1]))]
     found = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*WALK, WALK[0], WALK[0])]
     good = [replace(each, tracks=np.array([1])) for each in WALK]
@@ -345,7 +346,7 @@ def test_evaluations_go_through_json_and_merge():
 def test_the_interval_comes_from_the_sequences():
     tracker, sequences = two_sequences()
     evaluation = run(tracker, *sequences)
-    # Either sequence alone may be drawn twice: F1 0 and 1 are within 95 %.
+    # A resample may consist of either sequence twice, so F1 0 and 1 are both within the 95% interval.
     assert evaluation.interval(0.5, "closest") == (0, 1)
     low, high = evaluation.pixel_interval("keypoints") or (1, 0)
     assert (low, high) == (0, 1)
@@ -358,13 +359,13 @@ def test_a_threshold_of_ones_own_is_counted_exactly():
     evaluation = run(truth(*WALK), sequence(*WALK), threshold=0.123)
     assert evaluation.at(0.123, "closest").threshold == 0.123
     assert evaluation.thresholds == (*THRESHOLDS[:8], 0.123, *THRESHOLDS[8:])
-    with pytest.raises(DataError, match=r"nothing was counted at threshold 0\.321"):
+    with pytest.raises(DataError, match=r"threshold 0\.321 was not counted"):
         evaluation.at(0.321, "closest")
 
 
 @pytest.mark.parametrize("start", ["seed", "cold"])
 def test_networks_that_run_together_are_each_measured_as_alone(start: Start):
-    """On sequences that can be read only once."""
+    """The sequences can be read only once."""
     crowd = crowd_of_two()
     frames = [*WALK, *crowd]
     people = [labelled_people(each, list(range(1, 1 + len(each.poses)))) for each in frames]
@@ -402,7 +403,7 @@ def test_progress_is_told_after_every_frame():
         ([sequence()], {}, "walk has no frames"),
         ([sequence(*WALK)], {"threshold": 0}, "threshold"),
         ([sequence(*WALK)], {"threshold": math.nan}, "threshold"),
-        ([sequence(WALK[0], frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "make them equal"),
+        ([sequence(WALK[0], frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "use one size"),
         ([sequence(frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "of the network's size"),
     ],
 )
@@ -413,17 +414,17 @@ def test_what_cannot_be_measured_is_one_line(sequences, options, expected):
 
 
 def test_maps_that_are_no_numbers_are_refused():
-    with pytest.raises(WeightsError, match="no numbers at frame 0 of sequence walk"):
+    with pytest.raises(WeightsError, match="NaN or infinite at frame 0 of sequence walk"):
         run(Scripted(np.full((37, 64, 112), np.nan, np.float32)), sequence(WALK[0]))
 
 
-def small_sequences(pictures: list[NDArray[np.uint8]]) -> list[Sequence]:
-    """Three sequences of the pictures, 160 x 96, with people somewhere on them."""
+def small_sequences(images: list[NDArray[np.uint8]]) -> list[Sequence]:
+    """Three sequences of the images, 160 x 96, with people at random positions."""
     rng = np.random.default_rng(0)
     found = []
     for i in range(3):
         start = np.concatenate([rng.uniform((5, 5), (155, 91), (2, 17, 2)), np.ones((2, 17, 1))], axis=2)
-        frames = [frame(start + np.array([n, 0, 0]), picture) for n, picture in enumerate(pictures[i::3])]
+        frames = [frame(start + np.array([n, 0, 0]), image) for n, image in enumerate(images[i::3])]
         found.append(sequence(*frames, name=str(i)))
     return found
 
@@ -438,7 +439,7 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
     assert from_torch.keypoints is not None
     assert from_bundle.keypoints is not None
     assert from_torch.sequences == from_bundle.sequences
-    # The maps differ by rounding, 1e-6: a cell in thousands may fall on the other side of a threshold.
+    # The maps differ by rounding, 1e-6, so one cell in thousands may be on the other side of a threshold.
     cells = from_torch.pixels.sum()
     assert cells > 0
     assert np.abs(from_torch.pixels - from_bundle.pixels).sum() <= 1e-4 * cells
@@ -450,7 +451,7 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
             getattr(keypoints.by_joint, name) for keypoints in (from_torch.keypoints, from_bundle.keypoints)
         )
         assert ours.sum() > 0
-        # A keypoint just 10 px from a label may fall on either side of it, and does so at every threshold.
+        # A keypoint 10 px from a label may be on either side of the radius, and then is so at every threshold.
         assert np.abs(ours - theirs).sum() <= max(1e-3 * ours.sum(), 3 * len(THRESHOLDS))
     for matching in MATCHINGS:
         for one, other in zip(from_torch.scores(matching), from_bundle.scores(matching), strict=True):
@@ -459,11 +460,11 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
 
 @pytest.mark.parametrize("start", ["seed", "cold"])
 def test_the_same_numbers_from_torch_and_from_a_bundle(edge_weights: Path, edge_bundle: Path, start):
-    sequences = small_sequences(moving_picture(96, 160, 12))
+    sequences = small_sequences(synthetic_frames(96, 160, 12))
     assert_same_from_torch_and_bundle(edge_weights, edge_bundle, sequences, start)
 
 
 def test_the_same_numbers_on_real_pictures(edge_weights: Path, edge_bundle: Path, shared: Path):
     files = sorted((shared / "coco" / "images").iterdir())[:6]
-    pictures = [np.asarray(cv2.resize(np.asarray(cv2.imread(str(file))), (160, 96)), np.uint8) for file in files]
-    assert_same_from_torch_and_bundle(edge_weights, edge_bundle, small_sequences(pictures), "cold")
+    images = [np.asarray(cv2.resize(np.asarray(cv2.imread(str(file))), (160, 96)), np.uint8) for file in files]
+    assert_same_from_torch_and_bundle(edge_weights, edge_bundle, small_sequences(images), "cold")

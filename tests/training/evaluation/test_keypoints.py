@@ -27,7 +27,7 @@ def count(labels, predictions, thresholds=(0.5,), **more) -> KeypointCounts:
 
 
 def scores(counts: KeypointCounts, thresholds=(0.5,)) -> list[Score]:
-    """At one threshold: by closest, one to one."""
+    """Counts at one threshold: with closest and with one-to-one matching."""
     return [sweep_scores(counts, thresholds, matching)[0] for matching in MATCHINGS]
 
 
@@ -48,7 +48,7 @@ def moved(x: float) -> list[tuple[float, float, float]]:
         pytest.param(POINTS, moved(0) + moved(10), (0.5, 1), (0.5, 1), id="doubled"),
         pytest.param([(0, 0), (0, 0)], [(2, 0, 0.9)], (1, 1), (1, 0.5), id="two cross, seen as one"),
         pytest.param([(0, 0), (4, 0)], [(2, 0, 0.9), (90, 0, 0.9)], (0.5, 1), (0.5, 0.5), id="and one too many"),
-        # Both labels are closest to the first prediction; one to one, nearest first would leave a label without any.
+        # Both labels are closest to the first prediction. A greedy one-to-one matching would leave one unmatched.
         pytest.param([(0, 0), (8, 0)], [(9, 0, 0.9), (17, 0, 0.9)], (0.5, 1), (1, 1), id="two near two"),
         pytest.param(POINTS, [(50, 60, 0.4)], (math.nan, 0), (math.nan, 0), id="below the threshold"),
         pytest.param(POINTS, [], (math.nan, 0), (math.nan, 0), id="no predictions"),
@@ -71,7 +71,7 @@ def test_predictions_where_nothing_is_known_count_only_near_a_label():
     predictions = [(0, 0, 0.9), (5, 0, 0.9), (100, 0, 0.9), (200, 0, 0.9)]
     known = np.array([False, False, False, True])
     counts = count([(0, 0)], predictions, known=known)
-    assert counts.predictions.tolist() == [3], "the one at 100 is neither right nor wrong"
+    assert counts.predictions.tolist() == [3], "the one at 100 is not counted"
     assert counts.right.tolist() == [[1, 1]]
 
 

@@ -11,7 +11,7 @@ POSE = np.array([(20 + 12 * (i % 3), 20 + 12 * i, 1) for i in range(17)], np.flo
 
 
 def frame(*shifts: float, unseen: tuple[tuple[int, int], ...] = (), hidden: tuple[tuple[int, int], ...] = ()):
-    """People so many pixels apart, without the (person, joint) given."""
+    """People shifted by these many pixels, without the (person, joint) in ``unseen`` and ``hidden``."""
     poses = np.stack([POSE + np.array([shift, 0, 0], np.float32) for shift in shifts])
     inside, covered = np.ones((2, len(shifts), 17), bool)
     covered[:] = False

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stm_skeletons.errors import DataError
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from stm_skeletons.skeleton import COCO17, Skeleton
 from training.data.sequence import SequenceFrame
 from training.evaluation.oks import AREA_OF_BOX, LEVELS, MOST, match_people
@@ -25,12 +25,12 @@ ALL = np.ones(2, bool)
 
 
 def off_by(similarity: float) -> float:
-    """Pixels at which a joint of a PAIR of 1,000 square pixels is that similar."""
+    """Distance in pixels at which a joint of a person of 1,000 square pixels has this similarity."""
     return math.sqrt(-20 * math.log(similarity))
 
 
 def labels(poses: Any, areas: Any = None, boxes: Any = None, ignored: NDArray | None = None) -> SequenceFrame:
-    """A frame with these people [P, NK, 2 or 3], labelled as their visibility says, of 1,000 square pixels each."""
+    """A frame with these people [P, NK, 2 or 3], each of 1,000 square pixels; visibility tells the labelled joints."""
     poses = np.asarray(poses, np.float32)
     if poses.shape[-1] == 2:
         poses = np.concatenate([poses, np.ones((*poses.shape[:-1], 1), np.float32)], axis=-1)
@@ -46,7 +46,7 @@ def labels(poses: Any, areas: Any = None, boxes: Any = None, ignored: NDArray | 
 
 
 def found(poses: Any, scores: Any) -> People:
-    """People with these joints [M, NK, 2], all seen."""
+    """People with these joints [M, NK, 2], all found."""
     poses = np.asarray(poses, np.float32)
     keypoints = np.concatenate([poses, np.full((*poses.shape[:-1], 1), 0.5, np.float32)], axis=-1)
     peaks = np.broadcast_to(np.arange(len(poses))[:, None], poses.shape[:2])
@@ -54,7 +54,7 @@ def found(poses: Any, scores: Any) -> People:
 
 
 def count(*frames: tuple[SequenceFrame, People], skeleton: Skeleton = PAIR, **options: Any) -> PeopleEvaluation:
-    """Every frame a sequence of its own."""
+    """Count the frames, each as a sequence of its own."""
     tally = PeopleTally(skeleton, **options)
     for frame, people in frames:
         tally.begin(np.ones(len(skeleton.joints), bool))
@@ -66,11 +66,11 @@ A, B, FAR = [[50, 50], [80, 50]], [[200, 100], [230, 100]], [[400, 200], [430, 2
 
 
 def test_a_case_worked_by_hand():
-    # The surest has one joint of A exactly, the other is similar by 0.44: OKS (1 + 0.44) / 2 = 0.72. The next is where
-    # nobody is, the last is B exactly: OKS 1. Two people are labelled.
-    # At the 5 levels from 0.50 to 0.70: right, wrong, right. Precision is 1 up to a recall of 1/2, 2/3 up to 1. Of the
-    # 101 recalls 51 are up to 0.5 and 50 beyond: AP = (51 + 50 * 2/3) / 101.
-    # At the 5 levels from 0.75 to 0.95: wrong, wrong, right. Precision is 1/3 up to a recall of 1/2: AP = 51/3 / 101.
+    # Two people are labelled. The prediction with the highest score has one joint of A exactly; the other joint has a
+    # similarity of 0.44, so its OKS is (1 + 0.44) / 2 = 0.72. The next one is false. The last is B exactly: OKS 1.
+    # At the 5 levels from 0.50 to 0.70: correct, wrong, correct. Precision is 1 up to a recall of 1/2, 2/3 up to 1. Of
+    # the 101 recalls, 51 are up to 0.5 and 50 above: AP = (51 + 50 * 2/3) / 101.
+    # At the 5 levels from 0.75 to 0.95: wrong, wrong, correct. Precision is 1/3 up to a recall of 1/2: AP = 51/3 / 101.
     shifted = [A[0], [80 + off_by(0.44), 50]]
     evaluation = count((labels([A, B]), found([shifted, FAR, B], [0.9, 0.8, 0.7])))
     low, high = (51 + 50 * 2 / 3) / 101, 51 / 3 / 101
@@ -81,7 +81,7 @@ def test_a_case_worked_by_hand():
 
 
 def random_frames(count: int, seed: int) -> list[tuple[SequenceFrame, People]]:
-    """Frames of some people, with joints out of the frame, unlabelled ones, people without joints, and false ones."""
+    """Frames with joints outside the frame, unlabelled joints, people without joints, and false predictions."""
     random = np.random.default_rng(seed)
     frames = []
     for _ in range(count):
@@ -104,7 +104,7 @@ def random_frames(count: int, seed: int) -> list[tuple[SequenceFrame, People]]:
 
 
 def plain_cocoeval(frames: list[tuple[SequenceFrame, People]], folder: Path) -> list[float]:
-    """AP, AP50, AP75, AR, and AP and AR of medium and of large people, as the usual script has them: two JSON files,
+    """AP, AP50, AP75, AR, and AP and AR of medium and large people from pycocotools' usual sequence: two JSON files,
     loadRes, evaluate, accumulate, summarize."""
     notes: list[dict] = []
     results: list[dict] = []
@@ -179,7 +179,7 @@ def test_joints_that_are_not_labelled_here_do_not_count():
         matches = match_people(right, labels([pose]), PAIR, ALL)["any"]
         assert matches.right.all()
         assert matches.labelled == 1
-    # The same where the data never label the joint, whatever stands in its place.
+    # The same if the data never label the joint, whatever its column holds.
     nose_only = match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, np.array([True, False]))["any"]
     assert nose_only.right.all()
     assert not match_people(right, labels([[[50, 50], [80, 50]]]), PAIR, ALL)["any"].right[:, 1:].any()
@@ -201,25 +201,25 @@ def test_nobody_is_wrong_where_nothing_is_known():
     boxes = [[45, 45, 85, 55], [395, 195, 435, 205]]
     frame = labels([[[*point, 1] for point in A], unlabelled], boxes=boxes)
     of_box = match_people(found([FAR, B], [0.9, 0.8]), frame, PAIR, ALL)["any"]
-    assert of_box.ignored.tolist() == [[True] * 10, [False] * 10], "one is where a person without joints is"
+    assert of_box.ignored.tolist() == [[True] * 10, [False] * 10], "the first matches a person without joints"
     assert of_box.labelled == 1
     ignored = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
     ignored[:, 90:] = True
     frame = labels([A], ignored=ignored)
     in_part = [[300, 200], [430, 200]]
     evaluation = count((frame, found([FAR, in_part, A], [0.9, 0.8, 0.7])))
-    assert evaluation.ignored.tolist() == [0b1111111111, 0, 0], "half is not most"
+    assert evaluation.ignored.tolist() == [0b1111111111, 0, 0], "half of the area is not enough"
     assert evaluation.figures()["AP"] == pytest.approx(0.5)
     assert evaluation.reported.tolist() == [2]
     within = count((labels([FAR], ignored=ignored), found([FAR], [0.9])))
-    assert within.figures()["AP"] == pytest.approx(1), "who is right there is right"
+    assert within.figures()["AP"] == pytest.approx(1), "a correct person in an ignored region is correct"
 
 
 def test_people_are_counted_from_the_threshold_and_beside_the_labels():
     evaluation = count(
         (labels([A, B, FAR]), found([A, B, FAR], [0.9, 0.4, 0.39])),
         (labels(np.zeros((0, 2, 2))), found([A], [0.5])),
-        (labels([A]), nobody(2)),
+        (labels([A]), no_people(2)),
         person_threshold=0.4,
     )
     assert evaluation.reported.tolist() == [2, 1, 0]
@@ -229,10 +229,10 @@ def test_people_are_counted_from_the_threshold_and_beside_the_labels():
 
 
 def test_nobody_labelled_is_no_figure_and_nobody_found_is_zero():
-    none = count((labels(np.zeros((0, 2, 2))), nobody(2)))
+    none = count((labels(np.zeros((0, 2, 2))), no_people(2)))
     assert all(math.isnan(value) for value in none.figures().values())
     assert set(none.intervals().values()) == {None}
-    assert set(count((labels([A]), nobody(2))).figures().values()) == {0}
+    assert set(count((labels([A]), no_people(2))).figures().values()) == {0}
 
 
 def test_the_order_of_people_changes_nothing():
@@ -269,7 +269,7 @@ def test_frames_with_few_and_with_many_people_are_told_apart():
     assert groups["more than 6"].figures()["AR"] == pytest.approx(2 / 8)
     assert groups["more than 6"].intervals()["AP"] is None, "a single sequence"
     assert list(count(few).groups) == ["any"]
-    # A sequence of both keeps its frames together.
+    # A sequence with frames of both groups is resampled as a whole.
     tally = PeopleTally(PAIR)
     tally.begin(ALL)
     for frame, people in (few, many, few):
@@ -280,7 +280,7 @@ def test_frames_with_few_and_with_many_people_are_told_apart():
 def test_two_are_compared_on_the_same_draws():
     random = np.random.default_rng(2)
     frames = [labels([A, B]) for _ in range(40)]
-    # Theirs misses B in half of the frames; ours misses it in the same frames, but for a few.
+    # Theirs misses B in half of the frames; ours misses B in most of these frames.
     missed = random.random(40) < 0.5
     fewer = missed & (random.random(40) < 0.6)
 
@@ -298,8 +298,8 @@ def test_two_are_compared_on_the_same_draws():
     assert 0 < low < compared.difference < high
     assert ratio_low > 1
     apart = (ours.intervals()["AP"] or (0, 0))[0] - (theirs.intervals()["AP"] or (0, 0))[1]
-    assert low > apart, "paired they differ by more than their own intervals tell"
+    assert low > apart, "the paired interval is narrower than the networks' own intervals suggest"
     with pytest.raises(DataError, match="different frames"):
-        compare_people(ours, count((labels([A]), nobody(2))))
-    nothing = compare_people(ours, count(*((frame, nobody(2)) for frame in frames)))
+        compare_people(ours, count((labels([A]), no_people(2))))
+    nothing = compare_people(ours, count(*((frame, no_people(2)) for frame in frames)))
     assert math.isnan(nothing.ratio)

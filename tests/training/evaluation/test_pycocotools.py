@@ -25,9 +25,9 @@ AREA = RADIUS**2 / (2 * math.log(2) * (2 * SIGMA) ** 2)
 
 
 def coco_matches(images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Of all predictions: scores, and whether COCOeval matched them."""
+    """Scores of all predictions, and whether COCOeval matched them."""
     truth: list[Any] = []
-    results: Any = []  # the annotations of pycocotools know files only
+    results: Any = []  # pycocotools' type annotations allow only files
     for number, (labels, predictions) in enumerate(images, start=1):
         for x, y in labels:
             annotation = {"id": len(truth) + 1, "image_id": number, "category_id": 1, "keypoints": [x, y, 2]}

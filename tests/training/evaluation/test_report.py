@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-import training.evaluation.against as against_module
+import training.evaluation.differences as differences_module
 import training.evaluation.evaluation as evaluation_module
 import training.evaluation.tracking as tracking_module
 from stm_skeletons.errors import DataError, SinkError
 from stm_skeletons.maps import SKELETON_CHANNEL
 from stm_skeletons.skeleton import COCO17
-from training.evaluation.against import against
 from training.evaluation.bootstrap import resamples
+from training.evaluation.differences import difference
 from training.evaluation.evaluation import EvaluatedSequence, Evaluation, KeypointEvaluation
 from training.evaluation.keypoints import (
     MATCHINGS,
@@ -35,14 +35,14 @@ from training.evaluation.tracking import STEPS, TrackingEvaluation
 
 
 def joint_counts(found: int) -> KeypointCounts:
-    """Ten labels 40 px apart, so many of them found with falling scores, and two predictions that are wrong."""
+    """Ten labels 40 px apart, of which this many are found with falling scores, and two wrong predictions."""
     labels = np.array([(40.0 * i, 0) for i in range(10)])
     right = [(40.0 * i, 3, 0.95 - 0.08 * i) for i in range(found)]
     return count_keypoints(labels, np.array([*right, (20, 200, 0.32), (60, 200, 0.12)]), THRESHOLDS)
 
 
 def evaluation(found: list[int]) -> Evaluation:
-    """A sequence for each number, of four frames, the first of which seeds; all joints alike; later ones find less."""
+    """A sequence of four frames for each number. The first one seeds; later ones find less. All joints are alike."""
     frames = [[joint_counts(max(count - later, 0)) for later in range(3)] for count in found]
     by_sequence = stack(stack(of_sequence).total() for of_sequence in frames)
     by_frame = stack([zeros(len(THRESHOLDS)), *(stack(same).total() for same in zip(*frames, strict=True))])
@@ -66,13 +66,13 @@ def evaluation(found: list[int]) -> Evaluation:
 
 
 def stm() -> Evaluation:
-    """Without keypoint maps; nothing was predicted."""
+    """A network without keypoint maps that predicted nothing."""
     counts = {"channels": (SKELETON_CHANNEL,), "pixels": np.array([[[0], [0], [5]]] * 2), "keypoints": None}
     return evaluation([5, 6]).model_copy(update={**counts, "pairs": None})
 
 
 def on_video(found: list[int], flicker: int, delays: list[int | None]) -> Evaluation:
-    """With so many parts of a hundred that flicker, twice as many at the lowest threshold."""
+    """This many of 100 parts flicker, twice as many at the lowest threshold."""
     shape = (len(found), len(THRESHOLDS))
     flickering = np.full(shape, flicker)
     flickering[:, 0] *= 2
@@ -122,10 +122,10 @@ def test_the_markdown_says_what_is_measured():
         "pseudo labels",
         "network pixels at 448x256",
         "within 10 pixels",
-        "13 body joints",
+        "13 labelled body joints",
         "closest (paper)",
         "one to one",
-        "flattering",
+        "flatters",
         "| edge | seed | coco17 | network pixels at 448x256 | 3 | 3 | 9 |",
         "| left_wrist |",
         r"_odd $name\|",
@@ -152,7 +152,7 @@ def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: 
         for matching, threshold in by_matching.items():
             assert report.score(name, matching) == NAMES[name].at(threshold, matching)
     text = report_markdown(report)
-    assert "Threshold: for each network the one with the best F1 on other data (val/report.json)." in text
+    assert "Threshold: for each model the one with the best F1 on other data (val/report.json)." in text
     assert "| edge | one to one | 0.6 |" in text
     write_report(report, tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
@@ -162,7 +162,7 @@ def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: 
         assert {row["threshold"] for row in csv.DictReader(file) if row["name"] == "edge"} == {"0.5", "0.6"}
 
 
-LOWEST = "Threshold: {}the lowest one with a precision of 0.85 (the most precise one where there is none) on {}"
+LOWEST = "Threshold: for each model the lowest with a precision of 0.85 (the most precise if there is none) on "
 
 
 def test_the_lowest_threshold_with_a_precision_is_reported_and_said():
@@ -174,49 +174,55 @@ def test_the_lowest_threshold_with_a_precision_is_reported_and_said():
             assert score.precision >= 0.85
             assert score.threshold < evaluation.best(matching).threshold
     text = report_markdown(report)
-    assert LOWEST.format("", "these very data, so somewhat flattering.") in text
+    assert LOWEST + "these data, which flatters the figures." in text
     assert "| edge | one to one | 0.13 | 0.889 |" in text
     best = report_markdown(Report("Held-out", "COCO", NAMES))
-    assert "Threshold: the one with the best F1 on these very data, so somewhat flattering." in best
+    assert "Threshold: for each model the one with the best F1 on these data, which flatters the figures." in best
 
 
 def test_thresholds_that_a_precision_chose_elsewhere_hold_and_are_said():
     chosen: dict[str, dict[Matching, float]] = {name: dict.fromkeys(MATCHINGS, 0.6) for name in NAMES}
     report = Report("Held-out", "COCO", NAMES, thresholds=chosen, precision=0.85, thresholds_from="val/report.json")
     assert report.score("edge", "closest") == NAMES["edge"].at(0.6, "closest")
-    assert LOWEST.format("for each network ", "other data (val/report.json).") in report_markdown(report)
+    assert LOWEST + "other data (val/report.json)." in report_markdown(report)
 
 
 def test_each_network_is_paired_with_each_of_its_controls():
-    names = ["old", "old, memory off", "new", "new, memory off", "new, affine"]
-    alone = {name: f"{name.split(',')[0]}, memory off" for name in names}
-    report = Report("Held-out", "COCO", dict.fromkeys(names, evaluation([5])), alone=alone)
-    assert report.pairs == [("old", "old, memory off"), ("new", "new, memory off"), ("new", "new, affine")]
-    others = {"new": "new, memory off", "new, memory off": "new, memory off", "old, memory off": "new, memory off"}
-    report = Report("Held-out", "COCO", dict.fromkeys(others, evaluation([5])), alone=others)
-    assert report.pairs == [("new", "new, memory off"), ("new", "old, memory off")], "a baseline's row is one more"
+    names = ["old", "old, without memory", "new", "new, without memory", "new, affine"]
+    alone = {name: f"{name.split(',')[0]}, without memory" for name in names}
+    report = Report("Held-out", "COCO", dict.fromkeys(names, evaluation([5])), without_memory=alone)
+    assert report.pairs == [("old", "old, without memory"), ("new", "new, without memory"), ("new", "new, affine")]
+    others = {
+        "new": "new, without memory",
+        "new, without memory": "new, without memory",
+        "old, without memory": "new, without memory",
+    }
+    report = Report("Held-out", "COCO", dict.fromkeys(others, evaluation([5])), without_memory=others)
+    assert report.pairs == [("new", "new, without memory"), ("new", "old, without memory")], "a baseline adds a row"
     assert Report("Held-out", "COCO", NAMES).pairs == []
 
 
 def test_networks_are_set_against_their_controls_at_the_thresholds_that_are_reported():
-    """At 0.5 six of ten labels and nothing else: F1 3/4. Without memory at 0.3 four of ten, and one of five is wrong:
-    F1 8/15. As much is found with memory at a higher threshold, where nothing is wrong."""
-    names = {"edge": evaluation([8, 9]), "edge, memory off": evaluation([5, 5])}
-    own = {"edge": dict.fromkeys(MATCHINGS, 0.5), "edge, memory off": dict.fromkeys(MATCHINGS, 0.3)}
-    to_alone = dict.fromkeys(names, "edge, memory off")
-    report = Report("Held-out", "COCO", names, thresholds=own, thresholds_from="val", alone=to_alone)
+    """At 0.5, six of ten labels are found and nothing else: F1 3/4. Without memory at 0.3, four of ten are found and
+    one of five predictions is wrong: F1 8/15. With memory, a higher threshold has that recall and no wrong prediction.
+    """
+    names = {"edge": evaluation([8, 9]), "edge, without memory": evaluation([5, 5])}
+    own = {"edge": dict.fromkeys(MATCHINGS, 0.5), "edge, without memory": dict.fromkeys(MATCHINGS, 0.3)}
+    to_alone = dict.fromkeys(names, "edge, without memory")
+    report = Report("Held-out", "COCO", names, thresholds=own, thresholds_from="val", without_memory=to_alone)
     text = report_markdown(report)
-    table = text.split("## Against controls\n\n")[1].split("\n\n")[0]
-    more = "F1 more by | 95 % | recall of hidden more by | at its recall precision more by | 95 %"
-    row = "| edge | edge, memory off | 0.217 | 0.217 to 0.217 | - | 0.200 | 0.200 to 0.200 |"
-    header = [f"| name | against | {more} |", "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    table = text.split("## Differences to controls\n\n")[1].split("\n\n")[0]
+    figures = "F1 difference | 95% CI | occluded recall difference"
+    precision = "precision difference at the control's recall | 95% CI"
+    row = "| edge | edge, without memory | 0.217 | 0.217 to 0.217 | - | 0.200 | 0.200 to 0.200 |"
+    header = [f"| model | control | {figures} | {precision} |", "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     assert table.splitlines() == [*header, row]
-    assert "intervals are of the same sequences for both" in text
+    assert "Intervals use the same sequences for both" in text
     out = io.StringIO()
     print_report(report, Console(file=out, width=200))
-    assert "Held-out: Against controls" in out.getvalue()
+    assert "Held-out: Differences to controls" in out.getvalue()
     assert "0.217 to 0.217" in out.getvalue()
-    assert "Against controls" not in report_markdown(Report("Held-out", "COCO", NAMES))
+    assert "Differences to controls" not in report_markdown(Report("Held-out", "COCO", NAMES))
 
 
 def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
@@ -228,10 +234,10 @@ def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
         drawn.append(count)
         return resamples(count)
 
-    for module in (against_module, evaluation_module, tracking_module):
+    for module in (differences_module, evaluation_module, tracking_module):
         monkeypatch.setattr(module, "resamples", counted)
-    names = {"edge": with_people(), "edge, memory off": evaluation([5, 7]), "edge, mean": evaluation([6, 6])}
-    report = Report("Held-out", "COCO", names, alone=dict.fromkeys(names, "edge, memory off"))
+    names = {"edge": with_people(), "edge, without memory": evaluation([5, 7]), "edge, mean": evaluation([6, 6])}
+    report = Report("Held-out", "COCO", names, without_memory=dict.fromkeys(names, "edge, without memory"))
     out = io.StringIO()
     print_report(report, Console(file=out))
     once = len(drawn)
@@ -240,31 +246,31 @@ def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
     write_report(report, tmp_path)
     assert len(drawn) == once
     content, text = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.md").read_text()
-    for control, found in content["figures"]["edge"]["against"].items():
+    for control, found in content["figures"]["edge"]["differences"].items():
         low, high = found["f1_interval"]
         shown = f"{found['f1']:.3f}", f"{low:.3f} to {high:.3f}"
         assert f"| edge | {control} | {shown[0]} | {shown[1]} |" in text
         assert all(figure in out.getvalue() for figure in shown)
         alone = (report.score(name, "one_to_one").threshold for name in ("edge", control))
-        again = against(names["edge"], next(alone), names[control], next(alone), "one_to_one")
+        again = difference(names["edge"], next(alone), names[control], next(alone), "one_to_one")
         assert (found["f1"], found["f1_interval"]) == (again.f1, list(again.f1_interval or ()))
 
 
 def test_recall_when_memory_begins_and_when_it_has_lived_on_itself():
-    """Of ten labels in each frame; of the others nothing is known in frames 9 to 11, or of keypoints at all."""
+    """Each frame has ten labels. The others have no frames 9 to 11, or no keypoints at all."""
     found = [9, 8, 6, 4, 9, 9, 9, 9, 9, 5, 5, 2, 9]
     walk = stack(map(joint_counts, found))
     keypoints = NAMES["edge"].keypoints
     assert keypoints is not None
     longer = NAMES["edge"].model_copy(update={"keypoints": keypoints.model_copy(update={"by_frame": walk})})
     report = Report("Held-out", "COCO", {"long": longer, "short": evaluation([5]), "stm": stm()}, threshold=0.5)
-    table = report_markdown(report).split("## Recall as time goes on\n\n")[1].split("\n\n")[0]
-    # At 0.5 the first six are found, in frames 1 to 3 of them 6, 6 and 4.
-    expected = ["| name | frames 1 to 3 | frames 9 to 11 |", "| --- | ---: | ---: |"]
+    table = report_markdown(report).split("## Recall over time\n\n")[1].split("\n\n")[0]
+    # At 0.5, the first six are found: 6, 6 and 4 of them in frames 1 to 3.
+    expected = ["| model | frames 1 to 3 | frames 9 to 11 |", "| --- | ---: | ---: |"]
     assert table.splitlines() == [*expected, "| long | 0.533 | 0.400 |", "| short | 0.400 | - |"]
     out = io.StringIO()
     print_report(report, Console(file=out, width=200))
-    assert "Held-out: Recall as time goes on" in out.getvalue()
+    assert "Held-out: Recall over time" in out.getvalue()
 
 
 def test_right_pairs_are_in_the_report(tmp_path: Path):
@@ -277,51 +283,53 @@ def test_right_pairs_are_in_the_report(tmp_path: Path):
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert figures["edge"]["right_pairs"] == {"pairs": 60, "share": 0.9, "interval": [low, high]}
     assert "right_pairs" not in figures["stm"]
-    assert "Right pairs" not in report_markdown(Report("Held-out", "COCO", {"stm": stm()}))
+    assert "Correct pairs" not in report_markdown(Report("Held-out", "COCO", {"stm": stm()}))
 
 
 def test_flicker_and_walk_ins_are_set_against_the_network_without_memory(tmp_path: Path):
     with_memory, alone = on_video([8, 9], 10, [0, 2, None, None]), on_video([6, 7], 40, [1, 2, 3, None])
-    names = {"edge": with_memory, "edge, memory off": alone}
-    to_alone = dict.fromkeys(names, "edge, memory off")
-    report = Report("Video", "footage", names, alone=to_alone)
+    names = {"edge": with_memory, "edge, without memory": alone}
+    to_alone = dict.fromkeys(names, "edge, without memory")
+    report = Report("Video", "footage", names, without_memory=to_alone)
     write_report(report, tmp_path)
     content = (tmp_path / "report.json").read_text()
     figures = {name: figures["steadiness"] for name, figures in json.loads(content)["figures"].items()}
-    ours, off = figures["edge"], figures["edge, memory off"]
-    # At the lowest threshold, where recall is the same as at some higher ones, it flickers twice as much.
+    ours, off = figures["edge"], figures["edge, without memory"]
+    # At the lowest threshold, flicker is twice as high, although recall equals that of some higher thresholds.
     assert (ours["flicker"], off["flicker"]) == (0.1, 0.4)
     assert ours["flicker_at_equal_recall"] == pytest.approx(0.1)
-    assert ours["flicker_of_memory_off"] == off["flicker_at_equal_recall"] == 0.4
+    assert ours["flicker_without_memory"] == off["flicker_at_equal_recall"] == 0.4
     assert (ours["recall"], ours["walk_ins"], ours["never_found"]) == (report.score("edge", "one_to_one").recall, 4, 2)
     assert ours["median_delay"] is None, "infinite"
     against = {"walk_ins": 4, "found": 3, "never": 1, "never_other": 0, "median": 0, "no_later": 2 / 3}
-    assert ours["against_memory_off"] == against
+    assert ours["compared_without_memory"] == against
     text = report_markdown(report)
     assert "## Flicker" in text
     assert "| edge | 4 | 2 | inf | 3 | 0 | 0.667 | 1 | 0 |" in text
-    assert "| edge, memory off | 4 | 1 | 3 | 3 | 0 | 1.000 | 0 | 0 |" in text
+    assert "| edge, without memory | 4 | 1 | 3 | 3 | 0 | 1.000 | 0 | 0 |" in text
     by_itself = report_markdown(Report("Video", "footage", {"edge": with_memory}))
     assert "| edge | 4 | 2 | inf | - | - | - | - | - |" in by_itself
-    assert "memory off" not in by_itself.split("## Flicker")[0]
+    assert "without memory" not in by_itself.split("## Flicker")[0]
     assert "Flicker" not in report_markdown(Report("Held-out", "COCO", NAMES))
 
 
 def test_each_side_is_compared_at_its_own_threshold(tmp_path: Path):
-    names = {"edge": on_video([8, 9], 10, [2]), "edge, memory off": on_video([6, 7], 40, [1])}
+    names = {"edge": on_video([8, 9], 10, [2]), "edge, without memory": on_video([6, 7], 40, [1])}
     own: dict[str, dict[Matching, float]] = {
         "edge": {"closest": 0.5, "one_to_one": 0.5},
-        "edge, memory off": {"closest": 0.5, "one_to_one": 0.05},
+        "edge, without memory": {"closest": 0.5, "one_to_one": 0.05},
     }
-    to_alone = dict.fromkeys(names, "edge, memory off")
-    write_report(Report("Video", "footage", names, thresholds=own, thresholds_from="val", alone=to_alone), tmp_path)
+    to_alone = dict.fromkeys(names, "edge, without memory")
+    write_report(
+        Report("Video", "footage", names, thresholds=own, thresholds_from="val", without_memory=to_alone), tmp_path
+    )
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]["edge"]["steadiness"]
-    assert (figures["flicker"], figures["flicker_of_memory_off"]) == (0.1, 0.8)
-    assert figures["against_memory_off"]["median"] == 1
+    assert (figures["flicker"], figures["flicker_without_memory"]) == (0.1, 0.8)
+    assert figures["compared_without_memory"]["median"] == 1
 
 
 def with_people() -> Evaluation:
-    """Of two sequences of one frame: two people are labelled in each, and three people are found in all."""
+    """Two sequences of one frame each. Two people are labelled in each; three people are found in total."""
     people = PeopleEvaluation(
         person_threshold=0.25,
         frames=np.array([1, 1]),
@@ -350,17 +358,17 @@ def with_people() -> Evaluation:
 def test_people_and_tracking_are_in_the_report(tmp_path: Path):
     report = Report("Held-out", "COCO", {"edge": with_people(), "stm": stm()})
     text = report_markdown(report)
-    # Right, wrong, right of four labels: precision 1 up to a recall of 1/4, 2/3 up to 1/2.
+    # Correct, wrong, correct for four labels: precision 1 up to a recall of 1/4, 2/3 up to 1/2.
     ap = (26 + 25 * 2 / 3) / 101
     assert f"| edge | any | 2 | {ap:.3f} | " in text
     assert "| 1.50 | 2.00 |" in text
-    # 3 of 4 labels by a score, and nothing wrong; MOTA 1 - 3/4 of each joint, 0 of the one and 1/2 of the other video.
+    # AP: 3 of 4 labels found, nothing wrong. MOTA: 1 - 3/4 for every joint; 0 in one video and 1/2 in the other.
     assert "| edge | 0.750 | 0.250 | 0.000 to 0.500 | 68 | 34 | 0 | 17 |" in text
     assert "| edge | 4 | 4 | 1 | 1 | 250.0 |" in text
-    assert "## People at one similarity" in text
+    assert "## People at a single similarity" in text
     assert "| left_wrist | 4 | 0.750 | 0.250 |" in text
-    assert "of 2 of 4 people estimated" in text
-    assert "special case" in text, "the first frame was given"
+    assert "for 2 of 4 people estimated" in text
+    assert "as in the paper" in text, "the first frame is seeded"
     write_report(report, tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
     figures = content["figures"]["edge"]

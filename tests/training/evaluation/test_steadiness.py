@@ -28,7 +28,7 @@ EMPTY = np.zeros((2, 3, 3), np.float32)
 
 
 def peaks(*parts: tuple[int, float, float, float]) -> NDArray[np.float32]:
-    """[2, 3, 3] of two joints, for parts (joint, x, y, score), and what is no peak elsewhere."""
+    """[2, 3, 3]: peaks of two joints from parts (joint, x, y, score), filled up with empty ones."""
     found = EMPTY.copy()
     for joint in (0, 1):
         here = [part[1:] for part in parts if part[0] == joint]
@@ -49,7 +49,7 @@ def test_a_part_of_one_frame_appears_and_one_that_lacks_a_frame_vanishes():
     assert flicker(here, here, here) == [[1, 1], [0, 0], [0, 0]]
     assert flicker(EMPTY, here, EMPTY) == [[1, 1], [1, 1], [0, 0]]
     assert flicker(here, EMPTY, here) == [[0, 0], [0, 0], [1, 1]]
-    assert flicker(EMPTY, here, here) == flicker(here, here, EMPTY) == [[1, 1], [0, 0], [0, 0]], "comes, goes"
+    assert flicker(EMPTY, here, here) == flicker(here, here, EMPTY) == [[1, 1], [0, 0], [0, 0]], "enters, leaves"
     assert flicker(here, EMPTY, EMPTY) == flicker(EMPTY, EMPTY, here) == [[0, 0]] * 3
 
 
@@ -65,7 +65,7 @@ def test_near_is_ten_pixels_of_the_same_joint():
 
 def test_every_threshold_is_counted_as_if_alone():
     strong, weak = peaks(PART), peaks((0, 100.0, 50.0, 0.4))
-    # At 0.6 the weak one is not there.
+    # The weak part is below 0.6.
     assert flicker(strong, weak, strong) == [[1, 0], [0, 0], [0, 1]]
     assert flicker(weak, strong, weak) == [[1, 1], [0, 1], [0, 0]]
     crowd = [peaks(PART, (0, 104.0, 50.0, 0.4), (1, 9.0, 9.0, 0.5)), weak, peaks((0, 98.0, 52.0, 0.7))]
@@ -75,7 +75,7 @@ def test_every_threshold_is_counted_as_if_alone():
 
 
 def person(*joints: int, shift: float = 0.0) -> tuple[NDArray, NDArray]:
-    """Pose [17, 3] and [17] which joints are labelled; 30 px apart, so that none is near another."""
+    """Pose [17, 3] and whether each joint is labelled [17]. Joints are 30 px apart, so none is near another."""
     pose = np.array([(20 + 30 * (i % 6) + shift, 40 + 30 * (i // 6), 1) for i in range(17)], np.float32)
     return pose, np.isin(range(17), joints)
 
@@ -127,7 +127,7 @@ def test_joints_that_are_not_labelled_find_nobody():
 
 
 def tally(frames: list[SequenceFrame], found: dict[int, NDArray], counted_from: int = 0) -> Steadiness:
-    """Of frames in which those peaks were found."""
+    """Count frames in which these peaks were found."""
     counts = SteadinessTally((0.3, 0.6), BODY)
     sequence = Sequence("walk", tuple(frames), np.ones(17, bool))
     counts.begin(sequence)
@@ -198,7 +198,7 @@ def test_flicker_at_a_recall_is_interpolated_and_never_extrapolated():
     assert flicker_at_recall(recalls, values, 0.7) == pytest.approx(0.15)
     assert flicker_at_recall(recalls, values, 0.5) == pytest.approx(0.07), "the higher of two thresholds"
     assert math.isnan(flicker_at_recall(recalls, values, 0.81))
-    assert math.isnan(flicker_at_recall(recalls, values, 0.39)), "there are no parts from which to tell"
+    assert math.isnan(flicker_at_recall(recalls, values, 0.39)), "unknown without parts"
     assert math.isnan(flicker_at_recall([0.0], np.array([np.nan]), 0.0))
 
 
@@ -234,7 +234,7 @@ def test_steadiness_merges_and_goes_through_json():
 
 
 class Detector:
-    """Gives Gaussians at the labels, but not in the frames named."""
+    """Returns Gaussians at the labels, except in the frames ``blind``."""
 
     def __init__(self, frames: list[SequenceFrame], blind: set[int]) -> None:
         self._frames, self._blind, self._number = frames, blind, -1
@@ -265,7 +265,7 @@ def test_evaluations_of_video_count_it_and_others_do_not():
     evaluation = run(frames, {6, 7, 10})
     assert evaluation.steadiness is not None
     i = evaluation.threshold_index(0.5)
-    # Parts in frames 8, 9, 11 and 12; those of frame 9 are missed in 10 and back in 11.
+    # Parts are counted in frames 8, 9, 11 and 12; they are missing in frame 10.
     assert evaluation.steadiness.flicker()[i] == 13 / (4 * 13)
     assert [(one.first, one.delays[i]) for one in evaluation.steadiness.walk_ins] == [(6, 2)]
     assert run(frames, set(), every_frame=False).steadiness is None

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stm_skeletons.errors import DataError
-from stm_skeletons.people import People, nobody
+from stm_skeletons.people import People, no_people
 from training.data.sequence import Sequence, SequenceFrame
 from training.evaluation.head_sizes import HEAD_OF_BOX, head_sizes, match_poses
 from training.evaluation.tracking import TrackingEvaluation, TrackingTally, has_tracks
@@ -23,7 +23,7 @@ def shifted(pose: Any, x: float) -> list:
 
 
 def labels(poses: Any, tracks: Any, heads: Any = HEAD, ignored: NDArray | None = None) -> SequenceFrame:
-    """A frame with these people [P, 2, 2 or 3], labelled as their visibility says."""
+    """A frame with these people [P, 2, 2 or 3]; their visibility tells which joints are labelled."""
     poses = np.asarray(poses, np.float32)
     if poses.shape[-1] != 3:
         poses = np.concatenate([poses[..., :2], np.ones((len(poses), 2, 1), np.float32)], axis=-1)
@@ -39,7 +39,7 @@ def labels(poses: Any, tracks: Any, heads: Any = HEAD, ignored: NDArray | None =
 
 
 def found(poses: Any, ids: Any, scores: Any = 0.9, joint_scores: Any = 0.5) -> People:
-    """People with these joints [M, 2, 2], all seen but those of a score of 0."""
+    """People with these joints [M, 2, 2]; joints with a score of 0 are not found."""
     poses = np.asarray(poses, np.float32)
     of_joints = np.broadcast_to(np.asarray(joint_scores, np.float32), poses.shape[:2])[..., None]
     keypoints = np.concatenate([np.where(of_joints > 0, poses, 0), of_joints], axis=-1)
@@ -57,13 +57,13 @@ def count(*videos: list[tuple[SequenceFrame, People]], threshold: float = 0.3, s
 
 
 def test_average_precision_worked_by_hand():
-    # Two are labelled, three found. The first has the first joint of A right (score 0.9) and the second 11 pixels off
-    # (0.8). The second has both of B right, by 9 and 0 pixels (0.5 and 0.6). The third has the first joint of A right
-    # as well (0.7), the second is far off (0.3): its share of A is the same half, so the first keeps A, and the third
-    # is nobody: both its joints are wrong.
-    # First joint: right 0.9, wrong 0.7, right 0.5, of 2 labels. Precision is 1 up to a recall of 1/2, 2/3 up to 1:
+    # Two people are labelled, three found. The first found one has A's first joint correct (score 0.9), the second 11
+    # pixels off (0.8). The second has both joints of B correct, 9 and 0 pixels off (0.5 and 0.6). The third also has
+    # A's first joint correct (0.7), the second far off (0.3). Both have half of A, so the first keeps A, and the third
+    # matches nobody: both its joints are wrong.
+    # First joint: correct 0.9, wrong 0.7, correct 0.5, for 2 labels. Precision is 1 up to a recall of 1/2, 2/3 up to 1:
     # AP = 1/2 * 1 + 1/2 * 2/3 = 5/6.
-    # Second joint: wrong 0.8, right 0.6, wrong 0.3. Precision is 1/2 up to a recall of 1/2: AP = 1/4.
+    # Second joint: wrong 0.8, correct 0.6, wrong 0.3. Precision is 1/2 up to a recall of 1/2: AP = 1/4.
     first, second, third = [A[0], [91, 50]], [[209, 100], B[1]], [A[0], FAR[1]]
     people = found([first, second, third], [1, 2, 3], joint_scores=[[0.9, 0.8], [0.5, 0.6], [0.7, 0.3]])
     tracking = count([(labels([A, B], [1, 2]), people)])
@@ -77,11 +77,11 @@ def test_mota_and_switches_worked_by_hand():
     video = [
         # Both are found, with ids 5 and 6.
         (labels([A, B], [1, 2]), found([A, B], [5, 6])),
-        # B is missed, and somebody is found where nobody is: 1 miss, 1 false positive.
+        # B is missed, and a person is found where there is none: 1 miss, 1 false positive.
         (labels([A, B], [1, 2]), found([A, FAR], [5, 7])),
-        # They have each other's id: 2 switches.
+        # Their ids are swapped: 2 switches.
         (labels([A, B], [1, 2]), found([A, B], [6, 5])),
-        # A has no id: found all the same, and no switch. B keeps 5.
+        # A has no id, so it is found without a switch. B keeps id 5.
         (labels([A, B], [1, 2]), found([A, B], [0, 5])),
     ]
     tracking = count(video)
@@ -104,8 +104,8 @@ def test_who_had_a_number_keeps_it_while_it_is_within_reach():
     assert one_step(tracks, [1], [9, 5], [[0.01, 0.4]]) == (0, 1, 0), "9 is closer, but was not there before"
     assert one_step(tracks, [1], [], []) == (1, 0, 0)
     assert one_step(tracks, [1], [9, 5], [[0.01, none]]) == (0, 1, 1), "5 is out of reach"
-    assert one_step(tracks, [1], [5], [[0.1]]) == (0, 0, 1), "back again, against the last number"
-    # Both can be matched only if the one does not take what is closest.
+    assert one_step(tracks, [1], [5], [[0.1]]) == (0, 0, 1), "found again with its last id"
+    # Both can be matched only if one of them does not take its closest label.
     assert one_step(Tracks(), [1, 2], [7, 8], [[0.1, 0.4], [0.2, none]]) == (0, 0, 0)
     assert one_step(tracks, [], [3], []) == (0, 1, 0)
 
@@ -115,7 +115,7 @@ def test_without_a_number_nothing_is_remembered():
     for number, switched in ((5, 0), (0, 0), (5, 0), (0, 0), (6, 1)):
         assert one_step(tracks, [1], [number], [[0.1]]) == (0, 0, switched)
     for number in (5, 6):
-        assert one_step(tracks, [-1], [number], [[0.1]]) == (0, 0, 0), "the data do not tell who it is"
+        assert one_step(tracks, [-1], [number], [[0.1]]) == (0, 0, 0), "the label has no track"
 
 
 def test_each_label_is_at_most_one_and_goes_to_who_has_most_of_it():
@@ -124,7 +124,7 @@ def test_each_label_is_at_most_one_and_goes_to_who_has_most_of_it():
     matches = match_poses(found([half, whole, none], [1, 2, 3]), np.ones((3, 2), bool), frame, BOTH)
     assert matches.of_label.tolist() == [1, -1]
     assert matches.right.tolist() == [[False, False], [True, True], [False, False]]
-    # Who is nearer to another label leaves this one, even where nobody else has it.
+    # A person closer to another label gives up this one, even if nobody else matches it.
     both = [[80, 50], [200, 100]]
     two = labels([[[80, 50], [110, 50]], [[80, 50], [200, 100]]], [1, 2])
     assert match_poses(found([both], [1]), np.ones((1, 2), bool), two, BOTH).of_label.tolist() == [-1, 0]
@@ -136,7 +136,7 @@ def test_only_reported_people_and_found_joints_count_in_mota_and_all_in_ap():
     unsure = found([A], [1], scores=0.2)
     none = found([A], [1], scores=0.04)
     frame = labels([A], [1])
-    assert count([(frame, placed)]).joint_mota().tolist() == [1, 0], "a joint that is only placed is no claim"
+    assert count([(frame, placed)]).joint_mota().tolist() == [1, 0], "a placed joint is not counted as found"
     assert count([(frame, unsure)]).joint_mota().tolist() == [0, 0]
     for people in (placed, unsure):
         assert count([(frame, people)]).ap() == 1
@@ -163,7 +163,7 @@ def test_joints_that_the_data_never_label_have_no_figures():
 
 def test_frames_of_nobody_and_frames_in_which_nobody_is_found():
     empty = labels(np.zeros((0, 2, 3)), [])
-    tracking = count([(empty, found([A], [1])), (labels([A], [1]), nobody(2)), (empty, nobody(2))])
+    tracking = count([(empty, found([A], [1])), (labels([A], [1]), no_people(2)), (empty, no_people(2))])
     assert tracking.joint_counts() == {"objects": 2, "misses": 2, "false_positives": 2, "switches": 0}
     assert tracking.mota() == -1
     assert tracking.ap() == 0
@@ -176,7 +176,7 @@ def test_without_a_box_of_the_head_its_size_is_estimated_and_counted():
     # B's box has 70 x 40 pixels.
     np.testing.assert_allclose(sizes, [HEAD, HEAD_OF_BOX * math.sqrt(70 * 40)])
     assert estimated.tolist() == [False, True]
-    assert count([(frame, nobody(2))]).person_counts()["estimated_heads"] == 1
+    assert count([(frame, no_people(2))]).person_counts()["estimated_heads"] == 1
 
 
 def test_sequences_with_tracks_are_those_whose_data_tell_who_is_who():
@@ -193,11 +193,11 @@ def test_evaluations_go_through_json_and_merge():
     ]
     steady = [(labels([A], [1]), found([A], [5])), (labels([A], [1]), found([shifted(A, 4)], [5]))]
     together, parts = count(swapped, steady), [count(swapped), count(steady)]
-    assert together.person_counts()["switches"] == 2, "numbers of one video are not those of another"
+    assert together.person_counts()["switches"] == 2, "ids of different videos are unrelated"
     for same in (parts[0].merged(parts[1]), TrackingEvaluation.model_validate_json(together.model_dump_json())):
         assert same.model_dump_json() == together.model_dump_json()
         assert same.mota() == together.mota() == pytest.approx(1 - 2 / 6)
-    assert together.mota_interval == (0.5, 1), "either video may be drawn twice"
+    assert together.mota_interval == (0.5, 1), "a resample may hold either video twice"
     assert parts[0].mota_interval is None
     with pytest.raises(DataError, match="different person_threshold"):
         together.merged(count(swapped, threshold=0.5))

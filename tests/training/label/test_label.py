@@ -20,10 +20,10 @@ WIDTH, HEIGHT = 160, 120
 
 
 class WalkingTeacher:
-    """Sees one person who walks to the right; one joint badly, and from the fourth frame on somebody doubtful."""
+    """Finds one person who walks to the right, with one uncertain joint, and an uncertain person from frame 3 on."""
 
     skeleton = COCO17
-    remembers = False
+    has_memory = False
 
     def __init__(self, name: str = "walking") -> None:
         self.description: dict[str, Any] = {"kind": name}
@@ -38,14 +38,14 @@ class WalkingTeacher:
         people[0].pose[9, 2] = 0.29
         return people + ([standing(100, 0.19)] if number >= 3 else [])
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self.asked.clear()
 
 
 class RememberingTeacher(WalkingTeacher):
-    """What it says depends on how many frames it has seen."""
+    """Its output depends on the number of frames it has seen."""
 
-    remembers = True
+    has_memory = True
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         self.asked.append(int(image[0, 0, 0]))
@@ -117,12 +117,12 @@ def test_training_reads_the_labels_back(video: Path, tmp_path: Path):
     (read,) = data.videos
     assert data.pseudo
     assert read.numbers == tuple(range(8))
-    assert read.pictures[5].picture.frame == 5
-    assert read.pictures[5].picture.path.resolve() == video.resolve()
-    assert read.pictures[0].poses.shape == (1, 17, 3)
-    assert read.pictures[0].poses[0, 9, 2] == 0
-    assert len(read.pictures[2].poses) == 0
-    assert read.pictures[3].ignored.draw((WIDTH, HEIGHT))[60, 110] == 1
+    assert read.images[5].file.frame == 5
+    assert read.images[5].file.path.resolve() == video.resolve()
+    assert read.images[0].poses.shape == (1, 17, 3)
+    assert read.images[0].poses[0, 9, 2] == 0
+    assert len(read.images[2].poses) == 0
+    assert read.images[3].ignored.draw((WIDTH, HEIGHT))[60, 110] == 1
 
 
 @pytest.mark.parametrize("teacher", [WalkingTeacher, RememberingTeacher])
@@ -139,7 +139,7 @@ def test_a_continued_run_gives_the_same_files(video: Path, tmp_path: Path, teach
     assert parts.labels.read_bytes() == whole.labels.read_bytes()
     assert parts.contact_sheet.read_bytes() == whole.contact_sheet.read_bytes()
     labelled = list(range(0, 8, every))
-    assert second.asked == (labelled if second.remembers else [number for number in labelled if number >= 5])
+    assert second.asked == (labelled if second.has_memory else [number for number in labelled if number >= 5])
 
 
 def test_a_teacher_begins_each_source_as_if_it_had_seen_nothing(video: Path, tmp_path: Path):
@@ -210,7 +210,7 @@ def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path)
     before = path.read_bytes()
     with pytest.raises(DataError, match="another teacher"):
         label(frames(2), video, out, WalkingTeacher("another"))
-    with pytest.raises(DataError, match="every 1-th frame, not every 2-th"):
+    with pytest.raises(DataError, match="has every frame, not every 2nd frame"):
         label(frames(2), video, out, WalkingTeacher(), every=2)
     with pytest.raises(DataError, match="begins with frame 0, not 3"):
         label(frames(2), video, out, WalkingTeacher(), first=3)
@@ -230,7 +230,7 @@ def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path)
 
 def test_sources_that_cannot_be_labelled_leave_nothing(video: Path, tmp_path: Path):
     out = tmp_path / "labels"
-    with pytest.raises(DataError, match="every 0-th"):
+    with pytest.raises(DataError, match="every is 0, must be at least 1"):
         label(frames(2), video, out, WalkingTeacher(), every=0)
     with pytest.raises(DataError, match="no video or folder"):
         label(frames(2), tmp_path / "missing.avi", out, WalkingTeacher())
@@ -242,19 +242,19 @@ def test_sources_that_cannot_be_labelled_leave_nothing(video: Path, tmp_path: Pa
 def test_images_are_named_one_by_one(tmp_path: Path):
     folder = tmp_path / "footage" / "walk"
     folder.mkdir(parents=True)
-    pictures = [folder / f"{number}.png" for number in range(3)]
-    for picture, frame in zip(pictures, frames(3), strict=True):
-        cv2.imwrite(str(picture), frame.image)
-    near = label(frames(3), folder, tmp_path / "footage" / "labels", WalkingTeacher(), pictures=pictures)
+    images = [folder / f"{number}.png" for number in range(3)]
+    for image, frame in zip(images, frames(3), strict=True):
+        cv2.imwrite(str(image), frame.image)
+    near = label(frames(3), folder, tmp_path / "footage" / "labels", WalkingTeacher(), image_files=images)
     names = [image["file_name"] for image in json.loads(near.labels.read_text())["images"]]
     assert names == ["../walk/0.png", "../walk/1.png", "../walk/2.png"]
-    far = label(frames(3), folder, tmp_path / "elsewhere" / "labels", WalkingTeacher(), pictures=pictures)
+    far = label(frames(3), folder, tmp_path / "elsewhere" / "labels", WalkingTeacher(), image_files=images)
     names = [image["file_name"] for image in json.loads(far.labels.read_text())["images"]]
-    assert names == [str(picture.resolve()) for picture in pictures]
-    with pytest.raises(DataError, match="images have come or gone"):
-        label(frames(3), folder, tmp_path / "elsewhere" / "labels", WalkingTeacher(), pictures=pictures[1:])
-    with pytest.raises(DataError, match="among the footage"):
-        label(frames(3), folder, folder, WalkingTeacher(), pictures=pictures)
+    assert names == [str(image.resolve()) for image in images]
+    with pytest.raises(DataError, match="images were added or removed"):
+        label(frames(3), folder, tmp_path / "elsewhere" / "labels", WalkingTeacher(), image_files=images[1:])
+    with pytest.raises(DataError, match="would be one of the images to label"):
+        label(frames(3), folder, folder, WalkingTeacher(), image_files=images)
 
 
 def test_the_contact_sheet_shows_evenly_spread_frames_with_people(video: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""RTM networks as teachers: rtmlib itself, on networks that always say the same in the places of its own."""
+"""RTM networks as teachers: rtmlib itself, with constant networks in place of its own."""
 
 import sys
 from collections.abc import Sequence
@@ -13,29 +13,29 @@ from stm_skeletons.errors import LibraryError, WeightsError
 from training.label.rtm import RTM_TEACHERS, RtmTeacher
 
 IMAGE = np.zeros((320, 640, 3), np.uint8)
-"""Half as high as RTMO's and YOLOX's input is; of the same width, so pixels are the same."""
+"""As wide as the input of RTMO and YOLOX and half as high, so the scale is 1."""
 
 
 def write_network(path: Path, size: tuple[int, int], outputs: Sequence[ArrayLike]) -> None:
-    """A network that takes pictures of (width, height) and says the same of each."""
+    """A network whose input has this (width, height) and whose outputs are constant."""
     tensors = [np.asarray(output, np.float32) for output in outputs]
     nodes = [
         onnx.helper.make_node("Constant", [], [f"out{i}"], value=onnx.numpy_helper.from_array(tensor))
         for i, tensor in enumerate(tensors)
     ]
-    said = [
+    results = [
         onnx.helper.make_tensor_value_info(f"out{i}", onnx.TensorProto.FLOAT, tensor.shape)
         for i, tensor in enumerate(tensors)
     ]
     image = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, (1, 3, size[1], size[0]))
-    graph = onnx.helper.make_graph(nodes, "always", [image], said)
+    graph = onnx.helper.make_graph(nodes, "constant", [image], results)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, path)
 
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where rtmlib looks for weights before it fetches them."""
+    """The folder in which rtmlib looks for weights before it downloads them."""
     pytest.importorskip("rtmlib")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
@@ -44,7 +44,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cached(folder: Path, part: str) -> Path:
-    """The file that rtmlib keeps of the one network whose address holds ``part``."""
+    """The file in rtmlib's cache for the network whose address contains ``part``."""
     from rtmlib import Body  # pyright: ignore[reportMissingImports] - optional, and without types
 
     modes = [*Body.MODE.values(), *Body.RTMO_MODE.values()]
@@ -53,7 +53,7 @@ def cached(folder: Path, part: str) -> Path:
 
 
 def write_rtmo(path: Path, scores: Sequence[float]) -> np.ndarray:
-    """People of these scores side by side; their joints [P, 17, 3]."""
+    """Write a network that finds people with these scores side by side. Returns their joints [P, 17, 3]."""
     boxes = [[100 * i + 10, 20, 100 * i + 90, 220, score] for i, score in enumerate(scores)]
     joints = np.zeros((len(scores), 17, 3))
     for i, score in enumerate(scores):
@@ -66,7 +66,7 @@ def test_rtmo_labels_whom_it_finds_and_those_it_is_unsure_of(weights: Path):
     joints = write_rtmo(cached(weights, "rtmo-s_"), [0.9, 0.4, 0.1])
     teacher = RtmTeacher("rtmo-s")
     people = teacher.people(IMAGE)
-    assert len(people) == 2, "one is too unlikely to be anybody"
+    assert len(people) == 2, "one score is too low for a person"
     for person, expected in zip(people, joints, strict=False):
         np.testing.assert_allclose(person.pose, expected, atol=1e-4)
         left, top, right, bottom = person.box
@@ -85,7 +85,7 @@ def test_rtmpose_looks_at_each_person_whom_the_detector_finds(weights: Path):
     boxes = [[10, 20, 90, 220, 0.9], [110, 20, 190, 220, 0.8]]
     write_network(cached(weights, "yolox_m_"), (640, 640), [[boxes]])
     x, y = np.zeros((1, 17, 384)), np.zeros((1, 17, 512))
-    x[..., 192], y[..., 256] = 0.8, 1.2  # the middle of what it is shown
+    x[..., 192], y[..., 256] = 0.8, 1.2  # the centre of its input
     write_network(cached(weights, "rtmpose-m_simcc-body7"), (192, 256), [x, y])
     people = RtmTeacher("rtmpose-m").people(IMAGE)
     assert len(people) == 2
@@ -109,14 +109,14 @@ def test_without_weights_and_network_one_line_says_what_to_do(
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("rtmlib.tools.file.urlopen", no_network)
-    with pytest.raises(WeightsError, match=rf"weights of {name} \(.*unreachable\); run this once where the network is"):
+    with pytest.raises(WeightsError, match=rf"weights of {name} \(.*unreachable\); run this once with internet access"):
         RtmTeacher(name)
     assert capsys.readouterr().out == ""
 
 
 def test_damaged_weights_are_told_in_one_line(weights: Path):
     cached(weights, "rtmo-s_").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="rtmlib cannot get the weights of rtmo-s") as told:
+    with pytest.raises(WeightsError, match="rtmlib cannot download or open the weights of rtmo-s") as told:
         RtmTeacher("rtmo-s")
     assert "\n" not in str(told.value)
 

@@ -19,11 +19,11 @@ JOINT = {name: i for i, name in enumerate(COCO17.joints)}
 
 
 Points = list[tuple[str, float, float, float]]
-"""Joint, x, y, score of each."""
+"""Joint, x, y and score of each part."""
 
 
 def made_parts(people: list[tuple[Points, Points]], nobodys: Points) -> Parts:
-    """Parts without edges, of people (joints that were found, joints that were placed) and of nobody."""
+    """Parts without edges: of people (found joints, placed joints) and unassigned ones."""
     points = [*(point for found, _ in people for point in found), *nobodys]
     keypoints, peaks = np.zeros((len(people), 17, 3), np.float32), np.full((len(people), 17), -1)
     for i, (found, placed) in enumerate(people):
@@ -46,7 +46,7 @@ def made_parts(people: list[tuple[Points, Points]], nobodys: Points) -> Parts:
 
 
 class FixedSession:
-    """A session that sees the same in every frame."""
+    """A session with the same result in every frame."""
 
     def __init__(self, parts: Parts, has_keypoints: bool = True) -> None:
         self.info = FixedInfo(has_keypoints)
@@ -82,7 +82,7 @@ def test_people_are_labelled_where_joints_were_found_and_the_rest_are_people_of_
     people = BundleTeacher(FixedSession(parts)).people(np.zeros((100, 200, 3), np.uint8))
     joints = [{COCO17.joints[i] for i in np.flatnonzero(person.pose[:, 2])} for person in people]
     assert joints == [{"left_shoulder", "right_shoulder", "left_elbow"}, {"left_shoulder", "left_elbow"}, {"nose"}]
-    assert people[0].box[2] < 100, "what was only placed makes nobody larger"
+    assert people[0].box[2] < 100, "placed joints do not enlarge the box"
     np.testing.assert_allclose(people[1].pose[JOINT["left_elbow"]], (155, 60, 0.5))
     for person in people:
         found = person.pose[person.pose[:, 2] > 0, :2]
@@ -115,15 +115,15 @@ def models(shared: Path) -> tuple[Path, Path]:
 def labelled_pictures(shared: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Image and poses [P, 17, 3] of the first COCO images with between one and four labelled people."""
     content = json.loads((shared / "coco" / "person_keypoints_train.json").read_text())
-    pictures = []
+    images = []
     for image in content["images"]:
         people = [person for person in content["annotations"] if person["image_id"] == image["id"]]
         poses = [person["keypoints"] for person in people if person["num_keypoints"] >= 10]
         if 1 <= len(poses) == len(people) <= 4:
             pixels = cv2.imread(str(shared / "coco" / "images" / image["file_name"]))
             assert pixels is not None
-            pictures.append((np.asarray(pixels, np.uint8), np.reshape(poses, (-1, 17, 3))))
-    return pictures[:count]
+            images.append((np.asarray(pixels, np.uint8), np.reshape(poses, (-1, 17, 3))))
+    return images[:count]
 
 
 def share_found(people: list[Person], poses: np.ndarray, size: tuple[int, int]) -> list[bool]:

@@ -11,13 +11,13 @@ const MOST_IDS = 12;
 const STATES = {
   live: {level: "fine", mark: "●", text: "live"},
   starting: {level: "waiting", mark: "…", text: "starting"},
-  black: {level: "trouble", mark: "■", text: "black picture"},
+  black: {level: "trouble", mark: "■", text: "black image"},
   frozen: {level: "trouble", mark: "❚❚", text: "frozen"},
   away: {level: "trouble", mark: "✕", text: "away"},
   parked: {level: "trouble", mark: "P", text: "parked"},
   ended: {level: "over", mark: "–", text: "ended"},
   stopped: {level: "over", mark: "–", text: "stopped"},
-  silent: {level: "trouble", mark: "✕", text: "no news"},
+  silent: {level: "trouble", mark: "✕", text: "no answer"},
 };
 
 const byId = (id) => document.getElementById(id);
@@ -202,17 +202,17 @@ function describeService() {
   const troubled = all.filter((camera) => STATES[camera.state()]?.level === "trouble");
   const silent = isSilent();
   const level = !hub.status ? "unknown" : silent || troubled.length || hub.status.stuck ? "trouble" : live.length === all.length ? "fine" : "waiting";
-  let text = hub.full ? "Too many pages watch already; trying again" : "Connecting";
-  if (silent) text = `No word of the service for ${span(now() - hub.heard)}; trying again`;
+  let text = hub.full ? "Too many open pages (web.clients in the configuration); retrying" : "Connecting";
+  if (silent) text = `No answer from the service for ${span(now() - hub.heard)}; reconnecting`;
   else if (hub.status) {
     const named = troubled.slice(0, 3).map((camera) => `${camera.name}: ${STATES[camera.state()].text} ${sinceOf(camera, camera.state())}`);
     if (troubled.length > 3) named.push(`and ${troubled.length - 3} more`);
-    text = [`${live.length} of ${all.length} ${all.length === 1 ? "camera" : "cameras"} live`, ...(hub.status.stuck ? ["the service is stuck"] : []), ...named].join(" · ");
+    text = [`${live.length} of ${all.length} ${all.length === 1 ? "camera" : "cameras"} live`, ...(hub.status.stuck ? ["the service is stuck: no frame is finished"] : []), ...named].join(" · ");
   }
   byId("summary").dataset.level = level;
   write(byId("summary").querySelector(".mark"), {fine: "●", trouble: "✕"}[level] ?? "…");
   write(byId("summary-text"), text);
-  document.title = `${level === "trouble" ? "✕ " : ""}${silent ? "No word" : hub.status ? `${live.length}/${all.length} live` : "Cameras"} · STM-skeletons`;
+  document.title = `${level === "trouble" ? "✕ " : ""}${silent ? "No answer" : hub.status ? `${live.length}/${all.length} live` : "Cameras"} · STM-skeletons`;
   announce(silent, troubled);
 }
 
@@ -220,16 +220,16 @@ function announce(silent, troubled) {
   if (!hub.status) return;
   const key = silent ? "the service does not answer" : troubled.map((camera) => `${camera.name} ${STATES[camera.state()].text}`).join(", ");
   if (announced === key) return;
-  if (announced !== null || key) write(byId("announce"), key || "all cameras are well again");
+  if (announced !== null || key) write(byId("announce"), key || "all camera faults are over");
   announced = key;
 }
 
 function describeFooter() {
   const {status} = hub;
   if (!status) return;
-  const model = status.model ? `${status.model.bundle}, ${status.model.precision}, ${status.model.backend} on ${status.model.provider}` : "model is loading";
+  const model = status.model ? `${status.model.bundle}, ${status.model.precision}, ${status.model.backend} on ${status.model.provider}` : "loading the model";
   const parts = [`Memory ${(status.memory_bytes / 2 ** 20).toFixed(0)} MiB`, `up ${span(status.uptime)}`, model, `version ${status.version}`];
-  if (status.rebuilds) parts.splice(3, 0, `model loaded anew ${status.rebuilds} times`);
+  if (status.rebuilds) parts.splice(3, 0, `model reloads: ${status.rebuilds}`);
   write(byId("service"), parts.join(" · "));
 }
 

@@ -1,11 +1,11 @@
-"""A stand-in for NVIDIA's ``tensorrt``, for machines without a GPU: the names that the runtime and the builder use.
+"""A stand-in for NVIDIA's ``tensorrt`` on machines without a GPU, with the names that the runtime and the builder use.
 
-Its "engine" is the ONNX graph itself. Running it queues a host function on the given stream of the simulated driver,
-which computes the graph with ONNX Runtime on the very addresses that were set: in stream order, with true numbers, also
-when a captured graph is replayed. It has the names of one version and no others (STANDIN_TENSORRT_VERSION, one of
-8.6.1, 10.3.0, 11.1; held against ../../tensorrt-python-api.json) and the signatures of tensorrt-stubs.
+Its "engine" is the ONNX graph itself. Running it queues a host function on the given stream of the simulated driver.
+The function computes the graph with ONNX Runtime on the addresses that were set: in stream order, with real numbers,
+also when a captured graph is replayed. It has exactly the names of one version (STANDIN_TENSORRT_VERSION: 8.6.1, 10.3.0
+or 11.1; checked against ../../tensorrt-python-api.json) and the signatures of tensorrt-stubs.
 
-Written from the public documentation of the Python API. What it cannot show: anything about NVIDIA's kernels.
+Written from the public documentation of the Python API. It cannot show anything about NVIDIA's kernels.
 """
 
 from .builder import (

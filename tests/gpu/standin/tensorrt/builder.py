@@ -24,7 +24,7 @@ from .names import (
 )
 
 _REFUSED = {"NonMaxSuppression", "NonZero", "RoiAlign", "Unique"} | ({"Gelu"} if MAJOR < 10 else set())
-"""Operators that TensorRT's parser has no importer for, or that have no static output shape."""
+"""Operators that TensorRT's parser does not support, or that have no static output shape."""
 _ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "FLOAT",
     onnx.TensorProto.FLOAT16: "HALF",
@@ -49,7 +49,7 @@ _CACHE_MAGIC = b"stand-in timing cache "
 @of_this_version
 class ITensor(Fixed):
     def __init__(self, info: onnx.ValueInfoProto, weak: bool = False) -> None:
-        """weak: TensorRT before 10 calls every float FP32 that is no input, output or result of a cast."""
+        """weak: TensorRT before 10 reports FP32 for all floats but network inputs, outputs and results of casts."""
         self._name = info.name
         tensor = info.type.tensor_type
         kind = _ELEMENT_TYPES.get(tensor.elem_type, "FLOAT")
@@ -216,7 +216,7 @@ class OnnxParser(Fixed):
             return self._fail(-1, None, "This version of the ONNX parser only supports networks with explicit batch.")
         try:
             loaded = onnx.load_model_from_string(bytes(model))
-        except Exception:  # protobuf raises types of its own
+        except Exception:  # protobuf raises its own types
             self._logger.log(ILogger.ERROR, "ModelImporter.cpp:828: Failed to parse ONNX model from bytes")
             return False
         for index, node in enumerate(loaded.graph.node):
@@ -250,9 +250,9 @@ class OnnxParser(Fixed):
 
 
 def _computed_weights(node: onnx.NodeProto, graph: onnx.GraphProto) -> str | None:
-    """What the parser before 10 says of a convolution whose weights are not in the file.
+    """Error of the parser before version 10 for a convolution whose weights are not in the file.
 
-    The real one takes some kernels that are computed, to slower code, but no biases and none of grouped convolutions.
+    The real parser accepts some computed kernels, with slower code, but no biases and none of grouped convolutions.
     """
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {made.output[0] for made in graph.node if made.op_type == "Constant"}
@@ -286,7 +286,7 @@ def _empty_cache() -> bytes:
 
 
 class IProgressMonitor:
-    """Told of the phases of a build."""
+    """Called with the phases of a build."""
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         raise NotImplementedError
@@ -401,7 +401,7 @@ class Builder(Fixed):
 
 
 def _mistake(network: INetworkDefinition, config: IBuilderConfig) -> str | None:
-    """What TensorRT refuses to build, in its words."""
+    """Errors of networks that TensorRT refuses to build, in its words."""
     if not network.num_outputs:
         return "Error Code 4: Internal Error (Network must have at least one output)"
     for tensor in network._inputs:
@@ -424,7 +424,7 @@ def _mistake(network: INetworkDefinition, config: IBuilderConfig) -> str | None:
 
 
 def _show_progress(monitor: IProgressMonitor | None, layers: int) -> bool:
-    """Tell of an outer phase and one inside it. False when the monitor asks to stop."""
+    """Report an outer phase and one inside it. Returns False if the monitor asks to stop."""
     if monitor is None:
         return True
     monitor.phase_start("Building Engine", None, 2)

@@ -1,7 +1,7 @@
-"""The stand-in's GPU work: host functions on the very streams and addresses that it was given.
+"""The stand-in's GPU work: host functions on the given streams and addresses.
 
-A job is what one ``execute_async_v3`` put on a stream: it runs when the driver runs the stream's host functions, and
-again on each replay where the stream was being captured, always on the addresses of then.
+A job is the work of one ``execute_async_v3``. It runs when the driver runs the stream's host functions, and again on
+each replay if the stream was being captured, always on the addresses of that time.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 failures: list[str] = []
-"""What went wrong inside the driver's callbacks, where nobody can raise. Tests fail when it is not empty."""
+"""Errors in the driver's callbacks, which cannot raise. Tests fail if this is not empty."""
 
 driver = ctypes.CDLL("libcuda.so.1")
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -43,10 +43,10 @@ class Job:
     tensors: list[Tensor]
     addresses: dict[str, int]
     activations: tuple[int, int]
-    """Address and size."""
+    """Address and size of the activation memory."""
     captured: bool
     owner: set[int] = field(default_factory=set)
-    """Keys of its execution context's jobs."""
+    """Keys of the jobs of its execution context."""
 
 
 _jobs: dict[int, Job] = {}
@@ -54,7 +54,7 @@ _keys = itertools.count(1)
 
 
 def call(name: str, *arguments: Any) -> None:
-    """A driver call. Raises RuntimeError with the driver's words."""
+    """Make a driver call. Raises RuntimeError with the driver's message."""
     result = getattr(driver, name)(*arguments)
     if result:
         text = ctypes.c_char_p()
@@ -63,7 +63,7 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def enqueue(job: Job, stream: int) -> None:
-    """Put a job on a stream. Raises RuntimeError with the driver's words."""
+    """Queue a job on a stream. Raises RuntimeError with the driver's message."""
     status = ctypes.c_int()
     call("cuStreamIsCapturing", ctypes.c_void_p(stream), ctypes.byref(status))
     job.captured = status.value != 0
@@ -78,7 +78,7 @@ def enqueue(job: Job, stream: int) -> None:
 
 
 def forget(keys: set[int]) -> None:
-    """An execution context is gone: its jobs must not run any more."""
+    """Forget the jobs of a released execution context; they must not run any more."""
     for key in keys:
         _jobs.pop(key, None)
 
@@ -111,7 +111,7 @@ def _run(job: Job) -> None:
         if not _is_device(start, length):
             failures.append(f"{what}: {length} bytes at {start:#x} are not in one allocation of device memory")
             return
-    # Before and after: whatever shares memory with the activations is lost, input or output.
+    # Before and after, so that inputs or outputs that share memory with the activations are destroyed.
     ctypes.memset(address, _SCRIBBLE, size)
     binding = job.session.io_binding()
     for tensor in job.tensors:
@@ -126,10 +126,10 @@ def _is_device(address: int, size: int) -> bool:
 
 
 class DeviceMemory:
-    """Memory that TensorRT allocates for itself, in the primary context; ``release`` may be called twice."""
+    """Memory that TensorRT allocates for itself in the primary context; ``release`` may be called twice."""
 
     def __init__(self, size: int) -> None:
-        """Raises RuntimeError with the driver's words."""
+        """Raises RuntimeError with the driver's message."""
         self.address = 0
         context = ctypes.c_void_p()
         call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
@@ -150,7 +150,7 @@ class DeviceMemory:
 
 
 def with_context(context: ctypes.c_void_p, name: str, *arguments: Any) -> None:
-    """A driver call with a context current. Raises RuntimeError."""
+    """Make a driver call with a context current. Raises RuntimeError."""
     call("cuCtxPushCurrent_v2", context)
     try:
         call(name, *arguments)
@@ -159,7 +159,7 @@ def with_context(context: ctypes.c_void_p, name: str, *arguments: Any) -> None:
 
 
 def compute_capability() -> str:
-    """Of the first device, as "8.7"; "" without a driver that works."""
+    """Compute capability of the first device, such as "8.7"; "" without a working driver."""
     major, minor = ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceComputeCapability(ctypes.byref(major), ctypes.byref(minor), 0):
         return ""

@@ -8,7 +8,7 @@ from .names import DataType, Number, of_this_version
 
 
 class ILogger:
-    """Where TensorRT's messages go; subclasses call ``ILogger.__init__`` and define ``log``."""
+    """Receives TensorRT's messages; subclasses call ``ILogger.__init__`` and define ``log``."""
 
     class Severity(Number):
         INTERNAL_ERROR = 0
@@ -31,7 +31,7 @@ class ILogger:
 
 
 class Logger(ILogger):
-    """Prints what is at least as severe as ``min_severity``."""
+    """Prints messages that are at least as severe as ``min_severity``."""
 
     def __init__(self, min_severity: ILogger.Severity = ILogger.Severity.WARNING) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class Logger(ILogger):
 
 
 class _Registered:
-    """The one logger that everything of a process logs to, while anything lives that was made with it.
+    """The one logger for all messages of a process, while an object created with it is alive.
 
-    The real TensorRT keeps a bare pointer: what made it holds its own logger, not this one.
+    The real TensorRT keeps a bare pointer: an object keeps its own logger alive, not this one.
     """
 
     def __init__(self, logger: ILogger) -> None:
@@ -53,7 +53,7 @@ class _Registered:
 
 
 class Handle:
-    """What a builder, parser or runtime keeps: its own logger, alive, and the one that messages go to."""
+    """Kept by a builder, parser or runtime: its own logger, alive, and the logger that receives messages."""
 
     def __init__(self, logger: ILogger) -> None:
         global _registered
@@ -63,7 +63,7 @@ class Handle:
 
     @property
     def process(self) -> ILogger | None:
-        """The one that messages go to; None when it is gone."""
+        """The logger that receives messages; None if it has been released."""
         return self._process.logger()
 
     def log(self, severity: ILogger.Severity, msg: str) -> None:
@@ -78,14 +78,14 @@ _registered: Callable[[], _Registered | None] = lambda: None  # noqa: E731 - a d
 
 
 def checked(logger: object) -> Handle:
-    """A logger that has been made as pybind11 wants it, as its user keeps it."""
+    """Check that a logger was initialised as pybind11 requires."""
     if not isinstance(logger, ILogger) or not getattr(logger, "_made", False):
         raise TypeError("incompatible function arguments: an ILogger whose __init__ has been called is needed")
     return Handle(logger)
 
 
 class IHostMemory(bytes):
-    """Bytes of TensorRT's. (The real one has the buffer protocol only: bytes(x), memoryview(x), file.write(x).)"""
+    """A TensorRT buffer. (The real one only has the buffer protocol: bytes(x), memoryview(x), file.write(x).)"""
 
     @property
     def nbytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Which names a version of TensorRT has, and its enumerations."""
+"""The names that a TensorRT version has, and its enumerations."""
 
 import enum
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 VERSION = os.environ.get("STANDIN_TENSORRT_VERSION", "10.3.0")
-"""The TensorRT that this stands in for."""
+"""The simulated TensorRT version."""
 _KEYS = {"8.6.1": "8.6.1", "10.3.0": "10.3.0", "11.1": "11.1"}
 _FILE = Path(__file__).parents[2] / "tensorrt-python-api.json"
 _API: dict[str, list[str]] = json.loads(_FILE.read_text(encoding="utf-8"))[_KEYS[VERSION]]
@@ -17,7 +17,7 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def of_this_version(cls: _Class) -> _Class:
-    """Take away what the API file does not list for this class in this version; a class that it does not list stays."""
+    """Remove names that the API file does not list for this class and version; unlisted classes stay unchanged."""
     listed = _API.get(cls.__name__)
     if listed is not None:
         for name in [name for name in vars(cls) if not name.startswith("_") and name not in listed]:
@@ -26,7 +26,7 @@ def of_this_version(cls: _Class) -> _Class:
 
 
 class Fixed:
-    """An object of the library: it takes no attributes that it does not have, as pybind11's do not."""
+    """A library object: rejects unknown attributes, like pybind11's objects."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
@@ -35,7 +35,7 @@ class Fixed:
 
 
 class Number(enum.Enum):
-    """An enumeration of pybind11: int() gives its number, but it is none."""
+    """Like a pybind11 enumeration: int() works, but it is not an int."""
 
     def __int__(self) -> int:
         return self.value
@@ -45,7 +45,7 @@ class Number(enum.Enum):
 
 
 def _enumeration(name: str, values: dict[str, int]) -> Any:
-    """The members that this version has; all of them where the API file does not know the enumeration."""
+    """The members of this version; all of them if the API file does not list the enumeration."""
     listed = _API.get(name, list(values))
     return Number(name, {member: value for member, value in values.items() if member in listed})
 

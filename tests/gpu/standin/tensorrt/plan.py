@@ -1,4 +1,4 @@
-"""What the stand-in's engines look like as bytes: a line of JSON, then the ONNX graph."""
+"""Byte format of the stand-in's engines: a line of JSON, then the ONNX graph."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ class Plan:
     version: str
     compute_capability: str
     flags: tuple[str, ...]
-    """Builder flags that were set."""
+    """Builder flags."""
     network_flags: tuple[str, ...]
     layers: tuple[str, ...]
     detailed: bool
@@ -24,14 +24,14 @@ class Plan:
 
 
 def write(plan: Plan) -> bytes:
-    """The bytes of an engine."""
+    """Return an engine's bytes."""
     head = {name: value for name, value in asdict(plan).items() if name != "graph"}
     head["sha256"] = hashlib.sha256(plan.graph).hexdigest()
     return _MAGIC + json.dumps(head).encode() + b"\n" + plan.graph
 
 
 def read(content: bytes, compute_capability: str) -> Plan:
-    """An engine. Raises ValueError in TensorRT's words: not an engine, cut off, of another version or GPU."""
+    """Parse an engine. Raises ValueError in TensorRT's words: no engine, truncated, of another version or GPU."""
     if not content.startswith(_MAGIC):
         raise ValueError("Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed.)")
     head, _, graph = content[len(_MAGIC) :].partition(b"\n")

@@ -27,7 +27,7 @@ _TYPES = {
 }
 _DATA_TYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8", "int32": "INT32", "int64": "INT64"}
 _ALIGNMENT, _TEXTURE_ALIGNMENT = 256, 512
-"""Of tensors, and of memory for activations."""
+"""Alignment of tensors, and of activation memory."""
 
 
 def nptype(trt_type: Any) -> type:
@@ -39,7 +39,7 @@ def nptype(trt_type: Any) -> type:
 
 @functools.cache
 def _session(graph: bytes) -> onnxruntime.InferenceSession:
-    """One for each graph: making it takes longer than anything else here."""
+    """One session per graph, cached, because creating it is the slowest step here."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -73,7 +73,7 @@ class ICudaEngine(Fixed):
             for is_input, nodes in ((True, self._session.get_inputs()), (False, self._session.get_outputs()))
             for node in nodes
         ]
-        # Where the real one keeps its weights: whoever forgets to let go of an engine leaks device memory.
+        # Where the real library keeps weights, so that an engine that is not released leaks device memory.
         weights = device.DeviceMemory(len(source.graph))
         self._release = weakref.finalize(self, weights.release)
         self._release.atexit = False
@@ -126,7 +126,7 @@ class ICudaEngine(Fixed):
         return self._size()
 
     def _size(self) -> int:
-        """Another number for each graph, so that a block shared by several has to be as large as the largest."""
+        """A different size for each graph, so that a shared block must be as large as the largest."""
         return 4096 + 256 * len(self._plan.layers)
 
     def _tensor(self, name: str) -> device.Tensor:

@@ -1,6 +1,6 @@
-"""What TensorRT 8.6 may make of a network that FP16 is allowed in: FP16 wherever nothing holds a layer to FP32.
+"""What TensorRT 8.6 may do with a network if FP16 is allowed: use FP16 wherever a layer is not held to FP32.
 
-The real one takes what is faster; this one always takes FP16, so that whatever is forgotten shows in the numbers.
+The real library uses what is faster; this one always uses FP16, so that every omission shows in the numbers.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ _NO_ARITHMETIC = {"Cast", "Constant", "Identity"}
 
 
 def rounded(model: onnx.ModelProto, types: dict[str, int], layers: list[Any], obeyed: bool) -> onnx.ModelProto:
-    """The model with every FP32 number rounded through FP16 that goes into or comes out of a layer that is free.
+    """Return the model with every FP32 value that enters or leaves an unconstrained layer rounded through FP16.
 
     Args:
-        model: of one layer a node.
+        model: a model with one layer per node.
         types: element types of its tensors.
-        layers: in the order of its nodes.
-        obeyed: whether the precision of layers is obeyed.
+        layers: layers in the order of its nodes.
+        obeyed: whether the layers' precision is obeyed.
     """
     nodes: list[onnx.NodeProto] = []
     for node, layer in zip(model.graph.node, layers, strict=True):
@@ -41,7 +41,7 @@ def rounded(model: onnx.ModelProto, types: dict[str, int], layers: list[Any], ob
 
 
 def _full(names: Any, types: dict[str, int]) -> list[int]:
-    """Which of them are FP32."""
+    """Indices of FP32 tensors."""
     return [index for index, name in enumerate(names) if types.get(name) == TensorProto.FLOAT]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from runtime.ages import Ages
-from runtime.picture_watch import PictureWatch
+from runtime.image_monitor import ImageMonitor
 
 
 def noise(number: int) -> np.ndarray:
@@ -12,20 +12,20 @@ def noise(number: int) -> np.ndarray:
 
 def test_another_rate_is_said_once():
     said: list[str] = []
-    watch, now = PictureWatch(5.0, said.append), 0.0
+    watch, now = ImageMonitor(5.0, said.append), 0.0
     for number in range(300):
         now += 1 / 25 if number < 150 else 1 / 8
-        watch.look(noise(number), now)
-    assert said == ["it now sends 8.0 frames a second, before 25.0"]
+        watch.check(noise(number), now)
+    assert said == ["frame rate changed from 25.0 to 8.0 per second"]
 
 
 def test_a_still_or_dark_scene_is_neither_frozen_nor_black():
     """A sensor's noise tells them apart."""
     said: list[str] = []
-    watch, dice = PictureWatch(1.0, said.append), np.random.default_rng(0)
+    watch, dice = ImageMonitor(1.0, said.append), np.random.default_rng(0)
     scene = noise(0) // 8
     for number in range(100):
-        watch.look((scene + dice.integers(0, 3, scene.shape)).astype(np.uint8), number / 10)
+        watch.check((scene + dice.integers(0, 3, scene.shape)).astype(np.uint8), number / 10)
     assert said == []
 
 

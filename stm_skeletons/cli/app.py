@@ -1,4 +1,4 @@
-"""The commands that there are, whichever package brings them."""
+"""Builds the command-line app from the entry points of all packages."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,18 +9,18 @@ from typing import Annotated, Any
 import typer
 
 import stm_skeletons
-from stm_skeletons.libraries import our
+from stm_skeletons.libraries import import_own
 
 GROUP = "stm_skeletons.commands"
-"""Of entry points, each a Typer app whose commands are added; in the order of their names."""
+"""Group of entry points. Each is a Typer app; its commands are added in the order of the entry points' names."""
 
 
 @cache
 def make_app() -> typer.Typer:
-    """All of ``stm-skeletons``."""
+    """Return the app with all commands of ``stm-skeletons``."""
     app = typer.Typer(
         name="stm-skeletons",
-        help="Every visible body part of every person in a video, on the machine behind the camera.",
+        help="Detect all people's keypoints and edges in video, on the machine behind the camera.",
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -32,15 +32,15 @@ def make_app() -> typer.Typer:
 
 
 def command(name: str) -> Callable[..., Any]:
-    """The function behind a command, whose options are its arguments; for one that goes before another."""
+    """Return the function behind a command, to call it from another command."""
     for app in _apps():
         for registered in app.registered_commands:
             if registered.callback is not None and (registered.name or registered.callback.__name__) == name:
                 return registered.callback
-    raise LookupError(f"no command {name}")
+    raise LookupError(f"no command '{name}'")
 
 
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(stm_skeletons.__version__)
         raise typer.Exit
@@ -48,12 +48,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @cache
 def _apps() -> tuple[typer.Typer, ...]:
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name) or _beside()
-    return tuple(getattr(our(point.module), point.attr) for point in points)
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name) or _checkout_entry_points()
+    return tuple(getattr(import_own(point.module), point.attr) for point in points)
 
 
-def _beside() -> list[EntryPoint]:
-    """In a checkout that is not installed: of the modules ``commands`` in the packages beside this one."""
+def _checkout_entry_points() -> list[EntryPoint]:
+    """Entry points of a checkout that is not installed: every ``commands`` module beside this package."""
     root = Path(stm_skeletons.__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         return []

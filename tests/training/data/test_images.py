@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stm_skeletons.errors import DataError
-from training.data.labels import Picture
-from training.data.pictures import VideoReader, read_picture
+from training.data.images import VideoReader, read_image
+from training.data.labels import ImageFile
 
 
 def gradient(size: tuple[int, int] = (96, 64), shift: int = 0) -> np.ndarray:
@@ -36,7 +36,7 @@ def decoded(path: Path) -> list[np.ndarray]:
 def test_an_image_is_read_as_bgr(tmp_path: Path, suffix: str):
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), gradient())
-    image = read_picture(Picture(path))
+    image = read_image(ImageFile(path))
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - gradient()).mean() < (3 if suffix == ".jpg" else 1e-9)
 
@@ -49,7 +49,7 @@ def test_an_image_cut_short(tmp_path: Path, suffix: str, share: float):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match=path.name):
-        read_picture(Picture(path))
+        read_image(ImageFile(path))
 
 
 def test_a_jpeg_with_a_preview_and_bytes_after_its_end(tmp_path: Path):
@@ -58,22 +58,26 @@ def test_a_jpeg_with_a_preview_and_bytes_after_its_end(tmp_path: Path):
     segment = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg[:2] + segment + jpeg[2:] + b"\0" * 100)
-    assert read_picture(Picture(path)).shape == (480, 640, 3)
+    assert read_image(ImageFile(path)).shape == (480, 640, 3)
     path.write_bytes(jpeg[:2] + segment + jpeg[2 : len(jpeg) // 2])
-    with pytest.raises(DataError, match="cut short"):
-        read_picture(Picture(path))
+    with pytest.raises(DataError, match="truncated"):
+        read_image(ImageFile(path))
 
 
 def test_missing_and_foreign_files(tmp_path: Path):
     text = tmp_path / "a.jpg"
-    text.write_text("no picture")
-    for path, message in ((tmp_path / "none.jpg", "no file"), (text, "cannot be decoded"), (tmp_path, "no file")):
+    text.write_text("no image")
+    for path, message in (
+        (tmp_path / "none.jpg", "does not exist"),
+        (text, "cannot be decoded"),
+        (tmp_path, "does not exist"),
+    ):
         with pytest.raises(DataError, match=message):
-            read_picture(Picture(path))
+            read_image(ImageFile(path))
     for video in (text, text.rename(tmp_path / "a.mp4")):
         video.write_text("no video")
-        with pytest.raises(DataError, match=r"cannot be opened as a video|has only 0 frames"):
-            read_picture(Picture(video, 0))
+        with pytest.raises(DataError, match=r"cannot open .* as a video|has only 0 frames"):
+            read_image(ImageFile(video, 0))
 
 
 def check_random_access(path: Path, wanted: list[int], expected: list[np.ndarray]) -> None:
@@ -103,7 +107,7 @@ def test_random_access_in_other_formats(tmp_path: Path, codec: tuple[str, str]):
 
 
 def test_random_access_where_the_frame_rate_varies(tmp_path: Path):
-    """OpenCV seeks by mean rate, and arrives at wrong frames here."""
+    """OpenCV seeks by the mean frame rate and gets wrong frames in this video."""
     constant = write_video(tmp_path / "constant.avi", 120)
     varying = tmp_path / "varying.mkv"
     # The first half at ten frames a second, the second at two.
@@ -120,24 +124,24 @@ def test_random_access_where_the_frame_rate_varies(tmp_path: Path):
 
 def test_a_frame_after_the_end(clip: Path):
     with pytest.raises(DataError, match="has only 100 frames"):
-        read_picture(Picture(clip, 100))
-    assert read_picture(Picture(clip, 99)).shape == (576, 768, 3)
+        read_image(ImageFile(clip, 100))
+    assert read_image(ImageFile(clip, 99)).shape == (576, 768, 3)
 
 
 def test_more_videos_than_stay_open(tmp_path: Path):
     paths = [write_video(tmp_path / f"{i}.avi", 5 + i) for i in range(7)]
     for number in (0, 4, 2):
         for path in paths:
-            np.testing.assert_array_equal(read_picture(Picture(path, number)), decoded(path)[number])
+            np.testing.assert_array_equal(read_image(ImageFile(path, number)), decoded(path)[number])
 
 
-def _mean(picture: Picture) -> float:
-    return float(read_picture(picture).mean())
+def _mean(image: ImageFile) -> float:
+    return float(read_image(image).mean())
 
 
 def test_a_forked_worker_opens_its_own(clip: Path):
-    pictures = [Picture(clip, number) for number in (30, 5, 60)]
-    here = [_mean(picture) for picture in pictures]
+    images = [ImageFile(clip, number) for number in (30, 5, 60)]
+    here = [_mean(image) for image in images]
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.map_async(_mean, pictures).get(timeout=30) == here
-    assert [_mean(picture) for picture in pictures] == here
+        assert pool.map_async(_mean, images).get(timeout=30) == here
+    assert [_mean(image) for image in images] == here

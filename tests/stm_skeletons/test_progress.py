@@ -1,0 +1,57 @@
+"""Progress of long commands, on a terminal and piped."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from stm_skeletons.cli import progress as module
+from stm_skeletons.cli.progress import show_progress
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "FIRST", 0.3)
+    monkeypatch.setattr(module, "NEXT", 0.3)
+    monkeypatch.setattr(module, "_TICK", 0.02)
+
+
+def test_a_stage_that_takes_a_while_has_whole_lines_when_piped(capsys: pytest.CaptureFixture[str]):
+    with show_progress() as progress:
+        progress("reading")
+        progress("evaluating edge, frames", 1, 200)
+        time.sleep(0.5)
+        for number in range(100):
+            progress("evaluating edge, frames", number, 200)
+            time.sleep(0.01)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "stm-skeletons: evaluating edge, frames: 1 of 200"
+    assert all(line.startswith("stm-skeletons: evaluating edge, frames: ") for line in said)
+    assert 2 <= len(said) <= 6
+
+
+def test_a_stage_that_calls_nothing_is_named_once(capsys: pytest.CaptureFixture[str]):
+    with show_progress() as progress:
+        progress("tracing the network")
+        time.sleep(1.2)
+    assert capsys.readouterr().err == "stm-skeletons: tracing the network\n"
+
+
+def test_quick_stages_say_nothing(capsys: pytest.CaptureFixture[str]):
+    with show_progress() as progress:
+        for number in range(20):
+            progress(f"stage {number}")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    screen = io.StringIO()
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    with show_progress() as progress:
+        progress("evaluating edge, frames", 30, 200)
+        print("a result")
+        time.sleep(0.3)
+    assert "evaluating edge, frames" in screen.getvalue()
+    assert "30 of 200" in screen.getvalue()
+    assert capsys.readouterr().out == "a result\n", "results go to standard output whatever is shown"
