@@ -171,7 +171,7 @@ def test_every_file_that_the_docs_name_exists(file: Path):
 def test_the_messages_of_the_night_are_the_programs_own():
     """Each message in the table, cut at its dots and semicolons, stands in the sources."""
     sources = "\n".join(
-        file.read_text() for room in ("runtime", "stm_skeletons") for file in sorted((ROOT / room).rglob("*.py"))
+        file.read_text() for package in ("runtime", "stm_skeletons") for file in sorted((ROOT / package).rglob("*.py"))
     )
     # As the program prints them: literals joined over lines, names and numbers left out.
     literals = re.sub(r"\"\s*\n\s*f?\"", "", sources)

@@ -1,4 +1,4 @@
-"""The house itself: imports come from here, the board side is light, errors are ours."""
+"""The repository itself: imports come from here, the board side is light, errors are ours."""
 
 import importlib
 import inspect
@@ -12,19 +12,19 @@ from stm_skeletons import errors
 
 ROOT = Path(__file__).parents[1]
 BOARD = ("stm_skeletons", "runtime", "export/engines", "benchmarks/run")
-ROOMS = ("stm_skeletons", "training", "export", "runtime", "benchmarks")
+PACKAGES = ("stm_skeletons", "training", "export", "runtime", "benchmarks")
 WORKSTATION = ("torch", "torchvision", "onnx", "onnxslim", "safetensors", "scipy", "tensorrt", "pycuda")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_each_room_is_ours(room: str):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_ours(package: str):
     """Other packages have shipped a top-level ``training``: the one that is imported must be the one installed here."""
-    file = inspect.getfile(importlib.import_module(room))
-    assert Path(file).parent == Path(inspect.getfile(importlib.import_module("stm_skeletons"))).parents[1] / room
+    file = inspect.getfile(importlib.import_module(package))
+    assert Path(file).parent == Path(inspect.getfile(importlib.import_module("stm_skeletons"))).parents[1] / package
 
 
-def modules(*rooms: str) -> list[str]:
-    files = [file for room in rooms for file in sorted((ROOT / room).rglob("*.py"))]
+def modules(*packages: str) -> list[str]:
+    files = [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
     return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 
@@ -45,6 +45,6 @@ def test_every_error_is_in_the_tree_and_drawn():
         assert error.__name__ in errors.__doc__
 
 
-@pytest.mark.parametrize("module", modules(*ROOMS))
+@pytest.mark.parametrize("module", modules(*PACKAGES))
 def test_every_module_has_a_docstring(module: str):
     assert (importlib.import_module(module).__doc__ or "").strip()

@@ -1,4 +1,4 @@
-"""What TensorRT is given of a graph, held against what the onnx package makes of it."""
+"""What TensorRT is given of a graph, compared with what the onnx package makes of it."""
 
 from pathlib import Path
 

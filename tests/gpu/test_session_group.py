@@ -137,7 +137,7 @@ def test_a_second_session_loads_no_second_copy_of_the_weights(gpu, fp32_bundle: 
 
 @pytest.mark.parametrize("cameras", [1, 2, 4, 8])
 def test_memory_is_what_was_planned_and_weights_are_there_once(gpu, fp32_batch: Bundle, cameras: int):
-    """What docs/tensorrt.md has a table of."""
+    """The figures of docs/benchmarks.md, "GPU memory per camera"."""
     if not gpu.simulated:
         pytest.skip("other programs use the GPU, too")
     with open_group(fp32_batch, 1):

@@ -13,7 +13,7 @@ BODY = range(5, 17)
 """COCO's joints from the shoulders down."""
 
 
-def sureness(parts: Parts) -> float:
+def confidence(parts: Parts) -> float:
     """Mean over the joints of the body of the surest keypoint's score, 0 where there is none."""
     return float(np.mean([parts.keypoint_scores[parts.keypoint_types == joint].max(initial=0) for joint in BODY]))
 
@@ -31,7 +31,7 @@ def test_a_memory_costs_who_walks_in_little(shared: Path):
             assert read
             frame = np.asarray(frame, np.uint8)
             other.reset()
-            beside.append((sureness(one.step(frame)), sureness(other.step(frame))))
+            beside.append((confidence(one.step(frame)), confidence(other.step(frame))))
     with_memory, without = np.array(beside).T
     assert without[0] < 0.3, "nobody is there at first"
     there = np.flatnonzero(without > 0.6)

@@ -44,7 +44,7 @@ def test_the_shipped_model_finds_people_on_a_real_frame(clip: Path):
 def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(
     model: str, length: int, edge_bundle: Path, clip: Path
 ):
-    """A session's time is held against that of one just begun, in turn: a machine may slow down by half in a minute."""
+    """A session's time is compared with that of a new one, interleaved: a machine may slow down by half in a minute."""
     capture = cv2.VideoCapture(str(clip))
     frames = [np.asarray(capture.read()[1], np.uint8) for _ in range(50)]
     bundle, resident = "edge" if model == "edge" else str(edge_bundle), {}

@@ -7,7 +7,7 @@ from stm_skeletons.table import Table, print_table, show
 
 LONG = "a name of some words | and a sign, " * 5
 WIDE = Table(f"Title of {LONG}", ("name", "against", *(f"a rather long heading {i}" for i in range(9))), [], left=2)
-ROW = (LONG, "memory off", *(f"0.{i}23 to 0.{i}89" for i in range(9)))
+ROW = (LONG, "without memory", *(f"0.{i}23 to 0.{i}89" for i in range(9)))
 
 
 def shown(table: Table, **console) -> list[str]:
