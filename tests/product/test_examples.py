@@ -77,7 +77,7 @@ def test_two_workers_share_an_archive_and_go_on_after_an_interruption(tmp_path: 
     assert first.returncode == 1, "one is broken"
     assert "4 videos, 0 of them done before" in first.stdout
     assert first.stdout.count("100 frames") == 3
-    assert first.stdout.count("broken.avi: ") == 1
+    assert sum("broken.avi" in line for line in first.stdout.splitlines()) == 1
     assert "Traceback" not in first.stdout + first.stderr
     results = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert results == ["a.avi.jsonl", "monday/a.avi.jsonl", "monday/b.avi.jsonl"]
