@@ -18,6 +18,7 @@ from stm_skeletons.libraries import need, panel
 from stm_skeletons.signals import stop_signals
 
 if TYPE_CHECKING:
+    from stm_skeletons.bundle import Bundle
     from training.evaluation.candidates import Candidate
     from training.label.people_labels import Teacher
 
@@ -91,7 +92,7 @@ def train(
     check_recipe(recipe)
     _existing(data_folders([text for text in data if "=" in text]))
     if init is not None:
-        _check_model(str(init))
+        _weights_file(init)
     from training.hardware import Hardware
     from training.recipe import load_recipe
     from training.recipe_run import run_recipe
@@ -170,21 +171,21 @@ def evaluate(
     folders = _existing(data_folders(data))
     pixels = None if size is None else parse_size(size)
     conditions = Conditions(split, start.value, frames, sequences, occluded, threshold, thresholds, precision, controls)
-    for model in (*models, *([] if baseline is None else [baseline])):
-        _check_model(model)
+    named = models if baseline is None else [*models, baseline]
+    sources = {model: _source(model) for model in named}
     # What takes seconds to import comes after everything that may be misspelt.
     from runtime.backends import BackendOptions
     from runtime.session import Session
     from training.evaluation.candidates import Candidate, candidate_from_weights, evaluate_candidates
-    from training.evaluation.conditions import Conditions
     from training.evaluation.report_files import print_report, write_report
 
     with ExitStack() as stack:
 
         def candidate(model: str) -> "Candidate":
-            if model.endswith(".safetensors"):
-                return candidate_from_weights(Path(model), pixels, slots, every, threads)
-            session = stack.enter_context(Session.open(model, BackendOptions(threads=threads)))
+            source = sources[model]
+            if isinstance(source, Path):
+                return candidate_from_weights(source, pixels, slots, every, threads)
+            session = stack.enter_context(Session.open(source, BackendOptions(threads=threads)))
             info = session.info
             name, threshold = Path(model).name, info.person_threshold
             return Candidate(name, session, info.skeleton, info.channels, info.size, person_threshold=threshold)
@@ -210,14 +211,18 @@ def _existing(folders: dict[str, Path]) -> dict[str, Path]:
     return folders
 
 
-def _check_model(model: str) -> None:
-    """Raises WeightsError or BundleError if there is no such file, bundle or shipped model."""
+def _source(model: str) -> "Path | Bundle":
+    """The weights file or opened bundle that a model names. Raises WeightsError or BundleError if there is none."""
     from stm_skeletons.bundle import Bundle
 
-    if not model.endswith(".safetensors"):
-        Bundle.open(model)
-    elif not Path(model).is_file():
-        raise WeightsError(f"no weights file {model}; check the path")
+    return _weights_file(Path(model)) if model.endswith(".safetensors") else Bundle.open(model)
+
+
+def _weights_file(path: Path) -> Path:
+    """The path. Raises WeightsError if there is no such file, as loading would after seconds of imports."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}; make one with 'stm-skeletons init'")
+    return path
 
 
 def _distinct(candidates: "list[Candidate]", models: list[str]) -> "list[Candidate]":
