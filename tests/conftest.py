@@ -49,22 +49,22 @@ def random_edge() -> "Edge":
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     frame = torch.from_numpy(synthetic_frames(96, 160, 1)[0])[None]
-    lasts = {
+    target_stds = {
         model.keypoint_head.predict: 1.5,
         model.mask_and_edge_head.predict: 0.5,
         model.centres.heat_map.predict: 1.5,
         model.fusion.shares: 0.5,
     }
-    spread = {}
-    for last in lasts:
-        last.register_forward_hook(lambda module, _, logits: spread.update({module: logits.std()}))
+    stds = {}
+    for layer in target_stds:
+        layer.register_forward_hook(lambda module, _, logits: stds.update({module: logits.std()}))
     with torch.no_grad():
         query = model.encode_query(frame)
         model.decode(torch.rand(1, 42, 12, 20), query)
         model.centres(model.shared_features(query))
-    for last, wanted in lasts.items():
-        last.weight.data.mul_(wanted / spread[last])
-        last._forward_hooks.clear()
+    for layer, target in target_stds.items():
+        layer.weight.data.mul_(target / stds[layer])
+        layer._forward_hooks.clear()
     torch.nn.init.constant_(model.keypoint_head.predict.get_parameter("bias"), -2.0)  # so that people are detected
     return model.eval()
 
@@ -90,7 +90,7 @@ def edge_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def edge_batch_bundle(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same for batches of four cameras."""
+    """The same bundle for batches of four cameras."""
     from export.export import Options, export_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "edge-batch"

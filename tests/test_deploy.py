@@ -1,4 +1,4 @@
-"""Dockerfiles, units and the boards' docs: linted, and naming only what there is. None of it has run on a board."""
+"""Dockerfiles, units and docs of the boards: linted; they name only existing files. Not run on a board."""
 
 import configparser
 import json
@@ -23,18 +23,18 @@ DOCS = (ROOT / "docs" / "jetson.md", ROOT / "docs" / "gpu-checklist.md")
 
 
 def instructions(file: Path) -> list[tuple[str, str]]:
-    """(keyword, rest) of every instruction of a Dockerfile, continued lines joined."""
+    """Return (keyword, rest) of every instruction of a Dockerfile, with continued lines joined."""
     lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", " ", "\n".join(lines))
     pairs = [line.partition(" ") for line in joined.splitlines() if line.strip()]
     return [(keyword, " ".join(rest.split())) for keyword, _, rest in pairs]
 
 
-def named(file: Path, keyword: str) -> list[str]:
+def arguments_of(file: Path, keyword: str) -> list[str]:
     return [rest for found, rest in instructions(file) if found == keyword]
 
 
-def test_there_is_one_for_each_kind_of_machine():
+def test_each_kind_of_machine_has_a_dockerfile():
     assert [file.stem for file in DOCKERFILES] == ["jetpack5", "jetpack6", "rtx"]
 
 
@@ -51,22 +51,22 @@ def test_hadolint_finds_nothing(file: Path):
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
-def test_an_image_is_pinned_small_and_not_root(file: Path):
+def test_images_are_pinned_small_and_not_root(file: Path):
     assert "NOT YET BUILT OR RUN" in file.read_text().splitlines()[0] + file.read_text().splitlines()[1]
-    for image in named(file, "FROM"):
-        assert re.fullmatch(r"[\w./-]+:r?\d[\w.-]*( AS \w+)?", image), f"{image}: a version, not a moving tag"
-    for command in named(file, "RUN"):
+    for image in arguments_of(file, "FROM"):
+        assert re.fullmatch(r"[\w./-]+:r?\d[\w.-]*( AS \w+)?", image), f"{image}: needs a version, not a moving tag"
+    for command in arguments_of(file, "RUN"):
         if "apt-get install" in command:
             assert command.endswith("rm -rf /var/lib/apt/lists/*")
             assert "--no-install-recommends" in command
-    assert named(file, "USER")[-1].isdecimal()
-    assert int(named(file, "USER")[-1]) > 0
+    assert arguments_of(file, "USER")[-1].isdecimal()
+    assert int(arguments_of(file, "USER")[-1]) > 0
     assert [keyword for keyword, _ in instructions(file)][-2:] == ["ENTRYPOINT", "CMD"]
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
-def test_what_an_image_copies_is_there_and_is_the_whole_package(file: Path):
-    copied = [rest.split()[:-1] for rest in named(file, "COPY") if "--from" not in rest]
+def test_copied_files_exist_and_include_the_whole_package(file: Path):
+    copied = [rest.split()[:-1] for rest in arguments_of(file, "COPY") if "--from" not in rest]
     sources = {source for group in copied for source in group}
     assert [source for source in sources if not (ROOT / source).exists()] == []
     assert {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "stm_skeletons", "runtime", "export"} <= sources
@@ -79,18 +79,18 @@ def unit(file: Path) -> configparser.ConfigParser:
     return parser
 
 
-def test_the_service_comes_back_for_as_long_as_it_takes():
+def test_service_restarts_without_limit():
     parsed = unit(UNIT)
     assert parsed["Service"]["Restart"] == "always"
     assert int(parsed["Service"]["RestartSec"]) >= 5
     assert parsed["Unit"]["StartLimitIntervalSec"] == "0", "a camera may be dead all night"
     assert parsed["Service"]["KillSignal"] == "SIGTERM"
-    # The program sends no heartbeat: with either of these systemd would kill a healthy one.
+    # The program sends no heartbeat, so with either of these systemd would kill a healthy service.
     assert "WatchdogSec" not in parsed["Service"]
     assert parsed["Service"]["Type"] == "exec"
 
 
-def test_the_service_is_nobody_special_but_reaches_gpu_and_cameras():
+def test_service_is_unprivileged_but_reaches_gpu_and_cameras():
     service = unit(UNIT)["Service"]
     assert service["User"] not in ("", "root")
     assert set(service["SupplementaryGroups"].split()) == {"video", "render"}
@@ -110,10 +110,10 @@ def test_the_service_is_nobody_special_but_reaches_gpu_and_cameras():
 
 
 @pytest.mark.parametrize("file", UNITS, ids=lambda file: file.name)
-def test_systemd_takes_the_units(file: Path, tmp_path: Path):
+def test_systemd_accepts_the_units(file: Path, tmp_path: Path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    # The program is not installed where the unit wants it, and the folder's own name must not be a template's.
+    # The program is not installed at the unit's path, and a template needs an instance name.
     text = re.sub(r"^ExecStart=\S+", f"ExecStart={shutil.which('true')}", file.read_text(), flags=re.M)
     copy = tmp_path / file.name.replace("@", "@door")
     copy.write_text(text)
@@ -124,7 +124,7 @@ def test_systemd_takes_the_units(file: Path, tmp_path: Path):
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words after ``stm-skeletons`` (and an image's name) wherever a command stands in a text."""
+    """Return the words after ``stm-skeletons`` or ``stm-skeletons:TAG`` of every command in a text."""
     joined = re.sub(r"\\\n#?\s+", " ", text)
     found = re.findall(r"(?:^|[\s`/(])stm-skeletons(?::\w+)? ([a-z]+(?: [^|>&`\n]*)?)", joined, re.M)
     return [words.split() for words in found]
@@ -132,20 +132,20 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("file", [*DOCS, *DOCKERFILES, UNIT], ids=lambda file: file.name)
 def test_every_command_and_its_options_exist(file: Path):
-    there = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
-    found = [words for words in commands(file.read_text()) if words[0] in there]
+    known = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
+    found = [words for words in commands(file.read_text()) if words[0] in known]
     assert found
     for command, *words in found:
         options = {
-            option for parameter in there[command].params for option in (*parameter.opts, *parameter.secondary_opts)
+            option for parameter in known[command].params for option in (*parameter.opts, *parameter.secondary_opts)
         }
         used = {word.rstrip(";.,)") for word in words if word.startswith("--")}
         assert used <= options, f"stm-skeletons {command} in {file.name}"
 
 
-def test_the_example_of_a_camera_has_known_options():
-    there = typer.main.get_command(make_app()).commands["run"]  # type: ignore[attr-defined]
-    options = {option for parameter in there.params for option in parameter.opts}
+def test_camera_example_has_known_options():
+    run = typer.main.get_command(make_app()).commands["run"]  # type: ignore[attr-defined]
+    options = {option for parameter in run.params for option in parameter.opts}
     lines = (UNIT.parent / "camera.conf.example").read_text().splitlines()
     given = [line.partition("OPTIONS=")[2] for line in lines if "OPTIONS=" in line]
     assert len(given) == 2
@@ -153,13 +153,13 @@ def test_the_example_of_a_camera_has_known_options():
 
 
 @pytest.mark.parametrize("file", DOCS, ids=lambda file: file.name)
-def test_the_boards_docs_say_that_nobody_has_tried(file: Path):
+def test_board_docs_say_that_they_are_untested(file: Path):
     head = file.read_text()[:400]
     assert "Not yet run on a board" in head or "Nobody has gone through it yet" in head
 
 
 @pytest.mark.parametrize("file", DOCS, ids=lambda file: file.name)
-def test_every_file_that_the_docs_name_exists(file: Path):
+def test_every_file_named_in_the_docs_exists(file: Path):
     text = file.read_text()
     names = set(re.findall(r"(?<![\w/.])(?:deploy|docs|examples|runtime)/[\w./@-]+\w", text))
     assert names
@@ -168,12 +168,12 @@ def test_every_file_that_the_docs_name_exists(file: Path):
     assert [link for link in links if not (file.parent / link).exists()] == []
 
 
-def test_the_messages_of_the_night_are_the_programs_own():
-    """Each message in the table, cut at its dots and semicolons, stands in the sources."""
+def test_documented_messages_occur_in_the_program():
+    """Each message in the table, split at its ellipses and semicolons, occurs in the sources."""
     sources = "\n".join(
         file.read_text() for package in ("runtime", "stm_skeletons") for file in sorted((ROOT / package).rglob("*.py"))
     )
-    # As the program prints them: literals joined over lines, names and numbers left out.
+    # As printed: literals that span lines are joined, names and numbers are left out.
     literals = re.sub(r"\"\s*\n\s*f?\"", "", sources)
     literals = re.sub(r"\{FILE_NAME\}", "engines.json", literals)
     table = DOCS[0].read_text().partition("| message |")[2].partition("\n\n")[0]
@@ -189,7 +189,7 @@ def test_the_messages_of_the_night_are_the_programs_own():
     ("x", "score", "code", "words"),
     [(10.2, 0.501, 0, "largest distance 0.200 px"), (12.0, 0.5, 1, "2.000 px"), (90.0, 0.5, 1, "2 not")],
 )
-def test_the_checklists_comparison(tmp_path: Path, x: float, score: float, code: int, words: str):
+def test_comparison_script_of_the_checklist(tmp_path: Path, x: float, score: float, code: int, words: str):
     files = []
     for name, point in (("cpu", [10.0, 20.0, 0.5]), ("gpu", [x, 20.0, score])):
         files.append(tmp_path / f"{name}.jsonl")

@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and docs/ name only what exists: files, links, recipes, commands and their options."""
+"""README, CONTRIBUTING and docs/ name only existing files, links, recipes, commands and options."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ PAGES = {
 }
 GENERATED = "docs/benchmarks.md"
 MOST_LINES = 1200
-"""Of all pages but the generated one."""
+"""Of all pages except the generated one."""
 PACKAGES = (
     "stm_skeletons/",
     "runtime/",
@@ -37,12 +37,12 @@ STANDS_FOR = {"DATA": "--data coco=COCO --data posetrack18=POSETRACK18", "M": "1
 
 
 def code_in(text: str) -> set[str]:
-    """What stands between backticks, on one line each."""
+    """Return the code between backticks, each on one line."""
     return {" ".join(code.split()) for code in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))}
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The words of every ``stm-skeletons`` command, its continued lines joined, comments dropped."""
+    """Return the words of every ``stm-skeletons`` command, with continued lines joined and comments dropped."""
     joined = re.sub(r"\\\n\s+", "", text)
     lines = re.findall(r"^(?: {4,}|\.venv/bin/|[\w./ ]*&& )(stm-skeletons .*)$", joined, re.M)
     inline = [code for code in code_in(joined) if code.startswith("stm-skeletons ")]
@@ -59,14 +59,14 @@ def anchors_of(text: str) -> set[str]:
     return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_pages_are_short_enough_to_be_read():
+def test_pages_are_short_enough():
     lines = {name: len(text.splitlines()) for name, text in PAGES.items() if name != GENERATED}
     assert sum(lines.values()) <= MOST_LINES, lines
     assert lines["README.md"] < 120
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_path_and_what_is_said_to_be_in_it_exists(name: str):
+def test_every_named_path_and_definition_exists(name: str):
     found = 0
     for code in code_in(PAGES[name]):
         path, _, inside = code.partition("::")
@@ -97,8 +97,8 @@ def test_every_recipe_exists(name: str):
     assert named - NOT_RECIPES <= set(shipped_recipes())
 
 
-def test_every_recipe_of_the_papers_tables_is_named():
-    """In train.md with their commands, in both sizes; in paper.md with their rows."""
+def test_every_recipe_of_a_table_in_the_paper_is_named():
+    """train.md has their commands, in both sizes; paper.md has their rows."""
     filled = {recipe for recipe in shipped_recipes() if recipe.startswith("table")}
     assert filled <= set(RECIPES.findall(PAGES["docs/train.md"]))
     assert {recipe for recipe in filled if not recipe.endswith("-small")} <= set(

@@ -1,4 +1,4 @@
-"""The repository itself: imports come from here, the board side is light, errors are ours."""
+"""The repository: packages are imported from here, board modules need few libraries, errors share one base class."""
 
 import importlib
 import inspect
@@ -17,8 +17,8 @@ WORKSTATION = ("torch", "torchvision", "onnx", "onnxslim", "safetensors", "scipy
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_each_package_is_ours(package: str):
-    """Other packages have shipped a top-level ``training``: the one that is imported must be the one installed here."""
+def test_packages_are_imported_from_this_repository(package: str):
+    """Other packages have shipped a top-level ``training``; the imported one must be the one installed here."""
     file = inspect.getfile(importlib.import_module(package))
     assert Path(file).parent == Path(inspect.getfile(importlib.import_module("stm_skeletons"))).parents[1] / package
 
@@ -28,8 +28,8 @@ def modules(*packages: str) -> list[str]:
     return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 
-def test_the_board_side_imports_without_the_workstations_libraries():
-    """Every module, in a process where importing any of them fails."""
+def test_board_modules_import_without_workstation_libraries():
+    """Import every module in a process in which importing any of these libraries fails."""
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in WORKSTATION)
     imports = "; ".join(f"import {name}" for name in modules(*BOARD))
     code = f"import sys; {blocked}; {imports}; print('fine')"
@@ -37,7 +37,7 @@ def test_the_board_side_imports_without_the_workstations_libraries():
     assert result.stdout.strip() == "fine", result.stderr
 
 
-def test_every_error_is_in_the_tree_and_drawn():
+def test_every_error_has_the_base_class_and_is_documented():
     found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
     assert all(issubclass(error, errors.StmError) for error in found)
     assert errors.__doc__ is not None

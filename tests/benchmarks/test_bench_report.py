@@ -33,12 +33,12 @@ def report(options: Options) -> Report:
     return found
 
 
-def test_the_figures_are_those_of_the_raw_times(report: Report):
+def test_figures_match_the_raw_times(report: Report):
     raw = report.raw
     ends = np.array(raw.decode) + np.array(raw.frame)
     assert len(raw.frame) == report.end_to_end.count == 70
     again = summarise(ends, 100.0)
-    assert report.end_to_end.deadline == 100.0, "the clip has 10 frames a second"
+    assert report.end_to_end.deadline == 100.0, "the clip has 10 fps"
     for name in ("mean", "p50", "p90", "max", "jitter"):
         assert getattr(report.end_to_end, name) == pytest.approx(getattr(again, name), abs=0.002)
     assert (report.end_to_end.p95, report.end_to_end.p99) == (None, None), "too few frames"
@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_the_raw_times(report: Report):
     assert report.soak is None
 
 
-def test_memory_and_machine_are_in_it(report: Report):
+def test_report_has_memory_and_machine(report: Report):
     memory = report.memory
     assert memory.before is not None
     assert memory.steady is not None
@@ -71,14 +71,14 @@ def test_no_frame_is_lost(report: Report):
     assert report.run.frames_left_out < 20
 
 
-def test_a_report_is_read_as_it_was_written(report: Report, tmp_path: Path):
+def test_written_report_reads_back_equal(report: Report, tmp_path: Path):
     write_report(report, tmp_path / "deep" / "out")
     assert load_report(tmp_path / "deep" / "out") == report
     jsonschema.validate(json.loads((tmp_path / "deep" / "out" / "report.json").read_text()), Report.model_json_schema())
     assert sorted(path.name for path in (tmp_path / "deep" / "out").iterdir()) == ["report.json", "report.md"]
 
 
-def test_f1_that_was_not_measured_is_said_everywhere(report: Report):
+def test_notes_and_markdown_say_that_f1_was_not_measured(report: Report):
     assert "F1 was not measured; --data measures it" in report_markdown(report, plots=False)
     assert "F1 was not measured; --data measures it." in report.notes
 
@@ -92,7 +92,7 @@ def test_markdown_shows_every_table_and_the_plots(report: Report):
     assert "png" not in report_markdown(report, plots=False)
 
 
-def test_every_plot_is_drawn_also_of_runs_without_stages_or_memory(report: Report, tmp_path: Path):
+def test_plots_are_drawn_also_without_stages_or_memory(report: Report, tmp_path: Path):
     from benchmarks.workstation.bench_plots import write_plots
 
     assert {path.name for path in write_plots(report, tmp_path / "whole")} == set(PLOTS)
@@ -103,7 +103,7 @@ def test_every_plot_is_drawn_also_of_runs_without_stages_or_memory(report: Repor
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_no_report_is_refused(report: Report, tmp_path: Path):
+def test_invalid_reports_are_rejected(report: Report, tmp_path: Path):
     file = tmp_path / "report.json"
     with pytest.raises(BenchmarkError, match="cannot read"):
         load_report(file)
@@ -127,23 +127,23 @@ def test_what_is_no_report_is_refused(report: Report, tmp_path: Path):
         load_report(file)
 
 
-def test_folders_that_cannot_be_written_are_known_before(tmp_path: Path):
+def test_unwritable_folders_are_rejected_before_the_run(tmp_path: Path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SinkError, match="is a file"):
             check_folder(folder)
     check_folder(tmp_path / "not" / "there")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing is made yet"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing is created yet"
 
 
-def test_stopped_before_the_first_frame_is_no_report(options: Options):
+def test_stop_before_the_first_frame_gives_no_report(options: Options):
     stop = threading.Event()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
         bench(options, stop, lambda _line: None)
 
 
-def test_without_matplotlib_the_report_says_how_to_get_the_plots(
+def test_report_without_matplotlib_says_how_to_get_plots(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(bench_files, "find_spec", lambda _name: None)

@@ -36,7 +36,7 @@ from training.model.weights import save_weights
         ("growing:w.safetensors,every=5,size=64x32", "growing", "w.safetensors", {"every": 5, "size": "64x32"}),
     ],
 )
-def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict[str, Any]):
+def test_arms_are_parsed(text: str, kind: str, path: str, options: dict[str, Any]):
     name = parse_arm(text)
     assert (name.kind, name.path, name.options) == (kind, path, options)
 
@@ -54,12 +54,12 @@ def test_arms_are_named_by_a_text(text: str, kind: str, path: str, options: dict
         ("eager:", "lacks a model or file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, message: str):
+def test_invalid_arms_are_rejected(text: str, message: str):
     with pytest.raises(BenchmarkError, match=message):
         parse_arm(text)
 
 
-def test_pytorch_runs_where_it_is_told_to_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_eager_arm_runs_on_the_given_device_or_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     weights = tmp_path / "edge.safetensors"
     save_weights(weights, build(ModelConfig(variant="edge")), "fresh")
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def test_pytorch_runs_where_it_is_told_to_or_not_at_all(tmp_path: Path, monkeypa
             open_arm(parse_arm(f"eager:{weights},device=cuda"), 1, stack)
 
 
-def test_files_that_are_not_what_they_are_named_are_refused(edge_bundle: Path, tmp_path: Path):
+def test_missing_file_and_other_network_are_rejected(edge_bundle: Path, tmp_path: Path):
     with ExitStack() as stack, pytest.raises(BenchmarkError, match=r"none\.onnx does not exist"):
         open_arm(parse_arm(f"movenet:{tmp_path / 'none.onnx'}"), 1, stack)
     with ExitStack() as stack, pytest.raises(BenchmarkError, match="not MoveNet"):
@@ -82,29 +82,29 @@ class Recorder:
     """Makes arms that record the order in which they run."""
 
     def __init__(self) -> None:
-        self.turns: list[str] = []
+        self.order: list[str] = []
 
     def arm(self, text: str) -> Arm:
         def step(_frame: object) -> None:
-            self.turns.append(text)
+            self.order.append(text)
 
         return Arm(parse_arm(text), 1, "a test", "", lambda frame: frame, step, (32, 32))
 
 
-def test_everyone_has_every_frame_and_nobody_is_always_first(clip: Path):
+def test_every_arm_gets_every_frame_in_rotating_order(clip: Path):
     recorder = Recorder()
     footage = Footage(str(clip))
     warm, times = time_interleaved([recorder.arm(name) for name in "abc"], footage, 6, threading.Event())
     footage.close()
     assert (warm.shape, times.shape) == ((WARM_UP, 3), (6, 3))
-    rounds = ["".join(recorder.turns[start : start + 3]) for start in range(0, len(recorder.turns), 3)]
+    rounds = ["".join(recorder.order[start : start + 3]) for start in range(0, len(recorder.order), 3)]
     assert rounds[:4] == ["abc", "bca", "cab", "abc"]
     assert len(rounds) == WARM_UP + 6
 
 
-def test_a_ratio_lies_within_its_interval_and_a_slow_neighbour_does_not_move_it():
+def test_ratio_is_within_its_interval_despite_drifting_machine_speed():
     random = np.random.default_rng(0)
-    machine = 1 + random.random(300).cumsum() % 3  # speed that drifts, for both alike
+    machine = 1 + random.random(300).cumsum() % 3  # drifting speed, the same for both
     found = ratio(2 * machine * random.normal(1, 0.02, 300), machine)
     assert found.low is not None
     assert found.high is not None
@@ -114,13 +114,13 @@ def test_a_ratio_lies_within_its_interval_and_a_slow_neighbour_does_not_move_it(
 
 
 @given(st.integers(1, MIN_FRAMES - 1))
-def test_few_frames_have_no_interval(count: int):
+def test_too_few_frames_give_no_interval(count: int):
     found = ratio(np.full(count, 3.0), np.ones(count))
     assert (found.median, found.low, found.high) == (3, None, None)
 
 
-def test_growing_memory_is_stms_first_every_nth_and_previous_frame():
-    """The number of slots after each frame."""
+def test_growing_memory_keeps_first_every_nth_and_previous_frame():
+    """Checks the number of slots after each frame."""
     torch.manual_seed(0)
     model = build(ModelConfig(variant="edge")).eval()
     frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
@@ -133,7 +133,7 @@ def test_growing_memory_is_stms_first_every_nth_and_previous_frame():
     assert kept == [1, 2, 2, 2, 3, 3, 3, 4]
 
 
-def test_growing_memory_finds_what_a_bank_with_the_same_frames_finds():
+def test_growing_memory_gives_the_maps_of_a_bank_with_the_same_frames():
     from training.model.session import TorchSession
 
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def test_growing_memory_finds_what_a_bank_with_the_same_frames_finds():
         np.testing.assert_allclose(growing.maps(), bank.maps(), atol=1e-5)
 
 
-def test_a_comparison_is_written_whole_with_a_schema(edge_bundle: Path, clip: Path, tmp_path: Path):
+def test_comparison_is_written_and_matches_its_schema(edge_bundle: Path, clip: Path, tmp_path: Path):
     arms = (str(edge_bundle), f"{edge_bundle},threads=1")
     found = compare(Options(str(clip), arms, frames=3, threads=2), threading.Event(), lambda _line: None)
     assert found.arms[0].ratio.median == 1
@@ -159,12 +159,12 @@ def test_a_comparison_is_written_whole_with_a_schema(edge_bundle: Path, clip: Pa
 
 
 @pytest.mark.parametrize("arms", [("edge",), ("edge", "edge"), ("movenet:a.onnx", "movenet:b.onnx")])
-def test_something_to_compare_is_needed(clip: Path, arms: tuple[str, ...]):
+def test_arms_with_nothing_to_compare_are_rejected(clip: Path, arms: tuple[str, ...]):
     with pytest.raises(BenchmarkError, match="variant"):
         compare(Options(str(clip), arms, 1), threading.Event(), lambda _line: None)
 
 
-def test_stopped_before_it_began_is_an_interruption(edge_bundle: Path, clip: Path):
+def test_stop_before_the_start_is_an_interruption(edge_bundle: Path, clip: Path):
     stop = threading.Event()
     stop.set()
     arms = (str(edge_bundle), f"{edge_bundle},threads=1")

@@ -12,7 +12,7 @@ from benchmarks.run.environment import describe_environment, machine_state, sour
 from stm_skeletons.bundle import Bundle
 
 
-def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
+def test_describes_machine_and_bundle_without_paths(edge_bundle: Path):
     found = describe_environment(Bundle.open(edge_bundle), 1, "/secret/folder/walk.avi")
     assert found.bundle_sha256 == hashlib.sha256((edge_bundle / "bundle.json").read_bytes()).hexdigest()
     assert found.source == "walk.avi"
@@ -26,7 +26,7 @@ def test_a_report_knows_its_machine_and_its_bundle(edge_bundle: Path):
 @pytest.mark.skipif(
     not (Path(__file__).parents[2] / ".git").exists() or shutil.which("git") is None, reason="needs a checkout and git"
 )
-def test_a_report_knows_the_commit_of_its_checkout():
+def test_describes_the_commit_of_the_checkout():
     found = describe_environment(Bundle.open("edge"), 1, "walk.avi")
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found.git_commit or "")
 
@@ -39,11 +39,11 @@ def test_a_report_knows_the_commit_of_its_checkout():
         ("walk#1?.avi", "walk#1?.avi"),
     ],
 )
-def test_names_hold_no_passwords(source: str, name: str):
+def test_source_names_contain_no_passwords(source: str, name: str):
     assert source_name(source) == name
 
 
-def test_a_board_tells_its_power_mode_clock_and_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_reports_power_mode_clock_and_temperature_of_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, text in {
         "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
         "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >",

@@ -1,4 +1,4 @@
-"""The rule for percentiles, and statistics of latencies."""
+"""Latency statistics, and the number of samples that a percentile needs."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from benchmarks.run.latency import CONFIDENCE, PERCENTILES, samples_needed, summ
 from stm_skeletons.errors import BenchmarkError
 
 
-def test_the_rule_in_numbers():
+def test_samples_needed_for_common_percentiles():
     assert [samples_needed(percentile) for percentile in (*PERCENTILES, 99.9)] == [11, 64, 130, 662, 6636]
 
 
 @given(st.floats(1, 99.9))
-def test_two_samples_lie_beyond_with_the_confidence_and_with_one_sample_less_they_do_not(percentile: float):
+def test_samples_needed_is_the_smallest_count_with_two_samples_beyond(percentile: float):
     count = samples_needed(percentile)
     beyond = 1 - percentile / 100
     assert binom.sf(1, count, beyond) >= CONFIDENCE - 1e-9
@@ -23,13 +23,13 @@ def test_two_samples_lie_beyond_with_the_confidence_and_with_one_sample_less_the
 
 
 @pytest.mark.parametrize("percentile", [0, 100, -1, 101])
-def test_what_is_no_percentile_is_refused(percentile: float):
+def test_percentiles_outside_0_to_100_are_rejected(percentile: float):
     with pytest.raises(ValueError, match="must be between 0 and 100"):
         samples_needed(percentile)
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=800))
-def test_percentiles_are_measured_values_with_enough_beyond_and_nothing_is_clipped(times: list[float]):
+def test_percentiles_are_measured_values_and_need_enough_samples(times: list[float]):
     summary = summarise(times)
     for percentile in PERCENTILES:
         found = getattr(summary, f"p{percentile}")
@@ -41,13 +41,13 @@ def test_percentiles_are_measured_values_with_enough_beyond_and_nothing_is_clipp
     assert summary.max == round(max(times), 3)
 
 
-def test_jitter_is_the_mean_change_and_no_drift():
+def test_jitter_is_the_mean_change_between_frames_not_drift():
     assert summarise([10, 12, 10, 12]).jitter == 2
     assert summarise(np.linspace(10, 20, 1001)).jitter == pytest.approx(0.01)
     assert summarise([10]).jitter is None
 
 
-def test_a_miss_is_longer_than_the_deadline():
+def test_only_times_above_the_deadline_are_misses():
     summary = summarise([39.9, 40.0, 40.1, 90.0], 40.0)
     assert (summary.misses, summary.miss_share) == (2, 0.5)
     assert summarise([1.0]).misses is None
@@ -55,6 +55,6 @@ def test_a_miss_is_longer_than_the_deadline():
 
 
 @pytest.mark.parametrize("times", [[], [1, float("nan")], [[1, 2]]])
-def test_what_cannot_be_summarised_is_said(times: list):
+def test_invalid_times_are_rejected(times: list):
     with pytest.raises(BenchmarkError, match="measure at least one frame"):
         summarise(times)

@@ -38,16 +38,16 @@ def short_video(clip: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_footage_begins_again_and_does_not_count_the_opening(short_video: Path, monkeypatch: pytest.MonkeyPatch):
+def test_footage_restarts_without_counting_the_opening_time(short_video: Path, monkeypatch: pytest.MonkeyPatch):
     footage = Footage(str(short_video))
     first = [footage.read()[0] for _ in range(7)]
-    opens = footage_module.open_source
+    original = footage_module.open_source
 
-    def slowly(source: str):
+    def open_slowly(source: str):
         time.sleep(0.5)
-        return opens(source)
+        return original(source)
 
-    monkeypatch.setattr(footage_module, "open_source", slowly)
+    monkeypatch.setattr(footage_module, "open_source", open_slowly)
     again = [footage.read() for _ in range(7)]
     assert footage.passes == 2
     assert footage.frames_read == 14
@@ -56,21 +56,21 @@ def test_footage_begins_again_and_does_not_count_the_opening(short_video: Path, 
     footage.close()
 
 
-def test_a_camera_is_refused(clip: Path, monkeypatch: pytest.MonkeyPatch):
-    opens = footage_module.open_source
+def test_live_cameras_are_rejected(clip: Path, monkeypatch: pytest.MonkeyPatch):
+    original = footage_module.open_source
 
-    def live(source: str):
-        opened = opens(source)
+    def open_live(source: str):
+        opened = original(source)
         opened.live = True
         return opened
 
-    monkeypatch.setattr(footage_module, "open_source", live)
+    monkeypatch.setattr(footage_module, "open_source", open_live)
     with pytest.raises(BenchmarkError, match="record it first"):
         Footage(str(clip))
 
 
 @pytest.mark.parametrize(("plain", "share"), [(1, 0.5), (9, 0.1)])
-def test_each_group_has_one_block_with_stages_at_no_fixed_place(plain: int, share: float):
+def test_each_group_has_one_stage_block_at_a_random_position(plain: int, share: float):
     group = (plain + 1) * BLOCK
     frames = list(islice(_blocks(plain, BLOCK), 40 * group))
     records = np.array([one for one, _ in frames]).reshape(40, plain + 1, BLOCK)
@@ -82,7 +82,7 @@ def test_each_group_has_one_block_with_stages_at_no_fixed_place(plain: int, shar
     assert [changed for _, changed in frames[1:]] == (flat[1:] != flat[:-1]).tolist()
 
 
-def test_a_run_measures_what_was_asked_for_and_ends(edge_bundle: Path, short_video: Path):
+def test_run_measures_the_requested_frames_and_stages(edge_bundle: Path, short_video: Path):
     stop = threading.Event()
     footage = Footage(str(short_video))
     with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
@@ -102,10 +102,10 @@ def test_a_run_measures_what_was_asked_for_and_ends(edge_bundle: Path, short_vid
     assert (frames.column("people") >= 1).all()
     assert (stages.column("query_encoder") > 0).all()
     recorded = sum(np.median(stages.column(name)) for name in ALL_STAGES if name != "decode")
-    assert recorded == pytest.approx(np.median(frames.column("frame")), rel=0.5), "the stages are the whole frame"
+    assert recorded == pytest.approx(np.median(frames.column("frame")), rel=0.5), "the stages add up to the frame"
 
 
-def test_a_run_by_time_ends_by_time_and_a_stop_at_once(edge_bundle: Path, short_video: Path):
+def test_timed_run_ends_on_time_or_when_stopped(edge_bundle: Path, short_video: Path):
     footage = Footage(str(short_video))
     with Session.open(edge_bundle, BackendOptions(threads=1)) as session:
         for seconds, stopped in ((1.0, False), (60.0, True)):
@@ -119,7 +119,7 @@ def test_a_run_by_time_ends_by_time_and_a_stop_at_once(edge_bundle: Path, short_
             assert samples.frames.count + samples.stages.count > 0
 
 
-def test_rows_lie_in_one_array_that_does_not_grow():
+def test_table_keeps_its_rows_in_one_array_of_fixed_size():
     table = Table(2, ("a", "b"))
     table.add(1, 2)
     assert not table.full
@@ -129,7 +129,7 @@ def test_rows_lie_in_one_array_that_does_not_grow():
     assert table.column("a").base is table.column("b").base
 
 
-def test_people_are_the_most_keypoints_of_any_joint():
+def test_people_count_is_the_largest_keypoint_count_of_any_joint():
     peaks = np.zeros((17, 4, 3), np.float32)
     peaks[0, :1] = peaks[5, :3] = peaks[9, :2] = (10, 10, 0.9)
     none = no_people(17)
@@ -139,7 +139,7 @@ def test_people_are_the_most_keypoints_of_any_joint():
     assert count_people(empty) == 0
 
 
-def test_latency_by_people_has_medians_where_there_are_enough_frames():
+def test_latency_by_people_omits_percentiles_with_too_few_frames():
     people = np.repeat([0, 2, 5], [10, 11, 64])
     few, some, many = by_people(people, people * 3.0 + 1)
     assert (few.people, few.count, few.p50) == (0, 10, None)
@@ -147,12 +147,12 @@ def test_latency_by_people_has_medians_where_there_are_enough_frames():
     assert (many.people, many.p10, many.p50, many.p90) == (5, 16.0, 16.0, 16.0)
 
 
-def test_memory_is_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_sampled_during_the_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("benchmarks.run.memory.SECONDS", 0.02)
     before, _ = resident_mb()
     with MemorySampler(time.perf_counter(), capacity=500) as sampler:
         time.sleep(0.2)
-        # Not from the heap, where freed memory may be reused: training keeps what it frees.
+        # Not from the heap, which may reuse memory that earlier training has freed.
         kept = np.frombuffer(mmap(-1, 100_000_000), np.uint8)
         kept[:] = 1
         time.sleep(0.3)
@@ -166,16 +166,16 @@ def test_memory_is_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch):
     del kept
 
 
-def test_a_full_sampler_takes_no_more(monkeypatch: pytest.MonkeyPatch):
+def test_full_sampler_stops_sampling(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("benchmarks.run.memory.SECONDS", 0.01)
     with MemorySampler(0.0, capacity=3) as sampler:
         time.sleep(0.2)
     assert len(sampler.samples) == 3
 
 
-def test_streams_share_a_window(edge_bundle: Path, short_video: Path):
-    opens = partial(Session.open, edge_bundle, BackendOptions(threads=1))
-    found = run_streams(2, str(short_video), opens, 1.0, 0.001, threading.Event())
+def test_streams_are_measured_in_one_time_window(edge_bundle: Path, short_video: Path):
+    open_session = partial(Session.open, edge_bundle, BackendOptions(threads=1))
+    found = run_streams(2, str(short_video), open_session, 1.0, 0.001, threading.Event())
     assert found is not None
     assert found.streams == len(found.fps_each) == 2
     assert found.fps == pytest.approx(sum(found.fps_each), abs=0.01)
@@ -184,12 +184,12 @@ def test_streams_share_a_window(edge_bundle: Path, short_video: Path):
     assert found.latency.miss_share == 1
 
 
-def test_a_stream_that_fails_ends_all_and_says_why(short_video: Path, tmp_path: Path):
+def test_failing_stream_ends_all_and_reports_its_error(short_video: Path, tmp_path: Path):
     with pytest.raises(BundleError, match="no model or bundle"):
         run_streams(3, str(short_video), partial(Session.open, tmp_path / "none"), 30.0, 40.0, threading.Event())
 
 
-def test_a_group_and_sessions_in_turn_see_the_same_rounds(edge_bundle: Path, short_video: Path):
+def test_group_and_separate_sessions_step_the_same_rounds(edge_bundle: Path, short_video: Path):
     """On a CPU both are equally fast; the test checks the order of magnitude only."""
     bundle, options = Bundle.open(edge_bundle), BackendOptions(threads=1)
     found = run_group(3, str(short_video), bundle, options, 1.0, threading.Event())
@@ -202,10 +202,10 @@ def test_a_group_and_sessions_in_turn_see_the_same_rounds(edge_bundle: Path, sho
     assert run_group(3, str(short_video), bundle, options, 60.0, stop) is None
 
 
-def test_streams_that_are_stopped_give_no_figures(edge_bundle: Path, short_video: Path):
+def test_stopped_streams_give_no_figures(edge_bundle: Path, short_video: Path):
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    opens = partial(Session.open, edge_bundle, BackendOptions(threads=1))
+    open_session = partial(Session.open, edge_bundle, BackendOptions(threads=1))
     started = time.perf_counter()
-    assert run_streams(2, str(short_video), opens, 60.0, 40.0, stop) is None
+    assert run_streams(2, str(short_video), open_session, 60.0, 40.0, stop) is None
     assert time.perf_counter() - started < 30

@@ -1,4 +1,4 @@
-"""Predicted speed: counts by hand, and times from rates."""
+"""Predicted speed: kernel counts, device rates and host times."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def node(op: str, inputs: str, output: str = "out", **attributes: Any) -> onnx.N
             Kernel("tensor", False, 2 * 2 * 3 * 5 * 4, 4 * (24 + 40 + 30)),
         ),
         (node("Mul", "x x"), {"x": (6, 5)}, {}, Kernel("other", False, 30, 4 * 60)),
-        # A row of ten is gathered from a thousand: only the row is read.
+        # Gathers one of 1000 rows: only that row is read.
         (
             node("Gather", "x i", axis=0),
             {"x": (1000, 10)},
@@ -84,43 +84,43 @@ def node(op: str, inputs: str, output: str = "out", **attributes: Any) -> onnx.N
     ],
     ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else "",
 )
-def test_counts_known_by_hand(one: onnx.NodeProto, inputs: dict, weights: dict, expected: Kernel):
+def test_kernel_counts_match_manual_counts(one: onnx.NodeProto, inputs: dict, weights: dict, expected: Kernel):
     assert kernels_of([one], inputs, weights) == [expected]
 
 
 CONV = node("Conv", "x w", "c", pads=[1, 1, 1, 1])
-WHERE: dict[str, Shape] = {"x": (1, 8, 4, 4)}
+CONV_INPUTS: dict[str, Shape] = {"x": (1, 8, 4, 4)}
 
 
-def test_what_follows_a_convolution_runs_in_it_unless_somebody_else_reads_between():
+def test_operations_are_fused_into_a_convolution_unless_read_elsewhere():
     weights = {"w": zeros(8, 8, 3, 3), "b": zeros(8, 1, 1)}
-    (together,) = kernels_of([CONV, node("Add", "c b", "s"), node("Relu", "s")], WHERE, weights)
-    assert together.bytes == 4 * (128 + 576 + 8 + 128)
-    assert len(kernels_of([CONV, node("Relu", "c", "r"), node("Add", "r c")], WHERE, weights)) == 2
+    (fused,) = kernels_of([CONV, node("Add", "c b", "s"), node("Relu", "s")], CONV_INPUTS, weights)
+    assert fused.bytes == 4 * (128 + 576 + 8 + 128)
+    assert len(kernels_of([CONV, node("Relu", "c", "r"), node("Add", "r c")], CONV_INPUTS, weights)) == 2
 
 
-def test_views_and_what_is_known_beforehand_cost_nothing():
+def test_views_and_constant_operations_cost_nothing():
     weights = {"w": zeros(8, 8, 3, 3, dtype=np.float16), "shape": np.array([8, 4])}
     nodes = [node("Cast", "w", "v", to=TensorProto.FLOAT), node("Conv", "x v", "c"), node("Reshape", "c shape")]
-    (conv,) = kernels_of(nodes, WHERE, weights)
-    assert conv.bytes == 4 * (128 + 576 + 32), "weights are read as what they become"
+    (conv,) = kernels_of(nodes, CONV_INPUTS, weights)
+    assert conv.bytes == 4 * (128 + 576 + 32), "weights are read in the type that they are cast to"
 
 
-def test_shapes_that_are_not_static_are_refused():
+def test_dynamic_shapes_are_rejected():
     with pytest.raises(BenchmarkError, match="no static shape"):
         kernels_of([node("Relu", "x")], {"x": ("n", 3)}, {})
 
 
 @pytest.mark.parametrize("device", devices().values(), ids=devices())
-def test_published_rates_fit_cores_and_clock(device):
-    """A sparse figure, or that of a module with its other accelerators, would be off by a factor."""
+def test_published_rates_match_cores_and_clock(device):
+    """Sparse figures, or figures that include other accelerators, would be off by a factor."""
     per_clock = 2 * device.cuda_cores * device.clock_mhz * 1e6 / 1e12
     assert device.fp32_tflops == pytest.approx(per_clock, rel=0.03)
     tensor = {"7.2": 8, "8.6": 4, "8.7": 8, "11.0": 32}[device.compute_capability]
     assert device.fp16_tensor_tflops == pytest.approx(tensor * per_clock, rel=0.03)
 
 
-def test_a_faster_board_is_predicted_faster_and_no_board_beats_its_peaks():
+def test_faster_boards_are_predicted_faster_within_their_peak_rates():
     bundle = Bundle.open("edge")
     made = {one.device: one for one in predict(bundle, ["orin-nano-8gb", "orin-nano-8gb-super", "agx-orin"])}
     assert made["orin-nano-8gb"].total > made["orin-nano-8gb-super"].total > made["agx-orin"].total
@@ -133,43 +133,47 @@ def test_a_faster_board_is_predicted_faster_and_no_board_beats_its_peaks():
 GRAPHS = {"query_encoder": 4.0, "read_decoder": 2.0, "memory_encoder": 0.5}
 
 
-def work(slower: float = 1.0) -> HostWork:
-    """The work's times on a core that is slower than the reference by this factor."""
+def host_work(slower: float = 1.0) -> HostWork:
+    """Host times on a core that is slower than the reference core by this factor."""
     letterbox = {(1920, 1080): 1.0 * slower, (3840, 2160): 3.0 * slower}
     people, parts = {5: 0.25 * slower, 30: 2.0 * slower}, {5: 0.125 * slower, 30: 0.25 * slower}
     return HostWork(REFERENCE_MS * slower, letterbox, people, parts)
 
 
-def test_a_frame_is_the_device_and_what_of_the_host_cannot_run_beside_it():
+def test_frame_time_is_device_time_plus_host_time_that_cannot_overlap():
     device = find_device("orin-nano-8gb")
-    shares = {(one.source, one.people): one for one in host_shares(Bundle.open("edge").info, device, work(), GRAPHS)}
+    shares = {
+        (one.source, one.people): one for one in host_shares(Bundle.open("edge").info, device, host_work(), GRAPHS)
+    }
     assert set(shares) == {(source, people) for source in SOURCES for people in PEOPLE}
     assert device.core is not None
     slower = REFERENCE_MIPS / device.core.seven_zip_mips
     one = shares[(1920, 1080), 30]
     assert 0 < one.copies < 0.1
-    assert one.latency == pytest.approx(6 + one.copies + slower * 3.25), "the memory encoder runs beside the people"
-    assert one.frame == pytest.approx(6 + one.copies + slower * 2.25), "and the graphs beside the next letterbox"
+    assert one.latency == pytest.approx(6 + one.copies + slower * 3.25), (
+        "the memory encoder overlaps with finding people"
+    )
+    assert one.frame == pytest.approx(6 + one.copies + slower * 2.25), "the graphs overlap with the next letterbox"
     assert one.waiting == pytest.approx((slower * 2.25 - 0.5) / one.frame)
-    busy = host_shares(Bundle.open("edge").info, device, work(), GRAPHS | {"memory_encoder": 50.0})[0]
-    assert busy.frame == pytest.approx(56 + busy.copies), "the people are found beside the encoder"
+    busy = host_shares(Bundle.open("edge").info, device, host_work(), GRAPHS | {"memory_encoder": 50.0})[0]
+    assert busy.frame == pytest.approx(56 + busy.copies), "people are found while the encoder runs"
     assert busy.waiting == pytest.approx(0)
-    quick = host_shares(Bundle.open("edge").info, device, work(), dict.fromkeys(GRAPHS, 0.01))[0]
-    assert quick.frame == pytest.approx(slower * 1.375), "the host alone"
+    quick = host_shares(Bundle.open("edge").info, device, host_work(), dict.fromkeys(GRAPHS, 0.01))[0]
+    assert quick.frame == pytest.approx(slower * 1.375), "only the host's time counts"
 
 
-def test_a_machine_that_is_slower_predicts_the_same():
+def test_prediction_does_not_depend_on_the_speed_of_this_machine():
     info, device = Bundle.open("edge").info, find_device("agx-orin")
-    quick, slow = (host_shares(info, device, work(slower), GRAPHS) for slower in (1, 4))
+    quick, slow = (host_shares(info, device, host_work(slower), GRAPHS) for slower in (1, 4))
     assert [one.frame for one in slow] == pytest.approx([one.frame for one in quick])
 
 
-def test_of_a_processor_that_nothing_is_known_of_nothing_is_said():
+def test_unknown_processors_have_no_host_shares():
     assert find_device("rtx-a2000").core is None
-    assert host_shares(Bundle.open("edge").info, find_device("rtx-a2000"), work(), GRAPHS) == ()
+    assert host_shares(Bundle.open("edge").info, find_device("rtx-a2000"), host_work(), GRAPHS) == ()
 
 
-def test_the_host_is_timed_on_one_thread():
+def test_host_timing_is_plausible_and_restores_opencv_threads():
     before = cv2.getNumThreads()
     found = measure(Bundle.open("edge").info, rounds=5)
     assert cv2.getNumThreads() == before
@@ -178,10 +182,10 @@ def test_the_host_is_timed_on_one_thread():
     assert found.yardstick > 0
 
 
-def test_the_command_prints_and_writes_it(tmp_path: Path):
-    said = done("bench", "predict", "edge", "--device", "orin-nano-8gb", "--device", "rtx-a2000", "--out", tmp_path)
-    assert "PREDICTION, not a measurement" in said
-    assert "GPU waits" in said
+def test_command_prints_and_writes_the_prediction(tmp_path: Path):
+    printed = done("bench", "predict", "edge", "--device", "orin-nano-8gb", "--device", "rtx-a2000", "--out", tmp_path)
+    assert "PREDICTION, not a measurement" in printed
+    assert "GPU waits" in printed
     found = json.loads((tmp_path / "predict.json").read_text())
     assert [one["device"] for one in found] == ["orin-nano-8gb", "rtx-a2000"]
     assert [len(one["host"]) for one in found] == [len(SOURCES) * len(PEOPLE), 0]

@@ -1,4 +1,4 @@
-"""The page of benchmarks: blocks are replaced, other text stays, and every block has a step that makes it."""
+"""The benchmarks page: blocks are replaced, other text stays, and every block has a step that produces it."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ from benchmarks.publish import PAGE, blocks, fill, steps
 TEXT = "Words.\n\n<!-- edge-movenet -->\nold\n<!-- end -->\n\nMore words.\n<!-- unknown-thing -->\nkept\n<!-- end -->\n"
 
 
-def test_blocks_are_filled_and_words_stay(tmp_path: Path):
+def test_blocks_are_filled_and_other_text_stays(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text(TEXT)
     assert fill(page, {"edge-movenet": "| new |\n"}) == ["unknown-thing"]
@@ -23,7 +23,7 @@ def test_blocks_are_filled_and_words_stay(tmp_path: Path):
     assert "kept" in text
     assert text.startswith("Words.")
     fill(page, {"edge-movenet": "| newer |\n"})
-    assert page.read_text() == text.replace("| new |", "| newer |"), "filled again, it does not grow"
+    assert page.read_text() == text.replace("| new |", "| newer |"), "filling twice replaces the block"
 
 
 def test_a_comparison_becomes_a_block(edge_bundle: Path, clip: Path, tmp_path: Path):
@@ -48,7 +48,7 @@ def test_every_block_of_the_page_has_a_step_and_is_filled(page: str):
         assert "|" in text, f"{name} is empty"
 
 
-def test_every_plot_of_the_page_is_there_and_small(page: str):
+def test_every_plot_of_the_page_exists_and_is_small(page: str):
     targets = re.findall(r"\((images/[^)]+)\)", page)
     assert len(targets) > 5
     for target in targets:

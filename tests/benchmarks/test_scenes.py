@@ -39,7 +39,7 @@ def swaying(frames: int = 40) -> Track:
 
 
 def standing_scene(*middles: tuple[float, float], frames: int = 3) -> Scene:
-    """People 92 pixels high at these positions, who do not move; the first stand in front."""
+    """Motionless people 92 pixels high at these positions; the first ones are in front."""
     xy = np.tile((STANDING - (0, 48))[None, None] + np.array(middles)[None, :, None], (frames, 1, 1, 1))
     nothing = np.zeros(xy.shape[:3], bool)
     return Scene(xy, nothing, nothing)
@@ -51,19 +51,19 @@ def frames_of(scene: Scene, seed: int = 0) -> list[Frame]:
 
 
 def truth(frame: Frame, owner_of: NDArray | None = None) -> People:
-    """The true people with one peak for each joint; ``owner_of``: whose joints each gets (None: their own)."""
+    """The true people with one peak per joint; ``owner_of``: owner of the joints that each gets (None: itself)."""
     count = len(frame.centred)
     owners = range(count) if owner_of is None else owner_of
     peaks = np.full((count, 17), -1)
     for person, owner in enumerate(owners):
         joint, peak = np.nonzero(frame.owners[..., 0] == owner)
-        peaks[person, joint[::-1]] = peak[::-1]  # the best of several
+        peaks[person, joint[::-1]] = peak[::-1]  # the best one if there are several
     score = np.where(peaks >= 0, 1.0, 0)[..., None]
     keypoints = np.concatenate([np.zeros((count, 17, 2)), score], axis=-1).astype(np.float32)
     return People(np.ones(count, np.float32), keypoints, peaks, np.arange(1, count + 1))
 
 
-def everybody(people: People) -> NDArray[np.bool_]:
+def all_reported(people: People) -> NDArray[np.bool_]:
     return np.ones(len(people), bool)
 
 
@@ -72,7 +72,7 @@ def penn(shared: Path) -> list[Track]:
     return load_tracks(shared / "penn_action_tracks.npz")
 
 
-def test_real_tracks_are_whole_smooth_and_of_one_size(penn: list[Track]):
+def test_real_tracks_are_complete_smooth_and_of_unit_size(penn: list[Track]):
     assert len(penn) > 300
     for track in penn:
         assert np.isfinite(track.xy).all()
@@ -80,7 +80,7 @@ def test_real_tracks_are_whole_smooth_and_of_one_size(penn: list[Track]):
         assert np.linalg.norm(np.diff(track.xy, axis=0), axis=-1).max() <= 0.25
 
 
-def test_a_track_that_is_too_short_is_played_forth_and_back_without_a_jump():
+def test_short_track_is_played_forwards_and_backwards_without_jumps():
     track = swaying(30)
     longest = np.linalg.norm(np.diff(track.xy, axis=0), axis=-1).max()
     random = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_a_track_that_is_too_short_is_played_forth_and_back_without_a_jump():
 
 
 @pytest.mark.parametrize("content", [None, b"not numbers", {"xy": np.zeros((5, 13, 2))}])
-def test_what_is_no_tracks_is_said_in_one_line(tmp_path: Path, content: bytes | dict | None):
+def test_invalid_track_files_are_rejected(tmp_path: Path, content: bytes | dict | None):
     path = tmp_path / "tracks.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -105,7 +105,7 @@ def test_what_is_no_tracks_is_said_in_one_line(tmp_path: Path, content: bytes | 
 
 
 @pytest.mark.parametrize("people", [5, 20])
-def test_a_third_of_the_person_frames_overlap_and_everybody_is_inside(penn: list[Track], people: int):
+def test_a_third_of_person_frames_overlap_and_people_stay_inside(penn: list[Track], people: int):
     for seed in range(3):
         scene = compose(penn, people, 150, np.random.default_rng(seed))
         assert scene.xy.shape == (150, people, 13, 2)
@@ -113,10 +113,10 @@ def test_a_third_of_the_person_frames_overlap_and_everybody_is_inside(penn: list
         assert ((scene.xy >= -1) & (scene.xy <= (WIDTH + 1, HEIGHT + 1))).all(axis=-1).mean() > 0.99
         assert 0.05 < scene.covered.mean() < 0.5
         sizes = scene.sizes().mean(axis=0)
-        assert sizes.max() > 1.5 * sizes.min(), "near and far ones"
+        assert sizes.max() > 1.5 * sizes.min(), "people are near and far"
 
 
-def test_a_scene_follows_from_its_seed():
+def test_scene_is_determined_by_its_seed():
     tracks = [swaying(), swaying(60)]
     one, same, other = (compose(tracks, 4, 50, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.xy, same.xy)
@@ -124,7 +124,7 @@ def test_a_scene_follows_from_its_seed():
     assert (one.xy != other.xy).any()
 
 
-def test_who_stands_in_front_covers_what_is_behind():
+def test_people_in_front_cover_people_behind_them():
     scene = compose([swaying()], 2, 60, np.random.default_rng(0))
     image = np.zeros((HEIGHT, WIDTH), np.uint8)
     draw_body(image, scene.xy[0, 0])
@@ -134,7 +134,7 @@ def test_who_stands_in_front_covers_what_is_behind():
     assert image[y[3:5], x[3:5]].all(), "elbows lie inside the person's own outline"
 
 
-def test_overlaps_and_strays_by_hand():
+def test_overlaps_and_strays_match_manual_values():
     low, high = np.array([[0, 0], [5, 0], [100, 100]]), np.array([[10, 10], [15, 10], [110, 110]])
     np.testing.assert_allclose(box_overlaps(low, high), [1 / 3, 1 / 3, 0])
     limbs = np.array([[(0, 0), (10, 0)], [(0, 8), (10, 8)]])
@@ -143,7 +143,7 @@ def test_overlaps_and_strays_by_hand():
     assert np.isinf(stray(limbs[0], limbs[1], limbs[:0])).all()
 
 
-def test_what_the_network_would_find_is_of_the_right_form():
+def test_simulated_detections_have_the_networks_format():
     scene = standing_scene((100, 130), (220, 120), (340, 140), frames=25)
     for frame in frames_of(scene):
         found = frame.found
@@ -165,20 +165,20 @@ def test_what_the_network_would_find_is_of_the_right_form():
         assert np.median(np.linalg.norm(found.peaks[joint, peak, :2] - place, axis=1)) < 12
 
 
-def test_the_errors_are_those_that_were_measured(penn: list[Track]):
+def test_simulated_errors_match_measured_errors(penn: list[Track]):
     residuals = load_residuals()
     results = measure(penn, residuals, 5, 60, [0, 1, 2], [("ours", "ours")])
-    like = {name: np.mean([scene[name] for scene in results.scenes]) for name in results.scenes[0]}
-    assert like["visible joints without a peak"] >= 0.08
-    assert like[f"visible joints without a peak of {SURE_PEAK}"] >= 0.1
-    assert like[f"false peaks among those of {SURE_PEAK} and more"] >= 0.05
+    means = {name: np.mean([scene[name] for scene in results.scenes]) for name in results.scenes[0]}
+    assert means["visible joints without a peak"] >= 0.08
+    assert means[f"visible joints without a peak of {SURE_PEAK}"] >= 0.1
+    assert means[f"false peaks among those of {SURE_PEAK} and more"] >= 0.05
     known = (residuals.seen == 2)[:, None] & ~np.isnan(residuals.peak_score)
     large = known & (residuals.donor_size > 80)[:, None, None]
     measured = (residuals.peak_score[large] < LOWEST_PEAK).mean()
-    assert like["visible joints without a peak"] == pytest.approx(measured, abs=0.08)
+    assert means["visible joints without a peak"] == pytest.approx(measured, abs=0.08)
 
 
-def test_two_in_the_same_place_have_one_peak_that_is_both_theirs():
+def test_two_people_at_one_place_share_their_peaks():
     scene = standing_scene((200, 130), (201, 130), frames=30)
     frames = frames_of(scene)
     shared = sum((frame.owners[..., 1] >= 0).sum() for frame in frames)
@@ -189,7 +189,7 @@ def test_two_in_the_same_place_have_one_peak_that_is_both_theirs():
     assert tally.own == tally.found
 
 
-def test_residuals_are_kept_to_within_their_steps(tmp_path: Path):
+def test_residuals_are_saved_to_within_their_quantisation_steps(tmp_path: Path):
     residuals = load_residuals()
     save_residuals(residuals, tmp_path / "again.npz")
     again = load_residuals(tmp_path / "again.npz")
@@ -201,12 +201,12 @@ def test_residuals_are_kept_to_within_their_steps(tmp_path: Path):
     assert len(summary(residuals)) == 6
 
 
-def test_residuals_that_are_none_are_said_in_one_line(tmp_path: Path):
+def test_missing_residuals_are_reported(tmp_path: Path):
     with pytest.raises(BenchmarkError, match=r"none\.npz has no residuals"):
         load_residuals(tmp_path / "none.npz")
 
 
-def test_the_truth_scores_all():
+def test_true_people_get_a_perfect_score():
     frames = frames_of(standing_scene((100, 130), (220, 120), (340, 140), frames=20))
     tally = Tally()
     for frame in frames:
@@ -216,7 +216,7 @@ def test_the_truth_scores_all():
     assert tally.with_id == tally.person_frames > 50
 
 
-def test_who_is_not_reported_has_nothing():
+def test_joints_of_unreported_people_are_unassigned():
     (frame, *_) = frames_of(standing_scene((100, 130), (300, 130)))
     tally = Tally()
     tally.add(frame, truth(frame), np.array([True, False]))
@@ -226,7 +226,7 @@ def test_who_is_not_reported_has_nothing():
     assert (tally.own, tally.found) == (theirs[0], 2 * theirs.sum())
 
 
-def test_one_joint_changed_over_costs_two():
+def test_swapping_a_joint_between_two_people_costs_two():
     (frame, *_) = frames_of(standing_scene((100, 130), (300, 130)))
     people = truth(frame)
     both = np.flatnonzero(found_joints(frame).all(axis=0))
@@ -238,65 +238,65 @@ def test_one_joint_changed_over_costs_two():
     assert tally.own == tally.found - 2
 
 
-def test_numbers_changed_over_once_are_two_switches_and_back_again_two_more():
+def test_swapped_and_new_ids_count_as_switches():
     frames = frames_of(standing_scene((100, 130), (300, 130), frames=6))
     tally = Tally()
     for number, frame in enumerate(frames):
         people = truth(frame)
-        tally.add(frame, replace(people, ids=people.ids[::-1] if number == 3 else people.ids), everybody(people))
+        tally.add(frame, replace(people, ids=people.ids[::-1] if number == 3 else people.ids), all_reported(people))
     assert tally.switches == 4
     tally = Tally()
     for number, frame in enumerate(frames):
         people = truth(frame)
-        tally.add(frame, replace(people, ids=people.ids + 2 * (number >= 3)), everybody(people))
+        tally.add(frame, replace(people, ids=people.ids + 2 * (number >= 3)), all_reported(people))
     assert tally.switches == 2
 
 
-def test_a_number_that_goes_on_after_a_frame_without_is_no_switch():
+def test_id_resumed_after_a_gap_is_not_a_switch():
     frames = frames_of(standing_scene((100, 130), (300, 130), frames=3))
     tally = Tally()
     for number, frame in enumerate(frames):
         people = truth(frame)
-        tally.add(frame, replace(people, ids=people.ids * (number != 1)), everybody(people))
+        tally.add(frame, replace(people, ids=people.ids * (number != 1)), all_reported(people))
     assert tally.switches == 0
     assert 0 < tally.with_id < tally.person_frames
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "ByteTrack" not in name[1]])
-def test_every_method_gives_a_peak_to_one_person_only(name: tuple[str, str]):
+def test_every_method_assigns_a_peak_to_one_person_only(name: tuple[str, str]):
     method = METHODS[name]()
     for frame in frames_of(standing_scene((100, 130), (150, 130), (300, 130), frames=12)):
         people = method.step(frame.found)
         person, joint = np.nonzero(people.found)
         peaks = list(zip(joint.tolist(), people.peaks[person, joint].tolist(), strict=True))
         assert len(set(peaks)) == len(peaks)
-        numbers = people.ids[people.ids > 0]
-        assert len(set(numbers.tolist())) == len(numbers)
+        ids = people.ids[people.ids > 0]
+        assert len(set(ids.tolist())) == len(ids)
 
 
 @pytest.mark.parametrize("method", [Ours(), Ours(memory=False), Ours(speed=False), Ours(memory=False, speed=False)])
-def test_people_far_apart_keep_their_numbers_whatever_they_are_followed_by(method: Ours):
+def test_people_far_apart_keep_their_ids_with_any_tracking_cue(method: Ours):
     tally = Tally()
     for frame in frames_of(standing_scene((80, 130), (230, 130), (380, 130), frames=60)):
         people = method.step(frame.found)
-        tally.add(frame, people, everybody(people))
+        tally.add(frame, people, all_reported(people))
     assert tally.switches == 0
     assert tally.own > 0.9 * tally.found
 
 
-def test_without_centres_people_come_out_of_edges():
+def test_people_are_grouped_by_edges_without_centres():
     scene = standing_scene((80, 130), (230, 130), (380, 130), frames=20)
     shares = []
     for method in (Ours(), Ours(centres=False)):
         tally = Tally()
         for frame in frames_of(scene):
             people = method.step(frame.found)
-            tally.add(frame, people, everybody(people))
+            tally.add(frame, people, all_reported(people))
         shares.append(tally.own / tally.found)
     assert 0.2 < shares[1] < shares[0]
 
 
-def test_nearest_neighbour_without_centres_has_nobody():
+def test_nearest_neighbour_finds_no_people_without_centres():
     (frame, *_) = frames_of(standing_scene((100, 130)))
     found = replace(frame.found, centres=np.zeros_like(frame.found.centres))
     assert len(nearest(found)) == 0

@@ -15,14 +15,14 @@ HOUR = 3600
 def soak(
     hours: float = 2.0, rise_mb: float = 0.0, slower: float = 0.0, noise_mb: float = 0.2, frames: int = 20_000
 ) -> Soak:
-    """A run whose memory and latency rise per hour. Memory is noisy upwards, as allocators are; warm-up takes 30 MB."""
+    """A run whose memory and latency rise per hour. Memory noise is upwards, as in allocators; warm-up takes 30 MB."""
     random = np.random.default_rng(0)
     seconds = np.arange(0, hours * HOUR, 1.0)
     start = 30 * np.exp(-seconds / 10)
     resident = 250 - start + rise_mb * seconds / HOUR + noise_mb * random.random(len(seconds)) ** 2
-    began = np.linspace(0, hours * HOUR, frames, endpoint=False)
-    latency = (1 + slower * began / HOUR) * (40 + random.gamma(2, 2, frames))
-    return judge(began, latency, seconds, resident)
+    starts = np.linspace(0, hours * HOUR, frames, endpoint=False)
+    latency = (1 + slower * starts / HOUR) * (40 + random.gamma(2, 2, frames))
+    return judge(starts, latency, seconds, resident)
 
 
 def test_a_flat_run_is_flat():
@@ -35,14 +35,14 @@ def test_a_flat_run_is_flat():
     assert found.minutes == pytest.approx(120, abs=0.1)
 
 
-def test_a_leak_is_told_with_its_size():
+def test_leak_is_reported_with_its_size():
     found = soak(rise_mb=5)
     assert found.verdict == "not flat"
     assert "memory rises by 5." in found.why or "memory rises by 4.9" in found.why
     assert "p99" not in found.why
 
 
-def test_frames_that_grow_slower_are_told():
+def test_rising_latency_is_reported():
     found = soak(slower=0.1)
     assert found.verdict == "not flat"
     assert "p99 changed by +" in found.why
@@ -54,16 +54,16 @@ def noisy_soak(slower: float, machine_slower: float, scatter: float, with_yardst
     """Two hours in which frames become slower, on a machine that becomes slower too, with a heavy tail."""
     random = np.random.default_rng(0)
     seconds, frames = np.arange(0, 2 * HOUR, 1.0), 40_000
-    began = np.linspace(0, 2 * HOUR, frames, endpoint=False)
+    starts = np.linspace(0, 2 * HOUR, frames, endpoint=False)
     # A disturbance of a minute affects frames and yardstick alike.
     minutes = 1 + scatter * np.repeat(random.random(200) ** 4, frames // 200)
-    machine = (1 + machine_slower * began / HOUR) * minutes
+    machine = (1 + machine_slower * starts / HOUR) * minutes
     latency, yardstick = (machine * (base + random.gamma(2, base / 100, frames)) for base in (40, 1))
-    latency *= 1 + slower * began / HOUR
-    return judge(began, latency, seconds, np.full(len(seconds), 200.0), yardstick if with_yardstick else None)
+    latency *= 1 + slower * starts / HOUR
+    return judge(starts, latency, seconds, np.full(len(seconds), 200.0), yardstick if with_yardstick else None)
 
 
-def test_what_happens_to_a_fixed_piece_of_work_too_is_the_machines_doing():
+def test_slowdown_of_frames_and_yardstick_alike_is_flat():
     found = noisy_soak(slower=0, machine_slower=0.05, scatter=0)
     assert found.verdict == "flat", found.why
     assert found.p99 is not None
@@ -73,13 +73,13 @@ def test_what_happens_to_a_fixed_piece_of_work_too_is_the_machines_doing():
     assert noisy_soak(slower=0, machine_slower=0.05, scatter=0, with_yardstick=False).verdict == "not flat"
 
 
-def test_frames_that_grow_slower_on_a_machine_that_does_not_are_told():
+def test_slowdown_relative_to_the_yardstick_is_reported():
     found = noisy_soak(slower=0.06, machine_slower=0, scatter=0)
     assert found.verdict == "not flat"
     assert "relative to the yardstick" in found.why
 
 
-def test_a_change_that_may_be_chance_is_not_called_one():
+def test_noise_is_not_reported_as_a_change():
     found = noisy_soak(slower=0, machine_slower=0, scatter=1, with_yardstick=False)
     assert found.p99 is not None
     assert found.p99.frames.percent.low < -5 < 5 < found.p99.frames.percent.high
@@ -91,7 +91,7 @@ def test_a_change_that_may_be_chance_is_not_called_one():
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.5, 2), st.integers(0, 2**31))
-def test_the_interval_holds_what_was_done_to_the_frames(slower: float, seed: int):
+def test_interval_contains_the_applied_change(slower: float, seed: int):
     random = np.random.default_rng(seed)
     frames = MIN_FRAMES
     latency = 40 + random.gamma(2, 1, frames)
@@ -104,7 +104,7 @@ def test_the_interval_holds_what_was_done_to_the_frames(slower: float, seed: int
     assert found.low - wide <= 100 * (slower - 1) <= found.high + wide
 
 
-def test_a_machine_that_grew_faster_was_not_steady_either():
+def test_falling_latency_is_not_flat():
     assert soak(slower=-0.1).verdict == "not flat"
 
 
@@ -120,13 +120,13 @@ def test_falling_memory_is_no_leak():
     ],
     ids=["few frames", "few minutes"],
 )
-def test_what_is_too_short_is_neither(run: dict, why: str):
+def test_too_short_runs_get_no_verdict(run: dict, why: str):
     found = soak(**run)
     assert found.verdict == "cannot tell"
     assert why in found.why
 
 
-def test_memory_that_wanders_in_a_short_run_is_not_judged():
+def test_wandering_memory_in_a_short_run_gets_no_verdict():
     seconds = np.arange(0, 900, 1.0)
     wandering = 250 + np.repeat([0.0, 3, 1, 4, 0, 3, 1, 5, 2, 3, 0, 4, 1, 2, 3], 60)
     found = judge(np.linspace(0, 899, 8000), np.full(8000, 40.0), seconds, wandering)
@@ -134,11 +134,11 @@ def test_memory_that_wanders_in_a_short_run_is_not_judged():
     assert "memory's slope is uncertain" in found.why
 
 
-def test_a_fault_that_is_seen_counts_in_a_short_run_too():
+def test_clear_leak_is_reported_even_in_a_short_run():
     assert soak(rise_mb=500, frames=100).verdict == "not flat"
 
 
-def test_without_memory_figures_nothing_is_called_flat():
+def test_run_without_memory_figures_is_not_called_flat():
     seconds = np.arange(0, HOUR, 1.0)
     found = judge(seconds, np.full(HOUR, 40.0), seconds, np.full(HOUR, np.nan))
     assert found.memory_mb_an_hour is None
@@ -146,7 +146,7 @@ def test_without_memory_figures_nothing_is_called_flat():
 
 
 @given(st.lists(st.floats(-100, 100), min_size=8, max_size=40))
-def test_the_slope_is_scipys(values: list[float]):
+def test_slope_matches_scipy(values: list[float]):
     x, y = np.arange(len(values), dtype=float), np.array(values)
     ours = theil_sen(x, y)
     slope, _, low, high = map(float, theilslopes(y, x, 0.95))  # type: ignore[arg-type]

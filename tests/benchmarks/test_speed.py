@@ -16,29 +16,29 @@ from benchmarks.run.one_stream import Options as BenchOptions
 from runtime.backends import BackendOptions
 
 REFERENCE: dict[str, float] = json.loads(Path(__file__).with_name("reference.json").read_text())
-SLOWER = 1.3
+MAX_SLOWDOWN = 1.3
 
 
-def time_over(arm: str, reference: str, clip: Path, frames: int) -> float:
+def time_ratio(arm: str, reference: str, clip: Path, frames: int) -> float:
     """Median ratio of the times of two arms, 2 threads each."""
     options = Options(str(clip), (reference, arm), frames, threads=2)
     return compare(options, threading.Event(), lambda _line: None).arms[1].ratio.median
 
 
 @pytest.mark.slow
-def test_edge_against_movenet_alone(shared: Path, clip: Path):
-    ratio = time_over("edge", f"movenet:{shared / 'teacher' / 'movenet-multipose.onnx'}", clip, 60)
-    assert ratio <= SLOWER * REFERENCE["edge over MoveNet"]
+def test_edge_compared_with_movenet_alone(shared: Path, clip: Path):
+    ratio = time_ratio("edge", f"movenet:{shared / 'teacher' / 'movenet-multipose.onnx'}", clip, 60)
+    assert ratio <= MAX_SLOWDOWN * REFERENCE["edge over MoveNet"]
 
 
 @pytest.mark.slow
-def test_resnet50_against_eager_pytorch(resnet_weights: Path, resnet_bundle: Path, clip: Path):
-    ratio = time_over(str(resnet_bundle), f"eager:{resnet_weights}", clip, 25)
-    assert ratio <= SLOWER * REFERENCE["resnet50 over eager PyTorch"]
+def test_resnet50_compared_with_eager_pytorch(resnet_weights: Path, resnet_bundle: Path, clip: Path):
+    ratio = time_ratio(str(resnet_bundle), f"eager:{resnet_weights}", clip, 25)
+    assert ratio <= MAX_SLOWDOWN * REFERENCE["resnet50 over eager PyTorch"]
 
 
 @pytest.mark.slow
-def test_the_host_does_little_beside_the_graphs(clip: Path):
+def test_host_takes_a_small_share_of_a_frame(clip: Path):
     def share() -> float:
         options = BenchOptions(str(clip), backend=BackendOptions(threads=2), length=Length(30))
         stages = bench(options, threading.Event(), lambda _line: None).stages
@@ -46,4 +46,4 @@ def test_the_host_does_little_beside_the_graphs(clip: Path):
         return host / sum(stage.mean for name, stage in stages.items() if name != "decode")
 
     # The least of three: other load on the machine slows down host and graphs unequally.
-    assert min(share() for _ in range(3)) <= SLOWER * REFERENCE["host's share of a frame"]
+    assert min(share() for _ in range(3)) <= MAX_SLOWDOWN * REFERENCE["host's share of a frame"]

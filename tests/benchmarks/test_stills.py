@@ -13,6 +13,6 @@ def test_each_frame_has_its_mask_maps_and_parts(edge_bundle: Path, clip: Path):
     assert not np.array_equal(rows[0][1], rows[1][1])
 
 
-def test_people_alone_are_drawn_on_frames_of_their_own_size(edge_bundle: Path, clip: Path):
+def test_people_are_drawn_on_full_size_frames(edge_bundle: Path, clip: Path):
     rows = draw_people(str(edge_bundle), str(clip), [0, 2], threads=1)
     assert [[image.shape for image in row] for row in rows] == [[(576, 768, 3)]] * 2

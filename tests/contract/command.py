@@ -17,7 +17,7 @@ from stm_skeletons.cli.say import say_once
 
 COMMAND = [sys.executable, "-W", "error", "-m", "stm_skeletons"]
 SAYS = "stm-skeletons: "
-# On a busy machine anything may take two seconds; tests of errors count the lines.
+# No progress lines: on a busy machine any command may take two seconds, and tests of errors count lines.
 progress.FIRST = 300.0
 
 

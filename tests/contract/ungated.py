@@ -1,4 +1,4 @@
-"""FP16 bundles of random weights, exported without the checks of how near they come, which have tests of their own."""
+"""Exports FP16 bundles of random weights without the accuracy checks, which have their own tests."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stm_skeletons.bundle import Bundle
 
 
 def export_ungated(weights: Path, folder: Path, **options) -> Bundle:
-    """Export with these Options. PyTorch is needed only here, so that whoever is given bundles need not load it."""
+    """Export with these Options. Imports PyTorch only here, because tests with existing bundles do not need it."""
     from export.export import Options, export_bundle
 
     with pytest.MonkeyPatch.context() as patch:

@@ -30,41 +30,41 @@ pytest.importorskip("tensorrt_rtx", reason="needs stm-skeletons[rtx]")
 
 ROOT = Path(__file__).parents[2]
 API_FILE = ROOT / "tests" / "gpu" / "tensorrt-python-api.json"
-QUICK = 5
-"""Seconds that an engine takes to build at most."""
+MAX_BUILD_SECONDS = 5
+"""Maximum build time of an engine."""
 ORIN = GpuInfo("Orin", "sm87", "12.6", 8 << 30, integrated=True)
 RTX = GpuInfo("RTX", "sm86", "12.6", 8 << 30, integrated=False)
 
 
 def slow(value: str):
-    """The quick tests build one of each kind; all are built with -m slow."""
+    """Quick tests build one of each kind; ``-m slow`` builds all."""
     return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
-def in_fp16(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Makes small bundles, once each. Their weights are random; checks of precision have tests of their own."""
-    made: dict[str, Bundle] = {}
+def make_fp16_bundle(request: pytest.FixtureRequest, clip: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Make small FP16 bundles with random weights, one per variant. Other tests check their precision."""
+    bundles: dict[str, Bundle] = {}
 
     def make(variant: str) -> Bundle:
-        if variant not in made:
+        if variant not in bundles:
             weights = request.getfixturevalue("edge_weights" if variant == "edge" else "resnet_weights")
             width, height = (160, 96) if variant == "edge" else (96, 64)
             folder, options = tmp_path_factory.mktemp("fp16") / variant, {"slots": 4, "every": 3, "peaks": 8}
-            made[variant] = export_ungated(weights, folder, width=width, height=height, video=str(clip), **options)
-        return made[variant]
+            bundles[variant] = export_ungated(weights, folder, width=width, height=height, video=str(clip), **options)
+        return bundles[variant]
 
     return make
 
 
 @pytest.fixture
 def edge_copy(edge_bundle: Path, tmp_path: Path) -> Path:
-    """A copy to write into."""
+    """A writable copy of the edge bundle."""
     return Path(shutil.copytree(edge_bundle, tmp_path / "edge", ignore=shutil.ignore_patterns("engines")))
 
 
 def replace_graph(bundle: Path, name: str, model: onnx.ModelProto | bytes) -> None:
-    """Another graph under the same description, with its hash, as somebody's own export could have left it."""
+    """Replace a graph and its hash in bundle.json, as another exporter could have done."""
     file = bundle / f"{name}.onnx"
     file.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     description = json.loads((bundle / "bundle.json").read_text())
@@ -95,15 +95,17 @@ def test_every_graph_builds_and_its_sidecar_opens(
     info = engines.info
     assert (info.package, info.target, info.compute_capability, info.device) == ("tensorrt_rtx", target, target, None)
     assert (info.precision, info.flags) == ("fp32", ("STRONGLY_TYPED", "no TF32"))
-    quick = QUICK * slowdown()
+    max_seconds = MAX_BUILD_SECONDS * slowdown()
     for graph in GRAPH_NAMES:
         spec = info.engines[graph]
-        assert spec.seconds < quick
+        assert spec.seconds < max_seconds
         assert spec.layers_after is not None
         assert 0 < spec.layers_after < spec.layers_before
         assert len(report.layers[graph]) == spec.layers_after
         for output in bundle.info.graphs[graph].outputs:
-            assert [line for line in report.layers[graph] if f"Name: {output.name}, Dimensions" in line], "is computed"
+            assert [line for line in report.layers[graph] if f"Name: {output.name}, Dimensions" in line], (
+                "the output is computed"
+            )
         assert spec.activation_bytes is not None
         assert spec.activation_bytes > 0
         assert engines.engine_file(graph).stat().st_size == spec.bytes > 10_000
@@ -114,8 +116,8 @@ def test_every_graph_builds_and_its_sidecar_opens(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm75", "sm86", "sm89", "sm120"])
-def test_the_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(in_fp16, target: str, tmp_path: Path):
-    bundle = in_fp16("resnet50")
+def test_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(make_fp16_bundle, target: str, tmp_path: Path):
+    bundle = make_fp16_bundle("resnet50")
     report = build_engines(bundle, target, tmp_path)
     check_fp16(bundle, tmp_path / target)
     table = report.layers["read_decoder"]
@@ -126,26 +128,24 @@ def test_the_memory_read_of_resnet50_in_fp16_is_one_fused_attention_kernel(in_fp
 
 
 @pytest.mark.slow
-def test_the_memory_read_in_fp32_is_not_fused(resnet_bundle: Path, tmp_path: Path):
-    """What the test above looks for is not there in every table."""
+def test_memory_read_in_fp32_is_not_fused(resnet_bundle: Path, tmp_path: Path):
+    """Shows that the test above does not pass for every layer table."""
     table = build_engines(Bundle.open(resnet_bundle), "sm86", tmp_path).layers["read_decoder"]
     assert not [line for line in table if "_gemm_mha" in layer_name(line)]
     assert [line for line in table if "/Softmax]" in line]
 
 
 @pytest.mark.parametrize("target", ["sm75", slow("sm86"), slow("sm89"), slow("sm120")])
-def test_the_memory_read_of_edge_in_fp16_is_a_product_a_softmax_a_search_and_two_samplings(
-    in_fp16, target: str, tmp_path: Path
-):
-    bundle = in_fp16("edge")
+def test_memory_read_of_edge_in_fp16_has_the_expected_kernels(make_fp16_bundle, target: str, tmp_path: Path):
+    bundle = make_fp16_bundle("edge")
     report = build_engines(bundle, target, tmp_path)
     check_fp16(bundle, tmp_path / target)
     check_memory_read_of_edge(report.layers["read_decoder"])
 
 
 @pytest.mark.parametrize("target", ["sm86", slow("sm89"), slow("sm120")])
-def test_edge_in_fp32_builds_though_it_is_for_cpus(edge_bundle: Path, target: str, tmp_path: Path):
-    """With products of matrices in place of sums and of GridSample."""
+def test_edge_in_fp32_builds_although_it_is_made_for_cpus(edge_bundle: Path, target: str, tmp_path: Path):
+    """With matrix products in place of sums and GridSample."""
     table = build_engines(Bundle.open(edge_bundle), target, tmp_path).layers["read_decoder"]
     assert len([line for line in table if "LayerType: gemm" in line]) > 1
     assert not [line for line in table if "/GridSample" in line]
@@ -154,13 +154,12 @@ def test_edge_in_fp32_builds_though_it_is_for_cpus(edge_bundle: Path, target: st
 def check_fp16(bundle: Bundle, engines: Path) -> None:
     info = open_engines(bundle, engines).info
     assert info.precision == "fp16"
-    quick = QUICK * slowdown()
-    assert all(spec.seconds < quick for spec in info.engines.values())
+    max_seconds = MAX_BUILD_SECONDS * slowdown()
+    assert all(spec.seconds < max_seconds for spec in info.engines.values())
 
 
 def check_memory_read_of_edge(table: list[str]) -> None:
-    """The matching is the only product of matrices; how sure it is comes out of the kernel of its softmax, and the best
-    place of one search."""
+    """Matching is the only matrix product. Its softmax kernel also gives its confidence; one search the best place."""
     (product,) = (line for line in table if "LayerType: gemm" in line)
     assert "/MatMul]" in product
     (softmax,) = (line for line in table if "[ONNX Layer: /Softmax]" in line)
@@ -172,9 +171,9 @@ def check_memory_read_of_edge(table: list[str]) -> None:
     assert ["LayerType: kgen" in line for line in samplings] == [True, True]
 
 
-def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_fp16, tmp_path: Path):
-    """Of what GPUs get: FP16. Too many where several small steps are taken on the same numbers, as below a cell."""
-    bundle = in_fp16("edge")
+def test_predicted_number_of_kernels_is_close_to_the_compilers(make_fp16_bundle, tmp_path: Path):
+    """For FP16, as on GPUs. The prediction is too high for several small steps on the same values, as within a cell."""
+    bundle = make_fp16_bundle("edge")
     layers = build_engines(bundle, "sm86", tmp_path).layers
     names = [layer_name(line) for name in GRAPH_NAMES for line in layers[name]]
     real = [name for name in names if not name.startswith(("__mye", "exit^", "entry^"))]  # the rest is bookkeeping
@@ -182,12 +181,12 @@ def test_predictions_count_about_the_kernels_that_the_compiler_makes(in_fp16, tm
     assert counted == pytest.approx(len(real), rel=0.4)
 
 
-def test_engines_lie_in_the_bundle_unless_asked_otherwise(edge_copy: Path):
+def test_engines_are_written_into_the_bundle_by_default(edge_copy: Path):
     build_engines(Bundle.open(edge_copy), "sm121")
     assert open_engines(Bundle.open(edge_copy), edge_copy / "engines" / "sm121").info.target == "sm121"
 
 
-def test_turing_takes_fp16_only(edge_bundle: Path, tmp_path: Path):
+def test_turing_accepts_only_fp16(edge_bundle: Path, tmp_path: Path):
     with pytest.raises(ExportError, match=r"has precision fp32.*sm75.*--precision fp16"):
         build_engines(Bundle.open(edge_bundle), "sm75", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -202,21 +201,21 @@ def test_turing_takes_fp16_only(edge_bundle: Path, tmp_path: Path):
         ("../etc", r"unknown target '\.\./etc'"),
     ],
 )
-def test_targets_that_cannot_be_built_here(edge_bundle: Path, target: str, message: str):
+def test_targets_that_cannot_be_built_here_are_refused(edge_bundle: Path, target: str, message: str):
     assert not is_jetson()
     with pytest.raises(ExportError, match=message):
         build_engines(Bundle.open(edge_bundle), target)
     assert not (edge_bundle / "engines").exists()
 
 
-def test_a_missing_package_is_named(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_package_is_named(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(BackendError, match=r"tensorrt_rtx is not installed.*pip install 'stm-skeletons\[rtx\]'"):
         build_engines(Bundle.open(edge_bundle), "sm86")
 
 
 @pytest.mark.parametrize("operator", ["NonZero", "Unique"])
-def test_an_operator_that_tensorrt_lacks_is_named(edge_copy: Path, operator: str):
+def test_operator_missing_in_tensorrt_is_named(edge_copy: Path, operator: str):
     replace_graph(edge_copy, "query_encoder", graph_of(operator))
     with pytest.raises(
         ExportError, match=rf"query_encoder\.onnx: node /odd/one \({operator}\).*lacks this operator"
@@ -226,20 +225,20 @@ def test_an_operator_that_tensorrt_lacks_is_named(edge_copy: Path, operator: str
     assert not (edge_copy / "engines").exists()
 
 
-def test_a_file_that_is_no_graph_is_refused(edge_copy: Path):
+def test_file_without_a_graph_is_refused(edge_copy: Path):
     replace_graph(edge_copy, "memory_encoder", b"no graph at all")
     with pytest.raises(ExportError, match=r"memory_encoder\.onnx: .*rejects it.*export the bundle again"):
         build_engines(Bundle.open(edge_copy), "sm86")
 
 
-def test_a_graph_of_other_tensors_is_refused(edge_copy: Path):
+def test_graph_with_unexpected_tensors_is_refused(edge_copy: Path):
     replace_graph(edge_copy, "query_encoder", graph_of("Relu"))
     with pytest.raises(ExportError, match=r"TensorRT finds no output .*, but bundle.json lists|has no"):
         build_engines(Bundle.open(edge_copy), "sm86")
 
 
 @pytest.mark.parametrize(("field", "value", "shown"), [("shape", (60, 63), "60, 63"), ("dtype", "float16", "float16")])
-def test_other_shapes_and_types_than_the_bundles_are_refused(edge_bundle: Path, field: str, value, shown: str):
+def test_graph_with_unexpected_shapes_or_types_is_refused(edge_bundle: Path, field: str, value, shown: str):
     bundle = Bundle.open(edge_bundle)
     graph = bundle.info.graphs["memory_encoder"]
     first, *rest = graph.outputs
@@ -251,7 +250,7 @@ def test_other_shapes_and_types_than_the_bundles_are_refused(edge_bundle: Path, 
         )
 
 
-def test_a_build_that_fails_leaves_the_engines_that_were_there(edge_copy: Path, tmp_path: Path):
+def test_failed_build_keeps_the_existing_engines(edge_copy: Path, tmp_path: Path):
     build_engines(Bundle.open(edge_copy), "sm86", tmp_path / "built")
     before = {file.name: sha256(file) for file in (tmp_path / "built" / "sm86").iterdir()}
     replace_graph(edge_copy, "memory_encoder", graph_of("NonZero"))
@@ -261,14 +260,14 @@ def test_a_build_that_fails_leaves_the_engines_that_were_there(edge_copy: Path, 
     assert [file.name for file in (tmp_path / "built").iterdir()] == ["sm86"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unwritable_folder_is_reported_in_one_line(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
     (edge_copy / "engines").write_text("in the way")
     with pytest.raises(ExportError, match=r"cannot write .*; write the engines elsewhere with --engines FOLDER"):
         build_engines(Bundle.open(edge_copy), "sm86")
     assert (edge_copy / "engines").read_text() == "in the way"
 
 
-def test_a_full_disk_leaves_nothing(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_leaves_no_files(edge_copy: Path, monkeypatch: pytest.MonkeyPatch):
     write = Path.write_bytes
 
     def fail(path: Path, content: bytes) -> int:
@@ -282,36 +281,36 @@ def test_a_full_disk_leaves_nothing(edge_copy: Path, monkeypatch: pytest.MonkeyP
     assert not (edge_copy / "engines").exists()
 
 
-def test_a_stopped_build_ends_at_once_and_leaves_nothing(edge_copy: Path):
+def test_stopped_build_ends_at_once_and_leaves_no_files(edge_copy: Path):
     stop = threading.Event()
-    heard = []
+    steps = []
 
     def step(phase: str, done: int, total: int) -> None:
-        heard.append((phase, done, total))
+        steps.append((phase, done, total))
         stop.set()
 
     with pytest.raises(KeyboardInterrupt):
         build_engines(Bundle.open(edge_copy), "sm86", step=step, stop=stop)
     assert not (edge_copy / "engines").exists()
-    assert heard
-    assert all(0 <= done <= total for _, done, total in heard)
+    assert steps
+    assert all(0 <= done <= total for _, done, total in steps)
 
 
-def test_the_workspace_is_kept_to_and_recorded(edge_bundle: Path, tmp_path: Path):
+def test_workspace_size_is_recorded_and_checked(edge_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(edge_bundle)
     assert build_engines(bundle, "sm86", tmp_path, workspace_mb=64).engines.info.workspace_mb == 64
     with pytest.raises(ExportError, match=r"--workspace-mb is 0, must be between"):
         build_engines(bundle, "sm86", tmp_path, workspace_mb=0)
 
 
-def test_ahead_of_time_there_is_no_timing_cache(edge_bundle: Path, tmp_path: Path):
-    heard: list[str] = []
-    build_engines(Bundle.open(edge_bundle), "sm86", tmp_path, timing_cache=tmp_path / "cache", warn=heard.append)
-    assert [text.partition(":")[0] for text in heard] == ["--timing-cache is ignored"]
+def test_timing_cache_is_ignored_when_building_ahead_of_time(edge_bundle: Path, tmp_path: Path):
+    warnings: list[str] = []
+    build_engines(Bundle.open(edge_bundle), "sm86", tmp_path, timing_cache=tmp_path / "cache", warn=warnings.append)
+    assert [text.partition(":")[0] for text in warnings] == ["--timing-cache is ignored"]
     assert not (tmp_path / "cache").exists()
 
 
-def test_low_memory_is_said_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_low_memory_is_reported_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
     needed = needed_bytes(bundle)
 
@@ -338,7 +337,7 @@ def test_low_memory_is_said_before_the_build(edge_bundle: Path, monkeypatch: pyt
         check_memory(bundle, ORIN, 512)
 
 
-def test_low_memory_of_a_graphics_card_is_said_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_low_memory_of_a_graphics_card_is_reported_before_the_build(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     bundle = Bundle.open(edge_bundle)
 
     def with_free(free: int) -> str | None:
@@ -350,17 +349,17 @@ def test_low_memory_of_a_graphics_card_is_said_before_the_build(edge_bundle: Pat
         with_free(1 << 20)
 
 
-def test_a_gpu_that_does_not_answer_is_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def nothing() -> GpuInfo:
+def test_unavailable_gpu_is_reported_in_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_gpu() -> GpuInfo:
         raise NoGpu("no driver")
 
-    monkeypatch.setattr("export.engines.build.find_gpu", nothing)
+    monkeypatch.setattr("export.engines.build.find_gpu", no_gpu)
     with pytest.raises(ExportError, match=r"^cannot build engines for this machine's GPU: no driver$"):
         build_engines(Bundle.open(edge_bundle), "native", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_read_from_the_log():
+def test_layers_memory_and_failed_node_are_read_from_the_log():
     table = (
         "Layers:\nName: a + b, LayerType: kgen, Metadata: [ONNX Layer: /a]\n"
         "Name: _gemm_mha_v2, LayerType: kgen, Inputs: []\n\nBindings:\nx\ny"
@@ -378,7 +377,7 @@ def test_what_is_read_from_the_log():
     assert failed_node(["nothing"]) == ("", "")
 
 
-def test_the_command_runs_without_torch_and_onnx(edge_bundle: Path, tmp_path: Path):
+def test_build_command_runs_without_torch_and_onnx(edge_bundle: Path, tmp_path: Path):
     """As on a board: importing any of them fails."""
     blocked = "; ".join(
         f"sys.modules[{name!r}] = None" for name in ("torch", "onnx", "onnxslim", "safetensors", "scipy")
@@ -395,28 +394,28 @@ def test_the_command_runs_without_torch_and_onnx(edge_bundle: Path, tmp_path: Pa
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_every_target_is_one_that_tensorrt_rtx_has():
+def test_every_target_exists_in_tensorrt_rtx():
     import tensorrt_rtx
 
     capabilities = getattr(tensorrt_rtx, "ComputeCapability", None)
     assert all(hasattr(capabilities, target.upper()) for target in RTX_TARGETS)
 
 
-def users_of_tensorrt() -> list[Path]:
-    """Every module of the board that gets TensorRT's module, or objects of it."""
+def modules_using_tensorrt() -> list[Path]:
+    """Return every module of the board that imports TensorRT or gets its objects."""
     files = [*sorted((ROOT / "export" / "engines").glob("*.py")), *sorted((ROOT / "runtime").rglob("*.py"))]
     return [file for file in files if "import_tensorrt" in file.read_text() or "import tensorrt" in file.read_text()]
 
 
 def unguarded_names(source: str) -> set[str]:
-    """TensorRT's names in a source that some supported version lacks, used without ``getattr(x, "name", None)``."""
+    """Return names of TensorRT that some supported version lacks, used without ``getattr(x, "name", None)``."""
     versions = json.loads(API_FILE.read_text())
     names = [{*classes, *(name for members in classes.values() for name in members)} for classes in versions.values()]
-    # The list has ILogger and what every enumeration has for 8.6.1 only; 10.13's stubs and tensorrt_rtx have them too.
+    # The list has these names only for 8.6.1, but 10.13's stubs and tensorrt_rtx have them too.
     somewhere_missing = set.union(*names) - set.intersection(*names) - {"ILogger", "name", "value", "itemsize"}
     tree = ast.parse(source)
     found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & somewhere_missing
-    # Of the module itself, everything but what all versions list is guarded, too.
+    # Names of the module itself must also be guarded unless all versions list them.
     classes = set.intersection(*(set(version) for version in versions.values())) | {"ILogger", "__version__"}
     modules = {"tensorrt", "trt", "module"}
     return (
@@ -430,13 +429,13 @@ def unguarded_names(source: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("file", users_of_tensorrt(), ids=lambda file: file.name)
-def test_no_tensorrt_name_is_used_that_a_supported_version_lacks(file: Path):
+@pytest.mark.parametrize("file", modules_using_tensorrt(), ids=lambda file: file.name)
+def test_names_missing_in_a_supported_tensorrt_version_are_guarded(file: Path):
     assert unguarded_names(file.read_text(encoding="utf-8")) == set()
 
 
-def test_the_check_of_names_would_notice():
-    names = {file.name for file in users_of_tensorrt()}
+def test_check_of_names_finds_unguarded_ones():
+    names = {file.name for file in modules_using_tensorrt()}
     assert {"build.py", "compile.py", "tensorrt_module.py", "engine_runner.py", "loaded_engines.py"} <= names
     assert unguarded_names("config.max_workspace_size = 1") == {"max_workspace_size"}
     assert unguarded_names("flags.set_flag(tensorrt.BuilderFlag.FP16)") == {"FP16"}

@@ -31,7 +31,7 @@ def weights_and_bundle(request: pytest.FixtureRequest) -> tuple[Path, Path]:
     return request.getfixturevalue(f"{prefix}_weights"), request.getfixturevalue(f"{prefix}_bundle")
 
 
-def test_graphs_are_opset_17_with_static_shapes_and_the_contracts_names(weights_and_bundle: tuple[Path, Path]):
+def test_graphs_have_opset_17_static_shapes_and_the_contracts_names(weights_and_bundle: tuple[Path, Path]):
     bundle = Bundle.open(weights_and_bundle[1])
     frame_or_features = "features_16" if bundle.info.variant == "edge" else "frame"
     inputs = {
@@ -62,20 +62,20 @@ def test_closed_loop_of_real_frames_equals_pytorch(weights_and_bundle: tuple[Pat
     with Session.open(str(path)) as session:
         loop = TorchSession(model, session.info.slots, session.info.every)
         network = np.empty((session.info.height, session.info.width, 3), np.uint8)
-        seen = []
+        maps = []
         for _ in range(20):
             _, image = capture.read()
             frame = np.asarray(image, np.uint8)
             Letterbox((frame.shape[1], frame.shape[0]), session.info.size).apply(frame, network)
             session.step(frame)
-            seen.append(session.maps())
+            maps.append(session.maps())
             loop.step(network)
-            np.testing.assert_allclose(seen[-1], loop.maps(), atol=LOOP_BOUND)
-    assert np.ptp(seen[-1]) > 0.01, "a constant picture would prove nothing"
+            np.testing.assert_allclose(maps[-1], loop.maps(), atol=LOOP_BOUND)
+    assert np.ptp(maps[-1]) > 0.01, "constant maps would prove nothing"
 
 
-def test_memory_changes_what_is_seen(edge_bundle: Path):
-    """Otherwise the closed loops above would compare frame by frame detectors."""
+def test_memory_changes_the_maps(edge_bundle: Path):
+    """Otherwise, the closed loops above would not test the memory."""
     frame = verify.synthetic_frames(96, 160, 2)
     with Session.open(str(edge_bundle)) as session:
         session.step(frame[1])
@@ -86,7 +86,7 @@ def test_memory_changes_what_is_seen(edge_bundle: Path):
         assert np.abs(session.maps() - alone).max() > 0.01
 
 
-def test_slots_permute_and_masks_shrink_in_the_graph_too(edge_bundle: Path):
+def test_graph_ignores_slot_order_and_contents_of_masked_slots(edge_bundle: Path):
     bundle = Bundle.open(edge_bundle)
     session = onnxruntime.InferenceSession(bundle.graph_file("read_decoder"), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_slots_permute_and_masks_shrink_in_the_graph_too(edge_bundle: Path):
         for tensor in bundle.info.graphs["read_decoder"].inputs
     }
 
-    feed["memory_values"] *= 100  # to be seen beside features of any scale
+    feed["memory_values"] *= 100  # so that the memory matters for features of any scale
 
     def maps(valid, order=(0, 1, 2, 3), **other) -> np.ndarray:
         keys, values = (feed[name][list(order)] for name in ("memory_keys", "memory_values"))
@@ -166,7 +166,7 @@ def test_impossible_options_are_refused(edge_weights: Path, tmp_path: Path, opti
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_something_else_is_left_alone(edge_weights: Path, tmp_path: Path):
+def test_folder_with_other_files_is_left_alone(edge_weights: Path, tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ExportError, match="not empty and not a bundle"):
         export_bundle(edge_weights, tmp_path, SMALL)
@@ -175,7 +175,7 @@ def test_a_folder_of_something_else_is_left_alone(edge_weights: Path, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_bundle_with_other_files_beside_it_is_not_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
+def test_bundle_folder_with_other_files_is_not_replaced(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
     bundle = tmp_path / "b"
     shutil.copytree(edge_bundle, bundle)
     (bundle / "w.safetensors").write_bytes(edge_weights.read_bytes())
@@ -184,8 +184,8 @@ def test_a_bundle_with_other_files_beside_it_is_not_replaced(edge_weights: Path,
     assert (bundle / "w.safetensors").exists()
 
 
-def test_a_wrong_graph_is_refused(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
-    """The checks really compare: a graph of other weights must not pass."""
+def test_graph_of_other_weights_is_refused(edge_weights: Path, edge_bundle: Path, tmp_path: Path):
+    """Shows that the checks compare values."""
     model, _ = load_weights(edge_weights)
     assert verify_closed_loop(model, Bundle.open(edge_bundle)) <= LOOP_BOUND
     model.get_parameter("fpn.smooth_4.pointwise.bias").data.add_(0.05)
@@ -196,8 +196,8 @@ def test_a_wrong_graph_is_refused(edge_weights: Path, edge_bundle: Path, tmp_pat
         verify_closed_loop(model, Bundle.open(edge_bundle))
 
 
-def test_a_memory_that_is_not_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """At the first frame, whose maps cannot depend on it."""
+def test_bundle_that_does_not_write_its_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At the first frame, although its maps do not depend on the memory."""
     torch.manual_seed(0)
     save_weights(tmp_path / "w.safetensors", build(ModelConfig(variant="edge")), "fresh")
     monkeypatch.setattr("runtime.backends.onnxruntime.OnnxRuntimeBackend.memorise", lambda _backend, _slot: None)
@@ -206,7 +206,7 @@ def test_a_memory_that_is_not_written_is_refused(tmp_path: Path, monkeypatch: py
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_nothing_is_left_when_a_check_fails(edge_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_check_leaves_no_files(edge_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(verify, "LOOP_BOUND", -1.0)
     with pytest.raises(ExportError, match="closed loop"):
         export_bundle(edge_weights, tmp_path / "b", SMALL)

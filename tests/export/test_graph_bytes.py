@@ -1,4 +1,4 @@
-"""What TensorRT is given of a graph, compared with what the onnx package makes of it."""
+"""The graph bytes that TensorRT gets, compared with the onnx package's results."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def product(*uses: tuple[str, str]) -> onnx.ModelProto:
-    """x @ weight, and what else uses the weight: pairs of operator and output."""
+    """Return x @ weight with other uses of the weight: pairs of operator and output."""
     weight = np.linspace(-2, 2, 64 * 8).astype(np.float16).astype(np.float32).reshape(64, 8)
     nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"], "/product")]
     nodes += [helper.make_node(operator, ["weight"], [output], f"/{output}") for operator, output in uses]
@@ -29,7 +29,7 @@ def product(*uses: tuple[str, str]) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_weights_come_back_as_they_were_before_they_were_stored_in_fp16(tmp_path: Path):
+def test_weights_stored_in_fp16_are_restored(tmp_path: Path):
     plain = product(("Neg", "z"))
     onnx.save(plain, tmp_path / "g.onnx")
     store_as_fp16(tmp_path / "g.onnx")
@@ -42,7 +42,7 @@ def test_weights_come_back_as_they_were_before_they_were_stored_in_fp16(tmp_path
     np.testing.assert_array_equal(weights_of(found)["weight"], weights_of(plain)["weight"])
 
 
-def test_weights_that_also_are_used_in_fp16_stay(tmp_path: Path):
+def test_weights_also_used_in_fp16_stay_unchanged(tmp_path: Path):
     onnx.save(product(), tmp_path / "g.onnx")
     store_as_fp16(tmp_path / "g.onnx")
     model = onnx.load(tmp_path / "g.onnx")
@@ -53,7 +53,7 @@ def test_weights_that_also_are_used_in_fp16_stay(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
-def test_the_shipped_graphs_compute_the_same_without_casts_of_weights(name):
+def test_shipped_graphs_compute_the_same_without_weight_casts(name):
     stored = Bundle.open("edge").graph_file(name).read_bytes()
     plain = with_plain_weights(stored)
     graph = onnx.load_model_from_string(plain).graph
@@ -70,7 +70,7 @@ def test_the_shipped_graphs_compute_the_same_without_casts_of_weights(name):
 
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
-def test_types_are_those_that_onnx_infers(name):
+def test_float_types_equal_those_inferred_by_onnx(name):
     plain = with_plain_weights(Bundle.open("edge").graph_file(name).read_bytes())
     graph = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(plain), strict_mode=True).graph
     wanted = {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -80,5 +80,5 @@ def test_types_are_those_that_onnx_infers(name):
 
 
 @pytest.mark.parametrize("model", [b"", b"no graph at all", b"\x3a\x05abc", b"\x38\x01", b"\x3a\x03\x0a\x01\xff"])
-def test_bytes_that_are_no_graph_come_back(model: bytes):
+def test_bytes_that_are_not_a_graph_are_returned_unchanged(model: bytes):
     assert with_plain_weights(model) == model

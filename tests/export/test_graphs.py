@@ -31,7 +31,7 @@ def test_rendered_joints_are_found_again_to_a_fraction_of_a_pixel(points, sigma)
     assert peaks[1:, :, 2].max() == 0, "nothing is found on empty maps"
 
 
-def test_peaks_come_best_first_and_ties_are_kept_apart():
+def test_peaks_are_sorted_by_score():
     maps = torch.full((1, 8, 8), 0.01)
     maps[0, 1, 1], maps[0, 6, 6], maps[0, 3, 5] = 0.5, 0.9, 0.7
     peaks, cells = find_peaks(maps, 3)
@@ -40,7 +40,7 @@ def test_peaks_come_best_first_and_ties_are_kept_apart():
     np.testing.assert_allclose(cells[0], [[6, 6], [3, 5], [1, 1]])
 
 
-def test_a_saturated_area_is_one_peak():
+def test_saturated_area_is_one_peak():
     maps = torch.zeros(1, 32, 32)
     maps[0, 4:16, 8:20] = 1
     peaks, _ = find_peaks(maps, 5)
@@ -48,7 +48,7 @@ def test_a_saturated_area_is_one_peak():
 
 
 @pytest.mark.parametrize(("x", "y"), [(1.0, 60.0), (159.0, 60.0), (80.0, 1.5), (80.0, 126.5)])
-def test_a_joint_in_the_outermost_cell_stays_in_it(x: float, y: float):
+def test_joint_in_an_outermost_cell_stays_in_it(x: float, y: float):
     poses = np.zeros((1, 17, 3))
     poses[0, 0] = (x, y, 2)
     peaks, _ = find_peaks(torch.from_numpy(render_maps(poses, COCO17, SIZE)[1:18]), 1)
@@ -56,13 +56,13 @@ def test_a_joint_in_the_outermost_cell_stays_in_it(x: float, y: float):
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_flat_maps_give_finite_numbers(value: float):
+def test_flat_maps_give_finite_peaks(value: float):
     peaks, _ = find_peaks(torch.full((2, 8, 8), value), 5)
     assert torch.isfinite(peaks).all()
 
 
-def test_a_line_through_a_row_of_people_is_no_edge():
-    """Much of it lies on somebody's shoulders: its mean is up to 0.74."""
+def test_line_through_a_row_of_people_is_not_an_edge():
+    """Much of the line lies on people's shoulders: its mean is up to 0.74."""
     poses = np.zeros((3, 17, 3))
     left, right = COCO17.joints.index("left_shoulder"), COCO17.joints.index("right_shoulder")
     for pose, x in zip(poses, (4, 44, 124), strict=True):
@@ -75,7 +75,7 @@ def test_a_line_through_a_row_of_people_is_no_edge():
     assert (scores - torch.diag(scores.diagonal())).max() < 0.15
 
 
-def test_the_right_pair_of_two_crossing_people_scores_higher():
+def test_correct_pairs_of_two_crossing_people_score_higher():
     poses = np.zeros((2, 17, 3))
     left, right = COCO17.joints.index("left_elbow"), COCO17.joints.index("left_wrist")
     poses[0, left], poses[0, right] = (22, 22, 2), (142, 102, 2)
@@ -86,11 +86,11 @@ def test_the_right_pair_of_two_crossing_people_scores_higher():
     scores = score_edges(maps[18:], cells[[a for a, _ in COCO17.edges]], cells[[b for _, b in COCO17.edges]])[edge]
     rows = {tuple(cell): i for i, cell in enumerate(cells[left].int().tolist())}
     columns = {tuple(cell): i for i, cell in enumerate(cells[right].int().tolist())}
-    for (start_x, start_y), (end_x, end_y), right_pair in (
+    for (start_x, start_y), (end_x, end_y), correct in (
         ((22, 22), (142, 102), True),
         ((22, 102), (142, 22), True),
         ((22, 22), (142, 22), False),
         ((22, 102), (142, 102), False),
     ):
         score = scores[rows[start_y // 4, start_x // 4], columns[end_y // 4, end_x // 4]]
-        assert (score > 0.8) == right_pair
+        assert (score > 0.8) == correct

@@ -44,7 +44,7 @@ def memory(slots: int, tokens: int, key: int, value: int) -> tuple[torch.Tensor,
 
 @pytest.mark.parametrize(("key", "value"), [(64, 64), (32, 128), (128, 512), (38, 154)])
 @pytest.mark.parametrize("valid", [[1, 1, 1], [1, 0, 1], [0, 0, 0]])
-def test_reading_in_heads_is_the_same_read(key: int, value: int, valid: list[int]):
+def test_reading_in_heads_equals_the_plain_read(key: int, value: int, valid: list[int]):
     query, keys, values = memory(3, 24, key, value)
     both = torch.tensor([valid, [1, 1, 0]]).float()
     read = read_memory_in_heads(query, keys, values, both)
@@ -53,8 +53,8 @@ def test_reading_in_heads_is_the_same_read(key: int, value: int, valid: list[int
         assert torch.equal(read[0], torch.zeros_like(read[0]))
 
 
-def test_attention_of_half_tensors_does_not_overflow():
-    """Logits of 60000 and more are infinite in FP16; the product's own rounding is all that is left."""
+def test_attention_of_fp16_tensors_does_not_overflow():
+    """Logits of 60000 and more would be infinite in FP16; only the product's rounding remains."""
     query, keys, values = (tensor.half() for tensor in memory(2, 24, 64, 64))
     valid = torch.ones(2, 2)
     read = read_memory_in_heads(query * 30, keys * 30, values, valid)
@@ -64,7 +64,7 @@ def test_attention_of_half_tensors_does_not_overflow():
     assert (read.float() - expected).abs().median() < 1e-2
 
 
-def test_sums_of_products_are_taken_in_fp32_and_rounded_once():
+def test_products_are_accumulated_in_fp32_and_rounded_once():
     random = torch.Generator().manual_seed(0)
     a, b = (torch.randn(64, 4096, generator=random).half() for _ in range(2))
     image, kernel = (
@@ -76,10 +76,10 @@ def test_sums_of_products_are_taken_in_fp32_and_rounded_once():
     assert torch.equal(product, (a.float() @ b.float().T).half())
     assert torch.equal(convolution, torch.nn.functional.conv2d(image.float(), kernel.float()).half())
     with AccumulateInFp32():
-        assert (a.float() @ b.float().T).dtype == torch.float32, "FP32 is left alone"
+        assert (a.float() @ b.float().T).dtype == torch.float32, "FP32 stays unchanged"
 
 
-def test_sums_in_fp16_lose_what_is_small_beside_the_sum_so_far():
+def test_fp16_accumulation_loses_terms_small_compared_with_the_sum():
     """2048 + 1 is 2048 in FP16; within one step of a tensor core the ones still add up."""
     ones, step = torch.ones(1, 4096).half(), SUMMED_AT_ONCE
     with AccumulateInFp16():
@@ -88,12 +88,12 @@ def test_sums_in_fp16_lose_what_is_small_beside_the_sum_so_far():
         assert (large_first @ torch.ones_like(large_first).T).item() == 2048
         large_first[0, 1:step] = 1
         assert (large_first @ torch.ones_like(large_first).T).item() == 2048 + 8, "2055 is rounded, 2056 + 1 is lost"
-        assert (ones @ (17.0 * ones.T)).isinf(), "69,632 is more than FP16 holds"
-        assert (ones.float() @ ones.T.float()).dtype == torch.float32, "FP32 is left alone"
+        assert (ones @ (17.0 * ones.T)).isinf(), "69,632 exceeds the range of FP16"
+        assert (ones.float() @ ones.T.float()).dtype == torch.float32, "FP32 stays unchanged"
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16])
-def test_convolutions_that_sum_in_fp16_are_the_same_convolutions(groups: int):
+def test_convolutions_with_fp16_accumulation_equal_plain_ones(groups: int):
     random = torch.Generator().manual_seed(0)
     x = torch.randn(2, 16, 9, 7, generator=random).half()
     weight, bias = (
@@ -111,7 +111,7 @@ def test_convolutions_that_sum_in_fp16_are_the_same_convolutions(groups: int):
     torch.testing.assert_close(linear.float(), plain, atol=0.05, rtol=0.003)
 
 
-def test_weights_that_fp16_cannot_hold_are_refused():
+def test_weights_beyond_the_range_of_fp16_are_refused():
     model = build(ModelConfig(variant="edge"))
     model.get_parameter("trunk.stem.weight").data[0, 0, 0, 0] = 1e6
     with pytest.raises(ExportError, match=r"trunk\.stem\.weight exceeds the range of FP16"):
@@ -119,7 +119,7 @@ def test_weights_that_fp16_cannot_hold_are_refused():
 
 
 def test_normalisation_is_folded_before_rounding():
-    """A variance of a million is infinite in FP16, and the layer behind it zero."""
+    """A variance of a million is infinite in FP16 and would make the next layer zero."""
     torch.manual_seed(0)
     model = build(ModelConfig(variant="resnet50", width=0.25)).eval()
     for module in model.modules():
@@ -133,13 +133,13 @@ def test_normalisation_is_folded_before_rounding():
     assert found.key.dtype == torch.float16
     scale = expected.key.abs().max()
     assert (found.key - expected.key).abs().max() / scale < 0.02
-    assert model.get_parameter("decoder.predict.weight").dtype == torch.float32, "the network itself is left alone"
+    assert model.get_parameter("decoder.predict.weight").dtype == torch.float32, "the original network stays unchanged"
 
 
 @pytest.mark.parametrize("variance", [1e6, 1e-8])
 @torch.no_grad()
 def test_standardisation_is_not_rounded(variance: float):
-    """A variance of a million is infinite in FP16, a hundred-millionth nothing; means are many deviations from zero."""
+    """In FP16, a variance of 1e6 would be infinite and one of 1e-8 would be zero."""
     torch.manual_seed(0)
     model = build(ModelConfig(variant="edge")).eval()
     assert isinstance(model, Edge)
@@ -156,7 +156,7 @@ def test_standardisation_is_not_rounded(variance: float):
         assert (got - wanted).abs().max() / wanted.abs().max() < 0.02
 
 
-def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
+def test_fp16_network_stays_close_to_fp32_with_its_own_memory(edge_weights: Path):
     model, _ = load_weights(edge_weights)
     network = HalfPrecision(model)
     full, half, sums = TorchSession(model, 4, 3), torch_session(network, 4, 3), Fp16AccumulationSession(network, 4, 3)
@@ -166,7 +166,7 @@ def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
         if number < 2:
             sums.step(frame)
             errors = [np.abs(each.maps() - full.maps()).mean() for each in (half, sums)]
-            assert errors[0] < errors[1] < 10 * errors[0], "sums in FP16 are coarser, not wrong"
+            assert errors[0] < errors[1] < 10 * errors[0], "FP16 accumulation is coarser but not wrong"
         assert half.maps().dtype == np.float32
         difference = np.abs(half.maps() - full.maps())
         assert 0 < np.median(difference) < 2e-3, number
@@ -174,9 +174,9 @@ def test_a_half_network_follows_its_own_memory_closely(edge_weights: Path):
         assert difference.max() < 0.15, number
 
 
-def test_graphs_have_the_contracts_types_and_mix_none(model: SpaceTimeMemory, tmp_path: Path):
+def test_graphs_have_the_contracts_types_and_do_not_mix_them(model: SpaceTimeMemory, tmp_path: Path):
     half = HalfPrecision(model)
-    singles = {"memory_valid", "maps", "peaks", "edge_scores", "previous", "centres", "centre_joints"}
+    fp32_tensors = {"memory_valid", "maps", "peaks", "edge_scores", "previous", "centres", "centre_joints"}
     for name, traced in trace(half, 64, 96, 3, 5).items():
         file = tmp_path / f"{name}.onnx"
         export_graph(traced, file)
@@ -184,15 +184,15 @@ def test_graphs_have_the_contracts_types_and_mix_none(model: SpaceTimeMemory, tm
         assert verify_graph(name, traced, file, FP16_GRAPH_BOUND) <= FP16_GRAPH_BOUND
         graph = onnx.load(file).graph
         for tensor in (*graph.input, *graph.output):
-            singly = TensorProto.FLOAT if tensor.name in singles else TensorProto.FLOAT16
-            wanted = TensorProto.UINT8 if tensor.name == "frame" else singly
+            float_type = TensorProto.FLOAT if tensor.name in fp32_tensors else TensorProto.FLOAT16
+            wanted = TensorProto.UINT8 if tensor.name == "frame" else float_type
             assert tensor.type.tensor_type.elem_type == wanted, tensor.name
         for tensor in graph.initializer:
             if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
                 assert np.isfinite(numpy_helper.to_array(tensor)).all()
         if name == "query_encoder":
             first = next(node for node in graph.node if "frame" in node.input)
-            assert first.op_type == "Cast", "TensorRT takes no other operation on uint8"
+            assert first.op_type == "Cast", "TensorRT accepts no other operation on uint8"
         if name == "read_decoder":
             movements = ["GridSample", "AveragePool"] if model.config.variant == "edge" else []
             assert_computed_in_fp32(onnx.load(file), "Softmax", "TopK", "Log", "ReduceMin", *movements)
@@ -207,12 +207,12 @@ def assert_computed_in_fp32(model: onnx.ModelProto, *operators: str) -> None:
         assert {types[name] for name in inputs} == {TensorProto.FLOAT}, operator
 
 
-def test_a_node_of_two_float_types_is_found(tmp_path: Path):
+def test_node_with_two_float_types_is_found(tmp_path: Path):
     tensors = [
         helper.make_tensor_value_info(name, kind, [2])
         for name, kind in (("a", TensorProto.FLOAT16), ("b", TensorProto.FLOAT), ("c", TensorProto.FLOAT))
     ]
-    # Where's types may differ as far as ONNX's inference tells; TensorRT refuses it.
+    # ONNX's type inference accepts different types here, but TensorRT refuses them.
     node = helper.make_node("ScatterElements", ["a", "i", "b"], ["d"], "scatter")
     index = numpy_helper.from_array(np.array([0, 1]), "i")
     output = helper.make_tensor_value_info("d", TensorProto.FLOAT16, [2])
@@ -224,7 +224,7 @@ def test_a_node_of_two_float_types_is_found(tmp_path: Path):
         check_types(tmp_path / "g.onnx")
 
 
-def test_extreme_frames_stay_finite_and_an_overflow_is_told(edge_weights: Path):
+def test_extreme_frames_stay_finite_and_overflows_are_reported(edge_weights: Path):
     half = HalfPrecision(load_weights(edge_weights)[0])
     check_finite(torch_session(half, 4, 3), 96, 160, "the FP16 network")
     assert set(extreme_frames(96, 160)) == {"black", "white", "noisy", "saturated"}

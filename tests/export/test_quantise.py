@@ -1,4 +1,4 @@
-"""INT8: what is rounded, how, and by what it was seen to hold."""
+"""INT8: which tensors are rounded, how, and from which observations."""
 
 import shutil
 from dataclasses import replace
@@ -38,7 +38,7 @@ def rounding_error(values: NDArray, scale: float, zero: int) -> float:
     return float((((levels - zero) * scale - values) ** 2).mean())
 
 
-def test_levels_leave_out_what_few_values_need():
+def test_levels_clip_rare_values():
     values = np.random.default_rng(0).laplace(size=100_000)
     low, high = values.min(), values.max()
     whole = (high - low) / HIGHEST_LEVEL
@@ -46,7 +46,7 @@ def test_levels_leave_out_what_few_values_need():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 6), (-3, 5), (-4, 0)])
-def test_zero_is_a_level_and_the_lowest_where_nothing_is_negative(low: float, high: float):
+def test_zero_is_a_level_and_the_lowest_without_negative_values(low: float, high: float):
     scale, zero = closest_levels(np.random.default_rng(1).uniform(low, high, 50_000))
     assert zero == pytest.approx(-low / (high - low) * HIGHEST_LEVEL, abs=6)
     assert scale * HIGHEST_LEVEL == pytest.approx(high - low, rel=0.05)
@@ -54,8 +54,8 @@ def test_zero_is_a_level_and_the_lowest_where_nothing_is_negative(low: float, hi
 
 
 @pytest.mark.parametrize("groups", [1, 256])
-def test_a_bias_makes_up_for_what_rounding_the_weights_does_on_average(tmp_path: Path, groups: int):
-    """Of constant input, all of it."""
+def test_bias_corrects_the_mean_error_of_rounded_weights(tmp_path: Path, groups: int):
+    """For constant input, it corrects the whole error."""
     random = np.random.default_rng(2)
     weight = random.normal(size=(256, 256 // groups, 3, 3)).astype(np.float32)
     weight[:, 0, 0, 0] = 20  # one large weight, so that the others are rounded coarsely
@@ -67,7 +67,7 @@ def test_a_bias_makes_up_for_what_rounding_the_weights_does_on_average(tmp_path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 256, 1, 1])],
         [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
-    # Read at the next node, as no graph ends in what is rounded.
+    # The next node reads the result, because no graph ends in a rounded tensor.
     graph.node.append(helper.make_node("Identity", ["y"], ["z"]))
     graph.output[0].name = "z"
     path = tmp_path / "one.onnx"
@@ -84,7 +84,7 @@ def test_a_bias_makes_up_for_what_rounding_the_weights_does_on_average(tmp_path:
     assert errors["left"] > 0.1
 
 
-def test_bytes_go_into_the_first_convolution_as_they_are(edge_bundle: Path, tmp_path: Path):
+def test_first_convolution_takes_bytes_directly(edge_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(edge_bundle)
     path = tmp_path / "query_encoder.onnx"
     shutil.copy(bundle.graph_file("query_encoder"), path)
@@ -94,14 +94,14 @@ def test_bytes_go_into_the_first_convolution_as_they_are(edge_bundle: Path, tmp_
     assert next(node for node in graph.node if stem.input[0] in node.output).op_type == "DequantizeLinear"
     assert not {"Slice", "Sub", "Cast"} & {node.op_type for node in graph.node if "trunk" not in node.name}
     frame = np.random.default_rng(3).integers(0, 256, (bundle.info.height, bundle.info.width, 3), np.uint8)
-    frame[..., 0] //= 4  # colours in the wrong order would show
+    frame[..., 0] //= 4  # so that a wrong colour order would change the result
     before, after = (run(file, {"frame": frame}) for file in (bundle.graph_file("query_encoder"), path))
     for name, wanted in before.items():
-        # Only beyond the picture's edges is it not the same: there, the trunk sees 0, which no byte is.
+        # Results differ only at the image border: the padding is 0, which no byte represents.
         assert np.abs(after[name] - wanted).max() < 0.05 * np.abs(wanted).max(), name
 
 
-def test_frames_are_seen_with_what_was_remembered(edge_bundle: Path, clip: Path):
+def test_calibration_observes_frames_with_their_memory(edge_bundle: Path, clip: Path):
     frames = list(letterboxed(str(clip), (160, 96), 0, 4))
     graph = onnx.load(Bundle.open(edge_bundle).graph_file("read_decoder")).graph
     read = next(node for node in graph.node if node.name == "/fusion/read/Conv").input[0]
@@ -118,19 +118,19 @@ def test_frames_are_seen_with_what_was_remembered(edge_bundle: Path, clip: Path)
 
 @pytest.fixture
 def short_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 frames take minutes; and random weights have peaks everywhere, so that roundings add and remove some."""
+    """500 frames take minutes. Random weights have peaks everywhere, so rounding adds and removes some."""
     for module in (gate_module, export_module):
         monkeypatch.setattr(module, "FRAMES", 20)
     monkeypatch.setattr(gate_module, "INT8_F1_LOSS", 1.0)
     monkeypatch.setattr(export_module, "CALIBRATION_FRAMES", 20)
     monkeypatch.setattr(export_module, "CALIBRATION_SEQUENCES", 3)
-    # Random weights, rounded by two grey pictures: keys may be any, and which they are hangs on the processor.
+    # With random weights calibrated on two grey images, keys are arbitrary and depend on the processor.
     monkeypatch.setattr("export.verify.LOOSE_LOOP_BOUNDS", {"int8": (1.0, 10.0)})
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_export")
-def test_int8_rounds_what_it_says_and_nothing_else(edge_weights: Path, clip: Path, tmp_path: Path):
+def test_int8_rounds_only_the_listed_parts(edge_weights: Path, clip: Path, tmp_path: Path):
     report = export_bundle(edge_weights, tmp_path / "b", replace(SMALL, precision="int8", video=str(clip)))
     assert report.gate is not None
     assert report.gate.calibration == "every 5th of frames 20 to 39"
@@ -145,7 +145,7 @@ def test_int8_rounds_what_it_says_and_nothing_else(edge_weights: Path, clip: Pat
             assert any(node.startswith(part) for node in rounded), f"there is no {part} any more"
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        options.log_severity_level = 3  # it warns of a file for this machine alone
+        options.log_severity_level = 3  # it warns that the file is only valid for this machine
         onnxruntime.InferenceSession(bundle.graph_file(name), options, providers=["CPUExecutionProvider"])
         kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
         assert kinds.count("QLinearConv") == len(rounded), "ONNX Runtime computes all of them in integers"
@@ -179,7 +179,7 @@ def test_int8_is_calibrated_on_training_images(edge_weights: Path, clip: Path, t
         ({"precision": "int8", "calibrate": ("coca", Path("none"))}, DataError, "kinds are coco"),
     ],
 )
-def test_what_cannot_be_calibrated_on(
+def test_invalid_calibration_data_is_refused(
     edge_weights: Path, clip: Path, tmp_path: Path, changes: dict, error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):

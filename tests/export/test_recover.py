@@ -1,4 +1,4 @@
-"""From a bundle back to the weights it was exported from."""
+"""Recovering weights from the bundle that was exported from them."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ EDGE = ModelConfig(variant="edge")
 
 @pytest.fixture(scope="module")
 def trained(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Weights and a bundle of them, all of whose numbers differ from the starting ones, as after training."""
+    """Weights and their bundle; scalars differ from their initial values, as after training."""
     folder = tmp_path_factory.mktemp("trained")
     model, _ = load_weights(edge_weights)
     assert isinstance(model, Edge)
@@ -35,8 +35,8 @@ def trained(edge_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "edge.safetensors", folder / "edge"
 
 
-def changed_names(bundle: Path, out: Path, names: dict[str, str]) -> Path:
-    """A copy whose read decoder has other names of initializers, under a description that fits it."""
+def rename_initializers(bundle: Path, out: Path, names: dict[str, str]) -> Path:
+    """Return a copy of the bundle with renamed initializers in the read decoder and a matching description."""
     shutil.copytree(bundle, out)
     file = out / "read_decoder.onnx"
     model = onnx.load(file)
@@ -51,21 +51,21 @@ def changed_names(bundle: Path, out: Path, names: dict[str, str]) -> Path:
     return out
 
 
-def nameless(bundle: Path) -> str:
-    """What the exporter calls the single number that training learns and that it gives no name."""
+def name_of_unnamed_scalar(bundle: Path) -> str:
+    """Return the exporter's name for the only learnt scalar that has no name of its own."""
     graph = onnx.load(bundle / "read_decoder.onnx").graph
     (name,) = (tensor.name for tensor in graph.initializer if tensor.name.startswith("onnx::Mul_"))
     return name
 
 
-def test_they_are_the_weights_that_were_exported(trained: tuple[Path, Path], tmp_path: Path):
+def test_recovered_weights_equal_the_exported_ones(trained: tuple[Path, Path], tmp_path: Path):
     weights, bundle = trained
     origin = recover_weights(EDGE, tmp_path / "found.safetensors", bundle)
     assert origin == "random, for tests; taken from a bundle"
     found, provenance = load_weights(tmp_path / "found.safetensors")
     assert provenance.origin == origin
     assert provenance.config == EDGE
-    assert provenance.memory == (4, 3), "the bundle's"
+    assert provenance.memory == (4, 3), "the memory is the bundle's"
     original, found = load_weights(weights)[0].state_dict(), found.state_dict()
     assert found.pop("standard.num_batches_tracked") == 1000
     del original["standard.num_batches_tracked"]
@@ -74,7 +74,7 @@ def test_they_are_the_weights_that_were_exported(trained: tuple[Path, Path], tmp
         assert torch.equal(found[name], tensor), name
 
 
-def test_the_shipped_bundle_is_exported_again_from_its_weights(tmp_path: Path):
+def test_recovered_weights_reproduce_the_shipped_bundle(tmp_path: Path):
     origin = recover_weights(EDGE, tmp_path / "edge.safetensors", "edge")
     assert origin.endswith("; taken from a bundle, rounded to FP16")
     export_bundle(tmp_path / "edge.safetensors", tmp_path / "again", Options(every=1, compact=True))
@@ -84,25 +84,25 @@ def test_the_shipped_bundle_is_exported_again_from_its_weights(tmp_path: Path):
         assert {tensor.name: tensor.raw_data for tensor in old} == {tensor.name: tensor.raw_data for tensor in new}
 
 
-def test_weights_that_do_not_give_what_the_bundle_gives_are_not_written(
+def test_weights_that_do_not_reproduce_the_bundle_are_not_written(
     trained: tuple[Path, Path], edge_bundle: Path, tmp_path: Path
 ):
     _, bundle = trained
     first, second = (f"model.mask_and_edge_head.blocks.{block}.pointwise.weight" for block in (0, 1))
-    swapped = changed_names(bundle, tmp_path / "swapped", {first: second, second: first})
+    swapped = rename_initializers(bundle, tmp_path / "swapped", {first: second, second: first})
     with pytest.raises(ExportError, match="differs from PyTorch by"):
         recover_weights(EDGE, tmp_path / "w.safetensors", swapped)
-    renamed = changed_names(bundle, tmp_path / "renamed", {nameless(bundle): "other"})
+    renamed = rename_initializers(bundle, tmp_path / "renamed", {name_of_unnamed_scalar(bundle): "other"})
     for unclear in (renamed, edge_bundle):
         with pytest.raises(ExportError, match="is untrained, or was exported by another version"):
             recover_weights(EDGE, tmp_path / "w.safetensors", unclear)
-    lost = changed_names(bundle, tmp_path / "lost", {"model.fusion.read.bias": "other"})
+    lost = rename_initializers(bundle, tmp_path / "lost", {"model.fusion.read.bias": "other"})
     with pytest.raises(WeightsError, match=r"missing fusion\.read\.bias"):
         recover_weights(EDGE, tmp_path / "w.safetensors", lost)
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_only_bundles_of_the_same_network_in_fp32(edge_bundle: Path, resnet_bundle: Path, tmp_path: Path):
+def test_bundles_of_other_networks_are_refused(edge_bundle: Path, resnet_bundle: Path, tmp_path: Path):
     out = tmp_path / "w.safetensors"
     with pytest.raises(ExportError, match="is resnet50 in fp32; weights can be recovered only from"):
         recover_weights(ModelConfig(variant="resnet50"), out, resnet_bundle)

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SURE = 0.3
-"""Lowest score of keypoints in the files, so that one at the threshold is present on both sides."""
+MIN_SCORE = 0.3
+"""Lowest score of keypoints that need a match; near the files' own threshold, one side may lack a keypoint."""
 NEAR, PIXELS, SCORE = 5.0, 1.0, 0.02
 SHARE = {"fp32": 1.0, "fp16": 0.995}
 PEOPLE = {"fp32": 0.01, "fp16": 0.05}
@@ -35,7 +35,7 @@ def match(ours: Lines, theirs: Lines) -> tuple[list[Match], int]:
     found, missing = [], 0
     for line, other in [*zip(ours, theirs, strict=True), *zip(theirs, ours, strict=True)]:
         for joint, points in line["keypoints"].items():
-            for x, y, score in (point for point in points if point[2] >= SURE):
+            for x, y, score in (point for point in points if point[2] >= MIN_SCORE):
                 others = other["keypoints"][joint]
                 matches = [Match(math.hypot(x - a, y - b), abs(score - c)) for a, b, c in others]
                 nearest = min(matches, default=Match(NEAR + 1, 1))

@@ -109,9 +109,9 @@ class Gpu:
             index += 1
         return found
 
-    def count(self, what: str) -> int:
+    def count(self, name: str) -> int:
         """Return counters since the last reset: h2d, d2h, d2d, the same with _bytes, syncs, kernels, host_functions."""
-        return self.driver.nullgpu_count(what.encode())
+        return self.driver.nullgpu_count(name.encode())
 
     def pending(self) -> int:
         """Return the number of queued operations that have not run."""

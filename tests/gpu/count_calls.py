@@ -3,7 +3,7 @@
     python count_calls.py BUNDLE VIDEO
 
 TensorRT's own calls are not visible, but its allocations would show in the free memory, and a replayed graph makes
-none. Exit code 1 unless a frame is one upload, one download, one wait and two replayed graphs, and takes no memory.
+none. Exit code 1 unless a frame is one upload, one download, one wait and two replayed graphs, and uses no more memory.
 """
 
 import sys
@@ -26,7 +26,7 @@ COUNTED = {
     Gpu: ("allocate", "page_locked", "stream", "event", "capture"),
     Graph: ("launch",),
 }
-A_FRAME = {"upload": 1, "download": 1, "synchronize": 1, "launch": 2}
+CALLS_PER_FRAME = {"upload": 1, "download": 1, "synchronize": 1, "launch": 2}
 
 
 def count_calls() -> Counter[str]:
@@ -57,14 +57,14 @@ def main(bundle: str, video: str) -> int:
                 calls.clear()
             session.step(frame)
             free.append(device_memory()[0])
-    taken = free[WARM_UP] - min(free[WARM_UP:])
+    used = free[WARM_UP] - min(free[WARM_UP:])
     print(f"{FRAMES} frames: {', '.join(f'{count} {name}' for name, count in sorted(calls.items()))}")
     print(
         f"free memory of the GPU {free[WARM_UP] / 1e6:.1f} MB, at least {min(free[WARM_UP:]) / 1e6:.1f} MB afterwards"
     )
-    expected = {name: count * FRAMES for name, count in A_FRAME.items()}
+    expected = {name: count * FRAMES for name, count in CALLS_PER_FRAME.items()}
     # On a GPU that shares the system's memory, other programs change the free memory too.
-    return int(calls != expected or (taken > 0 and not find_gpu().integrated))
+    return int(calls != expected or (used > 0 and not find_gpu().integrated))
 
 
 if __name__ == "__main__":

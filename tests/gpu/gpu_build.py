@@ -177,8 +177,8 @@ def _run(command: list[str], folder: Path, **variables: str) -> None:
     )
     if result.returncode:
         lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-        telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
-        raise BuildError(f"'{' '.join(command)[:120]}' failed: {telling[:300]}")
+        cause = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+        raise BuildError(f"'{' '.join(command)[:120]}' failed: {cause[:300]}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the checklist of docs/gpu-checklist.md on this machine's GPU, the most telling steps first.
+# Runs the checklist of docs/gpu-checklist.md on this machine's GPU, the most informative steps first.
 #
 # Environment variables:
 #   PY, STM    commands of Python and stm-skeletons, possibly of several words

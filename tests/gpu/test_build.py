@@ -1,6 +1,6 @@
-"""The builder with ``tensorrt`` on "the GPU of this machine": the stand-in in each version, or a real GPU's own.
+"""``build --target native`` with each version of the stand-in for TensorRT, or with the TensorRT of a real GPU.
 
-Every build is the installed command in a process of its own, since a process has one version only.
+Every build runs the command in its own process, because a process has only one version.
 """
 
 import gc
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).parent / "standin"
 VERSIONS = ("8.6.1", "10.3.0", "11.1")
-# The simulated driver must be there before pycuda looks for the real one.
+# Load the simulated driver before pycuda looks for the real one.
 COMMAND = """
 import ctypes, os, sys
 if driver := os.environ.get("SIMULATED_DRIVER"):
@@ -42,7 +42,7 @@ from stm_skeletons.cli import main
 main()
 """
 SAYS = "stm-skeletons: "
-HELD = re.compile(r"(\w+): (\d+) of (\d+) layers stay FP32")
+FP32_LAYERS = re.compile(r"(\w+): (\d+) of (\d+) layers stay FP32")
 Build = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -101,10 +101,10 @@ def test_native_engines_are_built_and_described(gpu, build: Build, version: str,
         assert info.flags == (*flags.get(version, ("STRONGLY_TYPED",)), "no TF32")
 
 
-def test_fp16_types_come_from_the_graph_where_tensorrt_can(
+def test_fp16_types_come_from_the_graph_where_supported(
     gpu, build: Build, version: str, fp16_bundle: Bundle, tmp_path: Path
 ):
-    """8.6 needs flags for it, which 10 and 11 refuse in a strongly typed network."""
+    """TensorRT 8.6 needs flags for FP16, which 10 and 11 reject in a strongly typed network."""
     copy = Path(shutil.copytree(fp16_bundle.folder, tmp_path / "fp16", ignore=shutil.ignore_patterns("engines")))
     result = build(copy, "--target", "native")
     assert result.returncode == 0, result.stderr
@@ -116,35 +116,35 @@ def test_fp16_types_come_from_the_graph_where_tensorrt_can(
 
 
 def outputs(graph: bytes) -> list[np.ndarray]:
-    """Of a graph on noise."""
+    """Return the outputs of a graph for random inputs."""
     random = np.random.default_rng(0)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
     feeds: dict[str, Any] = {}
     for node in session.get_inputs():
-        numbers = random.integers(0, 256, node.shape) if node.type == "tensor(uint8)" else random.random(node.shape)
-        feeds[node.name] = numbers.astype(types[node.type])
+        values = random.integers(0, 256, node.shape) if node.type == "tensor(uint8)" else random.random(node.shape)
+        feeds[node.name] = values.astype(types[node.type])
     return [np.asarray(found) for found in session.run(None, feeds)]
 
 
 def graph_in(engine: Path) -> bytes:
-    """What a stand-in's engine computes: it follows two lines of text."""
+    """Return the graph in a stand-in's engine; it follows two lines of text."""
     return engine.read_bytes().split(b"\n", 2)[2]
 
 
 @pytest.mark.parametrize("version", ["8.6.1"], indirect=True)
-def test_where_types_are_hints_what_the_graph_computes_in_fp32_is_computed_so(
+def test_fp32_layers_of_the_graph_stay_fp32_where_types_are_hints(
     gpu, build: Build, fp16_bundle: Bundle, tmp_path: Path
 ):
-    """The stand-in rounds whatever is left free: comparisons, searches for peaks, choices."""
+    """The stand-in rounds all unconstrained layers, such as comparisons and peak searches."""
     if not gpu.simulated:
-        pytest.skip("a real GPU's engine cannot be looked into")
+        pytest.skip("needs the graph in the engine, which a real GPU does not show")
     result = build(fp16_bundle.folder, "--target", "native", "--engines", tmp_path)
     assert result.returncode == 0, result.stderr
-    held = {name: (int(count), int(layers)) for name, count, layers in HELD.findall(result.stderr)}
-    assert held.keys() == set(GRAPH_NAMES)
+    fp32_layers = {name: (int(count), int(layers)) for name, count, layers in FP32_LAYERS.findall(result.stderr)}
+    assert fp32_layers.keys() == set(GRAPH_NAMES)
     for name in GRAPH_NAMES:
-        assert 0 < held[name][0] < held[name][1], "the rest may be FP16"
+        assert 0 < fp32_layers[name][0] < fp32_layers[name][1], "the other layers may be FP16"
         wanted, found = (
             outputs(fp16_bundle.graph_file(name).read_bytes()),
             outputs(graph_in(tmp_path / "native" / f"{name}.engine")),
@@ -154,7 +154,7 @@ def test_where_types_are_hints_what_the_graph_computes_in_fp32_is_computed_so(
 
 
 @pytest.mark.parametrize("version", ["8.6.1"], indirect=True)
-def test_a_graph_that_leaves_nothing_to_fp16_is_told(build: Build, edge_copy: Path):
+def test_graph_without_layers_for_fp16_is_reported(build: Build, edge_copy: Path):
     description = json.loads((edge_copy / "bundle.json").read_text())
     (edge_copy / "bundle.json").write_text(json.dumps(description | {"precision": "fp16"}))
     result = build(edge_copy, "--target", "native")
@@ -162,8 +162,8 @@ def test_a_graph_that_leaves_nothing_to_fp16_is_told(build: Build, edge_copy: Pa
     assert result.stderr.count("so FP16 is not used; export the bundle again") == len(GRAPH_NAMES)
 
 
-def test_weights_that_are_stored_in_fp16_are_plain_ones_to_tensorrt(gpu, build: Build, tmp_path: Path):
-    """Nearly all convolutions of the shipped bundle take theirs from a cast; 8.6 refuses that, or is slow with it."""
+def test_weights_stored_in_fp16_reach_tensorrt_as_initializers(gpu, build: Build, tmp_path: Path):
+    """Nearly all convolutions of the shipped bundle read weights from a cast, which 8.6 rejects or computes slowly."""
     result = build("edge", "--target", "native", "--engines", tmp_path)
     assert result.returncode == 0, result.stderr
     if gpu.simulated:
@@ -176,31 +176,31 @@ def test_weights_that_are_stored_in_fp16_are_plain_ones_to_tensorrt(gpu, build: 
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_engine_is_looked_at_when_what_built_it_is_gone(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
-    """On a board with 8 GB the two together may be too much."""
+def test_engine_is_inspected_after_the_builder_is_released(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
+    """A board with 8 GB may not have enough memory for both."""
     if not gpu.simulated:
         pytest.skip("the real library's objects cannot be seen")
     tensorrt: Any = importlib.import_module("tensorrt")
-    makers = (tensorrt.Builder, tensorrt.INetworkDefinition, tensorrt.OnnxParser, tensorrt.IBuilderConfig)
+    builder_types = (tensorrt.Builder, tensorrt.INetworkDefinition, tensorrt.OnnxParser, tensorrt.IBuilderConfig)
     load, alive, plans, copied = tensorrt.Runtime.deserialize_cuda_engine, [], [], []
 
-    def look(runtime: Any, serialized_engine: Any) -> Any:
+    def inspect(runtime: Any, serialized_engine: Any) -> Any:
         objects = gc.get_objects()
-        alive.extend(type(thing).__name__ for thing in objects if issubclass(type(thing), makers))
+        alive.extend(type(thing).__name__ for thing in objects if issubclass(type(thing), builder_types))
         plans.append(sum(type(thing) is tensorrt.IHostMemory for thing in objects))
         copied.append(type(memoryview(serialized_engine).obj) is not tensorrt.IHostMemory)
         del objects
         return load(runtime, serialized_engine)
 
-    monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", look)
+    monkeypatch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", inspect)
     build_engines(fp32_bundle, "native", tmp_path)
     assert alive == []
-    assert plans == [1] * len(GRAPH_NAMES), "one at a time"
+    assert plans == [1] * len(GRAPH_NAMES), "one engine at a time"
     assert not any(copied)
 
 
-def test_a_second_build_of_the_same_process_tells_its_own_error(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
-    """TensorRT sends everything to the first logger that it was given: here that of a session that runs meanwhile."""
+def test_second_build_of_a_process_reports_its_own_error(gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch):
+    """TensorRT sends all messages to the first logger of the process: here the logger of a running session."""
     if not gpu.simulated:
         pytest.skip("the real library cannot be made to fail")
     tensorrt, builder = (importlib.import_module(name) for name in ("tensorrt", "tensorrt.builder"))
@@ -211,7 +211,7 @@ def test_a_second_build_of_the_same_process_tells_its_own_error(gpu, fp32_bundle
             build_engines(fp32_bundle, "native", tmp_path)
 
 
-def test_a_timing_cache_is_made_used_and_if_it_is_foreign_left_out(build: Build, edge_copy: Path, tmp_path: Path):
+def test_timing_cache_is_created_reused_and_replaced_if_foreign(build: Build, edge_copy: Path, tmp_path: Path):
     cache = tmp_path / "timing.cache"
     foreign = "the timing cache belongs to another TensorRT or GPU"
     first = build(edge_copy, "--target", "native", "--timing-cache", cache)
@@ -221,16 +221,16 @@ def test_a_timing_cache_is_made_used_and_if_it_is_foreign_left_out(build: Build,
     assert size > 0
     again = build(edge_copy, "--target", "native", "--timing-cache", cache)
     assert again.returncode == 0
-    assert foreign not in again.stderr, "it fits"
+    assert foreign not in again.stderr, "the cache fits"
     assert cache.stat().st_size >= size
     cache.write_bytes(b"not a cache")
     other = build(edge_copy, "--target", "native", "--timing-cache", cache)
     assert other.returncode == 0
     assert other.stderr.count(foreign) == 1
-    assert cache.stat().st_size > len(b"not a cache"), "written anew"
+    assert cache.stat().st_size > len(b"not a cache"), "a new cache is written"
 
 
-def test_an_operator_that_is_lacking_is_named_in_every_version(build: Build, edge_copy: Path):
+def test_unsupported_operator_is_named_in_every_version(build: Build, edge_copy: Path):
     nodes = [
         helper.make_node("Cast", ["frame"], ["full"], "/cast", to=TensorProto.FLOAT),
         helper.make_node("Unique", ["full"], ["query_key"], "/odd/one"),
@@ -252,16 +252,16 @@ def test_an_operator_that_is_lacking_is_named_in_every_version(build: Build, edg
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"SIMULATED_DRIVER": ""}, "GPU: no NVIDIA driver"), ({"PYTHONPATH": ""}, "tensorrt is not installed")],
     ids=["driver", "tensorrt"],
 )
-def test_what_is_missing_is_named(gpu, build: Build, edge_copy: Path, change: dict[str, str], said: str):
+def test_missing_driver_or_tensorrt_is_named(gpu, build: Build, edge_copy: Path, change: dict[str, str], message: str):
     if not gpu.simulated:
-        pytest.skip("a real GPU cannot be taken away")
+        pytest.skip("needs the simulated driver, which can be removed")
     if "PYTHONPATH" in change:
         change = {"PYTHONPATH": os.pathsep.join(gpu.python_path)}
     result = build(edge_copy, "--target", "native", **change)
     assert (result.returncode, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1, result.stderr
-    assert said in result.stderr
+    assert message in result.stderr

@@ -1,4 +1,4 @@
-"""The first GPU as the driver tells it to ctypes alone: the same as it tells pycuda, and nothing is left open."""
+"""Queries of the first GPU through ctypes: same answers as through pycuda, and no open handles afterwards."""
 
 import os
 import subprocess
@@ -27,16 +27,16 @@ for ask in (find_gpu, device_memory):
 """
 
 
-def told(gpu, **changes: str) -> list[str]:
-    """What a process says that has the simulated driver, and changes to its environment."""
+def run_find(gpu, **changes: str) -> list[str]:
+    """Return the lines that FIND prints with the simulated driver and changes to the environment."""
     environment = {**os.environ, "SIMULATED_DRIVER": str(gpu.library), **changes}
     result = subprocess.run([sys.executable, "-c", FIND], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 
 
-def test_the_gpu_is_the_one_that_sessions_run_on(gpu):
-    """Engines are refused on a GPU of another name than the one that they were built on."""
+def test_found_gpu_is_the_one_that_sessions_use(gpu):
+    """Engines are rejected on a GPU whose name differs from the one that they were built on."""
     found = find_gpu()
     opened = Gpu()
     try:
@@ -49,14 +49,14 @@ def test_the_gpu_is_the_one_that_sessions_run_on(gpu):
         assert found.integrated
 
 
-def test_looking_for_the_gpu_makes_no_context(gpu):
+def test_finding_the_gpu_creates_no_context(gpu):
     if not gpu.simulated:
         pytest.skip("needs the simulated driver's counts")
     find_gpu()
     assert "cuDevicePrimaryCtxRetain" not in gpu.calls()
 
 
-def test_memory_is_told_with_and_without_a_session_and_nothing_stays_open(gpu):
+def test_memory_is_reported_with_and_without_a_session(gpu):
     free, total = device_memory()
     assert 0 < free <= total
     opened = Gpu()
@@ -70,7 +70,7 @@ def test_memory_is_told_with_and_without_a_session_and_nothing_stays_open(gpu):
     assert less <= free - (32 << 20)
 
 
-def test_a_gpu_that_refuses_says_why_in_the_drivers_words_and_nothing_stays_open(gpu):
+def test_failing_gpu_is_reported_with_the_drivers_error(gpu):
     gpu.reset()
     device_memory()
     calls = gpu.fallible()
@@ -81,17 +81,19 @@ def test_a_gpu_that_refuses_says_why_in_the_drivers_words_and_nothing_stays_open
             device_memory()
 
 
-def test_a_machine_without_gpu_or_driver_says_what_to_do(gpu):
+def test_missing_gpu_or_driver_is_reported(gpu):
     if not gpu.simulated:
-        pytest.skip("a real GPU cannot be taken away")
-    assert all("no GPU responds: " in line and "(CUDA error 100)" in line for line in told(gpu, NULLGPU_DEVICE="none"))
-    assert all(line.startswith("no NVIDIA driver, ") for line in told(gpu, SIMULATED_DRIVER=""))
+        pytest.skip("needs the simulated driver, which can be removed")
+    assert all(
+        "no GPU responds: " in line and "(CUDA error 100)" in line for line in run_find(gpu, NULLGPU_DEVICE="none")
+    )
+    assert all(line.startswith("no NVIDIA driver, ") for line in run_find(gpu, SIMULATED_DRIVER=""))
 
 
-def test_a_graphics_card_has_memory_of_its_own(gpu):
+def test_graphics_card_is_not_integrated(gpu):
     if not gpu.simulated:
         pytest.skip("needs a board that can be chosen")
-    found, memory = told(gpu, NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="512")
+    found, memory = run_find(gpu, NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="512")
     assert "sm86" in found
     assert "integrated=False" in found
     free, total = map(int, memory.strip("()").split(", "))

@@ -1,4 +1,4 @@
-"""The simulated driver, seen through pycuda: what runs when, what is counted, what can be made to fail."""
+"""The simulated driver through pycuda: schedules, counters and injected failures."""
 
 import ctypes
 import gc
@@ -47,7 +47,7 @@ def primary_context(gpu) -> Iterator[Any]:
     yield driver
     gc.collect()
     context.detach()
-    # pycuda believes that leaving a context ends it; not a primary one.
+    # pycuda assumes that detaching destroys the context, but a primary context survives.
     gpu.driver.cuCtxPopCurrent_v2(None)
 
 
@@ -62,13 +62,13 @@ def cuda(gpu) -> Iterator[Any]:
 
 @pytest.fixture
 def buffers(cuda) -> Iterator[Buffers]:
-    made = Buffers(cuda)
-    yield made
-    vars(made).clear()  # pytest keeps the object itself beyond the context's end
+    opened = Buffers(cuda)
+    yield opened
+    vars(opened).clear()  # pytest keeps the object itself after the context ends
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_synchronised_work_gives_the_same_under_every_schedule(gpu, buffers: Buffers, schedule: str):
+def test_synchronised_work_gives_the_same_results_under_every_schedule(gpu, buffers: Buffers, schedule: str):
     gpu.schedule(schedule)
     for value in range(30):
         buffers.round_trip(value)
@@ -77,7 +77,7 @@ def test_synchronised_work_gives_the_same_under_every_schedule(gpu, buffers: Buf
 
 
 def stale_results(gpu, buffers: Buffers, schedule: str, mistake: str) -> int:
-    """How many of 30 round trips with a mistake in them give wrong numbers."""
+    """Return how many of 30 round trips with a mistake give wrong results."""
     gpu.schedule(schedule)
     buffers.round_trip(0)
     buffers.other.synchronize()
@@ -95,13 +95,13 @@ def stale_results(gpu, buffers: Buffers, schedule: str, mistake: str) -> int:
 
 
 @pytest.mark.parametrize("mistake", ["no synchronise", "no event", "host writes too early"])
-def test_a_missing_synchronisation_gives_wrong_numbers(gpu, buffers: Buffers, mistake: str):
-    assert stale_results(gpu, buffers, "eager", mistake) == 0, "a driver that runs all at once would hide it"
+def test_missing_synchronisation_gives_wrong_results(gpu, buffers: Buffers, mistake: str):
+    assert stale_results(gpu, buffers, "eager", mistake) == 0, "an eager driver would hide the mistake"
     assert stale_results(gpu, buffers, "lazy", mistake) == 30
     assert sum(stale_results(gpu, buffers, f"random:{seed}", mistake) for seed in range(5)) > 0
 
 
-def test_lazy_runs_nothing_but_what_is_waited_for(gpu, cuda, buffers: Buffers):
+def test_lazy_schedule_runs_only_awaited_work(gpu, cuda, buffers: Buffers):
     gpu.schedule("lazy")
     third = cuda.Stream(1)
     cuda.memset_d8_async(buffers.memory, 7, 4, third)
@@ -110,22 +110,22 @@ def test_lazy_runs_nothing_but_what_is_waited_for(gpu, cuda, buffers: Buffers):
     buffers.event.synchronize()
     assert gpu.pending() == 3
     buffers.other.synchronize()
-    assert gpu.pending() == 1, "the third stream was waited for by nobody"
+    assert gpu.pending() == 1, "nothing waited for the third stream"
     assert not third.is_done()
-    assert third.is_done(), "whoever polls sees it end"
+    assert third.is_done(), "polling lets it finish"
 
 
-def test_an_event_wait_means_the_record_of_then(gpu, buffers: Buffers):
+def test_event_wait_refers_to_the_latest_record_when_queued(gpu, buffers: Buffers):
     gpu.schedule("lazy")
     buffers.round_trip(1)
     buffers.sent[:] = 2
     buffers.cuda.memcpy_htod_async(buffers.memory, buffers.sent, buffers.one)
-    buffers.event.record(buffers.one)  # again: the wait that is queued already is for the first
+    buffers.event.record(buffers.one)  # the queued wait still refers to the first record
     buffers.other.synchronize()
     assert gpu.pending() == 2
 
 
-def test_waiting_for_an_event_that_was_never_recorded_waits_for_nothing(gpu, cuda, buffers: Buffers):
+def test_waiting_for_an_unrecorded_event_queues_nothing(gpu, cuda, buffers: Buffers):
     gpu.schedule("lazy")
     buffers.other.wait_for_event(cuda.Event(2))
     assert gpu.pending() == 0
@@ -138,7 +138,7 @@ def test_pageable_memory_is_staged(gpu, cuda, buffers: Buffers):
     pageable[:] = 4
     received = np.zeros(FLOATS, np.float32)
     cuda.memcpy_dtoh_async(received, buffers.memory, buffers.one)
-    assert (received == 3).all(), "a copy to pageable memory waits, one from it has been read at once"
+    assert (received == 3).all(), "copies to pageable memory wait, copies from it read at once"
 
 
 def test_a_synchronous_copy_waits_for_blocking_streams_only(gpu, cuda, buffers: Buffers):
@@ -158,7 +158,7 @@ def test_freeing_waits_for_the_device(gpu, cuda, buffers: Buffers):
     assert (buffers.received == 8).all()
 
 
-def test_new_memory_is_full_of_something(gpu, cuda):
+def test_new_memory_is_filled_with_nan(gpu, cuda):
     memory = cuda.mem_alloc(4 * FLOATS)
     found = np.zeros(FLOATS, np.float32)
     cuda.memcpy_dtoh(found, memory)
@@ -166,7 +166,7 @@ def test_new_memory_is_full_of_something(gpu, cuda):
     assert np.isnan(cuda.pagelocked_empty(FLOATS, np.float32)).all()
 
 
-def test_counts(gpu, cuda, buffers: Buffers):
+def test_copies_waits_and_calls_are_counted(gpu, cuda, buffers: Buffers):
     gpu.reset()
     buffers.round_trip(1)
     cuda.memcpy_dtod_async(int(buffers.memory), int(buffers.memory) + 400, 400, buffers.other)
@@ -180,7 +180,7 @@ def test_counts(gpu, cuda, buffers: Buffers):
     assert gpu.count("syncs") == 2
 
 
-def test_live_objects(gpu, cuda):
+def test_live_objects_are_counted(gpu, cuda):
     before = gpu.live()
     buffers = Buffers(cuda)
     after = gpu.live()
@@ -191,7 +191,7 @@ def test_live_objects(gpu, cuda):
     assert gpu.live() == before
 
 
-def test_the_chosen_call_fails_and_no_other(gpu, cuda, buffers: Buffers):
+def test_only_the_chosen_call_fails(gpu, cuda, buffers: Buffers):
     gpu.reset()
     buffers.round_trip(1)
     count = gpu.fallible()
@@ -212,7 +212,7 @@ def test_the_chosen_call_fails_and_no_other(gpu, cuda, buffers: Buffers):
     ]
 
 
-def test_a_sticky_fault_stays_and_lets_everything_be_released(gpu, cuda):
+def test_sticky_fault_persists_but_allows_releasing(gpu, cuda):
     before = gpu.live()
     buffers = Buffers(cuda)
     gpu.fail_call(2, 700, sticky=True)
@@ -225,7 +225,7 @@ def test_a_sticky_fault_stays_and_lets_everything_be_released(gpu, cuda):
 
 
 def capture(gpu, cuda, stream, enqueue) -> int:
-    """A CUgraphExec of what ``enqueue`` puts on a stream. Raises RuntimeError(name of the call, CUresult)."""
+    """A CUgraphExec of the work that ``enqueue`` queues. Raises RuntimeError(name of the call, CUresult)."""
     graph, executable, handle = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p(stream.handle)
 
     def check(name: str, *arguments: Any) -> None:
@@ -254,7 +254,7 @@ def destroy(gpu, executable: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_graph_runs_when_it_is_launched_and_in_order(gpu, cuda, buffers: Buffers, schedule: str):
+def test_graph_runs_at_launch_and_in_stream_order(gpu, cuda, buffers: Buffers, schedule: str):
     gpu.schedule(schedule)
     stream = buffers.one
 
@@ -282,7 +282,7 @@ def test_a_graph_runs_when_it_is_launched_and_in_order(gpu, cuda, buffers: Buffe
         ("instantiate", ("cuGraphInstantiateWithFlags", 801)),
     ],
 )
-def test_capture_can_be_refused_and_the_stream_goes_on(gpu, cuda, buffers: Buffers, stage, failed):
+def test_refused_capture_leaves_the_stream_usable(gpu, cuda, buffers: Buffers, stage, failed):
     gpu.refuse_capture(stage)
     with pytest.raises(RuntimeError) as caught:
         capture(gpu, cuda, buffers.one, lambda: buffers.event.record(buffers.one))
@@ -304,7 +304,7 @@ def test_allocating_breaks_a_capture(gpu, cuda, buffers: Buffers):
     assert caught.value.args == ("cuStreamEndCapture", 901)
 
 
-def test_a_capture_does_not_wait_for_what_is_outside(gpu, cuda, buffers: Buffers):
+def test_capture_cannot_wait_for_uncaptured_work(gpu, cuda, buffers: Buffers):
     buffers.event.record(buffers.other)
 
     def enqueue() -> None:
@@ -316,8 +316,8 @@ def test_a_capture_does_not_wait_for_what_is_outside(gpu, cuda, buffers: Buffers
     assert caught.value.args == ("cuStreamEndCapture", 901)
 
 
-def test_threads_with_streams_of_their_own(gpu):
-    """Each thread's host functions need Python's lock, which pycuda keeps through some calls."""
+def test_threads_can_use_their_own_streams(gpu):
+    """Host functions of each thread need Python's lock (GIL), which pycuda holds during some calls."""
     gpu.schedule("random:4")
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     seen: list[list[int]] = [[], []]

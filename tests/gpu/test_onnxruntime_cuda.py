@@ -1,4 +1,4 @@
-"""ONNX Runtime on a real GPU: the contract of every backend, and what the CPU finds. Nothing simulates it."""
+"""ONNX Runtime on a real GPU: the contract of every backend, and the CPU's results. There is no simulation."""
 
 import threading
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ def frames_of(clip: Path, count: int) -> list[np.ndarray]:
     return [capture.read()[1] for _ in range(count)]
 
 
-def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
-    """The shipped model, each side on its own predictions and its own memory."""
+def test_100_frames_give_the_maps_and_parts_of_the_cpu(clip: Path):
+    """The shipped model; each side uses its own predictions and memory."""
     with (
         Session.open("edge", BackendOptions(provider="cuda")) as ours,
         Session.open("edge", BackendOptions("onnxruntime")) as theirs,
@@ -56,7 +56,7 @@ def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
         for frame in frames_of(clip, 100):
             found, wanted = ours.step(frame), theirs.step(frame)
             np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=1e-3)
-            # One at the threshold may fall on either side of it.
+            # A keypoint at the threshold may fall on either side.
             assert abs(len(found.keypoints) - len(wanted.keypoints)) <= 2
             keypoints += len(wanted.keypoints)
         assert keypoints > 1000
@@ -64,8 +64,8 @@ def test_a_hundred_frames_give_the_cpus_maps_and_parts(clip: Path):
 
 
 @pytest.mark.parametrize("network", ["edge_bundle", "resnet_bundle"])
-def test_recorded_work_gives_what_single_calls_give(request: pytest.FixtureRequest, clip: Path, network: str):
-    """All slots come round twice, in two threads, each of which records for itself."""
+def test_cuda_graphs_give_the_results_of_single_calls(request: pytest.FixtureRequest, clip: Path, network: str):
+    """All slots are used twice, in two threads that record their own graphs."""
     bundle: Path = request.getfixturevalue(network)
 
     def maps(cuda_graphs: bool) -> list[np.ndarray]:
@@ -83,7 +83,7 @@ def test_recorded_work_gives_what_single_calls_give(request: pytest.FixtureReque
 
 
 def test_sessions_record_at_the_same_time(edge_bundle: Path, clip: Path):
-    """Cameras that start while others run: neither breaks the other's recording."""
+    """Cameras that start while others run do not break each other's recording."""
     images = frames_of(clip, 12)
     start = threading.Barrier(4)
 
@@ -100,12 +100,12 @@ def test_sessions_record_at_the_same_time(edge_bundle: Path, clip: Path):
         np.testing.assert_allclose(maps, first, atol=1e-3)
 
 
-def test_nothing_grows_on_the_gpu(clip: Path):
+def test_gpu_memory_does_not_grow(clip: Path):
     images = frames_of(clip, 20)
     with Session.open("edge", BackendOptions(provider="cuda")) as session:
         for image in images:
             session.step(image)
-        with MemorySampler(0.0, device=True, capacity=600) as sampler:  # at its beginning and its end
+        with MemorySampler(0.0, device=True, capacity=600) as sampler:  # samples at the start and at the end
             for number in range(500):
                 session.step(images[number % len(images)])
         used = sampler.samples[:, 3]

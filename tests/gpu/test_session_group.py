@@ -1,10 +1,10 @@
-"""Many cameras on one GPU: batches, one wait for all, weights that are loaded once. See test_tensorrt.py."""
+"""Many cameras on one GPU: batches, one wait per step, weights loaded once. See also test_tensorrt.py."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from group_contract import GroupContract, OpenGroup, picture
+from group_contract import GroupContract, OpenGroup, make_frame
 from ungated import export_ungated
 
 from export.engines.build import build_engines
@@ -30,7 +30,7 @@ def open_group(bundle: Bundle, cameras: int, cuda_graphs: bool = True) -> Sessio
 
 
 def frames_of(cameras: int, number: int) -> dict[int, np.ndarray]:
-    return {camera: picture(camera, number) for camera in range(cameras)}
+    return {camera: make_frame(camera, number) for camera in range(cameras)}
 
 
 @pytest.fixture(params=["lazy", "random:1"])
@@ -45,7 +45,7 @@ def schedule(request: pytest.FixtureRequest, gpu) -> None:
 class TestTensorRT(GroupContract):
     @pytest.fixture(autouse=True)
     def _arithmetic(self, gpu) -> None:
-        self.exact = gpu.simulated  # a GPU has other kernels for other batches
+        self.exact = gpu.simulated  # a GPU uses different kernels for different batch sizes
 
     @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
     def open_group(self, request: pytest.FixtureRequest) -> OpenGroup:
@@ -58,7 +58,7 @@ class TestTensorRT(GroupContract):
 
 @pytest.mark.usefixtures("schedule")
 class TestMemoryOfFrames(GroupContract):
-    """A network whose memory encoder reads the frames themselves, which those of the next batch must not overwrite."""
+    """The network's memory encoder reads the frames themselves, so the next batch must not overwrite them."""
 
     exact = False
 
@@ -73,17 +73,17 @@ class TestMemoryOfFrames(GroupContract):
 
 @GRAPHS
 def test_a_step_of_all_cameras_is_two_launches_and_one_wait(gpu, fp32_batch: Bundle, cuda_graphs: bool):
-    """Where each has a session of its own, it is that for every camera."""
+    """With separate sessions, every camera needs that many."""
     gpu.schedule("lazy")
     with open_group(fp32_batch, CAMERAS, cuda_graphs) as group:
         group.step(frames_of(CAMERAS, 0))
-        together = work_of(gpu, lambda: group.step(frames_of(CAMERAS, 1)))
-        group.step({0: picture(0, 2)})  # from now on their memories are at different frames
-        apart = work_of(gpu, lambda: group.step({camera: picture(camera, 3) for camera in (0, 1, 2)}))
+        together = count_work(gpu, lambda: group.step(frames_of(CAMERAS, 1)))
+        group.step({0: make_frame(0, 2)})  # from now on the cameras are at different frames
+        apart = count_work(gpu, lambda: group.step({camera: make_frame(camera, 3) for camera in (0, 1, 2)}))
     sessions = [open_group(fp32_batch, 1, cuda_graphs) for _ in range(CAMERAS)]
     for session in sessions:
-        session.step({0: picture(0, 0)})
-    alone = work_of(gpu, lambda: [session.step({0: picture(0, 1)}) for session in sessions])
+        session.step({0: make_frame(0, 0)})
+    alone = count_work(gpu, lambda: [session.step({0: make_frame(0, 1)}) for session in sessions])
     for session in sessions:
         session.close()
     launches = {"cuGraphLaunch": 2} if cuda_graphs else {"cuLaunchHostFunc": 1 + CAMERAS + 1}
@@ -94,18 +94,18 @@ def test_a_step_of_all_cameras_is_two_launches_and_one_wait(gpu, fp32_batch: Bun
     assert alone == {"h2d": CAMERAS, "d2h": CAMERAS, "syncs": CAMERAS, **launches}
 
 
-def work_of(gpu, step) -> dict[str, int]:
-    """Copies, waits and launches of a step. The stand-in's kernels are host functions, one for each engine."""
-    before = gpu.calls() | {what: gpu.count(what) for what in ("h2d", "d2h", "syncs")}
+def count_work(gpu, step) -> dict[str, int]:
+    """Return copies, waits and launches of a step. The stand-in's kernels are host functions, one per engine."""
+    before = gpu.calls() | {name: gpu.count(name) for name in ("h2d", "d2h", "syncs")}
     step()
-    after = gpu.calls() | {what: gpu.count(what) for what in ("h2d", "d2h", "syncs")}
+    after = gpu.calls() | {name: gpu.count(name) for name in ("h2d", "d2h", "syncs")}
     counted = ("h2d", "d2h", "syncs", "cuGraphLaunch", "cuLaunchHostFunc")
     assert not [name for name in after if "Alloc" in name and after[name] > before.get(name, 0)]
     return {name: after[name] - before.get(name, 0) for name in counted if after.get(name, 0) > before.get(name, 0)}
 
 
-def test_a_second_session_loads_no_second_copy_of_the_weights(gpu, fp32_bundle: Bundle, monkeypatch):
-    """Contexts and memory are its own, and the engines stay for as long as one of them is open."""
+def test_second_session_shares_the_weights_of_the_first(gpu, fp32_bundle: Bundle, monkeypatch):
+    """It has its own contexts and memory. The engines stay loaded while a session is open."""
     import tensorrt
 
     loaded: list[int] = []
@@ -123,34 +123,34 @@ def test_a_second_session_loads_no_second_copy_of_the_weights(gpu, fp32_bundle: 
         weights = sum(fp32_bundle.graph_file(name).stat().st_size for name in fp32_bundle.info.graphs)
         own = gpu.live()["device_bytes"] - with_one
         assert 0 < own <= with_one - start["device_bytes"] - 0.9 * weights
-    wanted = sessions[1].step({0: picture(1, 0)})[0]
-    sessions[0].step({0: picture(0, 0)})
+    wanted = sessions[1].step({0: make_frame(1, 0)})[0]
+    sessions[0].step({0: make_frame(0, 0)})
     sessions.pop(0).close()
     sessions[0].reset(0)
-    np.testing.assert_array_equal(sessions[0].step({0: picture(1, 0)})[0].keypoints, wanted.keypoints)
+    np.testing.assert_array_equal(sessions[0].step({0: make_frame(1, 0)})[0].keypoints, wanted.keypoints)
     sessions.pop().close()
     if gpu.simulated:
         assert gpu.live() == start
     with open_group(fp32_bundle, 1):
-        assert len(loaded) == 6, "they had gone"
+        assert len(loaded) == 6, "the engines had been released"
 
 
 @pytest.mark.parametrize("cameras", [1, 2, 4, 8])
-def test_memory_is_what_was_planned_and_weights_are_there_once(gpu, fp32_batch: Bundle, cameras: int):
+def test_gpu_memory_matches_the_plan_and_weights_are_loaded_once(gpu, fp32_batch: Bundle, cameras: int):
     """The figures of docs/benchmarks.md, "GPU memory per camera"."""
     if not gpu.simulated:
-        pytest.skip("other programs use the GPU, too")
+        pytest.skip("other programs use the GPU too")
     with open_group(fp32_batch, 1):
         before = gpu.live()["device_bytes"]
         with open_group(fp32_batch, cameras) as group:
             backend = group._backend
             assert isinstance(backend, TensorRTBackend)
             plan = plan_arena(fp32_batch.info, backend._engines.activation_bytes, cameras)
-            assert 0 <= gpu.live()["device_bytes"] - before - plan.size < 4096, "the driver's pages"
+            assert 0 <= gpu.live()["device_bytes"] - before - plan.size < 4096, "rounded up to the driver's pages"
 
 
-def test_recorded_work_in_any_order_gives_what_calls_give(gpu, schedule, fp32_batch: Bundle):
-    """All recordings of an engine come from one execution context, in one order; they are replayed in others."""
+def test_graphs_replayed_in_any_order_give_the_results_of_calls(gpu, schedule, fp32_batch: Bundle):
+    """All graphs of an engine are recorded in one execution context, in one order, and replayed in other orders."""
     random = np.random.default_rng(4)
     with open_group(fp32_batch, CAMERAS) as replayed, open_group(fp32_batch, CAMERAS, cuda_graphs=False) as called:
         for number in range(20):
@@ -159,7 +159,7 @@ def test_recorded_work_in_any_order_gives_what_calls_give(gpu, schedule, fp32_ba
                     replayed.reset(camera)
                     called.reset(camera)
             chosen = np.flatnonzero(random.random(CAMERAS) < 0.7)
-            frames = {int(camera): picture(int(camera), number) for camera in chosen}
+            frames = {int(camera): make_frame(int(camera), number) for camera in chosen}
             replayed.step(frames)
             called.step(frames)
             for camera in range(CAMERAS):
@@ -170,21 +170,21 @@ def test_recorded_work_in_any_order_gives_what_calls_give(gpu, schedule, fp32_ba
 
 
 @pytest.mark.parametrize("peaks", [1, 7, 13])
-def test_every_size_is_aligned_as_tensorrt_wants_it(
+def test_blocks_of_any_size_are_aligned_for_tensorrt(
     request: pytest.FixtureRequest, gpu, tmp_path: Path, clip: Path, peaks: int
 ):
-    """Activations at multiples of 512 bytes, tensors of 256, whatever lies before them; in FP16, as sizes are odd."""
+    """Activations at multiples of 512 bytes, tensors at multiples of 256; FP16 and the peaks make sizes odd."""
     pytest.importorskip("torch")
     weights, options = request.getfixturevalue("edge_weights"), {"slots": 3, "every": 2, "peaks": peaks}
     bundle = export_ungated(weights, tmp_path / "edge", width=160, height=96, video=str(clip), **options)
     build_engines(bundle, "native")
     with Session.open(bundle, BackendOptions("tensorrt")) as session:
-        session.step(picture(0, 0))
+        session.step(make_frame(0, 0))
         assert session.maps().any()
 
 
-def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Path, clip: Path):
-    """A narrow ``resnet50`` in FP16 has slots of no multiple of 256 bytes."""
+def test_unaligned_slots_are_copied_into_place(gpu, tmp_path: Path, clip: Path):
+    """The slots of a narrow ``resnet50`` in FP16 are not multiples of 256 bytes."""
     torch = pytest.importorskip("torch")
     from training.model import ModelConfig, build
     from training.model.weights import save_weights
@@ -203,7 +203,7 @@ def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Pa
         SessionGroup.open(bundle, 1, BackendOptions("onnxruntime", threads=1)) as theirs,
     ):
         for number in range(5):
-            frame = picture(0, number)[:64, :96]
+            frame = make_frame(0, number)[:64, :96]
             ours.step({0: frame})
             theirs.step({0: frame})
             slot = write_slot(number, 4, 2)
@@ -211,18 +211,18 @@ def test_slots_that_would_not_be_aligned_are_copied_into_place(gpu, tmp_path: Pa
                 np.testing.assert_allclose(found, wanted, atol=2e-2)
 
 
-def test_a_context_that_cannot_be_made_leaves_nothing_behind(gpu, fp32_bundle: Bundle, monkeypatch):
-    """Not even while the error is held: its traceback knows what was made before."""
+def test_failed_context_creation_leaks_nothing(gpu, fp32_bundle: Bundle, monkeypatch):
+    """Checked while the error is kept, because its traceback refers to the objects created before."""
     import tensorrt
 
     if not hasattr(tensorrt.ICudaEngine, "create_execution_context_without_device_memory"):
-        pytest.skip("another TensorRT makes contexts otherwise")
+        pytest.skip("this TensorRT creates contexts in another way")
     live = gpu.live() if gpu.simulated else {}
-    make, made = tensorrt.ICudaEngine.create_execution_context_without_device_memory, []
+    create, created = tensorrt.ICudaEngine.create_execution_context_without_device_memory, []
 
     def only_one(engine):
-        made.append(1)
-        return make(engine) if len(made) == 1 else None
+        created.append(1)
+        return create(engine) if len(created) == 1 else None
 
     monkeypatch.setattr(tensorrt.ICudaEngine, "create_execution_context_without_device_memory", only_one)
     with pytest.raises(BackendError, match="TensorRT cannot create an execution context for read_decoder") as caught:
@@ -232,13 +232,13 @@ def test_a_context_that_cannot_be_made_leaves_nothing_behind(gpu, fp32_bundle: B
     assert caught.value.__traceback__ is not None
 
 
-def test_activation_memory_that_is_refused_is_noticed(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    """The setter returns nothing; TensorRT's log says it."""
+def test_rejected_activation_memory_is_an_error(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    """The setter returns nothing; the error is only in TensorRT's log."""
     monkeypatch.setattr("runtime.backends.arena.ALIGNMENT", 256)
     gpu.schedule("eager")  # skips on a real GPU
     messages = []
-    for extra in (0, 1):  # one of them is a multiple of 512 by chance
-        monkeypatch.setattr("runtime.backends.tensorrt.plan_arena", shifted(256 * extra))
+    for extra in (0, 1):  # one of the addresses is a multiple of 512 by chance
+        monkeypatch.setattr("runtime.backends.tensorrt.plan_arena", shifted_plan(256 * extra))
         try:
             open_group(fp32_bundle, 1).close()
         except BackendError as error:
@@ -248,8 +248,8 @@ def test_activation_memory_that_is_refused_is_noticed(gpu, fp32_bundle: Bundle, 
     assert "not aligned to 512 bytes" in messages[0]
 
 
-def shifted(by: int):
-    """A plan whose activations begin so many bytes later."""
+def shifted_plan(by: int):
+    """A ``plan_arena`` whose activations begin ``by`` bytes later."""
     from dataclasses import replace
 
     from runtime.backends.arena import Block, plan_arena

@@ -1,4 +1,4 @@
-"""The stand-in for TensorRT has the names of the version that it plays, and the signatures of tensorrt-stubs."""
+"""The stand-in for TensorRT has the names of the version that it imitates, and the signatures of tensorrt-stubs."""
 
 import ast
 import importlib.util
@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent
 API: dict[str, dict[str, list[str]]] = json.loads((HERE / "tensorrt-python-api.json").read_text(encoding="utf-8"))
-NOT_IN_THE_FILE = {"ILogger": {"10.3.0", "11.1"}, "IProgressMonitor": set(API), "LayerType": set(API)}
+UNLISTED = {"ILogger": {"10.3.0", "11.1"}, "IProgressMonitor": set(API), "LayerType": set(API)}
 """Classes that these versions have but the API file does not list."""
 
 _NAMES = """
@@ -49,7 +49,7 @@ def library(gpu) -> Path:
 
 
 @pytest.mark.parametrize("version", API)
-def test_it_has_no_name_that_the_version_lacks(library: Path, version: str):
+def test_has_only_names_of_the_version(library: Path, version: str):
     environment = {**os.environ, "STANDIN_TENSORRT_VERSION": version}
     command = [sys.executable, "-c", _NAMES, str(library), str(HERE / "standin")]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -61,7 +61,7 @@ def test_it_has_no_name_that_the_version_lacks(library: Path, version: str):
             inherited = logger if name == "Logger" else set()
             assert set(members) <= set(API[version][name]) | _ENUMERATION | inherited, name
         else:
-            assert version in NOT_IN_THE_FILE.get(name, set()), f"TensorRT {version} has no {name}"
+            assert version in UNLISTED.get(name, set()), f"TensorRT {version} has no {name}"
     assert ("IProgressMonitor" in found) == ("ExecutionContextAllocationStrategy" in found) == (version != "8.6.1")
     assert ("device_memory_size" in found["ICudaEngine"]) == (version != "11.1")
 
@@ -77,7 +77,7 @@ def stub_text() -> str:
 
 
 def stub_signatures(text: str) -> dict[str, dict[str, list[list[str]]]]:
-    """Class -> method -> parameter names of each overload. The file as a whole is no valid Python, its lines are."""
+    """Class -> method -> parameter names of each overload. Only single lines of the file are valid Python."""
     found: dict[str, dict[str, list[list[str]]]] = {}
     for block in re.split(r"(?m)^(?=class )", text):
         header = re.match(r"class (\w+)", block)
@@ -103,18 +103,18 @@ def methods_of(module: Any) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def test_its_methods_take_what_the_stubs_say(library: Path):
+def test_methods_have_the_signatures_of_the_stubs(library: Path):
     stubs = stub_signatures(stub_text())
     methods = methods_of(importlib.import_module("tensorrt"))
     assert len(methods) > 40
     for name, method, parameters in methods:
         overloads = stubs[name].get(method) or stubs["ILogger"].get(method)
         assert overloads is not None, f"the stubs have no {name}.{method}"
-        # Where the stand-in has fewer, the others are optional.
+        # Parameters that the stand-in lacks are optional.
         assert any(parameters == overload[: len(parameters)] for overload in overloads), (name, method, overloads)
 
 
-def test_enumerations_have_tensorrts_numbers(library: Path):
+def test_enumerations_have_the_values_of_tensorrt(library: Path):
     text = stub_text()
     tensorrt: Any = importlib.import_module("tensorrt")
     checked = 0
@@ -148,7 +148,7 @@ class Log:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda plan: b"onnx" + plan, "magicTagRead"),
         (lambda plan: plan[:-1000], "sizeRead"),
@@ -156,12 +156,12 @@ class Log:
         (lambda plan: plan.replace(b'"compute_capability": "', b'"compute_capability": "1'), "incompatible device"),
     ],
 )
-def test_it_refuses_what_is_not_its_engine(library: Path, plan: bytes, spoil, said: str):
+def test_invalid_engines_are_rejected(library: Path, plan: bytes, spoil, message: str):
     tensorrt: Any = importlib.import_module("tensorrt")
     log = Log()
     assert tensorrt.Runtime(log).deserialize_cuda_engine(spoil(plan)) is None
     assert len(log.messages) == 1
-    assert said in log.messages[0]
+    assert message in log.messages[0]
 
 
 def context_of(plan: bytes, log: Any) -> Any:
@@ -173,28 +173,28 @@ def context_of(plan: bytes, log: Any) -> Any:
     return engine, engine.create_execution_context(strategies.USER_MANAGED)
 
 
-def test_it_refuses_to_run_without_addresses_and_memory(library: Path, plan: bytes):
+def test_run_without_addresses_or_memory_is_rejected(library: Path, plan: bytes):
     log = Log()
     engine, context = context_of(plan, log)
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     assert not context.execute_async_v3(0)
     assert f"Address is not set for tensor {names[0]}" in log.messages[-1]
     assert not context.set_tensor_address("nobody", 256)
-    assert not context.set_tensor_address(names[0], 100), "not aligned"
+    assert not context.set_tensor_address(names[0], 100), "the address is not aligned"
     assert all(context.set_tensor_address(name, 256) for name in names)
     assert not context.execute_async_v3(0)
     assert "no device memory" in log.messages[-1]
 
 
-def test_objects_take_no_attributes_that_they_do_not_have(library: Path, plan: bytes):
+def test_objects_reject_unknown_attributes(library: Path, plan: bytes):
     engine, context = context_of(plan, Log())
     for thing in (engine, context):
         with pytest.raises(AttributeError, match="no attribute"):
             thing.progress_monitor = None
 
 
-def test_a_run_on_memory_that_is_not_the_devices_is_reported(gpu, library: Path, plan: bytes):
-    """Nothing can be raised inside the driver's callbacks: what goes wrong there is collected and fails the test."""
+def test_run_on_invalid_memory_or_released_context_is_reported(gpu, library: Path, plan: bytes):
+    """The driver's callbacks cannot raise, so their errors are collected and fail the test."""
     failures = importlib.import_module("tensorrt.device").failures
     log = Log()
     driver: Any = importlib.import_module("pycuda.driver")

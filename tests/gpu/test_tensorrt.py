@@ -1,7 +1,7 @@
-"""The TensorRT backend: the same parts as ONNX Runtime, nothing allocated, nothing leaked, nothing raced for.
+"""The TensorRT backend: the same parts as ONNX Runtime, no allocations per frame, no leaks, no races.
 
-On a simulated driver unless there is a GPU. Its schedules are hostile: "lazy" runs queued work only when somebody waits
-for it, "random" runs it in any order that streams and events allow; "eager" at once, as a careless test double would.
+Runs on a simulated driver unless there is a GPU. Its schedules are hostile: "lazy" runs queued work only when a call
+waits for it, "random" in any order that streams and events allow, "eager" at once, as a careless test double would.
 """
 
 import copy
@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from backend_contract import FIRST, NONE, BackendContract, look, picture
+from backend_contract import FIRST, NONE, BackendContract, detect_maps, make_image
 
 from benchmarks.run.memory import MemorySampler
 from runtime.backends import BackendOptions, open_backend
@@ -44,7 +44,7 @@ OUT_OF_MEMORY, ILLEGAL_ADDRESS = 2, 700
 
 @pytest.fixture(params=SCHEDULES)
 def schedule(request: pytest.FixtureRequest, gpu) -> str:
-    """Every order of work on the simulated driver; a GPU has one of its own."""
+    """Every schedule of the simulated driver; a GPU has its own."""
     if gpu.simulated:
         gpu.schedule(request.param)
     elif request.param != SCHEDULES[0]:
@@ -54,7 +54,7 @@ def schedule(request: pytest.FixtureRequest, gpu) -> str:
 
 @pytest.fixture(scope="session")
 def frames(clip: Path) -> list[np.ndarray]:
-    """The 100 frames of the sample clip, small."""
+    """The 100 frames of the sample clip, 320x240."""
     capture = cv2.VideoCapture(str(clip))
     found = []
     while (answer := capture.read())[0]:
@@ -70,24 +70,24 @@ class TestTensorRT(BackendContract):
         yield opened
         opened.close()
 
-    def test_detections_in_a_row_read_what_each_was_told_to(self, backend: Backend):
-        """Nobody waits between them, and the first one's list of slots may not have been uploaded yet."""
-        look(backend, 0, NONE)
+    def test_consecutive_detections_read_their_own_slots(self, backend: Backend):
+        """Nothing waits between them, so the first list of slots may not have been uploaded yet."""
+        detect_maps(backend, 0, NONE)
         backend.memorise({0: 0})
-        backend.frame(0)[:] = picture(1)
+        backend.frame(0)[:] = make_image(1)
         backend.detect({0: NONE})
         backend.memorise({0: 1})
         backend.detect({0: FIRST})
         backend.results(0)
         in_a_row = backend.read_slot(0, 1)
-        look(backend, 1, NONE)
+        detect_maps(backend, 1, NONE)
         backend.memorise({0: 1})
         for found, wanted in zip(in_a_row, backend.read_slot(0, 1), strict=True):
             np.testing.assert_array_equal(found, wanted)
 
 
 def on_tensorrt(bundle: Bundle, cuda_graphs: bool = True) -> Session:
-    """Whose session reports all that is found, as that of ``on_the_cpu`` does."""
+    """Open a session that reports all detections, like ``on_the_cpu``."""
     return Session.open(
         bundle, BackendOptions("tensorrt", cuda_graphs=cuda_graphs), min_score=0.0, min_keypoint_score=0.0
     )
@@ -98,7 +98,7 @@ def on_the_cpu(bundle: Bundle) -> Session:
 
 
 def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float = PIXELS) -> None:
-    """Parts and people."""
+    """Compare parts and people."""
     ours, theirs = found.people, wanted.people
     same = (
         np.array_equal(found.keypoint_types, wanted.keypoint_types)
@@ -115,10 +115,10 @@ def assert_same(found: Parts, wanted: Parts, score: float = SCORE, pixels: float
 
 
 def step_both(gpu, ours: Session, theirs: Session, frame: np.ndarray) -> None:
-    """The next frame is the same on both.
+    """Step both sessions and compare the results.
 
-    A real GPU adds up in another order and really rounds to FP16, so there the maps are compared, each side on its own
-    predictions: which of many low peaks comes first is nobody's promise.
+    A real GPU sums in another order and really rounds to FP16, so there only the maps are compared, each side on its
+    own predictions: the order of many low peaks is not defined.
     """
     found, wanted = ours.step(frame), theirs.step(frame)
     if gpu.simulated:
@@ -128,8 +128,8 @@ def step_both(gpu, ours: Session, theirs: Session, frame: np.ndarray) -> None:
         np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=bound)
 
 
-def same_session(gpu, bundle: Bundle, frames: list[np.ndarray], count: int, cuda_graphs: bool) -> None:
-    """A session of so many frames on both backends, frame by frame the same."""
+def compare_sessions(gpu, bundle: Bundle, frames: list[np.ndarray], count: int, cuda_graphs: bool) -> None:
+    """Run ``count`` frames on both backends and compare each frame."""
     with on_tensorrt(bundle, cuda_graphs) as ours, on_the_cpu(bundle) as theirs:
         addresses = ours.addresses()
         for number in range(count):
@@ -144,14 +144,14 @@ def same_session(gpu, bundle: Bundle, frames: list[np.ndarray], count: int, cuda
 
 @GRAPHS
 @pytest.mark.parametrize("network", ["fp32_bundle", "fp16_bundle", "resnet50", "stm"])
-def test_all_detections_are_those_of_onnx_runtime(
+def test_all_detections_match_onnx_runtime(
     request: pytest.FixtureRequest, gpu, frames, network: str, cuda_graphs: bool
 ):
-    """What a session makes parts and people of: each of the results, also those that it does not look at."""
-    gpu.schedule("lazy")  # skips on a real GPU: which of many low peaks comes first is nobody's promise
+    """Compares every output of the backend, also those that a session does not read."""
+    gpu.schedule("lazy")  # skips on a real GPU, where the order of many low peaks is not defined
     bundle: Bundle = request.getfixturevalue(network)
     slots, every = bundle.info.slots, bundle.info.every
-    given = {spec.name for spec in bundle.info.graphs["read_decoder"].outputs}
+    outputs = {spec.name for spec in bundle.info.graphs["read_decoder"].outputs}
     options = (BackendOptions("tensorrt", cuda_graphs=cuda_graphs), BackendOptions("onnxruntime", threads=1))
     ours, theirs = (open_backend(bundle, each) for each in options)
     with closing(ours), closing(theirs):
@@ -163,11 +163,11 @@ def test_all_detections_are_those_of_onnx_runtime(
             found, wanted = vars(ours.results(0)), vars(theirs.results(0))
             for name in wanted:
                 np.testing.assert_allclose(found[name], wanted[name], atol=SCORE, err_msg=name)
-                assert wanted[name].any() == (name in given), name
+                assert wanted[name].any() == (name in outputs), name
 
 
 def test_every_bundle_runs(gpu, fp32_bundle, fp32_batch, fp16_bundle, resnet50, resnet50_batch, stm, frames):
-    """All that these tests use; with STM_SKELETONS_GPU_BUNDLES what is made is kept, for a machine without PyTorch."""
+    """All bundles of these tests; with STM_SKELETONS_GPU_BUNDLES, new ones are kept for a machine without PyTorch."""
     for bundle in (fp32_bundle, fp32_batch, fp16_bundle, resnet50, resnet50_batch, stm):
         with SessionGroup.open(bundle, bundle.info.batch, BackendOptions("tensorrt")) as group:
             frame: np.ndarray = frames[0]
@@ -180,20 +180,20 @@ def test_every_bundle_runs(gpu, fp32_bundle, fp32_batch, fp16_bundle, resnet50, 
 def test_many_frames_give_the_parts_of_onnx_runtime(gpu, fp32_bundle: Bundle, frames, count: int, cuda_graphs: bool):
     if gpu.simulated:
         gpu.schedule("random:3")
-    same_session(gpu, fp32_bundle, frames, count, cuda_graphs)
+    compare_sessions(gpu, fp32_bundle, frames, count, cuda_graphs)
 
 
 @GRAPHS
 @pytest.mark.parametrize("network", ["fp32_bundle", "fp16_bundle", "resnet50"])
-def test_every_order_of_work_gives_the_parts_of_onnx_runtime(
+def test_every_schedule_gives_the_parts_of_onnx_runtime(
     request: pytest.FixtureRequest, gpu, schedule: str, frames, network: str, cuda_graphs: bool
 ):
-    same_session(gpu, request.getfixturevalue(network), frames, 30, cuda_graphs)
+    compare_sessions(gpu, request.getfixturevalue(network), frames, 30, cuda_graphs)
 
 
-def test_a_network_without_results_is_waited_for_all_the_same(gpu, schedule: str, stm: Bundle, frames):
-    """No map of keypoints, so nothing to download; the next frame must not land before this one has been taken."""
-    same_session(gpu, stm, frames, 6, cuda_graphs=True)
+def test_network_without_outputs_is_waited_for_too(gpu, schedule: str, stm: Bundle, frames):
+    """Without keypoint maps nothing is downloaded, but the next frame must not overwrite this one too early."""
+    compare_sessions(gpu, stm, frames, 6, cuda_graphs=True)
 
 
 def test_a_seed_gives_the_parts_of_onnx_runtime(gpu, schedule: str, fp32_bundle: Bundle, frames):
@@ -210,7 +210,7 @@ def test_a_seed_gives_the_parts_of_onnx_runtime(gpu, schedule: str, fp32_bundle:
 def test_frames_letterboxed_ahead_give_the_parts_of_onnx_runtime(
     gpu, schedule: str, fp32_bundle: Bundle, frames, cuda_graphs: bool
 ):
-    """While this frame's upload may not even have begun."""
+    """The upload of the current frame may not have begun yet."""
     with on_tensorrt(fp32_bundle, cuda_graphs) as ours, on_the_cpu(fp32_bundle) as theirs:
         for number in range(10):
             found = ours.step(frames[number], lambda number=number: frames[number + 1])
@@ -221,16 +221,16 @@ def test_frames_letterboxed_ahead_give_the_parts_of_onnx_runtime(
 
 @GRAPHS
 def test_a_frame_is_one_upload_one_download_and_one_wait(gpu, fp32_bundle: Bundle, frames, cuda_graphs: bool):
-    """Counted by the driver, after start-up: so nothing is allocated, made or copied beside these."""
+    """Counted by the driver after start-up: nothing else is allocated, created or copied."""
     gpu.schedule("lazy")
     count = 50
     with on_tensorrt(fp32_bundle, cuda_graphs) as session:
         session.step(frames[0])
         before, live = gpu.calls(), gpu.live()
-        work = {what: gpu.count(what) for what in ("h2d", "d2h", "d2d", "syncs")}
+        work = {name: gpu.count(name) for name in ("h2d", "d2h", "d2d", "syncs")}
         for number in range(count):
             session.step(frames[number])
-        done = {what: gpu.count(what) - there for what, there in work.items()}
+        done = {name: gpu.count(name) - earlier for name, earlier in work.items()}
         calls = {name: n - before.get(name, 0) for name, n in gpu.calls().items() if n > before.get(name, 0)}
         assert done == {"h2d": count, "d2h": count, "d2d": count, "syncs": count}
         assert calls["cuStreamSynchronize"] == count
@@ -242,7 +242,7 @@ def test_a_frame_is_one_upload_one_download_and_one_wait(gpu, fp32_bundle: Bundl
 
 
 @GRAPHS
-def test_recorded_stages_are_the_devices_time_and_change_no_parts(
+def test_recorded_stages_have_device_times_and_change_no_parts(
     gpu, schedule: str, resnet50: Bundle, frames, cuda_graphs: bool
 ):
     """Each stage is waited for, so nothing is queued afterwards; when recording ends, graphs are replayed again."""
@@ -260,15 +260,15 @@ def test_recorded_stages_are_the_devices_time_and_change_no_parts(
 
 
 def test_the_next_upload_does_not_wait_for_memorising(gpu, resnet50: Bundle, frames):
-    """What the second stream is for: the work of frame n may still be queued when frame n+1 has arrived."""
+    """Purpose of the second stream: work of frame n may still be queued when frame n+1 arrives."""
     gpu.schedule("lazy")
     with on_tensorrt(resnet50) as session:
         session.step(frames[0])
-        assert gpu.pending() > 0, "memorising still waits: nobody has asked for it"
+        assert gpu.pending() > 0, "memorising is still queued, because nothing has waited for it"
 
 
-def test_other_users_of_the_gpu_do_not_wait_for_ours(gpu, resnet50: Bundle, frames):
-    """They use the default stream, as most do, and an ordinary stream would be in step with that."""
+def test_other_users_of_the_gpu_do_not_wait_for_the_session(gpu, resnet50: Bundle, frames):
+    """Most programs use the default stream, which would wait for an ordinary stream."""
     gpu.schedule("lazy")
     other = Gpu()
     with on_tensorrt(resnet50) as session:
@@ -281,8 +281,8 @@ def test_other_users_of_the_gpu_do_not_wait_for_ours(gpu, resnet50: Bundle, fram
     other.close()
 
 
-def test_everything_has_run_before_it_is_recorded(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    """TensorRT sets itself up in its first run, with calls that no recording takes."""
+def test_engines_run_before_they_are_recorded(gpu, fp32_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    """TensorRT initialises in its first run, with calls that cannot be recorded."""
     import tensorrt
 
     run = tensorrt.IExecutionContext.execute_async_v3
@@ -300,7 +300,7 @@ def test_everything_has_run_before_it_is_recorded(gpu, fp32_bundle: Bundle, monk
     assert is_recorded == detect + memorise * fp32_bundle.info.slots
 
 
-def test_capture_that_is_refused_is_dropped_cleanly(gpu, fp32_bundle: Bundle, frames, caplog):
+def test_refused_capture_disables_graphs_cleanly(gpu, fp32_bundle: Bundle, frames, caplog):
     for stage in ("begin", "end", "instantiate"):
         caplog.clear()
         gpu.refuse_capture(stage)
@@ -314,7 +314,7 @@ def test_capture_that_is_refused_is_dropped_cleanly(gpu, fp32_bundle: Bundle, fr
 
 
 def attempt(bundle: Bundle, frames: list[np.ndarray], cuda_graphs: bool, gpu) -> int:
-    """Open, two frames, close. The number of driver calls that can fail before closing begins."""
+    """Open, step twice, close. Returns the number of fallible driver calls before closing."""
     with on_tensorrt(bundle, cuda_graphs) as session:
         session.step(frames[0])
         session.step(frames[1])
@@ -322,13 +322,13 @@ def attempt(bundle: Bundle, frames: list[np.ndarray], cuda_graphs: bool, gpu) ->
 
 
 @GRAPHS
-@pytest.mark.parametrize("lost", [False, True], ids=["once", "for good"])
-def test_a_failure_of_any_driver_call_leaves_nothing_behind(
-    gpu, fp32_bundle: Bundle, frames, caplog: pytest.LogCaptureFixture, cuda_graphs: bool, lost: bool
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+def test_failure_of_any_driver_call_is_noticed_and_leaks_nothing(
+    gpu, fp32_bundle: Bundle, frames, caplog: pytest.LogCaptureFixture, cuda_graphs: bool, sticky: bool
 ):
-    """Each call in turn: it ends in one of our errors, or in a warning where we can do without (recording, releasing).
+    """Each failing call ends in one of our errors, or in a warning where it is not essential (recording, releasing).
 
-    Or in nothing, where pycuda tries again: it collects garbage when memory is short.
+    Or in neither, if pycuda retries: it collects garbage when memory is short.
     """
     gpu.schedule("lazy")
     gpu.fail_call(0)
@@ -340,7 +340,7 @@ def test_a_failure_of_any_driver_call_leaves_nothing_behind(
     for number in range(1, calls + closing + 1):
         caplog.clear()
         error = ""
-        gpu.fail_call(number, OUT_OF_MEMORY, sticky=lost)
+        gpu.fail_call(number, OUT_OF_MEMORY, sticky=sticky)
         try:
             attempt(fp32_bundle, frames, cuda_graphs, gpu)
         except StmError as caught:
@@ -348,17 +348,17 @@ def test_a_failure_of_any_driver_call_leaves_nothing_behind(
         failed = gpu.failed()
         gpu.fail_call(0)
         assert failed is not None
-        what = f"the failure of {failed}, call {number},"
+        failure = f"the failure of {failed}, call {number},"
         assert "\n" not in error
-        tried_again = not lost and failed.startswith(("cuMemAlloc", "cuMemHostAlloc"))
-        assert error or caplog.records or tried_again, f"{what} went unnoticed"
+        tried_again = not sticky and failed.startswith(("cuMemAlloc", "cuMemHostAlloc"))
+        assert error or caplog.records or tried_again, f"{failure} went unnoticed"
         if not error:
-            assert tried_again or number > calls or (cuda_graphs and "CUDA graphs disabled" in caplog.text), what
-        assert gpu.live() == live, f"{what} leaves something behind"
+            assert tried_again or number > calls or (cuda_graphs and "CUDA graphs disabled" in caplog.text), failure
+        assert gpu.live() == live, f"{failure} leaks objects"
 
 
-def test_a_gpu_that_is_lost_while_running_is_an_error_and_is_released(gpu, fp32_bundle: Bundle, frames):
-    """As after an illegal address: every call fails from now on, the releasing ones succeed."""
+def test_gpu_lost_during_a_run_is_an_error_and_leaks_nothing(gpu, fp32_bundle: Bundle, frames):
+    """As after an illegal address: all later calls fail, except those that release objects."""
     live = gpu.live()
     session = on_tensorrt(fp32_bundle)
     session.step(frames[0])
@@ -372,7 +372,7 @@ def test_a_gpu_that_is_lost_while_running_is_an_error_and_is_released(gpu, fp32_
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
-def test_many_sessions_leave_nothing_behind(gpu, fp32_bundle: Bundle, frames, count: int):
+def test_many_sessions_leak_nothing(gpu, fp32_bundle: Bundle, frames, count: int):
     live = gpu.live() if gpu.simulated else {}
     for number in range(count):
         with on_tensorrt(fp32_bundle, cuda_graphs=number % 2 == 0) as session:
@@ -381,7 +381,9 @@ def test_many_sessions_leave_nothing_behind(gpu, fp32_bundle: Bundle, frames, co
             assert gpu.live() == live
 
 
-def test_sessions_side_by_side_do_not_mix_and_close_in_any_order(schedule: str, fp32_bundle: Bundle, resnet50, frames):
+def test_concurrent_sessions_are_independent_and_close_in_any_order(
+    schedule: str, fp32_bundle: Bundle, resnet50, frames
+):
     alone = []
     with on_tensorrt(fp32_bundle) as session:
         alone = [session.step(frame) for frame in frames[10:16]]
@@ -399,22 +401,24 @@ def test_sessions_side_by_side_do_not_mix_and_close_in_any_order(schedule: str, 
     second.close()
 
 
-def test_an_error_is_heard_when_the_first_session_has_gone(gpu, fp32_bundle: Bundle, resnet50: Bundle, frames):
-    """TensorRT goes on sending messages to the first logger that it was given, whoever brought another since."""
+def test_errors_are_reported_after_the_first_session_is_closed(gpu, fp32_bundle: Bundle, resnet50: Bundle, frames):
+    """TensorRT keeps sending messages to the first logger of the process, even if later sessions bring another."""
     gpu.schedule("eager")  # skips on a real GPU
-    said = []
+    messages = []
     first = on_tensorrt(fp32_bundle, False)
     with on_tensorrt(resnet50, False) as second:
         first.close()
         del first
         gc.collect()
-        for call in range(1, 8):  # the upload and what is before the first engine, then that
+        for call in range(1, 8):  # the upload and other calls before the first engine, then the engine
             gpu.fail_call(call)
             with pytest.raises(BackendError) as caught:
                 second.step(frames[0])
-            said.append(str(caught.value))
+            messages.append(str(caught.value))
         gpu.fail_call(0)
-    assert [text for text in said if "TensorRT failed in query_encoder: " in text and "out of memory" in text], said
+    assert [text for text in messages if "TensorRT failed in query_encoder: " in text and "out of memory" in text], (
+        messages
+    )
 
 
 def current_context() -> int | None:
@@ -423,7 +427,7 @@ def current_context() -> int | None:
     return found.value
 
 
-def test_a_context_of_somebody_else_stays_current(gpu, fp32_bundle: Bundle, frames):
+def test_cuda_context_of_the_caller_stays_current(gpu, fp32_bundle: Bundle, frames):
     cuda: Any = importlib.import_module("pycuda.driver")
 
     cuda.init()
@@ -448,7 +452,7 @@ def test_no_context_is_left_current(gpu, fp32_bundle: Bundle, frames):
 
 
 def in_another_thread(action: Callable[[], object]) -> BaseException | None:
-    """What it raised."""
+    """Return the exception that it raised."""
     raised: list[BaseException] = []
 
     def attempt() -> None:
@@ -463,18 +467,20 @@ def in_another_thread(action: Callable[[], object]) -> BaseException | None:
     return raised[0] if raised else None
 
 
-def test_another_thread_is_refused_with_a_word(gpu, fp32_bundle: Bundle, frames):
+def test_step_in_another_thread_is_rejected(gpu, fp32_bundle: Bundle, frames):
     with on_tensorrt(fp32_bundle) as session:
         error = in_another_thread(lambda: session.step(frames[0]))
         session.step(frames[0])
-    word = "a GPU session must be used from the thread that opened it; open one session per thread"
+    message = "a GPU session must be used from the thread that opened it; open one session per thread"
     assert isinstance(error, BackendError)
-    assert str(error) == word
+    assert str(error) == message
 
 
 @GRAPHS
-def test_another_thread_may_close_or_drop_it(gpu, schedule: str, fp32_bundle: Bundle, frames, cuda_graphs: bool, capfd):
-    """As garbage collection does, in whatever thread it runs."""
+def test_another_thread_may_close_or_drop_a_session(
+    gpu, schedule: str, fp32_bundle: Bundle, frames, cuda_graphs: bool, capfd
+):
+    """Garbage collection does so in any thread."""
     live = gpu.live() if gpu.simulated else {}
     sessions = [on_tensorrt(fp32_bundle, cuda_graphs), on_tensorrt(fp32_bundle, cuda_graphs)]
     sessions[0].step(frames[0])
@@ -488,10 +494,10 @@ def test_another_thread_may_close_or_drop_it(gpu, schedule: str, fp32_bundle: Bu
     assert "PyCUDA WARNING" not in capfd.readouterr().err
 
 
-def test_results_and_people_stay_when_the_session_is_closed(gpu, fp32_bundle: Bundle, frames):
-    """What a caller kept is no freed memory."""
+def test_results_stay_valid_after_closing(gpu, fp32_bundle: Bundle, frames):
+    """Arrays that the caller kept must not be freed memory."""
     backend = open_backend(fp32_bundle, BackendOptions("tensorrt"))
-    backend.frame(0)[:] = picture(0)
+    backend.frame(0)[:] = make_image(0)
     backend.detect({0: NONE})
     found = backend.results(0)
     before = copy.deepcopy(found)
@@ -501,14 +507,14 @@ def test_results_and_people_stay_when_the_session_is_closed(gpu, fp32_bundle: Bu
     if gpu.simulated:
         pointer = ctypes.c_void_p(found.peaks.ctypes.data)
         size = ctypes.c_size_t()
-        assert gpu.driver.cuMemHostGetFlags(ctypes.byref(size), pointer) != 0, "ordinary memory"
+        assert gpu.driver.cuMemHostGetFlags(ctypes.byref(size), pointer) != 0, "the results are in ordinary memory"
 
 
 @GRAPHS
-def test_after_an_error_the_next_frame_waits_for_the_copies_of_this_one(
+def test_next_frame_after_an_error_waits_for_unfinished_copies(
     gpu, fp32_bundle: Bundle, frames, monkeypatch: pytest.MonkeyPatch, cuda_graphs: bool
 ):
-    """The frame that is being uploaded is not overwritten, although nobody asked for its results."""
+    """The frame that is being uploaded is not overwritten, although its results were not read."""
     gpu.schedule("lazy")
     with on_tensorrt(fp32_bundle, cuda_graphs) as ours, on_the_cpu(fp32_bundle) as theirs:
         step_both(gpu, ours, theirs, frames[0])
@@ -516,7 +522,7 @@ def test_after_an_error_the_next_frame_waits_for_the_copies_of_this_one(
             patch.setattr("runtime.backends.tensorrt.TensorRTBackend.memorise", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 ours.step(frames[1])
-        assert gpu.pending() > 0, "the upload waits"
+        assert gpu.pending() > 0, "the upload is queued"
         before = gpu.count("syncs")
         backend = ours._group._backend
         assert backend is not None
@@ -529,8 +535,8 @@ def interrupted(*_arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_closing_waits_for_nobody_else(gpu, fp32_bundle: Bundle, frames):
-    """A wait for the whole context breaks a recording of another thread, and may last for as long as others work."""
+def test_closing_waits_for_its_own_stream_only(gpu, fp32_bundle: Bundle, frames):
+    """Waiting for the whole context would break recordings of other threads, and last as long as their work."""
     session = on_tensorrt(fp32_bundle)
     session.step(frames[0])
     before = gpu.calls()
@@ -539,7 +545,7 @@ def test_closing_waits_for_nobody_else(gpu, fp32_bundle: Bundle, frames):
     assert waited == {"cuStreamSynchronize"}
 
 
-def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
+def test_closed_session_raises_an_error(gpu, fp32_bundle: Bundle, frames):
     session = on_tensorrt(fp32_bundle)
     session.close()
     session.close()
@@ -557,12 +563,12 @@ def test_a_closed_session_says_so(gpu, fp32_bundle: Bundle, frames):
         ),
     ],
 )
-def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(
+def test_out_of_memory_error_says_how_much_is_needed_and_what_to_do(
     gpu, fp32_bundle: Bundle, short_of: str, message: str
 ):
     cuda: Any = importlib.import_module("pycuda.driver")
 
-    gpu.fill(False)  # skips on a real GPU; and what is allocated here is better never touched
+    gpu.fill(False)  # skips on a real GPU; and the large allocations here should not be written to
     with on_tensorrt(fp32_bundle):
         used = gpu.live()["device_bytes"]
     left = used - 100_000 if short_of == "arena" else 100_000
@@ -579,8 +585,8 @@ def test_too_little_memory_tells_how_much_is_wanted_and_what_to_lower(
         theirs.detach()
 
 
-def test_memory_is_finite_and_what_is_not_written_stays_zero(gpu, fp32_bundle: Bundle, frames):
-    """New memory is full of NaN here: what start-up leaves behind would show."""
+def test_unwritten_slots_stay_zero(gpu, fp32_bundle: Bundle, frames):
+    """New memory is filled with NaN here, so leftovers of start-up would show."""
     with on_tensorrt(fp32_bundle) as session:
         session.step(frames[0])
         for slot in range(1, fp32_bundle.info.slots):
@@ -589,10 +595,10 @@ def test_memory_is_finite_and_what_is_not_written_stays_zero(gpu, fp32_bundle: B
 
 
 @pytest.mark.parametrize("wrong", ["bytes", "bundle", "version", "gpu", "device"])
-def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
+def test_unsuitable_engines_are_rejected_without_deserialising(
     gpu, fp32_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ):
-    """The engines themselves would do: only the sidecar's word, or one byte behind the engine, is another."""
+    """The engines would work: only one entry of the sidecar, or one byte after an engine, is different."""
     import tensorrt
 
     engines = tmp_path / "native"
@@ -618,7 +624,7 @@ def test_engines_that_do_not_fit_are_refused_and_never_deserialised(
         Session.open(fp32_bundle, BackendOptions("tensorrt", engines=tmp_path))
 
 
-def test_the_gpus_memory_is_sampled_beside_a_session_and_nothing_is_left(gpu, fp32_bundle: Bundle, frames):
+def test_gpu_memory_is_sampled_during_a_session(gpu, fp32_bundle: Bundle, frames):
     with on_tensorrt(fp32_bundle) as session:
         session.step(frames[0])
         with MemorySampler(0.0, device=True, capacity=8) as sampler:
@@ -626,4 +632,4 @@ def test_the_gpus_memory_is_sampled_beside_a_session_and_nothing_is_left(gpu, fp
                 session.step(frame)
     in_use = sampler.samples[:, 3]
     assert np.isfinite(in_use).all()
-    assert (in_use > 1).all(), "MB: a session's memory is there"
+    assert (in_use > 1).all(), "in MB, including the session's memory"

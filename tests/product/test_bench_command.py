@@ -13,7 +13,7 @@ from command import COMMAND, refused, stm
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ["frames.png", "latency.png", "memory.png", "people.png", "stages.png"]
-WITHOUT_THE_WORKSTATION = """
+WITHOUT_WORKSTATION_LIBRARIES = """
 import sys
 for name in ("torch", "onnx", "onnxslim", "safetensors", "scipy", "matplotlib"):
     sys.modules[name] = None
@@ -36,19 +36,19 @@ def test_a_video_is_measured_and_reported(clip: Path, edge_bundle: Path, tmp_pat
     assert report["end_to_end"]["deadline"] == 1.0
     assert len(report["raw"]["frame"]) == 30
     assert [one["streams"] for one in report["streams"]] == [1, 2]
-    assert [one["cameras"] for one in report["groups"]] == [2], "one is no group"
+    assert [one["cameras"] for one in report["groups"]] == [2], "one camera is not a group"
     assert "F1 was not measured; --data measures it" in result.stdout
     assert "end to end" in result.stdout
-    told = stm("bench", "plots", out / "report.json", "--out", tmp_path / "plots")
-    assert told.returncode == 0, told.stderr
+    plotted = stm("bench", "plots", out / "report.json", "--out", tmp_path / "plots")
+    assert plotted.returncode == 0, plotted.stderr
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == PLOTS
 
 
-def test_a_board_measures_too_and_says_where_plots_are_drawn(clip: Path, edge_bundle: Path, tmp_path: Path):
-    """With nothing installed but what a board has."""
+def test_board_measures_without_plots_and_accuracy(clip: Path, edge_bundle: Path, tmp_path: Path):
+    """Without the workstation's libraries."""
     out = tmp_path / "out"
     arguments = ["bench", str(clip), "--model", str(edge_bundle), "--frames", "11", "--out", str(out)]
-    command = [sys.executable, "-W", "error", "-c", WITHOUT_THE_WORKSTATION]
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_WORKSTATION_LIBRARIES]
     result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md"]
@@ -62,7 +62,7 @@ def test_a_board_measures_too_and_says_where_plots_are_drawn(clip: Path, edge_bu
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_signals_end_it_with_a_report(clip: Path, edge_bundle: Path, tmp_path: Path, number: signal.Signals):
+def test_signals_end_the_run_with_a_report(clip: Path, edge_bundle: Path, tmp_path: Path, number: signal.Signals):
     out = tmp_path / "out"
     arguments = [
         "bench",
@@ -90,7 +90,7 @@ def test_signals_end_it_with_a_report(clip: Path, edge_bundle: Path, tmp_path: P
     assert not list(out.glob(".*"))
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_bad_input_is_reported_in_one_line_and_leaves_no_files(clip: Path, edge_bundle: Path, tmp_path: Path):
     out = tmp_path / "out"
     (tmp_path / "file").touch()
     for arguments, message in (
@@ -128,7 +128,7 @@ def few_images(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_f1_stands_beside_the_speed(few_images: str, clip: Path, tmp_path: Path):
+def test_report_includes_f1_with_data(few_images: str, clip: Path, tmp_path: Path):
     result = stm("bench", clip, "--frames", "11", "--data", few_images, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "report.json").read_text())
@@ -137,7 +137,7 @@ def test_f1_stands_beside_the_speed(few_images: str, clip: Path, tmp_path: Path)
     assert not [note for note in report["notes"] if "F1 was not measured" in note]
 
 
-def test_unknown_data_fail_after_the_speed_is_safe(clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_unknown_data_fails_after_the_speed_is_saved(clip: Path, edge_bundle: Path, tmp_path: Path):
     out = tmp_path / "out"
     arguments = ("--model", edge_bundle, "--frames", "11", "--data", f"faces={tmp_path}", "--out", out)
     result = stm("bench", clip, *arguments)
@@ -146,7 +146,7 @@ def test_unknown_data_fail_after_the_speed_is_safe(clip: Path, edge_bundle: Path
     assert "F1 was not measured; --data measures it" in (out / "report.md").read_text()
 
 
-def test_the_group_tells_its_commands():
+def test_help_lists_the_commands():
     result = stm("bench", "--help")
     assert result.returncode == 0
     assert "plots" in result.stdout
@@ -158,7 +158,9 @@ def movenet(shared: Path) -> str:
     return f"movenet:{shared / 'teacher' / 'movenet-multipose.onnx'}"
 
 
-def test_things_are_compared(clip: Path, edge_bundle: Path, edge_weights: Path, movenet: str, tmp_path: Path):
+def test_bundle_movenet_and_pytorch_are_compared(
+    clip: Path, edge_bundle: Path, edge_weights: Path, movenet: str, tmp_path: Path
+):
     """The bundle and the networks are small."""
     arms = (str(edge_bundle), f"{movenet},size=160x96", f"eager:{edge_weights},size=160x96")
     out = tmp_path / "out"
@@ -171,7 +173,7 @@ def test_things_are_compared(clip: Path, edge_bundle: Path, edge_weights: Path, 
     assert "MoveNet MultiPose alone, 160x96" in (out / "compare.md").read_text()
 
 
-def test_what_cannot_be_compared_is_one_line(clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_invalid_comparisons_are_reported_in_one_line(clip: Path, edge_bundle: Path, tmp_path: Path):
     for arguments, message in (
         ((clip, edge_bundle), "at least two variants"),
         ((clip, edge_bundle, edge_bundle), "listed twice"),
@@ -185,17 +187,17 @@ def test_what_cannot_be_compared_is_one_line(clip: Path, edge_bundle: Path, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_board_is_told_that_it_cannot_run_pytorch_beside(clip: Path, edge_bundle: Path, edge_weights: Path):
-    command = [sys.executable, "-c", WITHOUT_THE_WORKSTATION, "bench", "compare", str(clip), str(edge_bundle)]
-    for more, what in (([f"eager:{edge_weights}"], "eager:"), (["edge", "--data", "coco=/none"], "--data")):
+def test_comparison_with_pytorch_on_a_board_is_an_error(clip: Path, edge_bundle: Path, edge_weights: Path):
+    command = [sys.executable, "-c", WITHOUT_WORKSTATION_LIBRARIES, "bench", "compare", str(clip), str(edge_bundle)]
+    for more, option in (([f"eager:{edge_weights}"], "eager:"), (["edge", "--data", "coco=/none"], "--data")):
         result = subprocess.run([*command, *more, "--frames", "1"], capture_output=True, text=True, timeout=120)
         assert result.returncode == 2
-        assert result.stderr.startswith(f"stm-skeletons: '{what}' needs torch, safetensors"), result.stderr
+        assert result.stderr.startswith(f"stm-skeletons: '{option}' needs torch, safetensors"), result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_f1_of_all_stands_beside_a_comparison(few_images: str, clip: Path, movenet: str, tmp_path: Path):
+def test_comparison_includes_f1_of_every_variant(few_images: str, clip: Path, movenet: str, tmp_path: Path):
     result = stm("bench", "compare", clip, "edge", movenet, "--frames", "2", "--data", few_images, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     edge, theirs = (arm["f1"] for arm in json.loads((tmp_path / "compare.json").read_text())["arms"])

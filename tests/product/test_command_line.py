@@ -1,4 +1,4 @@
-"""The whole product as its users meet it: the installed command in a process of its own."""
+"""The whole product as its users see it: the command ``stm-skeletons``."""
 
 import json
 import os
@@ -43,14 +43,14 @@ def test_the_main_job_on_the_sample_clip(clip: Path, tmp_path: Path):
         assert line["people"]
     assert len(lines) == 100
     ids = [{person["id"] for person in line["people"]} for line in lines]
-    assert ids[0] == {None}, "nobody is known before a second frame has confirmed it"
+    assert ids[0] == {None}, "ids need a second frame that confirms the person"
     assert any(len(one & other - {None}) >= 3 for one, other in zip(ids[:50], ids[50:], strict=True))
     capture = cv2.VideoCapture(str(overlay))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.mp4", "parts.jsonl"]
 
 
-def test_without_outputs_people_are_printed_and_quiet_is_quiet(clip: Path, edge_bundle: Path):
+def test_run_without_outputs_prints_people_unless_quiet(clip: Path, edge_bundle: Path):
     result = stm("run", clip, "--model", edge_bundle, "--min-score", "0", "--max-frames", "3")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
@@ -82,7 +82,7 @@ def test_images_in_images_out(clip: Path, edge_bundle: Path, tmp_path: Path):
     assert "skipped 1 images" in result.stderr
 
 
-def test_kill_9_leaves_whole_lines_and_no_lock(clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_killed_run_leaves_whole_lines_and_no_lock(clip: Path, edge_bundle: Path, tmp_path: Path):
     parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.avi"
     arguments = ["run", str(clip), "--model", str(edge_bundle), "--parts", str(parts), "--overlay", str(overlay)]
     with subprocess.Popen([*COMMAND, *arguments, "--threads", "1"], stderr=subprocess.DEVNULL) as process:
@@ -99,7 +99,7 @@ def test_kill_9_leaves_whole_lines_and_no_lock(clip: Path, edge_bundle: Path, tm
 
 
 @pytest.mark.slow
-def test_every_frame_of_every_shared_video_has_its_line(shared: Path, edge_bundle: Path, tmp_path: Path):
+def test_every_frame_of_every_shared_video_has_a_line(shared: Path, edge_bundle: Path, tmp_path: Path):
     for video in sorted((shared / "video").iterdir()):
         capture = cv2.VideoCapture(str(video))
         count = 0
@@ -111,7 +111,7 @@ def test_every_frame_of_every_shared_video_has_its_line(shared: Path, edge_bundl
         assert len(parts.read_text().splitlines()) == count
 
 
-def test_the_readmes_lines_of_python_print_wrists():
+def test_python_example_of_the_readme_prints_wrists():
     root = Path(__file__).parents[2]
     readme = (root / "README.md").read_text(encoding="utf-8")
     code = readme.partition("<!-- wrists -->\n```python\n")[2].partition("```")[0]
@@ -121,12 +121,12 @@ def test_the_readmes_lines_of_python_print_wrists():
     assert (result.returncode, result.stderr) == (0, "")
     wrist = r" -?\d+\.\d,-?\d+\.\d \([01]\.\d\d\)"
     assert all(re.fullmatch(rf"\d+{wrist}{wrist}", line) for line in result.stdout.splitlines())
-    numbers = [line.split()[0] for line in result.stdout.splitlines()]
-    assert {"0", "1", "2", "3"} <= set(numbers)
-    assert numbers.count("1") > 10
+    ids = [line.split()[0] for line in result.stdout.splitlines()]
+    assert {"0", "1", "2", "3"} <= set(ids)
+    assert ids.count("1") > 10
 
 
-def test_people_in_the_formats_of_data_sets(clip: Path, tmp_path: Path):
+def test_people_are_written_in_the_formats_of_data_sets(clip: Path, tmp_path: Path):
     few = ("--max-frames", "6", "--min-score", "0.2", "--min-joints", "5")
     for name in ("jsonl", "coco", "posetrack18"):
         result = stm("run", clip, "--format", name, "--parts", tmp_path / name, *few)
@@ -143,18 +143,18 @@ def test_people_in_the_formats_of_data_sets(clip: Path, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "jsonl", "posetrack18"]
 
 
-def test_what_is_drawn_can_be_chosen(clip: Path, edge_bundle: Path, tmp_path: Path):
-    pictures = {}
+def test_draw_option_changes_the_overlay(clip: Path, edge_bundle: Path, tmp_path: Path):
+    images = {}
     for draw in ("people", "parts", "maps"):
         overlay = tmp_path / f"{draw}.avi"
         result = stm("run", clip, "--model", edge_bundle, "--overlay", overlay, "--draw", draw, "--max-frames", "2")
         assert result.returncode == 0, result.stderr
-        pictures[draw] = cv2.VideoCapture(str(overlay)).read()[1]
+        images[draw] = cv2.VideoCapture(str(overlay)).read()[1]
     for one, other in (("people", "parts"), ("parts", "maps"), ("maps", "people")):
-        assert np.abs(pictures[one].astype(float) - pictures[other]).mean() > 0.1
+        assert np.abs(images[one].astype(float) - images[other]).mean() > 0.1
 
 
-def test_options_that_do_not_fit(clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_invalid_run_options_are_rejected(clip: Path, edge_bundle: Path, tmp_path: Path):
     parts = ("--parts", tmp_path / "p.json")
     for options, message in (
         (("--format", "coco"), "--format coco requires --parts FILE"),
@@ -175,7 +175,7 @@ def test_options_that_do_not_fit(clip: Path, edge_bundle: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_bundle_that_gives_no_people(clip: Path, tmp_path: Path):
+def test_options_for_people_are_rejected_if_the_bundle_finds_none(clip: Path, tmp_path: Path):
     weights, bundle = tmp_path / "w.safetensors", tmp_path / "stm"
     save_weights(weights, build(ModelConfig(variant="stm", width=0.0625)), "random, for tests")
     export_bundle(weights, bundle, Options(width=96, height=64, slots=2, every=2, peaks=3))
@@ -186,13 +186,13 @@ def test_a_bundle_that_gives_no_people(clip: Path, tmp_path: Path):
     assert [json.loads(line)["people"] for line in ran.stdout.splitlines()] == [[], []]
 
 
-def test_lines_go_to_standard_output_as_they_come(clip: Path, edge_bundle: Path):
+def test_parts_can_go_to_standard_output(clip: Path, edge_bundle: Path):
     result = stm("run", clip, "--model", edge_bundle, "--parts", "-", "--max-frames", "3", "--threads", "1")
     assert result.returncode == 0, result.stderr
     assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2]
 
 
-def test_a_reader_that_leaves_ends_the_run_quietly(clip: Path, edge_bundle: Path):
+def test_closed_pipe_ends_the_run_quietly(clip: Path, edge_bundle: Path):
     command = [*COMMAND, "run", str(clip), "--model", str(edge_bundle), "--parts", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -204,7 +204,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly(clip: Path, edge_bundle: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Signals):
+def test_signals_end_the_run_with_complete_files(clip: Path, tmp_path: Path, number: signal.Signals):
     parts, overlay = tmp_path / "parts.jsonl", tmp_path / "overlay.mp4"
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -224,11 +224,11 @@ def test_signals_finish_the_files(clip: Path, tmp_path: Path, number: signal.Sig
         process.send_signal(number)
         assert process.wait(60) == 0
         assert process.stderr is not None
-        told = process.stderr.read()
+        printed = process.stderr.read()
     lines = [json.loads(line) for line in parts.read_text().splitlines()]
     assert 0 < len(lines) < 2000
-    assert f": {len(lines)} frames at" in told
-    assert told.endswith(f"wrote {parts} and {overlay} (stopped early)\n")
+    assert f": {len(lines)} frames at" in printed
+    assert printed.endswith(f"wrote {parts} and {overlay} (stopped early)\n")
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == len(lines)
     assert not list(tmp_path.glob(".*"))
 
@@ -338,7 +338,7 @@ def test_a_full_disk_is_an_error(clip: Path, edge_bundle: Path):
     assert "No space left" in result.stderr.splitlines()[0]
 
 
-def test_wrong_usage_is_one_line(clip: Path):
+def test_usage_errors_are_reported_in_one_line(clip: Path):
     assert "--max-frames" in refused("run", clip, "--max-frames", "many")
     assert "--threads" in refused("run", clip, "--threads", "0")
     assert "--bogus" in refused("run", clip, "--bogus")
@@ -346,20 +346,20 @@ def test_wrong_usage_is_one_line(clip: Path):
     assert "SOURCE" in refused("run").upper()
 
 
-def test_info_and_doctor_and_help_speak_plainly(edge_bundle: Path):
-    told = stm("info", edge_bundle)
-    assert told.returncode == 0
+def test_info_doctor_help_and_version_print_text(edge_bundle: Path):
+    info = stm("info", edge_bundle)
+    assert info.returncode == 0
     for words in ("edge", "160 x 96", "4 slots", "by centres and edges", "random, for tests"):
-        assert words in told.stdout
-    examined = stm("doctor")
-    assert examined.returncode == 0, examined.stderr
-    assert "This machine can run" in examined.stdout
-    assert " fps, " in " ".join(examined.stdout.split())
+        assert words in info.stdout
+    doctor = stm("doctor")
+    assert doctor.returncode == 0, doctor.stderr
+    assert "This machine can run" in doctor.stdout
+    assert " fps, " in " ".join(doctor.stdout.split())
     assert stm("--help").returncode == 0
     assert stm("--version").stdout.strip().count(".") == 2
 
 
-def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
+def test_new_weights_become_a_bundle_that_runs(tmp_path: Path, clip: Path):
     weights, bundle = tmp_path / "w.safetensors", tmp_path / "deep" / "bundle"
     made = stm("init", "edge", "--out", weights, "--skeleton", "posetrack15")
     assert made.returncode == 0, made.stderr
@@ -367,8 +367,8 @@ def test_a_bundle_of_ones_own_from_weights_to_parts(tmp_path: Path, clip: Path):
     exported = stm("export", weights, "--out", bundle, *sizes)
     assert exported.returncode == 0, exported.stderr
     assert "closed loop" in exported.stdout
-    told = stm("info", bundle)
-    assert "3 slots: first frame, previous frame, others 2 frames apart" in " ".join(told.stdout.split())
+    info = stm("info", bundle)
+    assert "3 slots: first frame, previous frame, others 2 frames apart" in " ".join(info.stdout.split())
     ran = stm("run", clip, "--model", bundle, "--parts", "-", "--max-frames", "2")
     assert ran.returncode == 0, ran.stderr
     line = json.loads(ran.stdout.splitlines()[0])
@@ -393,10 +393,8 @@ def exported(weights: Path, out: Path, *options: str) -> BundleInfo:
     return Bundle.open(out).info
 
 
-def test_a_bundle_has_the_memory_of_the_training_and_so_have_weights_that_are_taken_from_it(
-    trained: Path, tmp_path: Path
-):
-    """Exported again, they give the same graphs; weights of edge are rounded untold."""
+def test_training_settings_reach_the_bundle_and_weights_made_from_it(trained: Path, tmp_path: Path):
+    """Exporting again gives the same graphs; weights of edge are rounded by default."""
     first = exported(trained, tmp_path / "first")
     shipped = Bundle.open("edge").info.keypoint_threshold
     assert (first.slots, first.every, first.keypoint_threshold) == (4, 3, shipped)
@@ -409,9 +407,9 @@ def test_a_bundle_has_the_memory_of_the_training_and_so_have_weights_that_are_ta
     assert changed["weights_origin"] == "random, for tests; taken from a bundle, rounded to FP16"
 
 
-def test_what_is_told_counts_more_than_the_training(trained: Path, tmp_path: Path):
-    told = ("--slots", "3", "--every", "2", "--no-compact", "--threshold", "0.45")
-    info = exported(trained, tmp_path / "b", *told)
+def test_options_override_training_settings(trained: Path, tmp_path: Path):
+    options = ("--slots", "3", "--every", "2", "--no-compact", "--threshold", "0.45")
+    info = exported(trained, tmp_path / "b", *options)
     assert (info.slots, info.every, info.keypoint_threshold) == (3, 2, 0.45)
     assert info.stored_weights == "fp32"
     info = exported(trained, tmp_path / "b", "--slots", "3", "--compact", "--threshold", "1")

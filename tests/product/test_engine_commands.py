@@ -1,7 +1,7 @@
-"""Engines through the command line: whatever is wrong is one line with what to do, and nothing is left behind.
+"""Engines on the command line: every error is one line that says what to do, and leaves no files behind.
 
-Each command is a process of its own. What needs a GPU has the simulated driver and the stand-in for TensorRT there, on
-machines with a real one too: that cannot be taken away or made small.
+Each command runs in its own process. Commands that need a GPU use the simulated driver and the stand-in for TensorRT,
+even on machines with a real GPU, because that cannot be removed or made small.
 """
 
 import json
@@ -27,7 +27,7 @@ from stm_skeletons.errors import EngineError
 from stm_skeletons.files import sha256
 
 GPU_TESTS = Path(__file__).parents[1] / "gpu"
-# The simulated driver must be there before pycuda looks for the real one.
+# Load the simulated driver before pycuda looks for the real one.
 COMMAND = """
 import ctypes, os, sys
 if driver := os.environ.get("SIMULATED_DRIVER"):
@@ -47,7 +47,7 @@ def stm(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line on standard error of a command that must end with exit code 2."""
+    """Return the error line of a command that has failed with exit code 2."""
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith(SAYS)
@@ -61,14 +61,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def bundle(edge_bundle: Path, tmp_path: Path) -> Path:
-    """A copy to write into, in a folder whose name a shell would split."""
+    """A writable copy, in a folder with a space in its name."""
     return Path(
         shutil.copytree(edge_bundle, tmp_path / "my bundles" / "edge", ignore=shutil.ignore_patterns("engines"))
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--rebuild"], "--engines and --rebuild require --backend tensorrt"),
         (["--engines", "somewhere"], "--engines and --rebuild require --backend tensorrt"),
@@ -76,18 +76,18 @@ def bundle(edge_bundle: Path, tmp_path: Path) -> Path:
         (["--backend", "tensorrt", "--provider", "cuda"], "--provider applies to --backend onnxruntime only"),
     ],
 )
-def test_options_of_the_other_backend_are_refused(clip: Path, bundle: Path, options: list[str], said: str):
+def test_options_of_other_backends_are_rejected(clip: Path, bundle: Path, options: list[str], message: str):
     before = contents(bundle)
-    assert said in refusal(stm("run", clip, "--model", bundle, "--parts", bundle / "p.jsonl", *options))
+    assert message in refusal(stm("run", clip, "--model", bundle, "--parts", bundle / "p.jsonl", *options))
     assert contents(bundle) == before
 
 
-def test_without_pycuda_nothing_runs_on_tensorrt(clip: Path, bundle: Path):
+def test_tensorrt_without_pycuda_is_an_error(clip: Path, bundle: Path):
     before = contents(bundle)
     command = ("run", clip, "--model", bundle, "--backend", "tensorrt", "--parts", bundle / "p.jsonl")
-    said = refusal(stm(*command, WITHOUT="pycuda"))
-    assert "pycuda is not installed" in said
-    assert "pip install pycuda" in said
+    message = refusal(stm(*command, WITHOUT="pycuda"))
+    assert "pycuda is not installed" in message
+    assert "pip install pycuda" in message
     assert contents(bundle) == before
 
 
@@ -99,17 +99,17 @@ def test_building_needs_no_pycuda(simulated: Stm, bundle: Path):
     assert (info.compute_capability, info.device) == ("sm87", "Orin, 16 multiprocessors")
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody can write to")
-def test_a_read_only_folder_of_engines_is_told_how_to_write_elsewhere(bundle: Path):
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that even root cannot write to")
+def test_error_for_a_read_only_engines_folder_suggests_another(bundle: Path):
     pytest.importorskip("tensorrt_rtx", reason="needs stm-skeletons[rtx]")
     before = contents(bundle)
-    said = refusal(stm("build", bundle, "--target", "sm86", "--engines", "/sys/kernel/engines"))
-    assert said.startswith("cannot write /sys/kernel/engines/sm86: ")
-    assert "--engines FOLDER" in said
+    message = refusal(stm("build", bundle, "--target", "sm86", "--engines", "/sys/kernel/engines"))
+    assert message.startswith("cannot write /sys/kernel/engines/sm86: ")
+    assert "--engines FOLDER" in message
     assert contents(bundle) == before
 
 
-def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
+def test_info_lists_the_engines_and_the_gates_result(bundle: Path):
     def info() -> str:
         result = stm("info", bundle, COLUMNS="400")
         assert (result.returncode, result.stderr) == (0, "")
@@ -121,18 +121,18 @@ def test_info_lists_the_engines_and_what_the_gate_found(bundle: Path):
     damaged = add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
     (bundle / "gate.json").write_text(made_gate(f1=0.99876).model_dump_json())
-    told = info()
-    assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes ok" in told
-    assert "read_decoder.engine differs from the built engine" in told
-    assert "F1 0.9988 compared with FP32 over 300 frames of street.mp4" in told
+    printed = info()
+    assert "fp32 for Orin, 16 multiprocessors by tensorrt 10.3.0: 1.3, 1.2, 1.4 MB, hashes ok" in printed
+    assert "read_decoder.engine differs from the built engine" in printed
+    assert "F1 0.9988 compared with FP32 over 300 frames of street.mp4" in printed
     (bundle / "gate.json").write_text(made_gate(keypoints=0, f1=None).model_dump_json())
     assert "no keypoints compared with FP32 over 300 frames of street.mp4" in info()
     (bundle / "gate.json").write_text("[]")
     assert "gate.json cannot be read" in info()
 
 
-def test_where_only_tensorrt_rtx_is_installed_its_engines_are_taken(bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    """A bundle may have come from a board with that board's engines in it."""
+def test_engines_of_the_installed_tensorrt_package_are_used(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bundle may come from a board and still contain the board's engines."""
     opened = Bundle.open(bundle)
     rtx, both = ModuleType("tensorrt_rtx"), ModuleType("tensorrt")
     rtx.Runtime = both.Runtime = object  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ def test_where_only_tensorrt_rtx_is_installed_its_engines_are_taken(bundle: Path
     with pytest.raises(EngineError, match=r" --target native$"):
         find_engines(opened, "sm87")
     add_engines(Bundle.open(bundle), "native", "tensorrt", "10.3.0", "Orin, 16 multiprocessors")
-    assert find_engines(opened, "sm89").info.target == "native", "there are no others"
+    assert find_engines(opened, "sm89").info.target == "native", "there are no other engines"
     add_engines(Bundle.open(bundle), "sm89", "tensorrt_rtx", "1.7.1.116")
     assert find_engines(opened, "sm89").info.target == "sm89"
     monkeypatch.setitem(sys.modules, "tensorrt", both)
@@ -152,7 +152,7 @@ def test_where_only_tensorrt_rtx_is_installed_its_engines_are_taken(bundle: Path
 
 @pytest.fixture(scope="session")
 def simulated() -> Stm:
-    """``stm`` on a simulated Jetson Orin with a stand-in for TensorRT 10.3.0, unless the keywords say otherwise."""
+    """``stm`` on a simulated Jetson Orin with a stand-in for TensorRT 10.3.0; keywords change the environment."""
     built = build_or_skip()
     folders = [str(GPU_TESTS / "standin"), *([] if built.pycuda is None else [str(built.pycuda)])]
     defaults = {
@@ -180,7 +180,7 @@ def built_bundle(simulated: Stm, edge_bundle: Path, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def with_engines(built_bundle: Path, tmp_path: Path) -> Path:
-    """A copy to damage, in a folder whose name a shell would split."""
+    """A copy to damage, in a folder with a space in its name."""
     return Path(shutil.copytree(built_bundle, tmp_path / "my bundles" / "edge"))
 
 
@@ -197,78 +197,78 @@ def change_sidecar(engines: Path, change: Callable[[dict], None]) -> None:
     file.write_text(json.dumps(content))
 
 
-def cut_off(engines: Path) -> None:
+def truncate_engine(engines: Path) -> None:
     file = engines / "read_decoder.engine"
     file.write_bytes(file.read_bytes()[:-1000])
 
 
 def replace_query_encoder(engines: Path, content: bytes) -> None:
-    """With the right hash: as if it had been built so."""
+    """Update the hash too, as if the engine had been built that way."""
     (engines / "query_encoder.engine").write_bytes(content)
     digest = sha256(engines / "query_encoder.engine")
     change_sidecar(engines, lambda info: info["engines"]["query_encoder"].update(sha256=digest))
 
 
-def foreign(engines: Path) -> None:
+def write_foreign_engine(engines: Path) -> None:
     replace_query_encoder(engines, b"ftrt" + bytes(5000))
 
 
-def another_graphs(engines: Path) -> None:
+def swap_engines(engines: Path) -> None:
     replace_query_encoder(engines, (engines / "memory_encoder.engine").read_bytes())
 
 
-def another_bundles(engines: Path) -> None:
+def change_graph_hash(engines: Path) -> None:
     change_sidecar(engines, lambda info: info["engines"]["memory_encoder"].update(graph_sha256="0" * 64))
 
 
-def another_boards(engines: Path) -> None:
+def change_board(engines: Path) -> None:
     change_sidecar(engines, lambda info: info.update(device="Xavier"))
 
 
-def lost(engines: Path) -> None:
+def delete_engine(engines: Path) -> None:
     (engines / "memory_encoder.engine").unlink()
 
 
-def without_sidecar(engines: Path) -> None:
+def delete_sidecar(engines: Path) -> None:
     (engines / "engines.json").unlink()
 
 
-def half_a_sidecar(engines: Path) -> None:
+def truncate_sidecar(engines: Path) -> None:
     file = engines / "engines.json"
     file.write_text(file.read_text()[:300])
 
 
-def sidecar_without_an_engine(engines: Path) -> None:
+def remove_engine_from_sidecar(engines: Path) -> None:
     change_sidecar(engines, lambda info: info["engines"].pop("read_decoder"))
 
 
-def sidecar_that_points_elsewhere(engines: Path) -> None:
+def point_sidecar_elsewhere(engines: Path) -> None:
     change_sidecar(engines, lambda info: info["engines"]["read_decoder"].update(file="../read_decoder.engine"))
 
 
-def sidecar_of_an_unknown_target(engines: Path) -> None:
+def set_unknown_target(engines: Path) -> None:
     change_sidecar(engines, lambda info: info.update(target="native; reboot"))
 
 
 DAMAGES: dict[Callable[[Path], None], str] = {
-    cut_off: "read_decoder.engine differs from the built engine (SHA-256 mismatch)",
-    foreign: "query_encoder.engine: IRuntime::deserializeCudaEngine: Error Code 1: Serialization",
-    another_graphs: "query_encoder.engine lacks tensor features_p2, but bundle.json lists features_p2 float32 ",
-    another_boards: "built on Xavier, but this GPU is Orin, 16 multiprocessors",
-    another_bundles: "the engine of memory_encoder was built from another bundle",
-    lost: "memory_encoder.engine is missing",
-    without_sidecar: "has no engines (engines.json is missing)",
-    half_a_sidecar: "engines.json cannot be read",
-    sidecar_without_an_engine: "engines.json is not valid: ",
-    sidecar_that_points_elsewhere: "'../read_decoder.engine' must be in the engines' folder",
-    sidecar_of_an_unknown_target: "unknown target 'native; reboot'",
+    truncate_engine: "read_decoder.engine differs from the built engine (SHA-256 mismatch)",
+    write_foreign_engine: "query_encoder.engine: IRuntime::deserializeCudaEngine: Error Code 1: Serialization",
+    swap_engines: "query_encoder.engine lacks tensor features_p2, but bundle.json lists features_p2 float32 ",
+    change_board: "built on Xavier, but this GPU is Orin, 16 multiprocessors",
+    change_graph_hash: "the engine of memory_encoder was built from another bundle",
+    delete_engine: "memory_encoder.engine is missing",
+    delete_sidecar: "has no engines (engines.json is missing)",
+    truncate_sidecar: "engines.json cannot be read",
+    remove_engine_from_sidecar: "engines.json is not valid: ",
+    point_sidecar_elsewhere: "'../read_decoder.engine' must be in the engines' folder",
+    set_unknown_target: "unknown target 'native; reboot'",
 }
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["in the bundle", "elsewhere"])
-def test_engines_that_are_damaged_are_refused_with_the_command_that_rebuilds_them(
+def test_damaged_engines_are_rejected_with_the_rebuild_command(
     simulated: Stm, with_engines: Path, clip: Path, damage: Callable[[Path], None], elsewhere: bool
 ):
     root, options = with_engines / "engines", []
@@ -277,16 +277,16 @@ def test_engines_that_are_damaged_are_refused_with_the_command_that_rebuilds_the
         options = ["--engines", str(root)]
     damage(root / "native")
     before = contents(with_engines.parent)
-    said = refusal(simulated(*run_on(with_engines, clip, *options)))
-    assert DAMAGES[damage] in said
-    command = said[said.index("stm-skeletons build") :]
+    message = refusal(simulated(*run_on(with_engines, clip, *options)))
+    assert DAMAGES[damage] in message
+    command = message[message.index("stm-skeletons build") :]
     assert shlex.split(command) == ["stm-skeletons", "build", str(with_engines), "--target", "native", *options]
     assert contents(with_engines.parent) == before
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"STANDIN_TENSORRT_VERSION": "11.1"},
@@ -296,54 +296,54 @@ def test_engines_that_are_damaged_are_refused_with_the_command_that_rebuilds_the
             {"NULLGPU_DEVICE": "rtx3080"},
             "built for sm87, but this GPU (NVIDIA GeForce RTX 3080, 68 multiprocessors) is sm86; build for it: ",
         ),
-        ({"NULLGPU_DEVICE": "none"}, "no NVIDIA GPU answers: "),
-        ({"SIMULATED_DRIVER": ""}, "NVIDIA's driver is not installed"),
+        ({"NULLGPU_DEVICE": "none"}, "no NVIDIA GPU responds: "),
+        ({"SIMULATED_DRIVER": ""}, "no NVIDIA driver"),
         ({"NULLGPU_MEM_MB": "8"}, "not enough GPU memory for the weights of query_encoder.engine (19 MB): "),
         ({"WITHOUT": "tensorrt"}, "tensorrt is not installed"),
     ],
     ids=lambda value: next(iter(value)) + "=" + next(iter(value.values())) if isinstance(value, dict) else "",
 )
-def test_another_machine_is_one_line(
-    simulated: Stm, with_engines: Path, clip: Path, changes: dict[str, str], said: str
+def test_unsuitable_machine_is_reported_in_one_line(
+    simulated: Stm, with_engines: Path, clip: Path, changes: dict[str, str], message: str
 ):
     before = contents(with_engines)
-    told = refusal(simulated(*run_on(with_engines, clip), **changes))
-    assert said in told
-    if "build" in said:
-        assert told.endswith(f"stm-skeletons build '{with_engines}' --target native")
+    error = refusal(simulated(*run_on(with_engines, clip), **changes))
+    assert message in error
+    if "build" in message:
+        assert error.endswith(f"stm-skeletons build '{with_engines}' --target native")
     assert contents(with_engines) == before
 
 
 @pytest.mark.gpu
-def test_what_keeps_a_build_from_starting_is_one_line(simulated: Stm, bundle: Path, tmp_path: Path):
+def test_build_that_cannot_start_is_reported_in_one_line(simulated: Stm, bundle: Path, tmp_path: Path):
     before = contents(tmp_path)
 
     def refused(*options: str | Path, **changes: str) -> str:
-        said = refusal(simulated("build", bundle, "--target", "native", *options, **changes))
-        assert contents(tmp_path) == before, "nothing is left"
-        return said
+        message = refusal(simulated("build", bundle, "--target", "native", *options, **changes))
+        assert contents(tmp_path) == before, "no files are left behind"
+        return message
 
     none = "cannot build engines for this machine's GPU: the driver is installed but no GPU responds: "
     assert refused(NULLGPU_DEVICE="none").startswith(none)
     assert "tensorrt is not installed" in refused(WITHOUT="tensorrt")
-    said = refused(NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
-    assert re.search(r"building needs about \d+ MB of memory, but 10 MB are free on the GPU; stop other", said)
-    said = refused("--timing-cache", tmp_path / "missing" / "cache")
-    assert "missing does not exist; create it first" in said
+    message = refused(NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
+    assert re.search(r"building needs about \d+ MB of memory, but 10 MB are free on the GPU; stop other", message)
+    message = refused("--timing-cache", tmp_path / "missing" / "cache")
+    assert "missing does not exist; create it first" in message
     assert "it is a folder" in refused("--timing-cache", tmp_path)
     (tmp_path / "taken").write_text("mine")
     before = contents(tmp_path)
-    said = refused("--engines", tmp_path / "taken")
-    assert said.startswith(f"cannot write {tmp_path / 'taken' / 'native'}: ")
-    assert said.endswith("write the engines elsewhere with --engines FOLDER")
+    message = refused("--engines", tmp_path / "taken")
+    assert message.startswith(f"cannot write {tmp_path / 'taken' / 'native'}: ")
+    assert message.endswith("write the engines elsewhere with --engines FOLDER")
 
 
 @pytest.mark.gpu
-def test_rebuild_builds_what_does_not_fit_and_leaves_what_does(simulated: Stm, with_engines: Path, clip: Path):
+def test_rebuild_replaces_only_unsuitable_engines(simulated: Stm, with_engines: Path, clip: Path):
     engines = with_engines / "engines" / "native"
     before = contents(engines)
     fits = simulated(*run_on(with_engines, clip, "--rebuild"))
-    assert (fits.returncode, fits.stderr) == (0, ""), "nothing to say"
+    assert (fits.returncode, fits.stderr) == (0, ""), "prints nothing"
     assert contents(engines) == before
     other = {"NULLGPU_DEVICE": "rtx3080", "STANDIN_TENSORRT_VERSION": "11.1"}
     rebuilt = simulated(*run_on(with_engines, clip, "--rebuild"), **other)
@@ -355,12 +355,12 @@ def test_rebuild_builds_what_does_not_fit_and_leaves_what_does(simulated: Stm, w
     info = open_engines(Bundle.open(with_engines), engines).info
     assert (info.tensorrt_version, info.compute_capability) == ("11.1", "sm86")
     assert len((with_engines / "parts.jsonl").read_text().splitlines()) == 2
-    assert simulated(*run_on(with_engines, clip, "--rebuild"), **other).stderr == "", "they fit now"
+    assert simulated(*run_on(with_engines, clip, "--rebuild"), **other).stderr == "", "the engines fit now"
 
 
 @pytest.mark.gpu
-def test_rebuild_that_fails_is_an_error_and_leaves_what_was_there(simulated: Stm, with_engines: Path, clip: Path):
-    cut_off(with_engines / "engines" / "native")
+def test_failed_rebuild_is_an_error_and_keeps_the_old_files(simulated: Stm, with_engines: Path, clip: Path):
+    truncate_engine(with_engines / "engines" / "native")
     before = contents(with_engines)
     result = simulated(*run_on(with_engines, clip, "--rebuild"), NULLGPU_DEVICE="rtx3080", NULLGPU_MEM_MB="10")
     assert (result.returncode, result.stdout) == (2, "")

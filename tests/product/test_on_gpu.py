@@ -1,5 +1,4 @@
-"""The GPU checklist's script where there is no GPU: it goes through to the end, and each step says in a line what is
-missing."""
+"""The GPU checklist's script without a GPU: it runs to the end, and each step reports its problem in one line."""
 
 import os
 import subprocess
@@ -14,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_without_a_gpu_every_step_says_in_a_line_what_is_missing(tmp_path: Path):
+def test_steps_without_a_gpu_report_the_reason_in_one_line(tmp_path: Path):
     try:
         find_gpu()
     except NoGpu:
@@ -32,9 +31,9 @@ def test_without_a_gpu_every_step_says_in_a_line_what_is_missing(tmp_path: Path)
     assert result.returncode == 1
     assert "no tests: no GPU answers" in result.stdout
     steps = {line.split()[0]: line.split()[2] for line in (tmp_path / "steps.txt").read_text().splitlines()}
-    without = {name for name, code in steps.items() if code == "0"}
-    assert {"machine", "doctor", "edge-cpu"} <= without
-    wanted = {
+    succeeded = {name for name, code in steps.items() if code == "0"}
+    assert {"machine", "doctor", "edge-cpu"} <= succeeded
+    failing = {
         "gpu",
         "edge-build",
         "edge-gpu",
@@ -44,8 +43,8 @@ def test_without_a_gpu_every_step_says_in_a_line_what_is_missing(tmp_path: Path)
         "edge-bench",
         "in-turn",
     }
-    assert wanted <= steps.keys() - without
-    for name in wanted - {"gpu"}:
-        said = (tmp_path / f"{name}.txt").read_text()
-        assert "Traceback" not in said, said
-        assert len(said.strip().splitlines()[-1]) > 20
+    assert failing <= steps.keys() - succeeded
+    for name in failing - {"gpu"}:
+        output = (tmp_path / f"{name}.txt").read_text()
+        assert "Traceback" not in output, output
+        assert len(output.strip().splitlines()[-1]) > 20

@@ -1,4 +1,4 @@
-"""Nothing goes to the network unasked: every attempt of the process and its libraries is seen below Python."""
+"""No unrequested network access: attempts of the process and its libraries are recorded below Python."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import COMMAND
 
-# Calls of libraries go through these, whatever language they are written in.
+# Libraries in any language connect through these functions.
 SPY = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -64,7 +64,7 @@ def spy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def attempts(spy: Path, home: Path, *command: str) -> list[str]:
-    """Connections that a program tried to make on a machine that is no CI's, and what it left in a fresh home."""
+    """Connections that a program tries to make outside CI, and the files that it leaves in a new home folder."""
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     log = home.with_suffix(".log")
     environment = kept | {"LD_PRELOAD": str(spy), "SPY_LOG": str(log), "HOME": str(home)}
@@ -76,12 +76,12 @@ def attempts(spy: Path, home: Path, *command: str) -> list[str]:
     return (log.read_text().splitlines() if log.exists() else []) + left
 
 
-def test_the_spy_sees_what_is_tried(spy: Path, tmp_path: Path):
+def test_spy_records_connections(spy: Path, tmp_path: Path):
     code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
     assert attempts(spy, tmp_path / "home", sys.executable, "-c", code) == ["connect"]
 
 
-def test_a_run_and_the_python_interface_are_silent(spy: Path, clip: Path, edge_bundle: Path, tmp_path: Path):
+def test_run_info_and_python_api_use_no_network(spy: Path, clip: Path, edge_bundle: Path, tmp_path: Path):
     run = (
         *COMMAND,
         "run",
@@ -100,8 +100,8 @@ def test_a_run_and_the_python_interface_are_silent(spy: Path, clip: Path, edge_b
     assert attempts(spy, tmp_path / "info", *COMMAND, "info", str(edge_bundle)) == []
 
 
-def test_openvino_sends_nothing_and_leaves_its_models_only(spy: Path, edge_bundle: Path, tmp_path: Path):
-    """By itself it counts its users in a folder of its own, and tells."""
+def test_openvino_uses_no_network_and_leaves_only_its_models(spy: Path, edge_bundle: Path, tmp_path: Path):
+    """By default OpenVINO collects usage statistics in its own folder and sends them."""
     pytest.importorskip("openvino")
     code = PYTHON_API.format(bundle=str(edge_bundle), backend="openvino")
     left = attempts(spy, tmp_path / "home", sys.executable, "-c", code)

@@ -57,7 +57,7 @@ def footage(clip: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def test_label_writes_what_training_reads(footage: Path):
+def test_label_writes_annotations_and_a_sheet_of_each_video(footage: Path):
     files = sorted(path.name for path in footage.iterdir())
     assert files == ["pose_1.jpg", "pose_1.json", "vtest-10s.jpg", "vtest-10s.json"]
     content = json.loads((footage / "vtest-10s.json").read_text())
@@ -71,7 +71,7 @@ def test_label_writes_what_training_reads(footage: Path):
 
 @pytest.fixture
 def walk(clip: Path, tmp_path: Path) -> Path:
-    """The sample clip's first three frames as a folder of images, mirrored, and of another size."""
+    """The sample clip's first three frames, mirrored and cropped, as a folder of images."""
     folder = tmp_path / "walk"
     folder.mkdir()
     capture = cv2.VideoCapture(str(clip))
@@ -82,7 +82,7 @@ def walk(clip: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
+def test_labels_of_several_sources_are_the_same_as_of_single_ones(
     clip: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The default teacher is the shipped model; it is opened once."""
@@ -109,8 +109,8 @@ def test_several_sources_are_labelled_in_one_call_each_as_if_alone(
         assert (together / name).read_bytes() == (alone / name).read_bytes()
 
 
-def test_sources_whose_labels_would_be_called_the_same_are_refused(clip: Path, walk: Path, tmp_path: Path):
-    """Before any label is written."""
+def test_sources_of_the_same_name_are_rejected(clip: Path, walk: Path, tmp_path: Path):
+    """No label is written."""
     video = tmp_path / "walk.avi"
     video.write_bytes(clip.read_bytes())
     out = tmp_path / "labels"
@@ -123,7 +123,7 @@ def test_recipes_are_listed():
     assert any(line.startswith("table3-5 ") and "configuration 5" in line for line in lines)
 
 
-def test_show_draws_pictures_and_videos(shared: Path, footage: Path, tmp_path: Path):
+def test_show_draws_images_and_videos(shared: Path, footage: Path, tmp_path: Path):
     done("show", "--data", f"coco={shared / 'coco'}", "--out", tmp_path / "coco.png", "--number", 3)
     done("show", "--data", f"footage={footage}", "--out", tmp_path / "own.jpg", "--recipe", "table3-6-finetuned-small")
     for name in ("coco.png", "own.jpg"):
@@ -135,8 +135,8 @@ def test_show_draws_pictures_and_videos(shared: Path, footage: Path, tmp_path: P
     )
 
 
-def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: Path):
-    """The same numbers from the weights and from the bundle made of them."""
+def test_trained_weights_and_their_bundle_evaluate_the_same(shared: Path, tmp_path: Path):
+    """Runs train, export and eval."""
     recipe, coco = shortened(tmp_path, "table3-5-small"), f"coco={shared / 'coco'}"
     runs = tmp_path / "runs"
     text = done("train", recipe, "--data", coco, "--out", runs, "--workers", 1, "--accelerator", "cpu")
@@ -161,7 +161,7 @@ def test_train_evaluate_export_and_evaluate_the_bundle(shared: Path, tmp_path: P
     assert "already holds a run" in refused("train", recipe, "--data", coco, "--out", runs)
 
 
-def test_weights_are_held_against_a_bundle_without_its_memory(
+def test_weights_are_compared_with_a_baseline_bundle(
     edge_weights: Path, edge_bundle: Path, shared: Path, tmp_path: Path
 ):
     """The bundle holds the same network, so both find the same without memory; the precision sets the thresholds."""
@@ -211,7 +211,7 @@ def test_ablate_fills_the_papers_tables(shared: Path, footage: Path, tmp_path: P
     assert [path.stat().st_mtime_ns for path in weights] == times
 
 
-def test_a_stopped_ablation_says_how_to_go_on(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_stopped_ablation_says_how_to_continue(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from training import validation
 
     monkeypatch.setattr(validation.Validation, "f1", lambda *_: signal.raise_signal(signal.SIGINT) or 0.0)
@@ -222,7 +222,7 @@ def test_a_stopped_ablation_says_how_to_go_on(shared: Path, tmp_path: Path, monk
     assert f"stopped; {out} keeps what is done, and the same command continues" in result.stderr
 
 
-def test_a_shipped_model_and_weights_of_the_same_name_are_compared(edge_weights: Path, shared: Path, tmp_path: Path):
+def test_model_and_weights_of_the_same_name_are_compared(edge_weights: Path, shared: Path, tmp_path: Path):
     weights = shutil.copy(edge_weights, tmp_path / "edge.safetensors")
     options = ["--data", f"coco={shared / 'coco'}", "--frames", 3, "--sequences", 1, "--out", tmp_path / "report"]
     done("eval", "edge", weights, *options)
@@ -230,9 +230,9 @@ def test_a_shipped_model_and_weights_of_the_same_name_are_compared(edge_weights:
     assert list(evaluations) == ["edge", str(weights)]
 
 
-def test_bad_commands_are_one_line(shared: Path, tmp_path: Path):
+def test_bad_commands_are_reported_in_one_line(shared: Path, tmp_path: Path):
     coco = f"coco={shared / 'coco'}"
-    assert "no recipe 'table3-55'; did you mean table3-5 or " in refused("train", "table3-55", "--data", coco)
+    assert "no recipe 'table3-55'; did you mean table3-5, " in refused("train", "table3-55", "--data", coco)
     assert "no recipe 'table3-55'" in refused("ablate", "table3-55", "--data", coco, "--out", tmp_path)
     assert "(see 'stm-skeletons eval --help')" in refused("eval", "edge", "--datum", coco)
     assert "(see 'stm-skeletons bench run --help')" in refused("bench", "run", "x.avi", "--frames", 3)

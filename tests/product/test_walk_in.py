@@ -1,4 +1,4 @@
-"""Somebody walks into an empty place, close to the camera: the memory of the empty place must not keep them out."""
+"""A person walks into an empty scene, close to the camera: its memory must not hide the person."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ BODY = range(5, 17)
 
 
 def confidence(parts: Parts) -> float:
-    """Mean over the joints of the body of the surest keypoint's score, 0 where there is none."""
+    """Mean of the best keypoint score of each joint of the body, 0 for a joint without keypoints."""
     return float(np.mean([parts.keypoint_scores[parts.keypoint_types == joint].max(initial=0) for joint in BODY]))
 
 
 @pytest.mark.slow
-def test_a_memory_costs_who_walks_in_little(shared: Path):
-    """From nobody in view to a person at the height of the frame, beside the same weights without a memory."""
-    beside = []
+def test_memory_hardly_lowers_the_confidence_in_a_person_who_walks_in(shared: Path):
+    """From an empty frame to a person of the frame's height, compared with the same weights without memory."""
+    confidences = []
     video = shared / "video" / "one-by-one-person-detection.mp4"
     capture = cv2.VideoCapture(str(video))
     assert capture.set(cv2.CAP_PROP_POS_FRAMES, 480)
@@ -31,9 +31,9 @@ def test_a_memory_costs_who_walks_in_little(shared: Path):
             assert read
             frame = np.asarray(frame, np.uint8)
             other.reset()
-            beside.append((confidence(one.step(frame)), confidence(other.step(frame))))
-    with_memory, without = np.array(beside).T
-    assert without[0] < 0.3, "nobody is there at first"
-    there = np.flatnonzero(without > 0.6)
-    assert len(there) > 30
-    assert with_memory[there[10:]].mean() > 0.8 * without[there[10:]].mean()
+            confidences.append((confidence(one.step(frame)), confidence(other.step(frame))))
+    with_memory, without = np.array(confidences).T
+    assert without[0] < 0.3, "no person is in view at first"
+    visible = np.flatnonzero(without > 0.6)
+    assert len(visible) > 30
+    assert with_memory[visible[10:]].mean() > 0.8 * without[visible[10:]].mean()

@@ -4,7 +4,7 @@
 
 Runs in the system's Python, which has GStreamer's bindings (Debian: gir1.2-gst-rtsp-server-1.0). The upper 16 rows show
 CLOCK_MONOTONIC in milliseconds as 32 bits of 8x16 pixels, highest bit first. Commands on standard input: "freeze",
-"black", "stall" (sends nothing more), and "go", which ends these; "size WIDTHxHEIGHT"; "rate FRAMES_PER_SECOND";
+"black", "stall" (sends nothing more) and "go" (ends these); "size WIDTHxHEIGHT"; "rate FRAMES_PER_SECOND";
 "pixels I420" or "pixels Y42B"; "codec jpeg", "codec h264" (VP8 if there is no encoder) or "codec vp8", which
 disconnects all clients, like a real camera.
 """
@@ -34,14 +34,14 @@ class Camera:
 
     def __init__(self, rate: float) -> None:
         self.rate, self.state, self.size, self.pixels, self.codec = rate, "go", (256, 160), "I420", "jpeg"
-        self.sinks: list[Any] = []
+        self.sources: list[Any] = []
         """One source per client, and the element that sets its pixel format."""
         self.formats: list[Any] = []
         self.on_codec = lambda: None
         """Called when ``codec`` changes."""
-        self._frozen = self._picture()
+        self._frozen = self._make_image()
 
-    def _picture(self) -> bytes:
+    def _make_image(self) -> bytes:
         width, height = self.size
         now = int(time.monotonic() * 1000) & 0xFFFFFFFF
         row = b"".join((b"\xf0" if now >> bit & 1 else b"\x10") * BIT_WIDTH for bit in reversed(range(BITS)))
@@ -57,12 +57,12 @@ class Camera:
             if self.state == "stall":
                 continue
             if self.state == "go":
-                self._frozen = self._picture()
+                self._frozen = self._make_image()
             data = bytes(len(self._frozen)) if self.state == "black" else self._frozen
-            for sink in list(self.sinks):
-                if sink.emit("push-buffer", Gst.Buffer.new_wrapped(data)) != Gst.FlowReturn.OK:
-                    del self.formats[self.sinks.index(sink)]
-                    self.sinks.remove(sink)
+            for source in list(self.sources):
+                if source.emit("push-buffer", Gst.Buffer.new_wrapped(data)) != Gst.FlowReturn.OK:
+                    del self.formats[self.sources.index(source)]
+                    self.sources.remove(source)
 
     def listen(self) -> None:
         """Handle a command on standard input."""
@@ -71,15 +71,15 @@ class Camera:
             if command == "size":
                 width, height = map(int, rest[0].split("x"))
                 self.size = width, height
-                for sink in self.sinks:
-                    sink.set_property("caps", self.caps())
-                self._frozen = self._picture()
+                for source in self.sources:
+                    source.set_property("caps", self.caps())
+                self._frozen = self._make_image()
             elif command == "rate":
                 self.rate = float(rest[0])
             elif command == "pixels":
                 self.pixels = rest[0]
-                for sink in self.formats:
-                    sink.set_property("caps", self.coded_caps())
+                for pixels in self.formats:
+                    pixels.set_property("caps", self.coded_caps())
             elif command == "codec":
                 h264 = Gst.ElementFactory.find("openh264enc")
                 self.codec = "vp8" if rest[0] == "h264" and h264 is None else rest[0]
@@ -95,17 +95,17 @@ class Camera:
         )
 
     def coded_caps(self) -> Any:
-        """Caps of the encoded images."""
+        """Caps of the images to encode."""
         return Gst.Caps.from_string(f"video/x-raw,format={self.pixels if self.codec == 'jpeg' else 'I420'}")
 
     def connect(self, _factory: Any, media: Any) -> None:
         """Handle a new client."""
-        sink = media.get_element().get_by_name("camera")
-        sink.set_property("caps", self.caps())
+        source = media.get_element().get_by_name("camera")
+        source.set_property("caps", self.caps())
         pixels = media.get_element().get_by_name("pixels")
         pixels.set_property("caps", self.coded_caps())
         self.formats.append(pixels)
-        self.sinks.append(sink)
+        self.sources.append(source)
 
 
 def main() -> None:
@@ -122,12 +122,12 @@ def main() -> None:
             f" ! videoconvert ! capsfilter name=pixels ! {ENCODERS[camera.codec]} )"
         )
 
-    def send_away() -> None:
+    def disconnect_clients() -> None:
         encode()
         server.client_filter(lambda *_: GstRtspServer.RTSPFilterResult.REMOVE)
 
     encode()
-    camera.on_codec = lambda: GLib.idle_add(send_away)
+    camera.on_codec = lambda: GLib.idle_add(disconnect_clients)
     factory.connect("media-configure", camera.connect)
     server.get_mount_points().add_factory("/camera", factory)
     server.attach(None)

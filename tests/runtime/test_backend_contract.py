@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU keeps the contract of all backends; TensorRT does in tests/gpu."""
+"""ONNX Runtime on the CPU meets the contract of all backends; tests/gpu checks TensorRT."""
 
 from collections.abc import Iterator
 from pathlib import Path

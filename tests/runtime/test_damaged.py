@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 import pytest
-from test_video import picture, write
+from test_video import make_image, write_video
 
-# In a process of its own: a decoder that crashes or hangs must not take the tests with it.
+# Runs in its own process: a decoder that crashes or hangs must not take the tests with it.
 READ = """
 import faulthandler, random, sys
 from pathlib import Path
@@ -68,14 +68,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.soak)])
-def test_damaged_files_end_in_frames_or_in_one_line(tmp_path: Path, count: int):
+def test_damaged_files_give_frames_or_an_error_of_one_line(tmp_path: Path, count: int):
     bases = []
     for name, (codec, pixels) in KINDS.items():
-        write(tmp_path / name, codec, pixels, [number / 25 for number in range(8)])
+        write_video(tmp_path / name, codec, pixels, [number / 25 for number in range(8)])
         bases.append(tmp_path / name)
     for suffix in ("jpg", "png", "webp", "bmp", "tif"):
         bases.append(tmp_path / f"image.{suffix}")
-        cv2.imwrite(str(bases[-1]), picture(0))
+        cv2.imwrite(str(bases[-1]), make_image(0))
     (tmp_path / "out").mkdir()
     arguments = [",".join(map(str, bases)), str(tmp_path / "out"), "0", str(count)]
     done = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True, check=False)

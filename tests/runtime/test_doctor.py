@@ -1,6 +1,6 @@
-"""The doctor: what it reads from boards and tools, and what it advises. The samples are what real machines print.
+"""The doctor: the facts it reads from boards and tools, and its advice. The samples are output of real machines.
 
-The files of a Jetson Orin Nano are as its owners posted them in public repositories (JetPack 6.2: nvpmodel.conf with
+The files of a Jetson Orin Nano are copies that owners posted in public repositories (JetPack 6.2: nvpmodel.conf with
 15W, 25W, MAXN_SUPER and 7W; "NV Power Mode: 25W"; R36 REVISION 4.3 and R35 REVISION 4.1 with their GCID and date).
 """
 
@@ -101,7 +101,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def found(root: Path) -> dict[str, Finding]:
+def findings_of(root: Path) -> dict[str, Finding]:
     return {finding.subject: finding for finding in examine_jetson(root)}
 
 
@@ -115,14 +115,14 @@ def found(root: Path) -> dict[str, Finding]:
         (R36.replace("R36", "R39"), Release("39.4.3", "unknown"), None),
     ],
 )
-def test_a_release_tells_the_jetpack_and_its_tensorrt(text: str, expected: Release, tensorrt: str | None):
+def test_release_file_gives_the_versions_of_jetpack_and_tensorrt(text: str, expected: Release, tensorrt: str | None):
     release = parse_release(text)
     assert release is not None
     assert release == expected
     assert release.tensorrt == tensorrt
 
 
-def test_text_that_is_no_release_gives_none():
+def test_other_text_is_not_a_release():
     assert parse_release("") is None
     assert parse_release("Ubuntu 22.04") is None
 
@@ -135,73 +135,73 @@ def test_power_modes_are_read_from_the_file_and_from_the_tool():
     assert parse_power_query("NVPM ERROR: failed to read PARAM GPU") is None
 
 
-def test_an_orin_is_told_what_to_do(orin: Path):
-    told = found(orin)
-    assert list(told) == ["board", "power mode", "clocks", "memory", "temperature"]
-    assert told["board"].fine
-    assert "Orin Nano" in told["board"].text
-    assert told["board"].text.endswith("Jetson Linux 36.4.3 (JetPack 6.2)")
-    assert not told["power mode"].fine
-    assert told["power mode"].text.startswith("25W of 15W, 25W, MAXN_SUPER, 7W")
-    assert "sudo nvpmodel -m 2" in told["power mode"].text
-    assert not told["clocks"].fine
-    assert "306 MHz of at most 918" in told["clocks"].text
-    assert "sudo jetson_clocks" in told["clocks"].text
-    assert not told["memory"].fine
-    assert "5.6 GiB free of 7.4 GiB" in told["memory"].text
-    assert "add swap" in told["memory"].text
-    assert told["temperature"].fine
-    assert told["temperature"].text == "48 degrees Celsius (cpu-thermal)"
+def test_orin_gets_advice_on_power_mode_clocks_and_memory(orin: Path):
+    findings = findings_of(orin)
+    assert list(findings) == ["board", "power mode", "clocks", "memory", "temperature"]
+    assert findings["board"].fine
+    assert "Orin Nano" in findings["board"].text
+    assert findings["board"].text.endswith("Jetson Linux 36.4.3 (JetPack 6.2)")
+    assert not findings["power mode"].fine
+    assert findings["power mode"].text.startswith("25W of 15W, 25W, MAXN_SUPER, 7W")
+    assert "sudo nvpmodel -m 2" in findings["power mode"].text
+    assert not findings["clocks"].fine
+    assert "306 MHz of at most 918" in findings["clocks"].text
+    assert "sudo jetson_clocks" in findings["clocks"].text
+    assert not findings["memory"].fine
+    assert "5.6 GiB free of 7.4 GiB" in findings["memory"].text
+    assert "add swap" in findings["memory"].text
+    assert findings["temperature"].fine
+    assert findings["temperature"].text == "48 degrees Celsius (cpu-thermal)"
 
 
-def test_an_orin_that_was_set_up_has_nothing_to_do(orin: Path):
+def test_configured_orin_has_only_fine_findings(orin: Path):
     write(orin / "var/lib/nvpmodel/status", "pmode:0002 fmode:quiet")
     write(orin / "sys/class/devfreq/17000000.gpu/min_freq", "918000000\n")
     write(orin / "proc/swaps", SWAPS + SWAPFILE)
     assert [finding.subject for finding in examine_jetson(orin) if not finding.fine] == []
 
 
-def test_a_hot_board_is_told_so(orin: Path):
+def test_hot_board_is_reported(orin: Path):
     write(orin / "sys/class/thermal/thermal_zone1/temp", "91250\n")
-    told = found(orin)["temperature"]
-    assert not told.fine
-    assert "91 degrees Celsius (gpu-thermal)" in told.text
-    assert "fan" in told.text
+    finding = findings_of(orin)["temperature"]
+    assert not finding.fine
+    assert "91 degrees Celsius (gpu-thermal)" in finding.text
+    assert "fan" in finding.text
 
 
-def test_jetpack_5_is_sent_to_the_cpu(orin: Path):
+def test_jetpack_5_is_advised_to_use_the_cpu(orin: Path):
     write(orin / "etc/nv_tegra_release", R35)
-    told = found(orin)["board"]
-    assert not told.fine
-    assert "JetPack 6" in told.text
-    assert "onnxruntime" in told.text
+    finding = findings_of(orin)["board"]
+    assert not finding.fine
+    assert "JetPack 6" in finding.text
+    assert "onnxruntime" in finding.text
 
 
-def test_no_jetson_has_no_findings_of_a_board(tmp_path: Path):
+def test_other_machines_have_no_jetson_findings(tmp_path: Path):
     assert examine_jetson(tmp_path) == []
 
 
-def test_a_board_without_its_release_file_is_still_one(orin: Path):
-    """As in a container that does not have it mounted."""
+def test_board_without_release_file_is_still_recognised(orin: Path):
+    """As in a container that does not mount it."""
     (orin / "etc/nv_tegra_release").unlink()
     assert examine_jetson(orin) == []
     write(orin / "proc/device-tree/compatible", "nvidia,p3768-0000+p3767-0005-super\0nvidia,tegra234\0")
-    told = found(orin)
-    assert not told["board"].fine
-    assert "Orin Nano" in told["board"].text
-    assert "cannot read /etc/nv_tegra_release" in told["board"].text
-    assert told["temperature"].fine
+    findings = findings_of(orin)
+    assert not findings["board"].fine
+    assert "Orin Nano" in findings["board"].text
+    assert "cannot read /etc/nv_tegra_release" in findings["board"].text
+    assert findings["temperature"].fine
 
 
-def test_a_bare_or_broken_board_is_told_the_tools_that_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_findings_of_an_unreadable_board_name_the_tools_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nv_tegra_release").write_bytes(b"\xff\xfe\x00 nonsense")
-    (tmp_path / "etc/nvpmodel.conf").mkdir()  # a folder where a file should be cannot be read
+    (tmp_path / "etc/nvpmodel.conf").mkdir()  # a folder in place of a file cannot be read
     write(tmp_path / "proc/meminfo", "MemTotal: lots\n")
     monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path / "proc"))
     write(tmp_path / "sys/class/devfreq/17000000.gpu/cur_freq", "<unknown>")
-    told = found(tmp_path)
-    assert not any(finding.fine or finding.needed for finding in told.values())
+    findings = findings_of(tmp_path)
+    assert not any(finding.fine or finding.needed for finding in findings.values())
     for subject, words in {
         "board": "cannot parse",
         "power mode": "nvpmodel -q",
@@ -209,10 +209,10 @@ def test_a_bare_or_broken_board_is_told_the_tools_that_tell(tmp_path: Path, monk
         "memory": "free -h",
         "temperature": "tegrastats",
     }.items():
-        assert words in told[subject].text
+        assert words in findings[subject].text
 
 
-def test_nvidia_smi_of_a_graphics_card():
+def test_nvidia_smi_gives_driver_memory_clocks_and_temperature():
     findings = {finding.subject: finding for finding in smi_findings(parse_smi(SMI, SMI_QUERY))}
     assert all(finding.fine for finding in findings.values())
     assert findings["driver"].text == "570.124.06"
@@ -221,9 +221,9 @@ def test_nvidia_smi_of_a_graphics_card():
     assert findings["temperature"].text == "41 degrees Celsius"
 
 
-def test_nvidia_smi_of_a_full_hot_card():
-    told = parse_smi(SMI.replace("15210, 41", "120, 92"), SMI_QUERY)
-    findings = {finding.subject: finding for finding in smi_findings(told)}
+def test_full_memory_and_a_hot_gpu_are_not_fine():
+    values = parse_smi(SMI.replace("15210, 41", "120, 92"), SMI_QUERY)
+    findings = {finding.subject: finding for finding in smi_findings(values)}
     assert not findings["GPU memory"].fine
     assert not findings["temperature"].fine
 
@@ -231,11 +231,11 @@ def test_nvidia_smi_of_a_full_hot_card():
 @pytest.mark.parametrize(
     "text", ["", "No devices were found\n", "Failed to initialize NVML: Driver/library mismatch\n"]
 )
-def test_nvidia_smi_that_knows_nothing(text: str):
+def test_nvidia_smi_without_values_gives_no_findings(text: str):
     assert smi_findings(parse_smi(text, SMI_QUERY)) == []
 
 
-def test_nvidia_smi_of_a_jetson_knows_its_driver_only():
+def test_nvidia_smi_of_a_jetson_gives_only_the_driver():
     assert [finding.subject for finding in smi_findings(parse_smi(SMI_JETSON, SMI_QUERY))] == ["driver"]
 
 
@@ -243,7 +243,7 @@ JETPACK_6_2, JETPACK_6_0 = Release("36.4.3", "6.2"), Release("36.3.0", "6.0")
 
 
 @pytest.mark.parametrize(
-    ("package", "number", "release", "fine", "words"),
+    ("package", "version", "release", "fine", "words"),
     [
         ("tensorrt", "10.3.0", JETPACK_6_2, True, "10.3.0"),
         ("tensorrt", "10.13.3.9", JETPACK_6_2, False, "--system-site-packages"),
@@ -255,15 +255,15 @@ JETPACK_6_2, JETPACK_6_0 = Release("36.4.3", "6.2"), Release("36.3.0", "6.0")
         ("tensorrt_rtx", "1.7.1.116", JETPACK_6_2, False, "JetPack's tensorrt"),
     ],
 )
-def test_tensorrt_must_suit_the_jetpack(package, number: str, release: Release | None, fine: bool, words: str):
-    (finding,) = judge_tensorrt({package: number}, release)
+def test_tensorrt_must_match_the_jetpack(package, version: str, release: Release | None, fine: bool, words: str):
+    (finding,) = judge_tensorrt({package: version}, release)
     assert finding.fine is fine
     assert not finding.needed
-    assert number in finding.text
+    assert version in finding.text
     assert words in finding.text
 
 
-def test_a_package_of_type_stubs_alone_is_not_tensorrt(monkeypatch: pytest.MonkeyPatch):
+def test_package_with_only_type_stubs_is_not_tensorrt(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     assert "tensorrt" not in tensorrt_versions()
     (finding,) = judge_tensorrt({}, None)
@@ -288,7 +288,7 @@ def bundle(edge_bundle: Path, tmp_path: Path) -> Bundle:
         (RTX, {"tensorrt_rtx": "1.7.1.116"}, "--target sm89"),
     ],
 )
-def test_a_bundle_without_engines_is_told_the_command_that_builds_them(bundle: Bundle, gpu, installed, words: str):
+def test_bundle_without_engines_gets_the_command_that_builds_them(bundle: Bundle, gpu, installed, words: str):
     (finding,) = judge_engines(bundle, gpu, installed)
     assert not finding.fine
     assert not finding.needed
@@ -296,7 +296,7 @@ def test_a_bundle_without_engines_is_told_the_command_that_builds_them(bundle: B
     assert str(bundle.folder) in finding.text
 
 
-def test_engines_of_this_machine_are_fine(bundle: Bundle):
+def test_engines_valid_for_this_machine_are_fine(bundle: Bundle):
     add_engines(bundle, "native", "tensorrt", "10.3.0")
     (finding,) = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})
     assert finding.fine, finding.text
@@ -312,7 +312,7 @@ def test_engines_of_this_machine_are_fine(bundle: Bundle):
         (None, {"tensorrt": "10.3.0"}, "no GPU to run them"),
     ],
 )
-def test_engines_that_do_not_run_here_say_why(bundle: Bundle, gpu, installed, words: str):
+def test_engines_that_cannot_run_here_give_the_reason(bundle: Bundle, gpu, installed, words: str):
     add_engines(bundle, "native", "tensorrt", "10.3.0")
     (finding,) = judge_engines(bundle, gpu, installed)
     assert not finding.fine
@@ -320,7 +320,7 @@ def test_engines_that_do_not_run_here_say_why(bundle: Bundle, gpu, installed, wo
     assert words in finding.text
 
 
-def test_engines_outside_the_bundle_are_looked_at_where_they_are(bundle: Bundle, tmp_path: Path):
+def test_engines_outside_the_bundle_are_checked_in_their_folder(bundle: Bundle, tmp_path: Path):
     (before,) = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"}, tmp_path / "engines")
     assert before.text.endswith(f"--target native --engines {tmp_path / 'engines'}")
     shutil.move(add_engines(bundle, "native", "tensorrt", "10.3.0"), tmp_path / "engines" / "native")
@@ -328,28 +328,28 @@ def test_engines_outside_the_bundle_are_looked_at_where_they_are(bundle: Bundle,
     assert after.fine, after.text
 
 
-def test_each_target_is_judged_by_itself_and_damage_is_found(bundle: Bundle):
+def test_targets_are_judged_separately_and_damage_is_found(bundle: Bundle):
     add_engines(bundle, "native", "tensorrt", "10.3.0")
     damaged = add_engines(bundle, "sm89", "tensorrt_rtx", "1.7.1.116")
     (damaged / "read_decoder.engine").write_bytes(b"cut")
-    native, ahead = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})
+    native, other = judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})
     assert native.fine
-    assert not ahead.fine
-    assert "stm-skeletons build" in ahead.text
+    assert not other.fine
+    assert "stm-skeletons build" in other.text
     (damaged / "engines.json").write_text("{")
     assert "engines.json" in judge_engines(bundle, ORIN, {"tensorrt": "10.3.0"})[1].text
 
 
-def test_a_probe_that_breaks_is_a_finding():
-    def probe() -> list[Finding]:
+def test_failing_check_is_a_finding():
+    def failing_check() -> list[Finding]:
         raise PermissionError(13, "Permission denied", "/sys/kernel/secret")
 
-    (finding,) = run_check("kernel", probe)
+    (finding,) = run_check("kernel", failing_check)
     assert (finding.subject, finding.fine, finding.needed) == ("kernel", False, False)
     assert "Permission denied" in finding.text
 
 
-def test_nothing_that_a_gpu_wants_makes_the_doctor_fail():
+def test_missing_gpu_requirements_do_not_fail_the_doctor():
     findings = examine()
     assert all(finding.fine for finding in findings if finding.needed)
     subjects = [finding.subject for finding in findings]
@@ -357,7 +357,7 @@ def test_nothing_that_a_gpu_wants_makes_the_doctor_fail():
         assert any(name.startswith(subject) for name in subjects), subject
 
 
-def test_a_bundle_that_was_asked_for_is_tried_and_must_be_there(bundle: Bundle, tmp_path: Path):
+def test_requested_bundle_is_run_and_must_exist(bundle: Bundle, tmp_path: Path):
     before = sorted(bundle.folder.rglob("*"))
     findings = {finding.subject: finding for finding in examine(bundle.folder)}
     assert "runs on the CPU" in findings["model bundle"].text

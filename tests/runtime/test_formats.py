@@ -1,4 +1,4 @@
-"""COCO's and PoseTrack18's JSON made of real lines, read back by pycocotools and by our own readers."""
+"""COCO's and PoseTrack18's JSON written from real lines, read back by pycocotools and our own readers."""
 
 import json
 import tracemalloc
@@ -29,7 +29,7 @@ SHARED_JOINTS = [joint for joint in POSETRACK15.joints if joint in COCO17.joints
 
 @pytest.fixture(scope="module")
 def results(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what one run of the shipped model on the sample clip gives in every format, and the clip cut."""
+    """Folder with the output of the shipped model for the sample clip in every format, and the clip's first frames."""
     folder = tmp_path_factory.mktemp("results")
     source = open_source(str(clip))
     footage = Footage.of(source, str(clip))
@@ -38,11 +38,11 @@ def results(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Session.open("edge", BackendOptions(threads=1), min_score=0.2) as session:
         run(source, session, sinks, FRAMES)
     assert sorted(path.name for path in folder.iterdir()) == ["coco.json", "parts.jsonl", "posetrack18.json"]
-    frame_name = folder / clip.stem
-    frame_name.mkdir()
+    images = folder / clip.stem
+    images.mkdir()
     for frame in open_source(str(clip)):
         if frame.number < FRAMES:
-            cv2.imwrite(str(frame_name / f"{frame.number:06}.jpg"), frame.image)
+            cv2.imwrite(str(images / f"{frame.number:06}.jpg"), frame.image)
     return folder
 
 
@@ -50,47 +50,48 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "parts.jsonl").read_text().splitlines()]
 
 
-def found_in(line: dict, one: dict, placed: bool) -> dict[str, list[float]]:
-    """x, y of the joints inside the frame that a person of a line has, by name."""
+def joints_in_frame(line: dict, person: dict, with_predicted: bool) -> dict[str, list[float]]:
+    """x, y of a person's joints inside the frame, by name."""
     width, height = line["size"]
     return {
         joint: [x, y]
-        for i, (joint, (x, y, _)) in enumerate(zip(COCO17.joints, one["keypoints"], strict=True))
-        if (placed or i not in one["predicted"]) and 0 <= x <= width and 0 <= y <= height and (x or y)
+        for i, (joint, (x, y, _)) in enumerate(zip(COCO17.joints, person["keypoints"], strict=True))
+        if (with_predicted or i not in person["predicted"]) and 0 <= x <= width and 0 <= y <= height and (x or y)
     }
 
 
-def poses_of(picture: LabelledImage, joints: tuple[str, ...]) -> list[dict[str, list[float]]]:
-    """The same of everybody in a picture that was read."""
-    return [
-        {joint: pose[i, :2].tolist() for i, joint in enumerate(joints) if pose[i, 2] == 1} for pose in picture.poses
-    ]
+def poses_of(image: LabelledImage, joints: tuple[str, ...]) -> list[dict[str, list[float]]]:
+    """The same for all people of an image that was read."""
+    return [{joint: pose[i, :2].tolist() for i, joint in enumerate(joints) if pose[i, 2] == 1} for pose in image.poses]
 
 
-def same(ours: list[dict[str, list[float]]], theirs: list[dict[str, list[float]]]) -> None:
-    assert [set(one) for one in ours] == [set(one) for one in theirs]
-    for one, other in zip(ours, theirs, strict=True):
+def assert_same_poses(written: list[dict[str, list[float]]], read: list[dict[str, list[float]]]) -> None:
+    assert [set(one) for one in written] == [set(one) for one in read]
+    for one, other in zip(written, read, strict=True):
         for joint, xy in one.items():
             assert xy == pytest.approx(other[joint], abs=1e-3)
 
 
-def test_coco_is_read_back_as_it_was_written(results: Path, clip: Path):
+def test_coco_reads_back_as_written(results: Path, clip: Path):
     lines = lines_of(results)
     assert sum(len(line["people"]) for line in lines) > 3 * FRAMES
     data = read_coco(results / "coco.json", results, COCO17)
     assert data.problems == ()
-    pictures = {picture.file.path.name: picture for picture in data.images}
+    images = {image.file.path.name: image for image in data.images}
     for line in lines:
         if not line["people"]:
             continue
-        picture = pictures[f"{line['frame']:06}.jpg"]
-        assert picture.size == (768, 576)
-        same([found_in(line, one, placed=True) for one in line["people"]], poses_of(picture, COCO17.joints))
-        boxes = np.array([one["box"] for one in line["people"]])
-        np.testing.assert_allclose(picture.boxes, np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]), atol=1e-3)
+        image = images[f"{line['frame']:06}.jpg"]
+        assert image.size == (768, 576)
+        assert_same_poses(
+            [joints_in_frame(line, person, with_predicted=True) for person in line["people"]],
+            poses_of(image, COCO17.joints),
+        )
+        boxes = np.array([person["box"] for person in line["people"]])
+        np.testing.assert_allclose(image.boxes, np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]), atol=1e-3)
 
 
-def test_coco_is_what_pycocotools_takes_as_truth_and_as_results(results: Path, capsys: pytest.CaptureFixture[str]):
+def test_pycocotools_reads_coco_as_labels_and_as_results(results: Path, capsys: pytest.CaptureFixture[str]):
     truth: Any = COCO(str(results / "coco.json"))
     assert truth.getCatIds(catNms=["person"]) == [1]
     category = truth.cats[1]
@@ -99,39 +100,39 @@ def test_coco_is_what_pycocotools_takes_as_truth_and_as_results(results: Path, c
     assert sorted(truth.imgs) == list(range(FRAMES))
     found = truth.loadRes(json.loads((results / "coco.json").read_text())["annotations"])
     assert len(found.anns) == len(truth.anns)
-    people = [(line, one) for line in lines_of(results) for one in line["people"]]
-    for (line, one), note in zip(people, truth.dataset["annotations"], strict=True):
+    people = [(line, person) for line in lines_of(results) for person in line["people"]]
+    for (line, person), note in zip(people, truth.dataset["annotations"], strict=True):
         v = np.array(note["keypoints"][2::3])
         assert note["image_id"] == line["frame"]
-        assert note["score"] == one["score"]
-        assert note.get("track_id") == one["id"]
+        assert note["score"] == person["score"]
+        assert note.get("track_id") == person["id"]
         assert note["iscrowd"] == 0
         assert note["num_keypoints"] == (v > 0).sum()
-        seen = found_in(line, one, placed=False)
-        np.testing.assert_array_equal(v == 2, [joint in seen for joint in COCO17.joints])
-        assert note["area"] == pytest.approx(one["box"][2] * one["box"][3], abs=0.06)
+        found_joints = joints_in_frame(line, person, with_predicted=False)
+        np.testing.assert_array_equal(v == 2, [joint in found_joints for joint in COCO17.joints])
+        assert note["area"] == pytest.approx(person["box"][2] * person["box"][3], abs=0.06)
 
 
 @pytest.mark.parametrize("skeleton", [COCO17, POSETRACK15], ids=lambda skeleton: skeleton.name)
-def test_posetrack18_is_read_back_with_its_tracks_and_frames_of_the_video(results: Path, clip: Path, skeleton):
+def test_posetrack18_reads_back_with_tracks_and_frames_of_the_video(results: Path, clip: Path, skeleton):
     data = read_posetrack([results / "posetrack18.json"], results, skeleton)
     assert data.problems == ()
-    assert data.pseudo, "a network's labels, not people's"
+    assert data.pseudo, "labels made by a network"
     (video,) = data.videos
     assert list(video.numbers) == list(range(FRAMES))
-    for line, picture in zip(lines_of(results), video.images, strict=True):
-        assert picture.file.path.resolve() == clip.resolve()
-        assert picture.file.frame == line["frame"]
-        followed = [one for one in line["people"] if one["id"]]
-        assert picture.tracks.tolist() == [one["id"] for one in followed]
-        expected = [found_in(line, one, placed=False) for one in followed]
-        same(
-            [{joint: xy for joint, xy in one.items() if joint in SHARED_JOINTS} for one in expected],
-            poses_of(picture, skeleton.joints),
+    for line, image in zip(lines_of(results), video.images, strict=True):
+        assert image.file.path.resolve() == clip.resolve()
+        assert image.file.frame == line["frame"]
+        tracked = [person for person in line["people"] if person["id"]]
+        assert image.tracks.tolist() == [person["id"] for person in tracked]
+        expected = [joints_in_frame(line, person, with_predicted=False) for person in tracked]
+        assert_same_poses(
+            [{joint: xy for joint, xy in pose.items() if joint in SHARED_JOINTS} for pose in expected],
+            poses_of(image, skeleton.joints),
         )
 
 
-def test_posetrack18_has_what_its_tools_ask_for(results: Path, capsys: pytest.CaptureFixture[str]):
+def test_posetrack18_has_the_fields_that_its_tools_need(results: Path, capsys: pytest.CaptureFixture[str]):
     truth: Any = COCO(str(results / "posetrack18.json"))
     assert tuple(truth.cats[1]["keypoints"]) == POSETRACK18_JOINTS
     edges = {tuple(POSETRACK18_JOINTS[i - 1] for i in edge) for edge in truth.cats[1]["skeleton"]}
@@ -147,43 +148,47 @@ def test_posetrack18_has_what_its_tools_ask_for(results: Path, capsys: pytest.Ca
         assert set(keypoints[:, 2]) <= {0, 1}
         assert not keypoints[keypoints[:, 2] == 0].any()
         assert not np.array(note["scores"])[keypoints[:, 2] == 0].any()
-        assert not keypoints[1:3].any(), "nothing is made up for the neck and the top of the head"
+        assert not keypoints[1:3].any(), "neck and top of the head stay empty"
 
 
-def person(**changes: Any) -> dict[str, Any]:
+def make_person(**changes: Any) -> dict[str, Any]:
     keypoints = [[10.0 + i, 20.0, 0.5] for i in range(17)]
     return {"id": 1, "score": 0.5, "box": [10, 20, 16, 0], "keypoints": keypoints, "predicted": []} | changes
 
 
-def written(name: str, lines: list[dict], tmp_path: Path, footage: Footage | None = None) -> dict[str, Any]:
+def convert(name: str, lines: list[dict], tmp_path: Path, footage: Footage | None = None) -> dict[str, Any]:
     file, out = tmp_path / "lines", StringIO()
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     WRITERS[name](file, out, footage or Footage("clip"), tmp_path / "out.json")
     return json.loads(out.getvalue())
 
 
-def frame(number: int, *people: dict[str, Any], joints: tuple[str, ...] = COCO17.joints) -> dict[str, Any]:
+def make_line(number: int, *people: dict[str, Any], joints: tuple[str, ...] = COCO17.joints) -> dict[str, Any]:
     return {"frame": number, "size": [100, 50], "keypoints": {joint: [] for joint in joints}, "people": list(people)}
 
 
-def test_joints_that_are_placed_unknown_or_outside(tmp_path: Path):
-    one = person(predicted=[3, 4, 5])
-    one["keypoints"][0] = [0, 0, 0]
-    one["keypoints"][4] = [-0.1, 20, 0.1]
-    one["keypoints"][6] = [100.1, 20, 0.7]
+def test_predicted_unknown_and_outside_joints_get_their_visibility(tmp_path: Path):
+    person = make_person(predicted=[3, 4, 5])
+    person["keypoints"][0] = [0, 0, 0]
+    person["keypoints"][4] = [-0.1, 20, 0.1]
+    person["keypoints"][6] = [100.1, 20, 0.7]
     expected = {"coco": [0, 2, 2, 1, 0, 1, 0, *[2] * 10], "posetrack18": [0, 0, 0, 0, 0, 0, 0, *[1] * 10]}
     for name, v in expected.items():
-        (note,) = written(name, [frame(0, one)], tmp_path)["annotations"]
+        (note,) = convert(name, [make_line(0, person)], tmp_path)["annotations"]
         keypoints = np.reshape(note["keypoints"], (17, 3))
         assert keypoints[:, 2].tolist() == v
         assert not keypoints[keypoints[:, 2] == 0].any()
         assert note["num_keypoints"] == np.count_nonzero(v)
 
 
-def test_who_has_no_id_or_no_joint_left(tmp_path: Path):
-    gone = person(keypoints=[[500, 20, 0.5]] * 17)
-    lines = [frame(0), frame(1, person(id=None), gone), frame(2, person(), person(id=2))]
-    coco, posetrack = (written(name, lines, tmp_path) for name in ("coco", "posetrack18"))
+def test_people_without_joints_or_for_posetrack_without_id_are_left_out(tmp_path: Path):
+    outside = make_person(keypoints=[[500, 20, 0.5]] * 17)
+    lines = [
+        make_line(0),
+        make_line(1, make_person(id=None), outside),
+        make_line(2, make_person(), make_person(id=2)),
+    ]
+    coco, posetrack = (convert(name, lines, tmp_path) for name in ("coco", "posetrack18"))
     assert [(note["id"], note["image_id"], note.get("track_id")) for note in coco["annotations"]] == [
         (1, 1, None),
         (2, 2, 1),
@@ -193,14 +198,14 @@ def test_who_has_no_id_or_no_joint_left(tmp_path: Path):
         (1, 2, 1),
         (2, 2, 2),
     ]
-    assert [image["id"] for image in posetrack["images"]] == [0, 1, 2], "frames without anybody are there all the same"
+    assert [image["id"] for image in posetrack["images"]] == [0, 1, 2], "frames without people are listed too"
 
 
-def test_another_skeletons_joints_go_by_their_names(tmp_path: Path):
+def test_joints_of_another_skeleton_are_mapped_by_name(tmp_path: Path):
     keypoints = [[i + 1.0, 20.0, 0.5] for i in range(15)]
-    lines = [frame(0, person(keypoints=keypoints), joints=POSETRACK15.joints)]
+    lines = [make_line(0, make_person(keypoints=keypoints), joints=POSETRACK15.joints)]
     for name, joints in (("coco", COCO17.joints), ("posetrack18", POSETRACK18_JOINTS)):
-        (note,) = written(name, lines, tmp_path)["annotations"]
+        (note,) = convert(name, lines, tmp_path)["annotations"]
         x = dict(zip(joints, note["keypoints"][::3], strict=True))
         assert x == {j: POSETRACK15.joints.index(j) + 1 if j in POSETRACK15.joints else 0 for j in joints}
 
@@ -211,10 +216,10 @@ def test_images_of_a_folder_keep_their_names(tmp_path: Path):
     for name in ("000000.jpg", "000004.jpg"):
         cv2.imwrite(str(folder / name), np.zeros((50, 100, 3), np.uint8))
     footage = Footage.of(open_source(str(folder)), str(folder))
-    lines = [frame(0, person()), frame(1)]
-    coco, posetrack = (written(name, lines, tmp_path, footage) for name in ("coco", "posetrack18"))
+    lines = [make_line(0, make_person()), make_line(1)]
+    coco, posetrack = (convert(name, lines, tmp_path, footage) for name in ("coco", "posetrack18"))
     assert [image["file_name"] for image in coco["images"]] == ["000000.jpg", "000004.jpg"]
-    # PoseTrack's own tools tell the sequence by the folder.
+    # PoseTrack's own tools identify the sequence by the folder.
     assert [image["file_name"] for image in posetrack["images"]] == [
         "000342_mpii_test/000000.jpg",
         "000342_mpii_test/000004.jpg",
@@ -224,7 +229,7 @@ def test_images_of_a_folder_keep_their_names(tmp_path: Path):
     assert len(read_coco(tmp_path / "coco.json", folder, COCO17).images) == 1
 
 
-def test_a_cameras_frames_are_named_without_its_address(clip: Path):
+def test_frame_names_of_a_camera_do_not_contain_its_address(clip: Path):
     class Camera:
         live = True
 
@@ -240,7 +245,7 @@ def test_memory_does_not_grow_with_the_lines(name: str, tmp_path: Path):
         lines = tmp_path / "lines"
         with lines.open("w") as file:
             for number in range(count):
-                file.write(json.dumps(frame(number, person(), person(id=2))) + "\n")
+                file.write(json.dumps(make_line(number, make_person(), make_person(id=2))) + "\n")
         with (tmp_path / "out.json").open("w") as out:
             tracemalloc.start()
             WRITERS[name](lines, out, Footage("clip"), tmp_path / "out.json")
@@ -253,8 +258,8 @@ def test_memory_does_not_grow_with_the_lines(name: str, tmp_path: Path):
     assert many < few + 50_000
 
 
-def test_what_goes_wrong_in_the_writing_leaves_nothing(edge_bundle: Path, clip: Path, tmp_path: Path):
-    def break_down(*_: Any) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(edge_bundle: Path, clip: Path, tmp_path: Path):
+    def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     old = tmp_path / "coco.json"
@@ -264,6 +269,6 @@ def test_what_goes_wrong_in_the_writing_leaves_nothing(edge_bundle: Path, clip: 
         Session.open(edge_bundle, BackendOptions(threads=1)) as session,
         pytest.raises(SinkError, match=r"coco\.json: No space left"),
     ):
-        run(open_source(str(clip)), session, [DataSetSink(str(old), break_down, footage, force=True)], 2)
+        run(open_source(str(clip)), session, [DataSetSink(str(old), fail, footage, force=True)], 2)
     assert old.read_text() == "yesterday's\n"
     assert [path.name for path in tmp_path.iterdir()] == ["coco.json"]

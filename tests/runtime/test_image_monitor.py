@@ -1,4 +1,4 @@
-"""What is said of a camera's pictures, from their times and contents alone."""
+"""Messages about a camera's images, from their times and contents alone."""
 
 import numpy as np
 
@@ -10,31 +10,31 @@ def noise(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(30, 255, (64, 96, 3), np.uint8)
 
 
-def test_another_rate_is_said_once():
-    said: list[str] = []
-    watch, now = ImageMonitor(5.0, said.append), 0.0
+def test_changed_frame_rate_is_reported_once():
+    messages: list[str] = []
+    monitor, now = ImageMonitor(5.0, messages.append), 0.0
     for number in range(300):
         now += 1 / 25 if number < 150 else 1 / 8
-        watch.check(noise(number), now)
-    assert said == ["frame rate changed from 25.0 to 8.0 per second"]
+        monitor.check(noise(number), now)
+    assert messages == ["frame rate changed from 25.0 to 8.0 per second"]
 
 
-def test_a_still_or_dark_scene_is_neither_frozen_nor_black():
-    """A sensor's noise tells them apart."""
-    said: list[str] = []
-    watch, dice = ImageMonitor(1.0, said.append), np.random.default_rng(0)
+def test_still_or_dark_scene_is_not_reported_as_frozen_or_black():
+    """Sensor noise distinguishes it from a frozen or black image."""
+    messages: list[str] = []
+    monitor, dice = ImageMonitor(1.0, messages.append), np.random.default_rng(0)
     scene = noise(0) // 8
     for number in range(100):
-        watch.check((scene + dice.integers(0, 3, scene.shape)).astype(np.uint8), number / 10)
-    assert said == []
+        monitor.check((scene + dice.integers(0, 3, scene.shape)).astype(np.uint8), number / 10)
+    assert messages == []
 
 
-def test_ages_are_within_a_hundredth_however_many_there_are():
-    ages, all_of_them = Ages(), np.random.default_rng(0).gamma(3, 0.05, 20_000)
-    for age in all_of_them:
+def test_percentiles_of_many_ages_are_within_2_percent():
+    ages, samples = Ages(), np.random.default_rng(0).gamma(3, 0.05, 20_000)
+    for age in samples:
         ages.add(float(age))
     for percent in (50, 90, 99, 100):
-        assert abs(ages.percentile(percent) / np.percentile(all_of_them, percent) - 1) < 0.02
+        assert abs(ages.percentile(percent) / np.percentile(samples, percent) - 1) < 0.02
     ages.add(0.0)
     ages.add(1e6)
     assert ages.count == 20_002

@@ -1,4 +1,4 @@
-"""Cameras, against a real RTSP server on loopback (tests/runtime/rtsp_camera.py)."""
+"""Cameras, with a real RTSP server on loopback (tests/runtime/rtsp_camera.py)."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def camera() -> Iterator[RtspCamera]:
 
 
 def clock(image: np.ndarray) -> int:
-    """Milliseconds of CLOCK_MONOTONIC that are drawn into a picture."""
+    """Milliseconds of CLOCK_MONOTONIC that are drawn into an image."""
     bits = image[4:12, 4:256:8].mean(axis=(0, 2)) > 128
     return int("".join("1" if bit else "0" for bit in bits), 2)
 
@@ -51,24 +51,24 @@ def session(edge_bundle: Path) -> Iterator[Session]:
         yield opened
 
 
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_results_of_a_camera_that_is_faster_are_never_late(camera: RtspCamera, session: Session):
-    """60 frames a second against 8: the picture's own clock tells how old a result is."""
+def test_results_of_a_faster_camera_are_never_late(camera: RtspCamera, session: Session):
+    """60 frames per second against 8; the clock drawn into the image gives the age of a result."""
     pace, ages, numbers = 1 / 8, [], []
 
-    def slowly(frame: Frame, _parts: Parts) -> None:
+    def work_slowly(frame: Frame, _parts: Parts) -> None:
         time.sleep(pace)
         ages.append(age(frame))
         numbers.append(frame.number)
 
     source = open_source(camera.address)
-    summary = run(source, session, [], max_frames=40, on_frame=slowly)
+    summary = run(source, session, [], max_frames=40, on_frame=work_slowly)
     source.close()
     frame_time = summary.seconds / summary.frames
     assert np.percentile(ages[5:], 99) < 2 * frame_time + 0.1
@@ -77,9 +77,7 @@ def test_results_of_a_camera_that_is_faster_are_never_late(camera: RtspCamera, s
     assert summary.ages.count == 40
 
 
-def test_the_command_counts_from_its_first_frame_and_keeps_passwords(
-    camera: RtspCamera, edge_bundle: Path, tmp_path: Path
-):
+def test_run_counts_from_the_first_frame_and_hides_passwords(camera: RtspCamera, edge_bundle: Path, tmp_path: Path):
     address, lines = camera.address.replace("://", "://user:secret@"), tmp_path / "p.jsonl"
     result = stm("run", address, "--model", edge_bundle, "--parts", lines, "--max-frames", "20")
     assert result.returncode == 0, result.stderr
@@ -93,7 +91,7 @@ def test_the_command_counts_from_its_first_frame_and_keeps_passwords(
     )
 
 
-def test_every_frame_can_be_asked_for(camera: RtspCamera):
+def test_every_frame_option_skips_no_frame(camera: RtspCamera):
     source = open_source(camera.address, SourceOptions(LiveOptions(every_frame=True)))
     numbers, clocks = [], []
     for frame in source:
@@ -104,37 +102,37 @@ def test_every_frame_can_be_asked_for(camera: RtspCamera):
             break
     source.close()
     assert numbers == list(range(30))
-    assert np.diff(clocks).max() < 100, "none is left out"
+    assert np.diff(clocks).max() < 100, "no frame is skipped"
 
 
-def test_what_happens_to_a_camera_is_said_and_survived(camera: RtspCamera):
-    said: list[str] = []
+def test_camera_faults_are_reported_and_survived(camera: RtspCamera):
+    messages: list[str] = []
     stop, frames = threading.Event(), []
-    source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, say=said.append)))
+    source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, say=messages.append)))
     source.stop_when(stop)
     reading = threading.Thread(target=lambda: frames.extend((f.number, f.resets_memory, f.image.shape) for f in source))
     reading.start()
 
-    def heard(text: str) -> bool:
-        return any(text in line for line in said)
+    def reported(text: str) -> bool:
+        return any(text in line for line in messages)
 
     until(lambda: len(frames) > 5)
     for state in ("black", "freeze"):
         camera.tell(state)
         word = "frozen" if state == "freeze" else state
-        until(lambda word=word: heard(f"image has been {word}"))
+        until(lambda word=word: reported(f"image has been {word}"))
         camera.tell("go")
-        until(lambda word=word: heard(f"no longer {word}"))
+        until(lambda word=word: reported(f"no longer {word}"))
     assert not any(resets_memory for _, resets_memory, _ in frames)
     camera.tell("size 320x192")
-    until(lambda: heard("image size changed from 256x160 to 320x192"))
+    until(lambda: reported("image size changed from 256x160 to 320x192"))
     until(lambda: frames[-1][2] == (192, 320, 3))
     assert sum(resets_memory for _, resets_memory, _ in frames) == 1
     camera.kill()
-    until(lambda: heard("no more frames"))
+    until(lambda: reported("no more frames"))
     time.sleep(1.2)
     camera.start()
-    until(lambda: heard("back after"))
+    until(lambda: reported("back after"))
     until(lambda: sum(resets_memory for _, resets_memory, _ in frames) == 2)
     stop.set()
     reading.join(1)
@@ -143,7 +141,7 @@ def test_what_happens_to_a_camera_is_said_and_survived(camera: RtspCamera):
     assert [number for number, _, _ in frames] == sorted({number for number, _, _ in frames})
 
 
-def test_a_camera_that_stays_away_is_given_up(camera: RtspCamera):
+def test_camera_that_stays_away_is_given_up(camera: RtspCamera):
     source = open_source(camera.address, SourceOptions(LiveOptions(stall=1.0, give_up_after=2.0)))
     frames = iter(source)
     next(frames)
@@ -156,7 +154,7 @@ def test_a_camera_that_stays_away_is_given_up(camera: RtspCamera):
     source.close()
 
 
-def test_nobody_waits_for_a_camera_that_hangs(camera: RtspCamera):
+def test_stop_does_not_wait_for_a_hanging_camera(camera: RtspCamera):
     """Ctrl-C works at once, though the decoder may hang for longer."""
     source = open_source(camera.address)
     stop = threading.Event()
@@ -172,10 +170,10 @@ def test_nobody_waits_for_a_camera_that_hangs(camera: RtspCamera):
     assert time.monotonic() - started < 2.5
 
 
-def faults(camera: RtspCamera, count: int, seed: int) -> None:
-    """Cuts, stalls, freezes and changes of size at random times; each time it comes back, and nothing is left."""
-    dice, said = random.Random(seed), []
-    source = open_source(camera.address, SourceOptions(LiveOptions(stall=0.5, give_up_after=60, say=said.append)))
+def inject_faults(camera: RtspCamera, count: int, seed: int) -> None:
+    """Cuts, stalls, freezes and size changes at random times; frames return after each, without leaks."""
+    dice, messages = random.Random(seed), []
+    source = open_source(camera.address, SourceOptions(LiveOptions(stall=0.5, give_up_after=60, say=messages.append)))
     stop, latest = threading.Event(), [0, 0.0]
     source.stop_when(stop)
 
@@ -211,27 +209,27 @@ def faults(camera: RtspCamera, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.soak)])
-def test_it_is_back_after_every_fault(camera: RtspCamera, count: int):
-    faults(camera, count, seed=21)
+def test_frames_return_after_every_fault(camera: RtspCamera, count: int):
+    inject_faults(camera, count, seed=21)
 
 
 @pytest.mark.soak
-def test_an_hour_of_a_camera_that_is_faster(camera: RtspCamera, session: Session):
-    """Age and memory stay flat. STM_SKELETONS_SOAK_SECONDS shortens it."""
+def test_age_and_memory_stay_flat_for_an_hour_of_a_faster_camera(camera: RtspCamera, session: Session):
+    """STM_SKELETONS_SOAK_SECONDS shortens the hour."""
     from runtime.machine import resident_memory
 
     seconds = float(os.environ.get("STM_SKELETONS_SOAK_SECONDS", "3600"))
     ages: list[float] = []
     memory: list[int] = []
 
-    def slowly(frame: Frame, _parts: Parts) -> None:
+    def work_slowly(frame: Frame, _parts: Parts) -> None:
         time.sleep(1 / 8)
         ages.append(age(frame))
         memory.append(resident_memory()[0])
 
     source, stop = open_source(camera.address), threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM])
     stop.start()
-    summary = run(source, session, [], on_frame=slowly)
+    summary = run(source, session, [], on_frame=work_slowly)
     source.close()
     frame_time, tenth = summary.seconds / summary.frames, len(ages) // 10
     early, late = (float(np.percentile(part, 99)) for part in (ages[tenth : 2 * tenth], ages[-tenth:]))

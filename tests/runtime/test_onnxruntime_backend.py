@@ -1,4 +1,4 @@
-"""ONNX Runtime's providers: which may be asked for, with which settings."""
+"""ONNX Runtime's providers and their settings."""
 
 import shutil
 from pathlib import Path
@@ -21,19 +21,19 @@ from stm_skeletons.errors import BackendError
         ("onnxruntime", "npu", "unknown provider 'npu'; choose one of: cpu, cuda"),
     ],
 )
-def test_unknown_names_are_refused(edge_bundle: Path, name: str, provider: str, message: str):
+def test_unknown_backends_and_providers_are_refused(edge_bundle: Path, name: str, provider: str, message: str):
     with pytest.raises(BackendError, match=message):
         open_backend(Bundle.open(edge_bundle), BackendOptions(name, provider))
 
 
-def test_a_gpu_that_is_not_there_is_an_error_not_a_slow_cpu(edge_bundle: Path):
+def test_missing_cuda_provider_is_refused(edge_bundle: Path):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
     with pytest.raises(BackendError, match=r"provider 'cuda' is missing in this ONNX Runtime .*onnxruntime-gpu"):
         open_backend(Bundle.open(edge_bundle), BackendOptions("onnxruntime", "cuda"))
 
 
-def test_a_tensorrt_provider_that_is_not_there_names_what_to_install(edge_bundle: Path):
+def test_missing_tensorrt_provider_names_the_packages_to_install(edge_bundle: Path):
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has TensorRT")
     message = r"provider 'tensorrt' is missing in this ONNX Runtime .*onnxruntime-gpu and the TensorRT libraries"
@@ -47,7 +47,7 @@ def with_precision(bundle: Bundle, precision: str) -> Bundle:
 
 
 @pytest.mark.parametrize(("precision", "fp16"), [("fp32", False), ("fp16", True)])
-def test_the_tensorrt_provider_may_round_only_what_the_bundle_rounds(
+def test_tensorrt_provider_uses_fp16_only_for_fp16_bundles(
     edge_bundle: Path, tmp_path: Path, precision: str, fp16: bool
 ):
     copy = Path(shutil.copytree(edge_bundle, tmp_path / "bundle"))
@@ -55,13 +55,13 @@ def test_the_tensorrt_provider_may_round_only_what_the_bundle_rounds(
     assert [name for name, _ in providers] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     options = providers[0][1]
     assert options["trt_fp16_enable"] is fp16
-    # TF32 drops digits too, in what TensorRT leaves to CUDA and in CUDA alone.
+    # TF32 drops digits too, in nodes that TensorRT leaves to CUDA and in CUDA alone.
     for _, cuda in (providers[1], *provider_list(with_precision(Bundle.open(copy), precision), "cuda")):
         assert cuda == {"use_tf32": 0, "enable_cuda_graph": 0}
 
 
-def test_the_tensorrt_providers_cache_is_of_one_bundle_only(edge_bundle: Path, tmp_path: Path):
-    """Its file names do not tell weights apart: engines of a bundle exported anew must not be found."""
+def test_tensorrt_provider_has_a_cache_for_each_export(edge_bundle: Path, tmp_path: Path):
+    """Its file names do not depend on weights: a bundle exported again must not find old engines."""
     copy = Path(shutil.copytree(edge_bundle, tmp_path / "bundle"))
     first = Bundle.open(copy)
     graphs = dict(first.info.graphs)
@@ -72,7 +72,7 @@ def test_the_tensorrt_providers_cache_is_of_one_bundle_only(edge_bundle: Path, t
     assert all(Path(cache).is_relative_to(copy / "engines") for cache in caches)
 
 
-def test_a_bundle_that_cannot_be_written_to_has_no_cache(edge_bundle: Path, tmp_path: Path):
+def test_unwritable_bundle_has_no_cache(edge_bundle: Path, tmp_path: Path):
     copy = Path(shutil.copytree(edge_bundle, tmp_path / "bundle"))
     (copy / "engines").write_text("a file where the folder would be")
     options = provider_list(Bundle.open(copy), "tensorrt")[0][1]
@@ -80,8 +80,8 @@ def test_a_bundle_that_cannot_be_written_to_has_no_cache(edge_bundle: Path, tmp_
     assert "trt_engine_cache_path" not in options
 
 
-def test_half_precision_tensors_are_bound_as_such(tmp_path: Path):
-    """A bundle's float16 tensors share buffers by name; here each graph is a copy of its input."""
+def test_fp16_tensors_are_bound_as_fp16(tmp_path: Path):
+    """A bundle's float16 tensors share buffers by name; this graph copies its input."""
     onnx = pytest.importorskip("onnx")
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -105,15 +105,15 @@ def test_half_precision_tensors_are_bound_as_such(tmp_path: Path):
     assert target.host.any()
 
 
-def test_integers_want_a_processor_that_multiplies_them_exactly(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_int8_needs_the_cpu_provider_and_vnni(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     opened = Bundle.open(edge_bundle)
-    rounded = Bundle(opened.folder, opened.info.model_copy(update={"precision": "int8"}))
+    int8_bundle = Bundle(opened.folder, opened.info.model_copy(update={"precision": "int8"}))
     with pytest.raises(BackendError, match="--provider cpu"):
-        OnnxRuntimeBackend(rounded, "cuda", 1)
+        OnnxRuntimeBackend(int8_bundle, "cuda", 1)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("runtime.machine.has_vnni", lambda: False)
     with pytest.raises(BackendError, match="no VNNI"):
-        OnnxRuntimeBackend(rounded, "cpu", 1)
-    for told in (True, None):
-        monkeypatch.setattr("runtime.machine.has_vnni", lambda told=told: told)
-        OnnxRuntimeBackend(rounded, "cpu", 1).close()
+        OnnxRuntimeBackend(int8_bundle, "cpu", 1)
+    for vnni in (True, None):
+        monkeypatch.setattr("runtime.machine.has_vnni", lambda vnni=vnni: vnni)
+        OnnxRuntimeBackend(int8_bundle, "cpu", 1).close()

@@ -30,8 +30,8 @@ class TestOpenVino(BackendContract):
         opened.close()
 
 
-def computing_in(bundle: str | Path, precision: str) -> Bundle:
-    """A bundle that says so, without the export's checks."""
+def with_precision(bundle: str | Path, precision: str) -> Bundle:
+    """A bundle that claims this precision, without the checks of the export."""
     opened = Bundle.open(bundle)
     return Bundle(opened.folder, opened.info.model_copy(update={"precision": precision}))
 
@@ -43,7 +43,7 @@ needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bf
 class TestBf16(BackendContract):
     @pytest.fixture
     def backend(self, edge_bundle: Path) -> Iterator[Backend]:
-        opened = open_backend(computing_in(edge_bundle, "bf16"), OPTIONS)
+        opened = open_backend(with_precision(edge_bundle, "bf16"), OPTIONS)
         yield opened
         opened.close()
 
@@ -58,8 +58,8 @@ class TestGroups(GroupContract):
         )
 
 
-def test_parts_are_those_of_onnx_runtime(clip: Path):
-    """The shipped model on real frames, each on its own memory."""
+def test_parts_equal_those_of_onnx_runtime(clip: Path):
+    """The shipped model on real frames, each with its own memory."""
     capture = cv2.VideoCapture(str(clip))
     with (
         Session.open("edge", OPTIONS) as ours,
@@ -67,14 +67,14 @@ def test_parts_are_those_of_onnx_runtime(clip: Path):
     ):
         for _ in range(15):
             frame = np.asarray(capture.read()[1], np.uint8)
-            found, wanted = ours.step(frame), theirs.step(frame)
+            found, expected = ours.step(frame), theirs.step(frame)
             np.testing.assert_allclose(ours.maps(), theirs.maps(), atol=1e-3)
-            np.testing.assert_array_equal(found.keypoint_types, wanted.keypoint_types)
-            np.testing.assert_allclose(found.keypoints, wanted.keypoints, atol=0.1)
-            np.testing.assert_array_equal(found.people.ids, wanted.people.ids)
+            np.testing.assert_array_equal(found.keypoint_types, expected.keypoint_types)
+            np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.1)
+            np.testing.assert_array_equal(found.people.ids, expected.people.ids)
 
 
-def test_a_second_start_compiles_nothing_and_a_damaged_cache_does_no_harm(
+def test_second_start_uses_the_cache_and_a_damaged_cache_is_harmless(
     edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -92,11 +92,13 @@ def test_a_second_start_compiles_nothing_and_a_damaged_cache_does_no_harm(
         assert session.maps().any()
 
 
-def test_what_it_cannot_run_is_one_line(edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_bundles_that_cannot_run_are_refused_in_one_line(
+    edge_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     bundle = Bundle.open(edge_bundle)
-    half = computing_in(edge_bundle, "fp16")
+    fp16_bundle = with_precision(edge_bundle, "fp16")
     with pytest.raises(BackendError, match="is FP16, which is for GPUs; for a CPU, export with --precision fp32, bf16"):
-        open_backend(half, OPTIONS)
+        open_backend(fp16_bundle, OPTIONS)
     broken = tmp_path / "broken"
     shutil.copytree(edge_bundle, broken)
     (broken / "read_decoder.onnx").write_bytes(b"no graph")
@@ -109,20 +111,20 @@ def test_what_it_cannot_run_is_one_line(edge_bundle: Path, tmp_path: Path, monke
 
 
 @needs_bf16
-def test_convolutions_in_bf16_are_near_fp32_but_not_the_same(clip: Path):
-    """The shipped model on real frames, each on its own memory."""
+def test_bf16_maps_are_near_fp32_but_not_equal(clip: Path):
+    """The shipped model on real frames, each with its own memory."""
     capture = cv2.VideoCapture(str(clip))
-    with Session.open(computing_in("edge", "bf16"), OPTIONS) as ours, Session.open("edge", OPTIONS) as theirs:
+    with Session.open(with_precision("edge", "bf16"), OPTIONS) as ours, Session.open("edge", OPTIONS) as theirs:
         for _ in range(10):
             frame = np.asarray(capture.read()[1], np.uint8)
-            found, wanted = ours.step(frame), theirs.step(frame)
+            found, expected = ours.step(frame), theirs.step(frame)
             differences = np.abs(ours.maps() - theirs.maps())
             assert 1e-4 < np.sqrt((differences**2).mean()) < 5e-3
-            assert len(found.people) == pytest.approx(len(wanted.people), abs=1)
+            assert len(found.people) == pytest.approx(len(expected.people), abs=1)
 
 
-def test_bf16_needs_units_for_it_and_this_backend(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    bundle = computing_in(edge_bundle, "bf16")
+def test_bf16_needs_openvino_and_bf16_units(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    bundle = with_precision(edge_bundle, "bf16")
     with pytest.raises(BackendError, match="bf16, which ONNX Runtime does not support; use --backend openvino"):
         open_backend(bundle, BackendOptions("onnxruntime"))
     monkeypatch.setattr("runtime.backends.openvino.has_bf16", lambda: False)
@@ -142,7 +144,7 @@ def test_bf16_needs_units_for_it_and_this_backend(edge_bundle: Path, monkeypatch
         ("bf16", "cpu", None, "aarch64", "openvino"),
     ],
 )
-def test_the_fastest_backend_is_chosen_where_none_is_asked_for(
+def test_fastest_backend_is_the_default(
     edge_bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
     precision: str,
@@ -153,7 +155,7 @@ def test_the_fastest_backend_is_chosen_where_none_is_asked_for(
 ):
     monkeypatch.setattr("runtime.backends.installed_version", lambda _package: installed)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    bundle = computing_in(edge_bundle, precision)
+    bundle = with_precision(edge_bundle, precision)
     assert choose_backend(BackendOptions(provider=provider, threads=3), bundle) == BackendOptions(chosen, provider, 3)
-    asked = BackendOptions("tensorrt", provider)
-    assert choose_backend(asked, bundle) == asked
+    explicit = BackendOptions("tensorrt", provider)
+    assert choose_backend(explicit, bundle) == explicit

@@ -10,28 +10,28 @@ from runtime.read_ahead import ReadAhead
 from stm_skeletons.errors import SourceError
 
 
-def frames(count: int, breaks: bool = False) -> Iterator[Frame]:
+def frames(count: int, fails: bool = False) -> Iterator[Frame]:
     for number in range(count):
         yield Frame(number, number / 25, np.full((2, 3, 3), number, np.uint8))
-    if breaks:
+    if fails:
         raise SourceError("broken")
 
 
 @pytest.mark.parametrize("fetched", [(), (0, 1, 2, 3, 4), (1, 3), (4,)])
-def test_fetching_changes_nothing_of_what_comes(fetched: tuple[int, ...]):
+def test_fetching_images_does_not_change_the_frames(fetched: tuple[int, ...]):
     found = []
     with ReadAhead(frames(5)) as source:
         for frame in source:
             found.append(frame.number)
             if frame.number in fetched:
                 image = source.fetch_image()
-                assert image is source.fetch_image(), "once"
+                assert image is source.fetch_image(), "fetched once"
                 assert image is None if frame.number == 4 else image is not None and image[0, 0, 0] == frame.number + 1
     assert found == [0, 1, 2, 3, 4]
 
 
-def test_an_error_comes_in_its_turn():
-    with ReadAhead(frames(2, breaks=True)) as source:
+def test_error_is_raised_after_the_frames_before_it():
+    with ReadAhead(frames(2, fails=True)) as source:
         assert next(source).number == 0
         assert source.fetch_image() is not None
         assert next(source).number == 1
@@ -41,34 +41,34 @@ def test_an_error_comes_in_its_turn():
             next(source)
 
 
-def test_one_frame_is_read_while_another_is_worked_on_and_no_more():
+def test_reader_is_at_most_two_frames_ahead():
     read = []
 
-    def noted() -> Iterator[Frame]:
+    def recorded() -> Iterator[Frame]:
         for frame in frames(100):
             read.append(frame.number)
             yield frame
 
-    with ReadAhead(noted()) as source:
+    with ReadAhead(recorded()) as source:
         assert next(source).number == 0
-        until = time.monotonic() + 5
-        while len(read) < 3 and time.monotonic() < until:
+        deadline = time.monotonic() + 5
+        while len(read) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)
-        assert read == [0, 1, 2], "1 waits to be taken, 2 to take its place"
+        assert read == [0, 1, 2], "1 is ready, 2 waits to replace it"
     assert not any(thread.name == "reads ahead" for thread in threading.enumerate())
 
 
-def test_a_reader_that_hangs_does_not_keep_the_end_waiting(monkeypatch: pytest.MonkeyPatch):
+def test_hanging_reader_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.read_ahead._PATIENCE", 0.05)
-    extend = threading.Event()
+    release = threading.Event()
 
     def hanging() -> Iterator[Frame]:
         yield from frames(1)
-        extend.wait(20)
+        release.wait(20)
 
     started = time.monotonic()
     with ReadAhead(hanging()) as source:
         assert next(source).number == 0
     assert time.monotonic() - started < 5
-    extend.set()
+    release.set()

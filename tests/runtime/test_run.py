@@ -1,4 +1,4 @@
-"""Runs of the main job inside this process: what ends them, and what is then left behind."""
+"""Runs of the main job in this process: how they end and which files they leave."""
 
 import json
 import resource
@@ -62,7 +62,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
-def test_every_frame_has_its_line_and_its_picture(session: Session, clip: Path, tmp_path: Path, suffix: str):
+def test_every_frame_has_a_line_and_an_image(session: Session, clip: Path, tmp_path: Path, suffix: str):
     parts, overlay = tmp_path / "p.jsonl", tmp_path / f"o.{suffix}"
     source = open_source(str(clip))
     summary = run(source, session, [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10, Painter())], max_frames=12)
@@ -78,7 +78,7 @@ def test_every_frame_has_its_line_and_its_picture(session: Session, clip: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([overlay.name, "p.jsonl"])
 
 
-def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: Path):
+def test_failing_camera_leaves_complete_files(session: Session, tmp_path: Path):
     parts, overlay = tmp_path / "p.jsonl", tmp_path / "o.mp4"
     sinks = [JsonLinesSink(str(parts)), OverlaySink(str(overlay), 10, Painter())]
     summary = run(FakeSource(5, live=True), session, sinks)
@@ -88,23 +88,23 @@ def test_a_camera_that_breaks_leaves_finished_files(session: Session, tmp_path: 
         [100, 80],
         [100, 100],
     ]
-    assert [frame.shape for frame in frames_of(overlay)] == [(60, 100, 3)] * 5, "one size, that of the first frame"
+    assert [frame.shape for frame in frames_of(overlay)] == [(60, 100, 3)] * 5, "all have the size of the first frame"
 
 
-def test_a_source_that_fails_before_its_first_frame_leaves_nothing(session: Session, tmp_path: Path):
+def test_source_that_fails_before_its_first_frame_leaves_no_files(session: Session, tmp_path: Path):
     sinks = [JsonLinesSink(str(tmp_path / "p.jsonl")), OverlaySink(str(tmp_path / "o.mp4"), 10, Painter())]
     with pytest.raises(SourceError, match="cable"):
         run(FakeSource(0, live=False), session, sinks)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_breaks_keeps_its_lines_and_says_why(session: Session, tmp_path: Path):
+def test_damaged_file_keeps_its_lines_and_reports_the_error(session: Session, tmp_path: Path):
     summary = run(FakeSource(5, live=False), session, [JsonLinesSink(str(tmp_path / "p.jsonl"))])
     assert str(summary.broken) == "the cable is out"
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 5
 
 
-def test_a_memory_starts_afresh_where_the_source_does(session: Session, clip: Path):
+def test_memory_is_reset_where_the_source_restarts(session: Session, clip: Path):
     frames = [frame.image for frame in islice(open_source(str(clip)), 4)]
 
     class Cut(FakeSource):
@@ -119,13 +119,13 @@ def test_a_memory_starts_afresh_where_the_source_does(session: Session, clip: Pa
         np.testing.assert_array_equal(before.keypoint_scores, after.keypoint_scores)
 
 
-def test_turned_frames_are_what_is_seen(session: Session, clip: Path, tmp_path: Path):
+def test_lines_have_the_size_of_rotated_frames(session: Session, clip: Path, tmp_path: Path):
     path = tmp_path / "p.jsonl"
     run(open_source(str(clip)), session, [JsonLinesSink(str(path))], max_frames=2, rotate=90)
     assert [json.loads(line)["size"] for line in path.read_text().splitlines()] == [[576, 768]] * 2
 
 
-def test_what_is_there_is_replaced_only_if_told(session: Session, clip: Path, tmp_path: Path):
+def test_existing_files_are_replaced_only_with_force(session: Session, clip: Path, tmp_path: Path):
     for name, make in (
         ("p.jsonl", JsonLinesSink),
         ("o.avi", lambda path, force=False: OverlaySink(path, 10, Painter(), force)),
@@ -140,8 +140,8 @@ def test_what_is_there_is_replaced_only_if_told(session: Session, clip: Path, tm
         assert path.read_bytes()[:11] != b"yesterday's"
 
 
-def test_a_second_writer_is_refused(session: Session, clip: Path, tmp_path: Path):
-    """Even one that may replace what is there."""
+def test_second_writer_of_a_file_is_refused(session: Session, clip: Path, tmp_path: Path):
+    """Even with ``force``."""
 
     def overlay(path: str, force: bool) -> OverlaySink:
         return OverlaySink(path, 10, Painter(), force)
@@ -171,8 +171,8 @@ def test_lines_can_be_read_while_they_are_written(session: Session, clip: Path, 
     assert counts == [list(range(number + 1)) for number in range(4)]
 
 
-def test_a_disk_that_fills_up_leaves_whole_lines(session: Session, clip: Path, tmp_path: Path):
-    """It takes a part of a line before it refuses the next."""
+def test_full_disk_leaves_only_whole_lines(session: Session, clip: Path, tmp_path: Path):
+    """The disk accepts a part of the line before it refuses the rest."""
     path = tmp_path / "p.jsonl"
     with JsonLinesSink(str(path)) as sink:
         frames = list(islice(open_source(str(clip)), 3))
@@ -204,19 +204,19 @@ def test_a_failing_sink_leaves_no_overlay(session: Session, clip: Path, tmp_path
 
 
 @pytest.mark.parametrize("target", ["missing/p.jsonl", "."])
-def test_places_that_cannot_be_written_are_found_before_the_run(tmp_path: Path, target: str):
+def test_unwritable_paths_are_refused_before_the_run(tmp_path: Path, target: str):
     with pytest.raises(SinkError):
         JsonLinesSink(str(tmp_path / target))
     with pytest.raises(SinkError):
         OverlaySink(str(tmp_path / target), 10, Painter())
 
 
-def test_an_overlay_of_an_unknown_kind(tmp_path: Path):
+def test_overlay_with_an_unknown_suffix_is_refused(tmp_path: Path):
     with pytest.raises(SinkError, match=r"must end in one of \.mp4"):
         OverlaySink(str(tmp_path / "o.gif"), 10, Painter())
 
 
-def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path):
+def test_symbolic_link_is_kept_and_its_target_is_written(session: Session, clip: Path, tmp_path: Path):
     target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
     target.write_text("old")
     link.symlink_to(target)
@@ -225,7 +225,7 @@ def test_a_link_is_written_through(session: Session, clip: Path, tmp_path: Path)
     assert len(target.read_text().splitlines()) == 2
 
 
-def test_a_signal_while_finishing_does_not_cut_the_files_off(session: Session, clip: Path, tmp_path: Path):
+def test_signal_while_finishing_does_not_truncate_files(session: Session, clip: Path, tmp_path: Path):
     class Slow(JsonLinesSink):
         def __exit__(self, kind, error, traceback) -> None:
             signal.raise_signal(signal.SIGTERM)
@@ -236,7 +236,7 @@ def test_a_signal_while_finishing_does_not_cut_the_files_off(session: Session, c
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
-def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch):
+def test_window_without_a_display_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(SinkError, match="no display"):

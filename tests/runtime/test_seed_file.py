@@ -34,7 +34,7 @@ def write(tmp_path: Path, content: object) -> Path:
 
 @pytest.mark.parametrize("joints", [list(COCO17.joints), POSETRACK_JOINTS], ids=["coco", "posetrack"])
 @pytest.mark.parametrize("skeleton", [COCO17, POSETRACK15], ids=str)
-def test_people_of_the_first_image_by_joint_name(tmp_path: Path, joints: list[str], skeleton):
+def test_people_of_the_first_image_are_mapped_by_joint_name(tmp_path: Path, joints: list[str], skeleton):
     seed = load_seed(write(tmp_path, annotations(joints)), skeleton)
     assert seed.poses.shape == (2, len(skeleton.joints), 3)
     assert seed.size == (640, 480)
@@ -56,13 +56,13 @@ def test_the_shared_data_sets_are_read(shared: Path):
 def change(path: str, value: object):
     def apply(content: dict) -> dict:
         *parents, last = path.split(".")
-        place: object = content
+        node: object = content
         for key in parents:
-            place = place[int(key)] if isinstance(place, list) else place[key]  # type: ignore[index]
-        if isinstance(place, list):
-            place[int(last)] = value
+            node = node[int(key)] if isinstance(node, list) else node[key]  # type: ignore[index]
+        if isinstance(node, list):
+            node[int(last)] = value
         else:
-            place[last] = value  # type: ignore[index]
+            node[last] = value  # type: ignore[index]
         return content
 
     return apply
@@ -92,18 +92,18 @@ def change(path: str, value: object):
         (lambda _: "", "is not JSON"),
     ],
 )
-def test_files_that_do_not_fit_are_one_clear_line(tmp_path: Path, edit, message: str):
+def test_unusable_files_are_refused_in_one_line(tmp_path: Path, edit, message: str):
     with pytest.raises(SeedError, match=message) as caught:
         load_seed(write(tmp_path, edit(annotations(list(COCO17.joints)))), COCO17)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file(tmp_path: Path):
+def test_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(SeedError, match="cannot read"):
         load_seed(tmp_path / "none.json", COCO17)
 
 
-def test_ids_and_sizes_may_be_written_as_text_or_with_a_point(tmp_path: Path):
+def test_ids_and_sizes_may_be_strings_or_floats(tmp_path: Path):
     content = annotations(list(COCO17.joints))
     plain = load_seed(write(tmp_path, content), COCO17)
     content["images"][0].update(id="7", width=640.0, height="480")
@@ -113,7 +113,7 @@ def test_ids_and_sizes_may_be_written_as_text_or_with_a_point(tmp_path: Path):
     np.testing.assert_array_equal(odd.poses, plain.poses)
 
 
-def test_nulls_and_missing_fields_of_real_files_are_taken(tmp_path: Path):
+def test_nulls_and_missing_fields_of_real_files_are_accepted(tmp_path: Path):
     content = annotations(list(COCO17.joints))
     content["categories"].append({"id": 2, "name": "dog", "keypoints": None})
     content["annotations"] += [{"image_id": 7, "category_id": 2, "keypoints": None}, {"image_id": 7}]
@@ -122,7 +122,7 @@ def test_nulls_and_missing_fields_of_real_files_are_taken(tmp_path: Path):
     assert (len(seed.poses), seed.size) == (2, None)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+def test_byte_order_mark_is_ignored(tmp_path: Path):
     path = tmp_path / "seed.json"
     path.write_text(json.dumps(annotations(list(COCO17.joints))), encoding="utf-8-sig")
     assert len(load_seed(path, COCO17).poses) == 2

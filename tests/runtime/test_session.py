@@ -20,7 +20,7 @@ def session(edge_bundle: Path) -> Iterator[Session]:
         yield opened
 
 
-def picture(seed: int, height: int = 96, width: int = 160) -> np.ndarray:
+def noise_image(seed: int, height: int = 96, width: int = 160) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -63,14 +63,14 @@ def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(
                 assert old.addresses() == addresses
             if number in (200, length):
                 resident[number] = resident_bytes()
-        with Session.open(bundle) as young:
+        with Session.open(bundle) as new:
             images = [frames[number % len(frames)] for number in range(50 + length // 5)]
-            times = np.array([(seconds(old, image), seconds(young, image)) for image in images])[50:]
+            times = np.array([(seconds(old, image), seconds(new, image)) for image in images])[50:]
         assert old.addresses() == addresses
     ratio = float(np.median(times[:, 0] / times[:, 1]))
     print(
         f"resident {resident[200] / 1e6:.1f} MB at frame 200, {resident[length] / 1e6:.1f} MB at frame {length}; "
-        f"a frame takes {ratio:.3f} of what it takes in a session just begun"
+        f"a frame takes {ratio:.3f} of its time in a new session"
     )
     assert resident[length] == pytest.approx(resident[200], rel=0.01)
     assert ratio < 1.15
@@ -78,8 +78,8 @@ def test_buffers_stay_where_they_are_and_memory_and_time_stay_flat(
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(1, 25), st.integers(0, 100))
-def test_the_session_follows_the_policy(session: Session, length: int, seed: int):
-    """Every step reads and writes the slots that the policy names, and nothing else happens to the bank."""
+def test_session_follows_the_memory_policy(session: Session, length: int, seed: int):
+    """Every step reads and writes the slots that the policy names, and nothing else touches the bank."""
     session.reset()
     backend = session._group._backend
     assert backend is not None
@@ -90,7 +90,7 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     backend.results = lambda camera: (calls.append(("wait", camera)), results(camera))[1]  # type: ignore[method-assign]
     try:
         for number in range(length):
-            session.step(picture(seed + number))
+            session.step(noise_image(seed + number))
     finally:
         del backend.detect, backend.memorise, backend.results
     expected = []
@@ -101,22 +101,22 @@ def test_the_session_follows_the_policy(session: Session, length: int, seed: int
     assert calls == expected
 
 
-def test_a_frame_that_is_letterboxed_ahead_gives_the_same(edge_bundle: Path):
-    """Also where its size is another one, where none comes, and where another comes than was told."""
+def test_frame_letterboxed_ahead_gives_the_same_result(edge_bundle: Path):
+    """Also with another size, without a next frame, and with another frame than announced."""
     sizes = [(96, 160), (96, 160), (480, 640), (1080, 1920), (31, 17), (96, 160), (96, 160)]
-    images = [picture(seed, *size) for seed, size in enumerate(sizes)]
-    told = {1: images[2], 2: images[3], 3: None, 4: images[0]}
+    images = [noise_image(seed, *size) for seed, size in enumerate(sizes)]
+    announced = {1: images[2], 2: images[3], 3: None, 4: images[0]}
     with Session.open(edge_bundle, min_score=0.0) as plain, Session.open(edge_bundle, min_score=0.0) as ahead:
         for number, image in enumerate(images):
-            found = ahead.step(image, lambda number=number: told.get(number))
-            wanted = plain.step(image)
+            found = ahead.step(image, lambda number=number: announced.get(number))
+            expected = plain.step(image)
             np.testing.assert_array_equal(ahead.maps(), plain.maps())
-            np.testing.assert_array_equal(found.keypoints, wanted.keypoints)
-            assert found.size == wanted.size == image.shape[1::-1]
+            np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+            assert found.size == expected.size == image.shape[1::-1]
 
 
-def test_the_next_frame_is_asked_for_when_this_one_is_queued(session: Session):
-    """While a GPU works on it, that is."""
+def test_next_frame_is_requested_once_this_one_is_queued(session: Session):
+    """That is, while a GPU works on it."""
     session.reset()
     backend = session._group._backend
     assert backend is not None
@@ -125,7 +125,7 @@ def test_the_next_frame_is_asked_for_when_this_one_is_queued(session: Session):
     backend.memorise = lambda slots: (calls.append("memorise"), memorise(slots))[1]  # type: ignore[method-assign]
     backend.results = lambda camera: (calls.append("results"), results(camera))[1]  # type: ignore[method-assign]
     try:
-        session.step(picture(0), lambda: calls.append("coming"))
+        session.step(noise_image(0), lambda: calls.append("coming"))
     finally:
         del backend.memorise, backend.results
     assert calls == ["memorise", "coming", "results"]
@@ -136,7 +136,7 @@ def test_runs_repeat_bit_for_bit_after_a_reset(session: Session):
         session.reset()
         results = []
         for seed in range(8):
-            session.step(picture(seed))
+            session.step(noise_image(seed))
             results.append(session.maps())
         return results
 
@@ -144,7 +144,7 @@ def test_runs_repeat_bit_for_bit_after_a_reset(session: Session):
         np.testing.assert_array_equal(first, second)
 
 
-def test_a_new_frame_size_mid_stream_keeps_parts_right():
+def test_parts_stay_correct_when_the_frame_size_changes():
     """The same scene at twice the size gives the same parts at twice the coordinates."""
     clip = Path(__file__).parents[2] / "examples" / "vtest-10s.avi"
     capture = cv2.VideoCapture(str(clip))
@@ -158,32 +158,32 @@ def test_a_new_frame_size_mid_stream_keeps_parts_right():
         found = session.step(large)
     assert found.size == (1536, 1152)
     assert len(found.keypoints) > 20
-    # The two are scaled down by other filters, so a weak keypoint may come or go.
+    # Different filters scale the two down, so a weak keypoint may come or go.
     matched = [np.abs(expected.keypoints - point / 2).max(axis=1).min() < 3 for point in found.keypoints]
     assert np.mean(matched) > 0.9
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 2000), (2000, 5), (96, 160), (97, 33)])
-def test_frames_of_any_size_are_taken(session: Session, size: tuple[int, int]):
-    parts = session.step(picture(0, *size))
+def test_frames_of_any_size_are_accepted(session: Session, size: tuple[int, int]):
+    parts = session.step(noise_image(0, *size))
     assert parts.size == (size[1], size[0])
 
 
-def test_what_is_no_frame_is_refused_and_changes_nothing(session: Session):
+def test_invalid_frame_is_refused_and_changes_nothing(session: Session):
     session.reset()
-    session.step(picture(0))
+    session.step(noise_image(0))
     with pytest.raises(FrameError, match=r"uint8 \[height, width, 3\]"):
         session.step(np.zeros((4, 4), np.uint8))
-    session.step(picture(1))
+    session.step(noise_image(1))
     after = session.maps()
     session.reset()
-    session.step(picture(0))
-    session.step(picture(1))
+    session.step(noise_image(0))
+    session.step(noise_image(1))
     np.testing.assert_array_equal(session.maps(), after)
 
 
 def test_black_white_and_noise_give_finite_maps(session: Session):
-    for frame in (np.zeros((96, 160, 3), np.uint8), np.full((96, 160, 3), 255, np.uint8), picture(3)):
+    for frame in (np.zeros((96, 160, 3), np.uint8), np.full((96, 160, 3), 255, np.uint8), noise_image(3)):
         session.step(frame)
         assert np.isfinite(session.maps()).all()
 
@@ -197,26 +197,26 @@ def test_seed_is_memorised_and_matters(session: Session):
         session.reset()
         if seed is not None:
             session.seed(seed)
-        session.step(picture(0))
-        session.step(picture(1))
+        session.step(noise_image(0))
+        session.step(noise_image(1))
         return session.maps()
 
-    cold, one, other = maps_after(None), maps_after(poses((20, 20))), maps_after(poses((100, 40)))
-    assert np.abs(cold - one).max() > 1e-4
+    unseeded, one, other = maps_after(None), maps_after(poses((20, 20))), maps_after(poses((100, 40)))
+    assert np.abs(unseeded - one).max() > 1e-4
     assert np.abs(one - other).max() > 1e-4
     np.testing.assert_array_equal(maps_after(poses((20, 20))), one)
 
 
-def test_seeding_starts_anew(session: Session):
+def test_seeding_resets_the_memory(session: Session):
     session.reset()
     for seed in range(5):
-        session.step(picture(seed))
+        session.step(noise_image(seed))
     session.seed(poses((20, 20)))
-    session.step(picture(0))
+    session.step(noise_image(0))
     late = session.maps()
     session.reset()
     session.seed(poses((20, 20)))
-    session.step(picture(0))
+    session.step(noise_image(0))
     np.testing.assert_array_equal(session.maps(), late)
 
 
@@ -236,13 +236,13 @@ def test_bad_seeds_are_refused(session: Session, array: np.ndarray, message: str
         session.seed(array)
 
 
-def test_a_closed_session_says_so(edge_bundle: Path):
+def test_closed_session_raises_an_error(edge_bundle: Path):
     session = Session.open(str(edge_bundle))
     with session:
-        session.step(picture(0))
+        session.step(noise_image(0))
     session.close()
     with pytest.raises(BackendError, match="closed"):
-        session.step(picture(0))
+        session.step(noise_image(0))
 
 
 def test_two_sessions_do_not_disturb_each_other(edge_bundle: Path):
@@ -250,12 +250,12 @@ def test_two_sessions_do_not_disturb_each_other(edge_bundle: Path):
         Session.open(str(edge_bundle), BackendOptions(threads=1)) as one,
         Session.open(str(edge_bundle), BackendOptions(threads=1)) as two,
     ):
-        one.step(picture(0))
+        one.step(noise_image(0))
         for seed in range(5):
-            two.step(picture(seed))
-        one.step(picture(1))
+            two.step(noise_image(seed))
+        one.step(noise_image(1))
         after = one.maps()
     with Session.open(str(edge_bundle), BackendOptions(threads=1)) as alone:
-        alone.step(picture(0))
-        alone.step(picture(1))
+        alone.step(noise_image(0))
+        alone.step(noise_image(1))
         np.testing.assert_array_equal(alone.maps(), after)

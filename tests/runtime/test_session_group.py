@@ -16,7 +16,7 @@ class TestOnnxRuntime(GroupContract):
         )
 
 
-def test_one_camera_of_a_bundle_for_batches_is_told_what_it_costs(edge_batch_bundle: Path, caplog):
+def test_single_camera_with_a_batch_bundle_is_warned_of_the_cost(edge_batch_bundle: Path, caplog):
     with Session.open(edge_batch_bundle):
         pass
     assert "encodes frames of 4 cameras at once, so a single camera takes as long as all" in caplog.text

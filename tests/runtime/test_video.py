@@ -1,4 +1,4 @@
-"""Video files of many kinds, in and out."""
+"""Video files of many formats, read and written."""
 
 import struct
 from fractions import Fraction
@@ -20,21 +20,21 @@ from stm_skeletons.errors import SourceError
 SIZE = (96, 64)
 
 
-def picture(number: int) -> np.ndarray:
-    """Grey, brighter from one to the next, with a white corner at the upper left."""
+def make_image(number: int) -> np.ndarray:
+    """Grey image, brighter with every number, with a white corner at the upper left."""
     image = np.full((SIZE[1], SIZE[0], 3), 20 + 10 * number, np.uint8)
     image[:24, :24] = 255
     return image
 
 
-def write(path: Path, codec: str, pixels: str, times: list[float], **options: str) -> None:
+def write_video(path: Path, codec: str, pixels: str, times: list[float], **options: str) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
         tick = Fraction(1, 25 if path.suffix == ".avi" else 1000)
         stream.codec_context.time_base = tick
         for number, seconds in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24").reformat(format=pixels)
+            frame = av.VideoFrame.from_ndarray(make_image(number), format="bgr24").reformat(format=pixels)
             frame.pts, frame.time_base = round(seconds / tick), tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -69,13 +69,13 @@ def check_upright(frames: list[Frame], count: int, grey: int) -> None:
         ("noise.mkv", "ffv1", "yuv420p"),
     ],
 )
-def test_videos_of_many_kinds(tmp_path: Path, name: str, codec: str, pixels: str):
+def test_videos_of_many_formats_are_read(tmp_path: Path, name: str, codec: str, pixels: str):
     if codec not in codecs_available:
         pytest.skip(f"this FFmpeg has no {codec}")
     times = [number / 25 for number in range(8)]
-    write(tmp_path / name, codec, pixels, times)
+    write_video(tmp_path / name, codec, pixels, times)
     frames = read(tmp_path / name)
-    check_upright(frames, 8, grey=40 if codec == "gif" else 12)  # which has few colours
+    check_upright(frames, 8, grey=40 if codec == "gif" else 12)  # GIF has few colours
     assert [frame.time for frame in frames] == pytest.approx(times, abs=0.011)
 
 
@@ -83,25 +83,25 @@ def test_videos_of_many_kinds(tmp_path: Path, name: str, codec: str, pixels: str
     ("degrees", "matrix"),
     [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))],
 )
-def test_a_phone_held_upright(tmp_path: Path, degrees: int, matrix: tuple[int, int, int, int]):
-    """The file says how it is to be turned; the pictures in it lie on their side."""
+def test_rotation_stored_by_a_phone_is_applied(tmp_path: Path, degrees: int, matrix: tuple[int, int, int, int]):
+    """The file stores the rotation; the images in it are not rotated."""
     path = tmp_path / "phone.mp4"
-    write(path, "libx264", "yuv420p", [0.0, 0.04])
+    write_video(path, "libx264", "yuv420p", [0.0, 0.04])
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4 + 4 + 20 + 16
     a, b, c, d = (value << 16 for value in matrix)
     content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
-    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[degrees]
+    rotation = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[degrees]
     for frame, number in zip(read(path), (0, 1), strict=True):
-        wanted = cv2.rotate(picture(number), turn)
-        assert frame.image.shape == wanted.shape
-        assert np.abs(frame.image.astype(int) - wanted).mean() < 6
+        expected = cv2.rotate(make_image(number), rotation)
+        assert frame.image.shape == expected.shape
+        assert np.abs(frame.image.astype(int) - expected).mean() < 6
 
 
-def test_times_that_vary_are_kept_into_the_overlay(edge_bundle: Path, tmp_path: Path):
+def test_overlay_keeps_variable_frame_times(edge_bundle: Path, tmp_path: Path):
     times = [0.0, 0.04, 0.08, 0.5, 0.54, 1.7]
-    write(tmp_path / "phone.mp4", "libx264", "yuv420p", times)
+    write_video(tmp_path / "phone.mp4", "libx264", "yuv420p", times)
     for suffix in ("mp4", "mkv", "webm"):
         overlay = tmp_path / f"o.{suffix}"
         source = open_source(str(tmp_path / "phone.mp4"))
@@ -115,7 +115,7 @@ def test_times_that_vary_are_kept_into_the_overlay(edge_bundle: Path, tmp_path: 
         assert [frame.time for frame in read(overlay)] == pytest.approx(times, abs=0.002)
 
 
-def test_overlays_are_what_browsers_play_and_a_cut_recording_plays(edge_bundle: Path, clip: Path, tmp_path: Path):
+def test_overlays_play_in_browsers_and_when_truncated(edge_bundle: Path, clip: Path, tmp_path: Path):
     overlay = tmp_path / "o.mp4"
     with Session.open(edge_bundle) as session, OverlaySink(str(overlay), 25, Painter()) as sink:
         for number in range(120):
@@ -137,7 +137,7 @@ def test_overlays_are_what_browsers_play_and_a_cut_recording_plays(edge_bundle: 
     assert len(played) >= 50
 
 
-def test_sound_alone_is_no_video(tmp_path: Path):
+def test_file_with_sound_only_is_refused(tmp_path: Path):
     with av.open(str(tmp_path / "x.mka"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")

@@ -1,5 +1,5 @@
-/* For LD_PRELOAD: the wall clock of one process is off by as many seconds as the file named by CLOCK_OFFSET holds, an
- * int64 that may change at any time. A real clock can be set by root only, and for the whole machine. */
+/* For LD_PRELOAD: shifts the wall clock of one process by the seconds in the file named by CLOCK_OFFSET, an int64 that
+ * may change at any time. Only root can set a real clock, and only for the whole machine. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -19,9 +19,9 @@ __attribute__((constructor)) static void find(void) {
     offset = memory == MAP_FAILED ? NULL : memory;
 }
 
-int clock_gettime(clockid_t which, struct timespec *now) {
-    int failed = (int)syscall(SYS_clock_gettime, which, now);
-    if (failed == 0 && offset != NULL && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE))
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = (int)syscall(SYS_clock_gettime, clock, now);
+    if (failed == 0 && offset != NULL && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
         now->tv_sec += *offset;
     return failed;
 }
@@ -35,10 +35,10 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     return 0;
 }
 
-time_t time(time_t *where) {
+time_t time(time_t *result) {
     struct timespec precise;
     clock_gettime(CLOCK_REALTIME, &precise);
-    if (where != NULL)
-        *where = precise.tv_sec;
+    if (result != NULL)
+        *result = precise.tv_sec;
     return precise.tv_sec;
 }

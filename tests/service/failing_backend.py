@@ -1,6 +1,6 @@
 """``stm-skeletons`` with a backend that fails on request.
 
-The file named by FAILURES holds three numbers: a camera's number in the group, how often its frames fail, and how often
+The file named by FAILURES holds three numbers: a camera's index in the group, how often its frames fail, and how often
 loading the model fails after that. The file is removed when all failures have happened.
 """
 
@@ -19,31 +19,31 @@ _open = session_group.open_backend
 
 def open_backend(*arguments: Any) -> Any:
     if FAILURES.exists():
-        camera, steps, loads = wanted()
+        camera, steps, loads = read_failures()
         if steps == 0:
-            tell(camera, 0, loads - 1)
+            write_failures(camera, 0, loads - 1)
             raise BackendError("the device is not there")
     backend = _open(*arguments)
     detect = backend.detect
 
-    def fails(valid: Mapping[int, tuple[bool, ...]]) -> None:
+    def detect_or_fail(valid: Mapping[int, tuple[bool, ...]]) -> None:
         if FAILURES.exists():
-            camera, steps, loads = wanted()
+            camera, steps, loads = read_failures()
             if camera in valid and steps > 0:
-                tell(camera, steps - 1, loads)
+                write_failures(camera, steps - 1, loads)
                 raise BackendError("the device has failed")
         detect(valid)
 
-    backend.detect = fails  # type: ignore[method-assign]
+    backend.detect = detect_or_fail  # type: ignore[method-assign]
     return backend
 
 
-def wanted() -> tuple[int, int, int]:
+def read_failures() -> tuple[int, int, int]:
     camera, steps, loads = map(int, FAILURES.read_text().split())
     return camera, steps, loads
 
 
-def tell(camera: int, steps: int, loads: int) -> None:
+def write_failures(camera: int, steps: int, loads: int) -> None:
     if steps + loads <= 0:
         FAILURES.unlink()
     else:

@@ -12,7 +12,7 @@ from stm_skeletons.skeleton import COCO17
 
 SIZE = (400, 200)
 Joints = dict[str, tuple[float, float]]
-"""Pixel by joint name: "ankles" and "hips" set both sides; "?" in front marks a predicted joint."""
+"""Pixel by joint name: "ankles" and "hips" set both sides; a leading "?" marks a predicted joint."""
 
 
 def result(
@@ -31,15 +31,15 @@ def result(
     for i, joints in enumerate(people.values()):
         for name, (x, y) in joints.items():
             part = name.removeprefix("?").removesuffix("s")
-            which = [k for k, joint in enumerate(COCO17.joints) if joint == part or joint.endswith(f"_{part}")]
-            for k in which:
+            indices = [k for k, joint in enumerate(COCO17.joints) if joint == part or joint.endswith(f"_{part}")]
+            for k in indices:
                 keypoints[i, k] = (x, y, 0.9)
                 peaks[i, k] = -1 if name.startswith("?") else i
     ids = np.array(list(people), np.int64)
-    who = People(np.full(len(people), 0.5, np.float32), keypoints, peaks, ids)
-    every = np.where(peaks[..., None] >= 0, keypoints, 0).transpose(1, 0, 2)
-    every = every if len(people) else np.zeros((17, 1, 3), np.float32)
-    edges = np.zeros((19, every.shape[1], every.shape[1]), np.float32)
-    parts = assemble_parts(COCO17, size, every, edges, who, 0.3, 0.3)
-    picture = np.full((size[1], size[0], 3), 90, np.uint8) if image is None else image
-    return Result(camera, Frame(number, now, picture, arrived=now), parts, 1_700_000_000 + now, parts, events)
+    assembled = People(np.full(len(people), 0.5, np.float32), keypoints, peaks, ids)
+    candidates = np.where(peaks[..., None] >= 0, keypoints, 0).transpose(1, 0, 2)
+    candidates = candidates if len(people) else np.zeros((17, 1, 3), np.float32)
+    edges = np.zeros((19, candidates.shape[1], candidates.shape[1]), np.float32)
+    parts = assemble_parts(COCO17, size, candidates, edges, assembled, 0.3, 0.3)
+    pixels = np.full((size[1], size[0], 3), 90, np.uint8) if image is None else image
+    return Result(camera, Frame(number, now, pixels, arrived=now), parts, 1_700_000_000 + now, parts, events)

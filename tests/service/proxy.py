@@ -5,7 +5,7 @@ import socket
 import threading
 from contextlib import suppress
 
-_FLIPPED = 2e-4
+_CORRUPTED_SHARE = 2e-4
 """Share of the bytes that a bad cable corrupts."""
 
 
@@ -14,28 +14,28 @@ class Proxy:
 
     def __init__(self, target: int, seed: int = 0) -> None:
         self._target, self._random = target, random.Random(seed)
-        self._whole = threading.Event()
-        self._whole.set()
-        self.bad = False
+        self._plugged_in = threading.Event()
+        self._plugged_in.set()
+        self.corrupts = False
         """Whether bytes from the target are corrupted."""
         self.refuses = False
         """Whether new connections are refused."""
-        self._ends: set[socket.socket] = set()
+        self._sockets: set[socket.socket] = set()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, name="cable", daemon=True).start()
 
     def pull(self) -> None:
         """Silently stop forwarding; pending data arrives once the cable is plugged in again."""
-        self._whole.clear()
+        self._plugged_in.clear()
 
     def plug(self) -> None:
-        self._whole.set()
+        self._plugged_in.set()
 
     def cut(self) -> None:
         """Close every connection."""
-        for end in list(self._ends):
-            _end(end)
+        for connection in list(self._sockets):
+            _shut_down(connection)
 
     def close(self) -> None:
         self._listening.close()
@@ -53,27 +53,27 @@ class Proxy:
                 except OSError:
                     client.close()
                     continue
-                self._ends |= {client, server}
-                for start, end, may_be_bad in ((client, server, False), (server, client, True)):
-                    threading.Thread(target=self._pass, args=(start, end, may_be_bad), daemon=True).start()
+                self._sockets |= {client, server}
+                for start, end, corruptible in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._forward, args=(start, end, corruptible), daemon=True).start()
 
-    def _pass(self, start: socket.socket, end: socket.socket, may_be_bad: bool) -> None:
+    def _forward(self, start: socket.socket, end: socket.socket, corruptible: bool) -> None:
         with suppress(OSError):
             while data := start.recv(65_536):
-                self._whole.wait()
-                end.sendall(self._bent(data) if may_be_bad and self.bad else data)
+                self._plugged_in.wait()
+                end.sendall(self._corrupt(data) if corruptible and self.corrupts else data)
         for each in (start, end):
-            _end(each)
-            self._ends.discard(each)
+            _shut_down(each)
+            self._sockets.discard(each)
         start.close()
 
-    def _bent(self, data: bytes) -> bytes:
-        bent = bytearray(data)
-        for _ in range(max(1, round(len(bent) * _FLIPPED))):
-            bent[self._random.randrange(len(bent))] ^= 1 << self._random.randrange(8)
-        return bytes(bent)
+    def _corrupt(self, data: bytes) -> bytes:
+        corrupted = bytearray(data)
+        for _ in range(max(1, round(len(corrupted) * _CORRUPTED_SHARE))):
+            corrupted[self._random.randrange(len(corrupted))] ^= 1 << self._random.randrange(8)
+        return bytes(corrupted)
 
 
-def _end(connection: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -56,11 +56,11 @@ class Running:
             assert self.process.poll() is None, self.errors
             time.sleep(0.02)
 
-    def status(self, patience: float = 10) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.page}/api/status", timeout=patience) as answer:
+    def status(self, timeout: float = 10) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.page}/api/status", timeout=timeout) as answer:
             return json.load(answer)
 
-    def code(self, path: str) -> int:
+    def http_status(self, path: str) -> int:
         """HTTP status of a health request."""
         try:
             with urllib.request.urlopen(f"{self.page}{path}", timeout=10) as answer:
@@ -72,16 +72,16 @@ class Running:
     def camera(self, name: str) -> dict[str, Any]:
         return next(each for each in self.status()["cameras"] if each["name"] == name)
 
-    def wait(self, until: Callable[[], object], within: float = 40.0) -> None:
+    def wait(self, condition: Callable[[], object], within: float = 40.0) -> None:
         end = time.monotonic() + within
-        while not until():
+        while not condition():
             assert time.monotonic() < end, (self.errors, self.status())
             time.sleep(0.05)
 
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Wait for the exit; return the code and the seconds."""
+    def stop(self, signum: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal and wait for the exit; return the exit code and the seconds."""
         started = time.monotonic()
-        self.process.send_signal(number)
+        self.process.send_signal(signum)
         code = self.process.wait(20)
         return code, time.monotonic() - started
 
@@ -96,18 +96,18 @@ class Running:
 
 def camera(name: str, source: object = CLIP, **settings: object) -> str:
     given = {"name": name, "source": str(source), **settings}
-    return "[[cameras]]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in given.items())
+    return "[[cameras]]\n" + "".join(f"{key} = {to_toml(value)}\n" for key, value in given.items())
 
 
-def value_of(value: object) -> str:
+def to_toml(value: object) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(map(value_of, value)) + "]"
+        return "[" + ", ".join(map(to_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {to_toml(each)}" for key, each in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
-def written(folder: Path, name: str) -> list[dict[str, Any]]:
+def read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
     """Return all lines of a camera; each must be complete."""
     files = sorted(folder.glob(f"{name}-*.jsonl"))
     texts = [file.read_text() for file in files]
@@ -115,12 +115,12 @@ def written(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
-def need(what: str, there: object) -> None:
+def need(requirement: str, present: object) -> None:
     """Skip the test if a requirement is missing; in CI, fail."""
-    if not there:
+    if not present:
         if os.environ.get("CI"):
-            pytest.fail(f"needs {what}")
-        pytest.skip(f"needs {what}")
+            pytest.fail(f"needs {requirement}")
+        pytest.skip(f"needs {requirement}")
 
 
 class Broker:

@@ -1,4 +1,4 @@
-"""Several detectors behave as one."""
+"""Several detectors act as one."""
 
 import threading
 from pathlib import Path
@@ -23,20 +23,18 @@ def channels(*names: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(("threads", "cameras", "count"), [(2, 1, 1), (2, 4, 2), (4, 3, 3), (1, 4, 1), (8, 2, 2)])
-def test_on_a_cpu_there_is_one_for_each_thread_that_has_a_camera(
-    edge_bundle: Path, threads: int, cameras: int, count: int
-):
+def test_cpu_runs_one_detector_per_thread_with_a_camera(edge_bundle: Path, threads: int, cameras: int, count: int):
     assert len(detectors(edge_bundle, cameras, threads=threads).each) == count
 
 
-def test_frames_that_are_taken_together_are_with_one(edge_batch_bundle: Path, edge_bundle: Path):
+def test_batches_and_gpus_use_one_detector(edge_batch_bundle: Path, edge_bundle: Path):
     assert len(detectors(edge_batch_bundle, 8, threads=8).each) == 1
     assert len(detectors(edge_bundle, 8, threads=8, backend="onnxruntime", provider="cuda").each) == 1
 
 
-def test_cameras_are_divided_evenly_and_stay_where_they_are(edge_bundle: Path):
-    some = detectors(edge_bundle, 4, threads=2)
-    names = [[channel.config.name for channel in own] for own in some._divided(channels("a", "b", "c", "d"))]
+def test_cameras_are_divided_evenly_and_keep_their_detector(edge_bundle: Path):
+    both = detectors(edge_bundle, 4, threads=2)
+    names = [[channel.config.name for channel in share] for share in both._divided(channels("a", "b", "c", "d"))]
     assert names == [["a", "c"], ["b", "d"]]
-    names = [[channel.config.name for channel in own] for own in some._divided(channels("d", "c", "a", "e"))]
+    names = [[channel.config.name for channel in share] for share in both._divided(channels("d", "c", "a", "e"))]
     assert names == [["c", "a"], ["d", "e"]]

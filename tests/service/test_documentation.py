@@ -1,4 +1,4 @@
-"""docs/service.md: every key that a configuration may have, and examples that are right."""
+"""docs/service.md documents every key of the configuration, and its examples are valid."""
 
 import re
 from pathlib import Path
@@ -18,18 +18,20 @@ EXAMPLES = [(ROOT / "deploy" / "serve.toml").read_text(encoding="utf-8"), *re.fi
 
 
 def models(kind: Any) -> set[type[BaseModel]]:
-    """All that an annotation is made of, and what their fields are made of."""
+    """Return the models in an annotation and, recursively, in their fields."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {kind}.union(*(models(field.annotation) for field in kind.model_fields.values()))
     return set().union(*map(models, get_args(kind)))
 
 
-def test_every_key_and_its_default_are_told():
-    told = {code for line in TEXT.splitlines() if line.startswith("|") for code in re.findall(r"`([a-z_]+)`", line)}
+def test_every_key_is_documented():
+    documented = {
+        code for line in TEXT.splitlines() if line.startswith("|") for code in re.findall(r"`([a-z_]+)`", line)
+    }
     found = models(ServiceConfig)
     assert len(found) == 12
     for model in found:
-        assert set(model.model_fields) - {"kind", "model", "web"} <= told, model.__name__
+        assert set(model.model_fields) - {"kind", "model", "web"} <= documented, model.__name__
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_every_key_and_its_default_are_told():
     [("At the top of the file", "ServiceConfig"), ("`[model]`", "ModelConfig"), ("`[web]`", "WebConfig"),
      ("`[mqtt]`", "MqttConfig"), ("`[[cameras]]`", "CameraConfig")],
 )  # fmt: skip
-def test_each_table_has_the_keys_and_defaults_of_its_own(heading: str, model: str):
+def test_each_table_lists_the_keys_and_defaults_of_its_model(heading: str, model: str):
     by_name = {each.__name__: each for each in models(ServiceConfig)}
     table = TEXT.partition(f"**{heading}**")[2].partition("\n\n")[2].partition("\n\n")[0]
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
@@ -45,24 +47,24 @@ def test_each_table_has_the_keys_and_defaults_of_its_own(heading: str, model: st
     fields = by_name[model].model_fields
     assert keys == set(fields) - {"model", "web", "mqtt"} | (keys & {"mqtt"})
     for key, default, *_ in rows:
-        names, told = re.findall(r"`([a-z_]+)`", key), default.strip().split(", ")
+        names, documented = re.findall(r"`([a-z_]+)`", key), default.strip().split(", ")
         plain = {name: fields[name].default for name in names if isinstance(fields[name].default, (str, int, float))}
-        assert not plain or len(told) == len(names), key
+        assert not plain or len(documented) == len(names), key
         for name, value in plain.items():
             as_toml = str(value).lower() if isinstance(value, bool) else value
             as_toml = f'`"{value}"`' if isinstance(value, str) else str(as_toml)
-            assert told[names.index(name)] == as_toml, name
+            assert documented[names.index(name)] == as_toml, name
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_examples_are_right(example: str, tmp_path: Path):
+def test_examples_are_valid(example: str, tmp_path: Path):
     path = tmp_path / "serve.toml"
     path.write_text(example, encoding="utf-8")
     for camera in load_config(path).cameras:
         Rules(camera, COCO17)
 
 
-def test_every_link_and_anchor_leads_somewhere():
+def test_every_link_and_anchor_exists():
     anchors = {
         re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", TEXT, re.M)
     }

@@ -1,4 +1,4 @@
-"""A camera's feed: files at their own pace or every frame, and a real RTSP camera that comes and goes."""
+"""Camera feeds: files at their own pace or with every frame, and a real RTSP camera that fails and returns."""
 
 import shutil
 import threading
@@ -20,19 +20,19 @@ from runtime.service.config import CameraConfig
 from runtime.service.log import Log
 from runtime.service.status import Board, CameraStats, State
 
-Reads = Callable[..., "Reader"]
+OpenReader = Callable[..., "Reader"]
 JOIN = threading.Thread.join
 
 
 class Reader:
-    """A feed, and what it said."""
+    """A feed and its log lines."""
 
     def __init__(self, source: object, **settings: Any) -> None:
         self.stats = CameraStats("door")
         self.wakeup = threading.Condition()
-        self.said: list[str] = []
+        self.logged: list[str] = []
         config = CameraConfig(name="door", source=str(source), **settings)
-        self.feed = CameraFeed(config, self.stats, self.wakeup, self.said.append)
+        self.feed = CameraFeed(config, self.stats, self.wakeup, self.logged.append)
         self.feed.start()
 
     def next(self, within: float = 10.0) -> Frame:
@@ -61,7 +61,7 @@ class Reader:
 
 
 @pytest.fixture
-def reads() -> Iterator[Reads]:
+def open_reader() -> Iterator[OpenReader]:
     readers: list[Reader] = []
 
     def read(source: object, **settings: Any) -> Reader:
@@ -74,7 +74,7 @@ def reads() -> Iterator[Reads]:
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve numbered frames at 10 a second, 64x48."""
     path = tmp_path_factory.mktemp("videos") / "short.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
@@ -88,8 +88,8 @@ def number_in(frame: Frame) -> int:
     return round((float(frame.image.mean()) - 40) / 15)
 
 
-def test_every_frame_of_a_file_waits_for_its_turn(reads: Reads, short: Path):
-    reader = reads(short, pace="all")
+def test_pace_all_delivers_every_frame_of_a_file(open_reader: OpenReader, short_video: Path):
+    reader = open_reader(short_video, pace="all")
     frames = []
     for _ in range(12):
         time.sleep(0.02)
@@ -101,8 +101,8 @@ def test_every_frame_of_a_file_waits_for_its_turn(reads: Reads, short: Path):
     reader.wait_for_state("ended", 2)
 
 
-def test_a_file_at_its_own_pace_is_a_camera(reads: Reads, short: Path):
-    reader = reads(short)
+def test_file_at_its_own_pace_skips_frames_like_a_camera(open_reader: OpenReader, short_video: Path):
+    reader = open_reader(short_video)
     started = time.monotonic()
     first = reader.next()
     time.sleep(0.55)
@@ -117,98 +117,98 @@ def test_a_file_at_its_own_pace_is_a_camera(reads: Reads, short: Path):
     assert rest[-1].number == 11
 
 
-def test_a_file_that_loops_goes_on_in_number_and_time_and_begins_anew(reads: Reads, short: Path):
-    reader = reads(short, pace="all", loop=True)
+def test_looping_file_continues_numbers_and_times_and_resets_memory(open_reader: OpenReader, short_video: Path):
+    reader = open_reader(short_video, pace="all", loop=True)
     frames = [reader.next() for _ in range(30)]
     assert [frame.number for frame in frames] == list(range(30))
     assert np.allclose(np.diff([frame.time for frame in frames]), 0.1)
-    resets_memory = [frame.resets_memory for frame in frames]  # at cuts too, of which this film has some
+    resets_memory = [frame.resets_memory for frame in frames]  # also at scene cuts, which this video has
     assert [resets_memory[number] for number in (0, 1, 12, 13, 24, 25)] == [True, False, True, False, True, False]
     assert reader.stats.snapshot().reconnects == 0
 
 
-def test_no_more_frames_than_the_rate_allows(reads: Reads, short: Path):
-    reader = reads(short, rate=4)
+def test_rate_limits_the_number_of_frames(open_reader: OpenReader, short_video: Path):
+    reader = open_reader(short_video, rate=4)
     frames = reader.all()
     assert 4 <= len(frames) <= 6  # of 1.2 s
     assert reader.stats.snapshot().skipped >= 12 - 6 - 1
 
 
-def test_every_frame_of_a_file_at_a_limited_rate(reads: Reads, short: Path):
+def test_pace_all_delivers_every_frame_at_a_limited_rate(open_reader: OpenReader, short_video: Path):
     started = time.monotonic()
-    assert len(reads(short, pace="all", rate=20).all()) == 12
+    assert len(open_reader(short_video, pace="all", rate=20).all()) == 12
     assert time.monotonic() - started >= 11 / 20
 
 
-def test_pictures_are_turned(reads: Reads, short: Path):
-    reader = reads(short, pace="all", rotate=90)
+def test_images_are_rotated(open_reader: OpenReader, short_video: Path):
+    reader = open_reader(short_video, pace="all", rotate=90)
     assert reader.next().image.shape == (64, 48, 3)
     assert (reader.stats.snapshot().width, reader.stats.snapshot().height) == (48, 64)
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for(reads: Reads, short: Path, tmp_path: Path):
-    reader = reads(tmp_path / "late.avi", pace="all")
+def test_feed_waits_for_a_missing_file(open_reader: OpenReader, short_video: Path, tmp_path: Path):
+    reader = open_reader(tmp_path / "late.avi", pace="all")
     reader.wait_for_state("away", 2)
     assert "no file, folder or camera" in str(reader.stats.state()[1])
-    shutil.copy(short, tmp_path / "late.avi")
+    shutil.copy(short_video, tmp_path / "late.avi")
     assert reader.next(within=5).number == 0
 
 
-def test_a_looping_file_that_vanishes_is_waited_for(reads: Reads, short: Path, tmp_path: Path):
-    copy = Path(shutil.copy(short, tmp_path / "copy.avi"))
-    reader = reads(copy, pace="all", loop=True)
+def test_feed_waits_for_a_looping_file_that_vanished(open_reader: OpenReader, short_video: Path, tmp_path: Path):
+    copy = Path(shutil.copy(short_video, tmp_path / "copy.avi"))
+    reader = open_reader(copy, pace="all", loop=True)
     reader.next()
     copy.unlink()
     while reader.stats.state()[0] != "away":
         reader.feed.take()
         time.sleep(0.01)
     reader.feed.take()
-    shutil.copy(short, copy)
+    shutil.copy(short_video, copy)
     back = reader.next(within=5)
     assert back.resets_memory
     assert back.number >= 11
     assert reader.stats.snapshot().reconnects == 1
 
 
-def test_a_file_that_breaks_off_has_ended_and_says_why(reads: Reads, clip: Path, tmp_path: Path):
+def test_damaged_file_ends_with_a_reason(open_reader: OpenReader, clip: Path, tmp_path: Path):
     whole = clip.read_bytes()
     broken = tmp_path / "broken.avi"
     middle = len(whole) // 2
     broken.write_bytes(whole[:middle] + bytes(len(whole) - middle))  # its header promises more frames
-    reader = reads(broken, pace="all")
+    reader = open_reader(broken, pace="all")
     assert reader.all()
     assert "is damaged" in str(reader.stats.state()[1])
 
 
-def test_black_and_frozen_are_states(reads: Reads, tmp_path: Path):
-    pictures = {"black": np.zeros((48, 64, 3), np.uint8), "frozen": np.full((48, 64, 3), 90, np.uint8)}
-    for state, picture in pictures.items():
+def test_black_and_frozen_images_set_the_state(open_reader: OpenReader, tmp_path: Path):
+    images = {"black": np.zeros((48, 64, 3), np.uint8), "frozen": np.full((48, 64, 3), 90, np.uint8)}
+    for state, image in images.items():
         path = tmp_path / f"{state}.png"
-        cv2.imwrite(str(path), picture)
-        reader = reads(path, loop=True, stall=0.3)
+        cv2.imwrite(str(path), image)
+        reader = open_reader(path, loop=True, stall=0.3)
         reader.wait_for_state("live", 2)
         reader.wait_for_state("black" if state == "black" else "frozen", 2)
         assert f"image has been {state}" in str(reader.stats.state()[1])
 
 
-def test_an_address_shows_no_password(reads: Reads, tmp_path: Path):
+def test_status_hides_names_and_passwords_in_addresses(open_reader: OpenReader, tmp_path: Path):
     for source in ("rtsp://somebody:s3cret@127.0.0.1:9/camera", "rtspx://somebody:s3cret@127.0.0.1/camera"):
-        reader = reads(source)
+        reader = open_reader(source)
         reader.wait_for_state("away", 20)
         status = reader.stats.snapshot().model_dump_json()
         assert "127.0.0.1" in status
         assert "s3cret" not in status
         assert "somebody" not in status
-    reader = reads("rtsp://127.0.0.1:9/user=somebody&password=s3cret&channel=1_stream=0.sdp")
+    reader = open_reader("rtsp://127.0.0.1:9/user=somebody&password=s3cret&channel=1_stream=0.sdp")
     reader.wait_for_state("away", 20)
     assert "rtsp://127.0.0.1:9/user=...&password=...&channel=...;" in str(reader.stats.state()[1])
 
 
-def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypatch: pytest.MonkeyPatch):
-    """Each attempt costs a thread, which nobody can end."""
-    free = threading.Event()
+def test_number_of_hanging_decoders_is_limited(open_reader: OpenReader, monkeypatch: pytest.MonkeyPatch):
+    """Each attempt takes a thread that cannot be ended."""
+    released = threading.Event()
 
-    class Hangs:
+    class HangingCapture:
         def isOpened(self) -> bool:  # noqa: N802
             return True
 
@@ -216,17 +216,17 @@ def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypa
             return 0.0
 
         def read(self) -> tuple[bool, None]:
-            return free.wait(), None
+            return released.wait(), None
 
         def release(self) -> None: ...
 
-    monkeypatch.setattr(sources, "StreamCapture", lambda *_: Hangs())
+    monkeypatch.setattr(sources, "StreamCapture", lambda *_: HangingCapture())
     monkeypatch.setattr(camera_feed, "_GIVE_UP", 0.1)
     monkeypatch.setattr(camera_feed, "_RETRY_SECONDS", (0.0,))
     monkeypatch.setattr(threading.Thread, "join", lambda thread, timeout=None: JOIN(thread, min(timeout or 5, 0.2)))
-    reader = reads("rtsp://127.0.0.1:9/camera")
+    reader = open_reader("rtsp://127.0.0.1:9/camera")
 
-    def hanging() -> int:
+    def count_hanging() -> int:
         return sum(thread.name == "reads rtsp://127.0.0.1:9/camera" for thread in threading.enumerate())
 
     end = time.monotonic() + 10
@@ -234,13 +234,13 @@ def test_a_decoder_that_hangs_is_not_left_behind_for_ever(reads: Reads, monkeypa
         assert time.monotonic() < end
         time.sleep(0.02)
     time.sleep(0.3)
-    assert hanging() == 4
-    free.set()
+    assert count_hanging() == 4
+    released.set()
 
 
-def test_a_camera_that_dies_is_away_within_three_seconds_and_comes_back(reads: Reads, rtsp: Callable):
+def test_dead_camera_is_away_within_3_s_and_reconnects(open_reader: OpenReader, rtsp: Callable):
     camera = rtsp(rate=20)
-    reader = reads(camera.address)
+    reader = open_reader(camera.address)
     first = reader.next()
     reader.wait_for_state("live", 2)
     camera.kill()
@@ -253,13 +253,13 @@ def test_a_camera_that_dies_is_away_within_three_seconds_and_comes_back(reads: R
     assert back.number > first.number
     assert back.time > first.time
     assert reader.stats.snapshot().reconnects == 1
-    assert "s3cret" not in reader.stats.snapshot().model_dump_json() + "".join(reader.said)
+    assert "s3cret" not in reader.stats.snapshot().model_dump_json() + "".join(reader.logged)
 
 
 @pytest.mark.slow
-def test_a_camera_that_stalls_is_away_and_one_that_goes_black_says_so(reads: Reads, rtsp: Callable):
+def test_stalled_black_and_frozen_cameras_set_the_state(open_reader: OpenReader, rtsp: Callable):
     camera = rtsp(rate=20)
-    reader = reads(camera.address, stall=2.0)
+    reader = open_reader(camera.address, stall=2.0)
     reader.next()
     camera.tell("stall")
     assert reader.wait_for_state("away", 5) <= 3 * slowdown()
@@ -276,9 +276,9 @@ def test_a_camera_that_stalls_is_away_and_one_that_goes_black_says_so(reads: Rea
         pass
 
 
-def test_closing_does_not_wait_for_a_frame(reads: Reads, rtsp: Callable):
+def test_closing_does_not_wait_for_a_frame(open_reader: OpenReader, rtsp: Callable):
     camera = rtsp()
-    reader = reads(camera.address)
+    reader = open_reader(camera.address)
     reader.next()
     camera.tell("stall")
     started = time.monotonic()
@@ -288,7 +288,7 @@ def test_closing_does_not_wait_for_a_frame(reads: Reads, rtsp: Callable):
     assert reader.stats.state()[0] == "stopped"
 
 
-def test_the_log_tells_a_message_once_in_a_while():
+def test_log_limits_repeated_messages():
     lines: list[str] = []
     log = Log(lines.append)
     for number in range(50):
@@ -302,7 +302,7 @@ def test_the_log_tells_a_message_once_in_a_while():
     assert lines[3].startswith("door: away 49 times (repeated 49 times in ")
 
 
-def test_a_snapshot_has_what_was_noted():
+def test_snapshot_contains_recorded_statistics():
     board = Board()
     stats = board.camera("door")
     now = time.monotonic()
@@ -317,7 +317,7 @@ def test_a_snapshot_has_what_was_noted():
     assert abs(status.since - time.time()) < 60
 
 
-def test_a_slow_camera_is_not_away_between_its_frames():
+def test_slow_camera_is_not_away_between_frames():
     slow, fast = CameraStats("slow"), CameraStats("fast")
     now = time.monotonic()
     for frame in range(4):

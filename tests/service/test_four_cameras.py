@@ -1,4 +1,4 @@
-"""Four cameras at ten frames a second on this machine, through a real RTSP server: half an hour, in CI 18 seconds."""
+"""Four cameras at 10 frames/s on this machine, through a real RTSP server: half an hour, in CI 18 s."""
 
 import subprocess
 import time
@@ -43,7 +43,7 @@ def small_edge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """Of a server of four cameras, each of which begins elsewhere in the clip."""
+    """Port of a server with four cameras, each of which starts at another frame of the clip."""
     need_gstreamer()
     capture = cv2.VideoCapture(str(CLIP))
     frames = []
@@ -53,8 +53,8 @@ def port(tmp_path: Path) -> Iterator[int]:
     for number, folder in enumerate(folders):
         folder.mkdir()
         start = number * len(frames) // CAMERAS
-        for place, frame in enumerate([*frames[start:], *frames[:start]]):
-            cv2.imwrite(str(folder / f"{place:03}.jpg"), frame)
+        for index, frame in enumerate([*frames[start:], *frames[:start]]):
+            cv2.imwrite(str(folder / f"{index:03}.jpg"), frame)
     number = free_port()
     command = [SYSTEM_PYTHON, str(SERVER), str(number), "10", *map(str, folders)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
@@ -65,27 +65,27 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 def watch(service: Running, seconds: float, every: float) -> tuple[NDArray, NDArray, NDArray]:
-    """Frames answered a second of each camera; then, over time, the middle age of results in seconds, and memory in
+    """Return results per second of each camera; then, over time, the median age of results in seconds, and memory in
     bytes."""
     before, started = service.status(), time.monotonic()
-    ages, late, memory = [], [], []
+    ages, p99_ages, memory = [], [], []
     while time.monotonic() < started + seconds:
         time.sleep(every)
         status = service.status()
         ages.append([camera["age_p50"] for camera in status["cameras"]])
-        late.append([camera["age_p99"] for camera in status["cameras"]])
+        p99_ages.append([camera["age_p99"] for camera in status["cameras"]])
         memory.append(status["memory_bytes"])
     after, took = service.status(), time.monotonic() - started
     frames = np.array([b["frames"] - a["frames"] for a, b in zip(before["cameras"], after["cameras"], strict=True)])
-    print(f"frames a second {np.round(frames / took, 2)}, ages {np.median(ages):.3f} s (p99 {np.median(late):.3f})")
+    print(f"frames a second {np.round(frames / took, 2)}, ages {np.median(ages):.3f} s (p99 {np.median(p99_ages):.3f})")
     print(f"memory {memory[0] / 1e6:.1f} to {memory[-1] / 1e6:.1f} MB")
     return frames / took, np.array(ages), np.array(memory)
 
 
 def serve_and_watch(
-    bundle: Path, port: int, folder: Path, seconds: float, every: float, least: float, apart: float
+    bundle: Path, port: int, folder: Path, seconds: float, every: float, least: float, spread: float
 ) -> None:
-    """``least``: frames a second that each camera must get; ``apart``: share by which it may differ from the mean."""
+    """``least``: results per second that each camera must get; ``spread``: allowed relative difference to the mean."""
     cameras = [CAMERA.format(number=number, port=port) for number in range(CAMERAS)]
     config = folder / "serve.toml"
     config.write_text("\n".join([CONFIG.format(bundle=bundle), *cameras]))
@@ -95,7 +95,7 @@ def serve_and_watch(
         time.sleep(5)
         rates, ages, memory = watch(service, seconds, every)
         assert rates.min() > least, rates
-        assert np.abs(rates / rates.mean() - 1).max() < apart, rates
+        assert np.abs(rates / rates.mean() - 1).max() < spread, rates
         third = max(1, len(ages) // 3)
         assert np.median(ages[-third:]) < 1.2 * np.median(ages[:third]) + 0.05
         assert memory[-1] < 1.03 * memory[len(memory) // 3]
@@ -107,10 +107,10 @@ def serve_and_watch(
 
 
 @pytest.mark.slow
-def test_for_18_seconds(small_edge: Path, port: int, tmp_path: Path):
+def test_four_cameras_for_18_s(small_edge: Path, port: int, tmp_path: Path):
     serve_and_watch(small_edge, port, tmp_path, 18, 1, 4 / slowdown() / 2, 0.3)
 
 
 @pytest.mark.soak
-def test_for_half_an_hour(small_edge: Path, port: int, tmp_path: Path):
+def test_four_cameras_for_half_an_hour(small_edge: Path, port: int, tmp_path: Path):
     serve_and_watch(small_edge, port, tmp_path, 1800, 10, 4, 0.1)

@@ -1,6 +1,7 @@
-"""MQTT against a real Mosquitto on loopback, which is killed and started again."""
+"""MQTT against a real Mosquitto on loopback, which is killed and restarted."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,8 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from people_at import result
 from pydantic import ValidationError
-from running import Broker
-from test_recording import until
+from running import Broker, need
+from test_recording import wait_until
 
 from runtime.service.config import MqttConfig
 from runtime.service.outputs.mqtt import MqttPublisher
@@ -27,7 +28,7 @@ EVENT = Event("door", "gate", "line", 1_700_000_001.25, 7, "in", 1, "door-clip.m
 
 
 class Listener:
-    """What a subscriber gets."""
+    """A subscriber that keeps all messages."""
 
     def __init__(self, broker: Broker, tls: str | None = None) -> None:
         self.messages: list[MQTTMessage] = []
@@ -71,17 +72,17 @@ def listener(broker: Broker) -> Iterator[Listener]:
 @pytest.fixture
 def publisher(broker: Broker) -> Iterator[MqttPublisher]:
     publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=broker.port, topic="train/skeletons", qos=1))
-    until(lambda: publisher.problem() is None)
+    wait_until(lambda: publisher.problem() is None)
     yield publisher
     publisher.close(2)
 
 
 def test_people_events_and_states_arrive(publisher: MqttPublisher, listener: Listener):
-    until(lambda: listener.texts("train/skeletons/status"))
+    wait_until(lambda: listener.texts("train/skeletons/status"))
     output = publisher.output("door")
     publisher.publish_state("door", "live")
     output.offer(result(time.monotonic(), PEOPLE, events=(EVENT,), number=3))
-    until(lambda: listener.texts("train/skeletons/door/events"))
+    wait_until(lambda: listener.texts("train/skeletons/door/events"))
     [people] = [json.loads(text) for text in listener.texts("train/skeletons/door/people")]
     assert people["camera"] == "door"
     assert (people["frame"], people["size"]) == (3, [400, 200])
@@ -98,57 +99,56 @@ def test_people_events_and_states_arrive(publisher: MqttPublisher, listener: Lis
     assert output.counters() == {"written": 1, "dropped": 0, "failed": 0}
 
 
-def test_who_comes_late_knows_the_states(publisher: MqttPublisher, broker: Broker, listener: Listener):
+def test_late_subscriber_gets_the_latest_states(publisher: MqttPublisher, broker: Broker, listener: Listener):
     publisher.publish_state("door", "live")
     publisher.publish_state("door", "away")
-    until(lambda: "away" in listener.texts("train/skeletons/door/state"))
+    wait_until(lambda: "away" in listener.texts("train/skeletons/door/state"))
     late = Listener(broker)
-    until(lambda: late.texts("train/skeletons/door/state") and late.texts("train/skeletons/status"))
+    wait_until(lambda: late.texts("train/skeletons/door/state") and late.texts("train/skeletons/status"))
     assert [message.retain for message in late.messages] == [True, True]
     assert late.texts("train/skeletons/door/state") == ["away"]
     publisher.close(2)
-    until(lambda: late.texts("train/skeletons/status") == ["online", "offline"])
+    wait_until(lambda: late.texts("train/skeletons/status") == ["online", "offline"])
     late.close()
 
 
-def test_the_broker_tells_when_the_service_is_gone(broker: Broker, listener: Listener):
+def test_broker_announces_that_the_service_died(broker: Broker, listener: Listener):
     code = (
         "import time; from runtime.service.config import MqttConfig; "
         "from runtime.service.outputs.mqtt import MqttPublisher; "
         f"MqttPublisher(MqttConfig(host='127.0.0.1', port={broker.port})); time.sleep(60)"
     )
     service = subprocess.Popen([sys.executable, "-c", code])
-    until(lambda: listener.texts("stm-skeletons/status") == ["online"], 10)
+    wait_until(lambda: listener.texts("stm-skeletons/status") == ["online"], 10)
     service.send_signal(signal.SIGKILL)
     service.wait()
-    until(lambda: listener.texts("stm-skeletons/status") == ["online", "offline"])
+    wait_until(lambda: listener.texts("stm-skeletons/status") == ["online", "offline"])
 
 
-def test_events_wait_for_a_broker_that_is_gone_and_nobody_else_does(
+def test_events_are_queued_while_the_broker_is_gone_and_offers_do_not_wait(
     publisher: MqttPublisher, broker: Broker, listener: Listener
 ):
     output = publisher.output("door")
     publisher.publish_state("door", "live")
     output.offer(result(time.monotonic(), PEOPLE))
-    until(lambda: output.counters()["written"] == 1)
+    wait_until(lambda: output.counters()["written"] == 1)
     broker.kill()
-    until(output.problem)
+    wait_until(output.problem)
     assert f"127.0.0.1:{broker.port} cannot be reached" in str(output.problem())
     started = time.monotonic()
     for number in range(1000):
         output.offer(result(started, PEOPLE, number=number, events=(EVENT,) if number % 100 == 0 else ()))
         publisher.publish_state("door", f"state {number}")
-    assert time.monotonic() - started < 1, "nobody waits"
-    assert output.counters()["dropped"] == 990, "where people were is of no use later"
+    assert time.monotonic() - started < 1, "an offer does not wait"
+    assert output.counters()["dropped"] == 990, "old positions are of no use later"
     broker.start()
-    until(lambda: output.counters()["written"] == 11, 15)
-    until(lambda: "state 999" in listener.texts("train/skeletons/door/state"), 5)
+    wait_until(lambda: output.counters()["written"] == 11, 15)
+    wait_until(lambda: "state 999" in listener.texts("train/skeletons/door/state"), 5)
     assert output.problem() is None
     assert publisher.problem() is None
 
 
-def test_what_waits_for_a_broker_is_bounded(tmp_path: Path):
-    """There never was one."""
+def test_queue_for_a_missing_broker_is_bounded(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=free.getsockname()[1]))
@@ -165,8 +165,8 @@ def test_what_waits_for_a_broker_is_bounded(tmp_path: Path):
         assert counts["dropped"] + counts["failed"] == 1000
 
 
-def test_a_broker_that_is_silent_makes_nobody_wait(broker: Broker, publisher: MqttPublisher):
-    """It is stopped, not ended: the connection stays up."""
+def test_silent_broker_blocks_neither_offers_nor_closing(broker: Broker, publisher: MqttPublisher):
+    """The broker is paused, not killed: the connection stays up."""
     output = publisher.output("door")
     broker.process.send_signal(signal.SIGSTOP)
     try:
@@ -181,7 +181,8 @@ def test_a_broker_that_is_silent_makes_nobody_wait(broker: Broker, publisher: Mq
         broker.process.send_signal(signal.SIGCONT)
 
 
-def test_a_password_is_read_from_its_file(tmp_path: Path):
+def test_password_is_read_from_its_file(tmp_path: Path):
+    need("Debian's mosquitto", shutil.which("mosquitto_passwd"))
     (tmp_path / "users").write_text("")
     (tmp_path / "users").chmod(0o600)
     subprocess.run(["mosquitto_passwd", "-b", str(tmp_path / "users"), "train", "geheim ü"], check=True)
@@ -192,17 +193,19 @@ def test_a_password_is_read_from_its_file(tmp_path: Path):
         config = MqttConfig(host="127.0.0.1", port=broker.port, username="train", password_file=str(tmp_path / name))
         publisher = MqttPublisher(config)
         if name == "right":
-            until(lambda given=publisher: given.problem() is None)
+            wait_until(lambda given=publisher: given.problem() is None)
         else:
-            until(lambda given=publisher: "refuses the connection" in str(given.problem()))
+            wait_until(lambda given=publisher: "refuses the connection" in str(given.problem()))
             assert "other" not in str(publisher.problem())
         publisher.close(2)
     broker.kill()
 
 
-# paho leaves the socket of a handshake that failed to the garbage collector.
+# paho leaves the socket of a failed handshake to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_tls_trusts_the_authority_that_it_is_told(tmp_path: Path):
+def test_tls_trusts_only_the_given_authority(tmp_path: Path):
+    need("openssl", shutil.which("openssl"))
+
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
 
@@ -221,7 +224,7 @@ def test_tls_trusts_the_authority_that_it_is_told(tmp_path: Path):
         authority = str(tmp_path / f"{name}.pem")
         publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=broker.port, certificate_authority=authority))
         if name == "ca":
-            until(lambda given=publisher: given.problem() is None)
+            wait_until(lambda given=publisher: given.problem() is None)
         else:
             time.sleep(1)
             assert publisher.problem() is not None
@@ -238,14 +241,14 @@ def test_tls_trusts_the_authority_that_it_is_told(tmp_path: Path):
         ({"certificate_authority": "{folder}/empty"}, "certificate authority"),
     ],
 )
-def test_files_that_cannot_be_used_are_said_at_once(tmp_path: Path, settings: dict[str, str], match: str):
+def test_unusable_files_are_reported_at_once(tmp_path: Path, settings: dict[str, str], match: str):
     (tmp_path / "empty").write_text("")
-    told = {key: value.format(folder=tmp_path) for key, value in settings.items()}
+    values = {key: value.format(folder=tmp_path) for key, value in settings.items()}
     with pytest.raises(ServiceError, match=match) as error:
-        MqttPublisher(MqttConfig.model_validate({"host": "127.0.0.1", **told}))
+        MqttPublisher(MqttConfig.model_validate({"host": "127.0.0.1", **values}))
     assert "\n" not in str(error.value)
 
 
-def test_a_password_wants_a_user():
+def test_password_needs_a_username():
     with pytest.raises(ValidationError, match="password_file needs a username"):
         MqttConfig(host="127.0.0.1", password_file="p")

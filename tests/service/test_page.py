@@ -29,8 +29,8 @@ DRAWN = """name => {
   }
   return {sum, bright, lit};
 }"""
-"""What is on a camera's canvas: a sum that differs for other pictures, how many pixels are bright, and how many
-are brighter than the ground."""
+"""What a camera's canvas shows: a checksum, the number of bright pixels, and the number of pixels brighter than the
+background."""
 
 
 class Service:
@@ -46,7 +46,7 @@ class Service:
         self._cameras = cameras
 
     def start(self) -> str:
-        """Gives the page's address, the same after a restart."""
+        """Return the page's address, which is the same after a restart."""
         command = [sys.executable, "-c", "from stm_skeletons.cli import main; main()", "serve", str(self._config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         assert self.process.stderr is not None
@@ -56,7 +56,7 @@ class Service:
                 self.port = int(address.rpartition(":")[2])
                 self.configure(self._cameras)
                 return address
-        raise AssertionError(f"it ended with {self.process.wait()}")
+        raise AssertionError(f"the service ended with {self.process.wait()}")
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -66,7 +66,7 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
 
     def make(cameras: str, web: str = "") -> Service:
@@ -99,22 +99,22 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def page(browser: "Browser") -> Iterator["Page"]:
-    """Whose console must stay empty but for connections that are refused while there is no service."""
+    """A page whose console must stay empty, except for refused connections while the service is down."""
     context = browser.new_context(viewport={"width": 1200, "height": 800}, color_scheme="dark", locale="en-GB")
     page = context.new_page()
     errors: list[str] = []
-    asked: list[str] = []
+    requested: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if is_bad(message) else None)
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     yield page
     context.close()
     assert not errors
-    assert all("//127.0.0.1:" in url for url in asked), "nothing comes from elsewhere"
+    assert all("//127.0.0.1:" in url for url in requested), "the page asks no other host"
 
 
 def is_bad(message: Any) -> bool:
-    expected = ("ERR_CONNECTION", "401", "willReadFrequently")  # the last is said of this file
+    expected = ("ERR_CONNECTION", "401", "willReadFrequently")  # DRAWN causes the last one
     return message.type in ("error", "warning") and not any(each in message.text for each in expected)
 
 
@@ -128,8 +128,8 @@ def seconds_until(page: "Page", condition: str, argument: Any = None, within: fl
     return time.monotonic() - begun
 
 
-def has_level(page: "Page", name: str, level: str, within: float = 20.0) -> float:
-    """Seconds until a camera's frame has that colour."""
+def seconds_until_level(page: "Page", name: str, level: str, within: float = 20.0) -> float:
+    """Return the seconds until a camera's card has this level, which sets its colour."""
     condition = "([name, level]) => document.querySelector(`[data-camera='${name}']`)?.dataset.level === level"
     return seconds_until(page, condition, [name, level], within)
 
@@ -139,7 +139,7 @@ def drawn(page: "Page", name: str) -> dict[str, int]:
 
 
 def is_moving(page: "Page", name: str) -> bool:
-    """Whether there are people on a canvas, and not always the same ones."""
+    """Return whether a canvas shows people that change."""
     seen = []
     for _ in range(6):
         seen.append(drawn(page, name))
@@ -147,11 +147,11 @@ def is_moving(page: "Page", name: str) -> bool:
     return max(each["bright"] for each in seen) > 150 and len({each["sum"] for each in seen}) >= 4
 
 
-def test_skeletons_move(service, page, clip):
-    there = service(looped(clip, "door", "yard"))
-    page.goto(there.start())
+def test_skeletons_move(make_service, page, clip):
+    service = make_service(looped(clip, "door", "yard"))
+    page.goto(service.start())
     for name in ("door", "yard"):
-        has_level(page, name, "fine")
+        seconds_until_level(page, name, "fine")
         page.wait_for_timeout(1000)
         assert is_moving(page, name)
     assert page.locator("#summary-text").inner_text() == "2 of 2 cameras live"
@@ -165,14 +165,14 @@ def test_skeletons_move(service, page, clip):
     assert page.locator("#picture-choice").is_hidden()
 
 
-def test_a_camera_that_dies_turns_red_within_three_seconds_and_comes_back(service, page, clip, rtsp):
+def test_dead_camera_turns_red_within_3_s_and_recovers(make_service, page, clip, rtsp):
     camera = rtsp(10)
-    there = service(looped(clip, "door") + f'[[cameras]]\nname = "yard"\nsource = "{camera.address}"\n')
-    page.goto(there.start())
-    has_level(page, "door", "fine")
-    has_level(page, "yard", "fine")
+    service = make_service(looped(clip, "door") + f'[[cameras]]\nname = "yard"\nsource = "{camera.address}"\n')
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
+    seconds_until_level(page, "yard", "fine")
     camera.kill()
-    assert has_level(page, "yard", "trouble") <= 3.0
+    assert seconds_until_level(page, "yard", "trouble") <= 3.0
     yard = page.locator("[data-camera=yard]")
     assert "✕" in yard.locator(".state").inner_text(), "not by colour alone"
     assert "away" in yard.locator(".state").inner_text()
@@ -185,45 +185,45 @@ def test_a_camera_that_dies_turns_red_within_three_seconds_and_comes_back(servic
     assert "s3cret" not in page.content()
     assert page.locator("[data-camera=door]").get_attribute("data-level") == "fine"
     camera.start()
-    has_level(page, "yard", "fine")
+    seconds_until_level(page, "yard", "fine")
     assert page.locator("#summary-text").inner_text() == "2 of 2 cameras live"
 
 
-def test_a_service_that_says_nothing_is_seen_by_the_page_itself(service, page, clip):
-    there = service(looped(clip, "door"))
-    page.goto(there.start())
-    has_level(page, "door", "fine")
-    there.process.send_signal(signal.SIGSTOP)
-    assert has_level(page, "door", "trouble") <= 3.0
+def test_page_notices_a_silent_service(make_service, page, clip):
+    service = make_service(looped(clip, "door"))
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
+    service.process.send_signal(signal.SIGSTOP)
+    assert seconds_until_level(page, "door", "trouble") <= 3.0
     assert "No answer from the service" in page.locator("#summary-text").inner_text()
-    there.process.send_signal(signal.SIGCONT)
-    assert has_level(page, "door", "fine") < 5.0
-    there.stop()
-    assert has_level(page, "door", "trouble") <= 3.0
-    there.start()
-    has_level(page, "door", "fine", within=30)
+    service.process.send_signal(signal.SIGCONT)
+    assert seconds_until_level(page, "door", "fine") < 5.0
+    service.stop()
+    assert seconds_until_level(page, "door", "trouble") <= 3.0
+    service.start()
+    seconds_until_level(page, "door", "fine", within=30)
     page.wait_for_timeout(1500)
     assert is_moving(page, "door")
 
 
-def test_cameras_come_and_go_with_the_configuration(service, page, clip):
-    there = service(looped(clip, "door"))
-    page.goto(there.start())
-    has_level(page, "door", "fine")
-    there.configure(looped(clip, "door", "stairs"))
-    there.process.send_signal(signal.SIGHUP)
-    has_level(page, "stairs", "fine")
-    there.configure(looped(clip, "stairs"))
-    there.process.send_signal(signal.SIGHUP)
+def test_cameras_come_and_go_with_the_configuration(make_service, page, clip):
+    service = make_service(looped(clip, "door"))
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
+    service.configure(looped(clip, "door", "stairs"))
+    service.process.send_signal(signal.SIGHUP)
+    seconds_until_level(page, "stairs", "fine")
+    service.configure(looped(clip, "stairs"))
+    service.process.send_signal(signal.SIGHUP)
     seconds_until(page, "() => document.querySelectorAll('.camera').length === 1")
     assert page.locator(".camera h2").all_inner_texts() == ["stairs"]
 
 
-def test_pictures_only_where_they_are_wanted(service, page, clip):
-    there = service(looped(clip, "door"), "images = true")
-    page.goto(there.start())
+def test_images_can_be_switched_off(make_service, page, clip):
+    service = make_service(looped(clip, "door"), "images = true")
+    page.goto(service.start())
     bright = "name => ({DRAWN})(name).bright > 20000".replace("{DRAWN}", DRAWN)
-    has_level(page, "door", "fine")
+    seconds_until_level(page, "door", "fine")
     seconds_until(page, bright, "door")
     page.locator("#pictures").uncheck()
     seconds_until(page, bright.replace("> 20000", "< 10000"), "door")
@@ -231,10 +231,10 @@ def test_pictures_only_where_they_are_wanted(service, page, clip):
     assert is_moving(page, "door")
 
 
-def test_a_heat_map_grows_and_can_be_cleared(service, page, clip):
-    there = service(looped(clip, "door"))
-    page.goto(there.start())
-    has_level(page, "door", "fine")
+def test_heat_map_grows_and_can_be_cleared(make_service, page, clip):
+    service = make_service(looped(clip, "door"))
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
     page.wait_for_timeout(3000)
     page.get_by_label("Heat map").select_option(label="left ankle")
     page.wait_for_timeout(300)
@@ -248,12 +248,12 @@ def test_a_heat_map_grows_and_can_be_cleared(service, page, clip):
     assert page.get_by_role("button", name="Clear").is_hidden()
 
 
-def test_events_are_listed_with_their_clips(service, page, clip, tmp_path):
+def test_events_are_listed_with_their_clips(make_service, page, clip, tmp_path):
     region = "[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]"
     rules = f'rules = [{{ kind = "region", name = "all", region = {region} }}]\n'
     clips = f'clips = {{ folder = "{tmp_path}", before = 0.5, after = 0.5 }}\n'
-    there = service(looped(clip, "door") + rules + clips)
-    page.goto(there.start())
+    service = make_service(looped(clip, "door") + rules + clips)
+    page.goto(service.start())
     seconds_until(page, "() => document.querySelectorAll('#events li').length > 0")
     text = page.locator("#events li").last.inner_text()
     assert "door all: " in text
@@ -263,12 +263,12 @@ def test_events_are_listed_with_their_clips(service, page, clip, tmp_path):
     seconds_until(page, "shown => document.querySelectorAll('#events li').length >= shown", shown)
 
 
-def test_a_hidden_page_draws_nothing_and_asks_for_nothing(service, page, clip):
+def test_hidden_page_draws_and_requests_nothing(make_service, page, clip):
     sent: list[str] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame))))
-    there = service(looped(clip, "door"))
-    page.goto(there.start())
-    has_level(page, "door", "fine")
+    service = make_service(looped(clip, "door"))
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
     page.evaluate(
         "() => { Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true});"
         "window.away = true; document.dispatchEvent(new Event('visibilitychange')); }"
@@ -284,27 +284,27 @@ def test_a_hidden_page_draws_nothing_and_asks_for_nothing(service, page, clip):
     assert is_moving(page, "door")
 
 
-def test_log_in_and_out(service, page, clip, tmp_path):
+def test_log_in_and_out(make_service, page, clip, tmp_path):
     (tmp_path / "token").write_text("a-token-of-some-length")
-    there = service(looped(clip, "door"), f'token_file = "{tmp_path / "token"}"')
-    page.goto(there.start())
+    service = make_service(looped(clip, "door"), f'token_file = "{tmp_path / "token"}"')
+    page.goto(service.start())
     assert page.url.endswith("/login")
     page.get_by_label("Token").fill("not-the-token-at-all")
     page.get_by_role("button").click()
     assert page.get_by_role("alert").inner_text() == "Wrong token."
     page.get_by_label("Token").fill("a-token-of-some-length")
     page.get_by_role("button").click()
-    has_level(page, "door", "fine")
+    seconds_until_level(page, "door", "fine")
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url("**/login")
     page.goto(page.url.replace("/login", "/"))
     assert page.url.endswith("/login")
 
 
-def test_keyboard_themes_and_small_screens(service, page, clip):
-    there = service(looped(clip, "door", "yard"))
-    page.goto(there.start())
-    has_level(page, "door", "fine")
+def test_keyboard_themes_and_small_screens(make_service, page, clip):
+    service = make_service(looped(clip, "door", "yard"))
+    page.goto(service.start())
+    seconds_until_level(page, "door", "fine")
     ground = "() => getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
     page.keyboard.press("Tab")
@@ -315,7 +315,7 @@ def test_keyboard_themes_and_small_screens(service, page, clip):
     assert theme.get_attribute("aria-label") == "Theme: light"
     assert page.evaluate(ground) != dark
     page.reload()
-    has_level(page, "door", "fine")
+    seconds_until_level(page, "door", "fine")
     assert page.evaluate(ground) != dark, "the choice is kept"
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(200)

@@ -1,4 +1,4 @@
-"""Recordings: segments that play, with real times, within their part of the disk."""
+"""Recordings: playable segments with real times, within their limit of disk space."""
 
 import os
 import re
@@ -25,15 +25,15 @@ NAME = re.compile(r"door-\d{8}T\d{6}Z(-\d+)?\.mp4")
 FACE = {"nose": (200.0, 60.0), "ears": (200.0, 58.0), "left_shoulder": (230.0, 100.0), "right_shoulder": (170.0, 100.0)}
 
 
-def recording_to(folder: Path, **settings) -> RecordingOutput:
+def open_output(folder: Path, **settings) -> RecordingOutput:
     config = RecordingConfig(folder=str(folder), **settings)
     return RecordingOutput(CameraConfig(name="door", source="0", recording=config))
 
 
-def until(what: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "this never came"
+    while not condition():
+        assert time.monotonic() < end, "the condition was never met"
         time.sleep(0.01)
 
 
@@ -42,16 +42,16 @@ def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def record(output: RecordingOutput, times: list[float], size: tuple[int, int] = (96, 64)) -> None:
-    """Frames that arrive at these times, each once the one before is written."""
+    """Offer frames with these arrival times, each after the previous one is written."""
     for i, now in enumerate(times):
         done = sum(output.counters().values())
         output.offer(result(now, size=size, image=noise(size, i)))
-        until(lambda before=done: sum(output.counters().values()) > before)
+        wait_until(lambda before=done: sum(output.counters().values()) > before)
 
 
 def frames_of(path: Path) -> list[tuple[float, int, int]]:
-    """Time, width and height of each frame, as a player shows them: up to where the file was cut off. The first is
-    there twice, a thousandth of a second apart."""
+    """Return time, width and height of each frame that a player shows, up to where the file was cut off. The first is
+    there twice, 1 ms apart."""
     frames = []
     with suppress(av.error.InvalidDataError), av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -64,8 +64,8 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def test_frames_are_shown_when_they_arrived(tmp_path: Path):
-    output = recording_to(tmp_path / "new")
+def test_frames_are_shown_at_their_arrival_times(tmp_path: Path):
+    output = open_output(tmp_path / "new")
     times = [50.0, 50.1, 50.35, 51.0, 54.9]
     record(output, times)
     output.close(2)
@@ -75,8 +75,8 @@ def test_frames_are_shown_when_they_arrived(tmp_path: Path):
     assert output.counters() == {"written": 5, "dropped": 0, "failed": 0}
 
 
-def test_a_segment_ends_by_age_by_size_of_the_picture_and_when_the_camera_pauses(tmp_path: Path):
-    output = recording_to(tmp_path, minutes=0.05)
+def test_age_image_size_and_camera_pauses_end_a_segment(tmp_path: Path):
+    output = open_output(tmp_path, minutes=0.05)
     record(output, [10, 11, 12, 12.9, 13, 14])
     record(output, [14.5], size=(64, 64))
     record(output, [14.6], size=(97, 65))
@@ -88,12 +88,12 @@ def test_a_segment_ends_by_age_by_size_of_the_picture_and_when_the_camera_pauses
     assert all(frames[0][0] == 0 for frames in found)
 
 
-def test_the_oldest_segments_of_this_camera_make_room(tmp_path: Path):
+def test_oldest_segments_of_the_camera_are_deleted_for_new_ones(tmp_path: Path):
     others = [tmp_path / name for name in ("hall-20200101T000000Z.mp4", "door-20200101T000000Z-event.mp4", "door.mp4")]
     older = [tmp_path / f"door-20200101T00000{n}Z.mp4" for n in range(3)]
     for path in (*others, *older):
         path.write_bytes(bytes(200_000))
-    output = recording_to(tmp_path, gigabytes=0.001, minutes=1)
+    output = open_output(tmp_path, gigabytes=0.001, minutes=1)
     size = (320, 240)
     most = 0
     for i in range(100):
@@ -101,21 +101,21 @@ def test_the_oldest_segments_of_this_camera_make_room(tmp_path: Path):
         most = max(most, sum(path.stat().st_size for path in tmp_path.glob("door-*Z*.mp4") if path not in others))
     output.close(2)
     assert output.counters() == {"written": 100, "dropped": 0, "failed": 0}
-    assert most < 1_300_000, "but for the latest two seconds"
+    assert most < 1_300_000, "except for the latest two seconds"
     assert not any(path.exists() for path in older)
     assert all(path.exists() for path in others)
     kept = [path for path in segments(tmp_path) if NAME.fullmatch(path.name)]
-    assert len(kept) >= 3, "a segment takes no more than a quarter"
+    assert len(kept) >= 3, "a segment takes at most a quarter"
     assert all(frames_of(path) for path in kept)
 
 
-def test_heads_are_blurred_where_that_is_asked(tmp_path: Path):
+def test_heads_are_blurred_if_configured(tmp_path: Path):
     seen = []
     for name, blur in (("plain", False), ("blurred", True)):
-        output = recording_to(tmp_path / name, blur_heads=blur)
+        output = open_output(tmp_path / name, blur_heads=blur)
         image = noise((400, 200))
         found = result(10.0, {1: FACE}, image=image)
-        # Of people who are left out, too: nobody is reported here.
+        # Heads of people who are left out, too: no people are reported here.
         output.offer(replace(found, parts=result(10.0).parts))
         output.close(2)
         with av.open(str(segments(tmp_path / name)[0])) as container:
@@ -125,18 +125,18 @@ def test_heads_are_blurred_where_that_is_asked(tmp_path: Path):
     assert different[120:, :].mean() < 0.05
 
 
-def test_a_slow_encoder_has_two_seconds_of_frames_ahead_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """And who offers them never waits."""
-    output = recording_to(tmp_path)
-    written = output._painter.paint
+def test_slow_encoder_queues_at_most_2_s_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Offering a frame never waits."""
+    output = open_output(tmp_path)
+    paint = output._painter.paint
     arrived = []
 
-    def slowly(frame, *rest):
+    def paint_slowly(frame, *rest):
         arrived.append(frame.arrived)
         time.sleep(0.2)
-        return written(frame, *rest)
+        return paint(frame, *rest)
 
-    monkeypatch.setattr(output._painter, "paint", slowly)
+    monkeypatch.setattr(output._painter, "paint", paint_slowly)
     started = time.monotonic()
     for i in range(100):
         output.offer(result(10 + i / 4, size=(96, 64), image=noise((96, 64))))
@@ -149,13 +149,13 @@ def test_a_slow_encoder_has_two_seconds_of_frames_ahead_at_most(tmp_path: Path, 
     assert arrived[1] >= arrived[-1] - 2
 
 
-def test_a_folder_that_goes_and_comes_back_is_recorded_to_again(tmp_path: Path):
-    output = recording_to(tmp_path / "card")
+def test_recording_continues_when_a_missing_folder_returns(tmp_path: Path):
+    output = open_output(tmp_path / "card")
     record(output, [10, 10.1])
     (tmp_path / "card").rename(tmp_path / "taken")
     (tmp_path / "card").write_text("no folder")
     output.offer(result(10.2, size=(96, 64)))
-    until(output.problem)
+    wait_until(output.problem)
     assert "cannot make the folder" in str(output.problem())
     (tmp_path / "card").unlink()
     output.retry_now()
@@ -171,11 +171,11 @@ import resource, sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from people_at import result
-from test_recording import noise, recording_to
+from test_recording import noise, open_output
 if {limit}: resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, -1))
-output = recording_to(Path({folder!r}))
+output = open_output(Path({folder!r}))
 start = time.monotonic()
-for i in range({many}):
+for i in range({count}):
     output.offer(result(10 + i / 10, size=(160, 120), image=noise((160, 120), i)))
     time.sleep(0.01)
     if i == 5: print("ready", flush=True)
@@ -189,15 +189,15 @@ print(output.problem(), flush=True)
 """
 
 
-def process(folder: Path, many: int, limit: int = 0) -> subprocess.Popen:
-    code = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), many=many, limit=limit)
+def start_process(folder: Path, count: int, limit: int = 0) -> subprocess.Popen:
+    code = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), count=count, limit=limit)
     return subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, text=True)
 
 
-def test_a_disk_without_room_is_said_and_tried_again(tmp_path: Path):
-    """A limit of the system on files' sizes stands for the disk. What was recorded before plays."""
-    told, _ = process(tmp_path, 100, limit=400_000).communicate(timeout=30)
-    _, full, after = told.splitlines()
+def test_full_disk_is_reported_and_retried(tmp_path: Path):
+    """A limit of file sizes simulates the full disk. Earlier recordings stay playable."""
+    printed, _ = start_process(tmp_path, 100, limit=400_000).communicate(timeout=30)
+    _, full, after = printed.splitlines()
     assert "cannot write" in full
     assert after == "None"
     assert len(segments(tmp_path)) == 2
@@ -205,25 +205,25 @@ def test_a_disk_without_room_is_said_and_tried_again(tmp_path: Path):
     assert len(frames_of(segments(tmp_path)[1])) >= 1
 
 
-def test_what_was_recorded_before_a_kill_plays(tmp_path: Path):
-    running = process(tmp_path, 100_000)
+def test_recording_before_a_kill_is_playable(tmp_path: Path):
+    running = start_process(tmp_path, 100_000)
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
-    until(lambda: any(path.stat().st_size > 300_000 for path in tmp_path.iterdir()))
+    wait_until(lambda: any(path.stat().st_size > 300_000 for path in tmp_path.iterdir()))
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
     [path] = tmp_path.iterdir()
-    assert len(frames_of(path)) >= 20, "two seconds of it"
-    output = recording_to(tmp_path)
+    assert len(frames_of(path)) >= 20, "at least two seconds"
+    output = open_output(tmp_path)
     record(output, [5])
     output.close(2)
     assert len(segments(tmp_path)) == 2
     assert all(frames_of(path) for path in segments(tmp_path))
 
 
-def test_what_was_recorded_plays_from_its_first_frame_on(tmp_path: Path):
-    """While it is written, which is what a kill leaves."""
-    output = recording_to(tmp_path)
+def test_recording_is_playable_from_its_first_frame_on(tmp_path: Path):
+    """A kill leaves the file as it is during writing."""
+    output = open_output(tmp_path)
     record(output, [10])
     assert plays(segments(tmp_path)[0])
     record(output, [10.1 + i / 10 for i in range(40)])
@@ -232,13 +232,13 @@ def test_what_was_recorded_plays_from_its_first_frame_on(tmp_path: Path):
     assert len(frames_of(segments(tmp_path)[0])) == 41
 
 
-def test_what_happens_within_a_frame_does_not_end_the_output(tmp_path: Path):
-    """A picture that no encoder takes costs itself alone."""
-    output = recording_to(tmp_path)
+def test_frame_that_cannot_be_encoded_does_not_end_the_output(tmp_path: Path):
+    """An image that no encoder accepts is the only loss."""
+    output = open_output(tmp_path)
     record(output, [10.0])
     tiny = result(10.1, size=(1, 1))
     output.offer(replace(tiny, frame=replace(tiny.frame, image=np.zeros((1, 1, 3), np.uint8))))
-    until(output.problem)
+    wait_until(output.problem)
     assert "cannot write" in str(output.problem())
     output.retry_now()
     record(output, [10.2])

@@ -1,4 +1,4 @@
-"""The service as a process: what it writes, what signals do, what systemd hears, and what a mistake costs."""
+"""The service as a process: its files, signals, messages to systemd, and errors."""
 
 import configparser
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import SAYS, done, refused, stm
 from pace import slowdown
-from running import ROOT, Running, camera, mosquitto, written
+from running import ROOT, Running, camera, mosquitto, read_lines
 
 from runtime.service.service import Service
 from runtime.service.watchdog import ServiceManager, StuckTest
@@ -21,7 +21,7 @@ from runtime.session_group import SessionGroup
 
 
 @pytest.fixture
-def runs() -> Iterator[Callable[..., Running]]:
+def start_service() -> Iterator[Callable[..., Running]]:
     services: list[Running] = []
 
     def run(config: Path, environment: dict[str, str] | None = None) -> Running:
@@ -44,25 +44,25 @@ def config(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_the_example_is_right():
+def test_example_is_valid():
     text = done("serve", ROOT / "deploy" / "serve.toml", "--check")
     assert text.rstrip().endswith("serve.toml is valid; model: edge; cameras: door")
     assert len(text.splitlines()) == 1
 
 
-def test_files_that_are_over_end_the_service(config: Callable[..., Path], tmp_path: Path, clip: Path):
+def test_service_ends_when_all_files_have_ended(config: Callable[..., Path], tmp_path: Path, clip: Path):
     out = tmp_path / "lines"
     short = tmp_path / "short.png"
-    short.write_bytes(first_picture(clip))
+    short.write_bytes(first_frame_as_png(clip))
     path = config(*(camera(name, short, pace="all", lines={"folder": out}) for name in ("door", "yard")))
     result = stm("serve", path)
     assert result.returncode == 0, result.stderr
     assert all(line.startswith(SAYS) for line in result.stderr.splitlines())
-    assert [len(written(out, name)) for name in ("door", "yard")] == [1, 1]
-    assert written(out, "door")[0]["people"] == written(out, "yard")[0]["people"]
+    assert [len(read_lines(out, name)) for name in ("door", "yard")] == [1, 1]
+    assert read_lines(out, "door")[0]["people"] == read_lines(out, "yard")[0]["people"]
 
 
-def first_picture(clip: Path) -> bytes:
+def first_frame_as_png(clip: Path) -> bytes:
     import cv2
 
     return cv2.imencode(".png", cv2.VideoCapture(str(clip)).read()[1])[1].tobytes()
@@ -84,30 +84,32 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "says"), MISTAKES, ids=[says for _, _, says in MISTAKES])
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES, ids=[message for _, _, message in MISTAKES])
 @pytest.mark.parametrize("options", [["--check"], []], ids=["check", "run"])
-def test_a_mistake_is_one_line(config: Callable[..., Path], old: str, new: str, says: str, options: list[str]):
+def test_config_mistake_is_reported_in_one_line(
+    config: Callable[..., Path], old: str, new: str, message: str, options: list[str]
+):
     path = config(camera("door", lines={"folder": "out"}))
     path.write_text(path.read_text().replace(old, new))
-    assert says in refused("serve", path, *options)
+    assert message in refused("serve", path, *options)
 
 
-def test_a_port_that_is_taken_is_one_line(config: Callable[..., Path]):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+def test_port_in_use_is_reported_in_one_line(config: Callable[..., Path]):
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
         path = config(camera("door"))
-        path.write_text(path.read_text().replace("port = 0", f"port = {taken.getsockname()[1]}"))
+        path.write_text(path.read_text().replace("port = 0", f"port = {used.getsockname()[1]}"))
         assert "cannot listen: " in refused("serve", path)
 
 
-def test_no_configuration_is_one_line(tmp_path: Path):
+def test_missing_configuration_is_reported_in_one_line(tmp_path: Path):
     assert "cannot read" in refused("serve", tmp_path / "none.toml")
 
 
-def test_a_signal_finishes_all_files(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+def test_signal_finishes_all_files(start_service: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
     out = tmp_path / "out"
-    service = runs(
+    service = start_service(
         config(
             camera("door", loop=True, lines={"folder": out}, recording={"folder": out}),
             camera("gone", tmp_path / "none.avi"),
@@ -117,41 +119,41 @@ def test_a_signal_finishes_all_files(runs: Callable[..., Running], config: Calla
     service.wait(lambda: service.camera("door")["frames"] >= 5)
     service.wait(lambda: service.camera("dead")["state"] == "away")
     assert service.camera("gone")["state"] == "away"
-    assert service.code("/healthz") == service.code("/readyz") == 200
+    assert service.http_status("/healthz") == service.http_status("/readyz") == 200
     answered = service.camera("door")["frames"]
     code, seconds = service.stop()
     assert code == 0
     assert seconds < 2 * slowdown()
-    assert len(written(out, "door")) >= answered
+    assert len(read_lines(out, "door")) >= answered
     assert [file.suffix for file in out.iterdir() if file.name.startswith(".")] == [], "nothing is left half-written"
     assert len(list(out.glob("door-*.mp4"))) == 1
     assert "s3cret" not in "\n".join(service.errors)
     assert all(line.startswith(SAYS) for line in service.errors)
 
 
-def test_everything_is_wired(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+def test_all_outputs_are_connected(start_service: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
     out = tmp_path / "out"
-    everywhere = {"kind": "region", "name": "all", "region": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
+    whole_image = {"kind": "region", "name": "all", "region": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
     folders = {"lines": {"folder": out}, "recording": {"folder": out}, "clips": {"folder": out, "after": 0.5}}
     with mosquitto(tmp_path) as port:
         path = config(
-            camera("door", loop=True, rules=[everywhere], **folders), head=f"[mqtt]\nhost = '127.0.0.1'\nport = {port}"
+            camera("door", loop=True, rules=[whole_image], **folders), head=f"[mqtt]\nhost = '127.0.0.1'\nport = {port}"
         )
-        service = runs(path)
+        service = start_service(path)
         service.wait(lambda: service.camera("door")["frames"] >= 8)
         assert set(service.camera("door")["outputs"]) == {"lines", "recording", "clips", "mqtt", "page"}
         service.wait(lambda: service.camera("door")["outputs"]["mqtt"]["written"] >= 3)
-        heard = subprocess.run(
+        received = subprocess.run(
             ["mosquitto_sub", "-p", str(port), "-t", "stm-skeletons/#", "-v", "-W", "2"], capture_output=True, text=True
         ).stdout
-        assert "stm-skeletons/status online" in heard
-        assert "stm-skeletons/door/state live" in heard
-        assert "stm-skeletons/door/people {" in heard
+        assert "stm-skeletons/status online" in received
+        assert "stm-skeletons/door/state live" in received
+        assert "stm-skeletons/door/people {" in received
         answered = service.camera("door")["frames"]
         code, seconds = service.stop()
     assert code == 0, service.errors
     assert seconds < 2 * slowdown()
-    lines = written(out, "door")
+    lines = read_lines(out, "door")
     assert len(lines) >= answered
     events = [event for line in lines for event in line["events"]]
     assert (events[0]["kind"], events[0]["what"]) == ("region", "entered")
@@ -159,18 +161,18 @@ def test_everything_is_wired(runs: Callable[..., Running], config: Callable[...,
     assert [file for file in out.glob("door-*.mp4") if not file.name.endswith("-event.mp4")]
 
 
-def test_an_interrupt_is_no_error(runs: Callable[..., Running], config: Callable[..., Path]):
-    service = runs(config(camera("door", loop=True)))
+def test_interrupt_is_not_an_error(start_service: Callable[..., Running], config: Callable[..., Path]):
+    service = start_service(config(camera("door", loop=True)))
     assert service.stop(signal.SIGINT)[0] == 0, service.errors
 
 
-def test_a_reload_leaves_the_other_cameras_alone(
-    runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path
+def test_reload_does_not_disturb_unchanged_cameras(
+    start_service: Callable[..., Running], config: Callable[..., Path], tmp_path: Path
 ):
     out = tmp_path / "out"
     door = camera("door", loop=True, lines={"folder": out})
     path = config(door, camera("yard", loop=True, lines={"folder": out}))
-    service = runs(path)
+    service = start_service(path)
     service.wait(lambda: min(service.camera(name)["frames"] for name in ("door", "yard")) >= 3)
 
     path.write_text(path.read_text().replace("[web]", "[web]\nprot = 1"))
@@ -194,49 +196,51 @@ def test_a_reload_leaves_the_other_cameras_alone(
     before = service.camera("door")["frames"]
     service.wait(lambda: service.camera("door")["frames"] > before + 2)
     assert service.stop()[0] == 0
-    numbers = [line["frame"] for line in written(out, "door")]
+    numbers = [line["frame"] for line in read_lines(out, "door")]
     assert numbers == sorted(set(numbers))
     assert len(list(out.glob("door-*.jsonl"))) == 1
 
 
-def test_the_service_manager_hears_how_it_is(runs: Callable[..., Running], config: Callable[..., Path], tmp_path: Path):
+def test_service_manager_is_notified(
+    start_service: Callable[..., Running], config: Callable[..., Path], tmp_path: Path
+):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)
-        service = runs(
+        service = start_service(
             config(camera("door", loop=True)),
             {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
         )
-        heard: list[str] = []
+        received: list[str] = []
 
-        def hears(text: str) -> bool:
-            while not any(text in message for message in heard):
-                heard.append(manager.recv(4096).decode())
+        def receives(text: str) -> bool:
+            while not any(text in message for message in received):
+                received.append(manager.recv(4096).decode())
             return True
 
-        assert hears("READY=1")
-        assert hears("STATUS=1 of 1 cameras live")
-        assert heard.index("READY=1") < heard.index("STATUS=1 of 1 cameras live")
-        heard.clear()
+        assert receives("READY=1")
+        assert receives("STATUS=1 of 1 cameras live")
+        assert received.index("READY=1") < received.index("STATUS=1 of 1 cameras live")
+        received.clear()
         started = time.monotonic()
-        assert hears("WATCHDOG=1")
+        assert receives("WATCHDOG=1")
         assert time.monotonic() - started < 1
         service.process.send_signal(signal.SIGHUP)
-        assert hears("RELOADING=1\nMONOTONIC_USEC=")
-        heard.clear()
-        assert hears("READY=1")
+        assert receives("RELOADING=1\nMONOTONIC_USEC=")
+        received.clear()
+        assert receives("READY=1")
         service.process.send_signal(signal.SIGTERM)
-        assert hears("STOPPING=1")
+        assert receives("STOPPING=1")
 
 
-def test_an_abstract_socket_is_told_too():
+def test_abstract_socket_is_notified():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         name = f"stm-skeletons-test-{os.getpid()}"
         manager.bind(f"\0{name}")
         manager.settimeout(5)
         ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()
         assert manager.recv(100) == b"READY=1"
-    ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()  # who does not listen is no error
+    ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()  # a missing listener is not an error
     ServiceManager({}).ready()
 
 
@@ -251,14 +255,12 @@ def test_stuck_is_work_without_progress():
     assert not test.update(1, has_work=True)
 
 
-def test_an_address_that_never_answers_does_not_hold_up_the_end(
-    runs: Callable[..., Running], config: Callable[..., Path]
-):
+def test_silent_address_does_not_delay_the_exit(start_service: Callable[..., Running], config: Callable[..., Path]):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
-        service = runs(config(camera("silent", address), camera("door", loop=True)))
+        service = start_service(config(camera("silent", address), camera("door", loop=True)))
         service.wait(lambda: service.camera("door")["frames"] >= 2)
         code, seconds = service.stop()
     assert code == 0, service.errors
@@ -266,13 +268,13 @@ def test_an_address_that_never_answers_does_not_hold_up_the_end(
 
 
 @pytest.mark.slow
-def test_a_camera_dies_and_comes_back_while_the_other_goes_on(
-    runs: Callable[..., Running], config: Callable[..., Path], rtsp: Callable
+def test_camera_dies_and_reconnects_while_the_other_continues(
+    start_service: Callable[..., Running], config: Callable[..., Path], rtsp: Callable
 ):
     first, second = rtsp(rate=5), rtsp(rate=5)
-    service = runs(config(camera("first", first.address), camera("second", second.address)))
+    service = start_service(config(camera("first", first.address), camera("second", second.address)))
     service.wait(lambda: all(service.camera(name)["state"] == "live" for name in ("first", "second")))
-    service.wait(lambda: service.code("/readyz") == 200)
+    service.wait(lambda: service.http_status("/readyz") == 200)
     first.kill()
     died = time.monotonic()
     service.wait(lambda: service.camera("first")["state"] == "away", within=10)
@@ -286,13 +288,13 @@ def test_a_camera_dies_and_comes_back_while_the_other_goes_on(
     assert "s3cret" not in "\n".join(service.errors)
 
 
-def test_the_unit_waits_for_signs_of_life_and_is_nobody_special():
+def test_unit_has_a_watchdog_and_is_unprivileged():
     unit = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=True)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
     unit.read(ROOT / "deploy" / "systemd" / "stm-skeletons.service")
     service = unit["Service"]
     assert service["Type"] == "notify"
-    assert int(service["WatchdogSec"]) >= 10, "while it reloads it gives no sign of life"
+    assert int(service["WatchdogSec"]) >= 10, "a reload sends no watchdog messages"
     assert service["Restart"] == "always"
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(service["TimeoutStopSec"]) > 2
@@ -303,7 +305,7 @@ def test_the_unit_waits_for_signs_of_life_and_is_nobody_special():
         assert key not in service, key
 
 
-def test_the_documented_configuration_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_documented_configuration_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = (ROOT / "docs" / "service.md").read_text()
     path = tmp_path / "documented.toml"
     (tmp_path / "token").write_text("0123456789abcdef")
@@ -314,7 +316,7 @@ def test_the_documented_configuration_is_right(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_a_device_that_hangs_makes_the_service_stuck_and_does_not_hold_it_up(
+def test_hanging_device_marks_the_service_stuck_and_does_not_delay_exit(
     config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     released = threading.Event()

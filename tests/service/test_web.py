@@ -1,4 +1,4 @@
-"""The web side of the service, asked over real connections: who is let in, what is answered, what clients cost."""
+"""The service's web server over real connections: access, answers, and what clients cost."""
 
 import json
 import socket
@@ -35,19 +35,19 @@ from stm_skeletons.parts import Parts
 
 TOKEN = "0123456789abcdef-secret"
 CAMERAS = ("door", "yard")
-Seen = tuple[np.ndarray, Parts]
+Detected = tuple[np.ndarray, Parts]
 
 
 @pytest.fixture(scope="module")
-def seen(clip: Path) -> list[Seen]:
-    """Frames of the sample clip, and what the model found in them."""
+def detected(clip: Path) -> list[Detected]:
+    """Frames of the sample clip, and the parts that the model finds in them."""
     video = cv2.VideoCapture(str(clip))
     with Session.open("edge") as session:
         return [(image, session.step(image)) for image in (np.asarray(video.read()[1], np.uint8) for _ in range(6))]
 
 
 class Site:
-    """A board, a hub and a web server as the service has them."""
+    """A board, a hub and a web server, as in the service."""
 
     def __init__(self, web: WebConfig, board: Board | None = None) -> None:
         self.board, self.hub = board or Board(), Hub(web)
@@ -63,14 +63,16 @@ class Site:
         self.client = httpx.Client(base_url=self.address)
         self.number = 0
 
-    def give(self, seen: Seen, camera: str = "door", events: tuple[Event, ...] = ()) -> Result:
-        """A frame to the hub and the board, as the detector does."""
+    def pass_frame(self, detected: Detected, camera: str = "door", events: tuple[Event, ...] = ()) -> Result:
+        """Pass a frame to the hub and the board, as the detector does."""
         now, self.number = time.monotonic(), self.number + 1
-        result = Result(camera, Frame(self.number, 0.0, seen[0], arrived=now), seen[1], time.time(), seen[1], events)
+        result = Result(
+            camera, Frame(self.number, 0.0, detected[0], arrived=now), detected[1], time.time(), detected[1], events
+        )
         stats = self.board.camera(camera)
-        stats.arrived(now, seen[1].size)
+        stats.arrived(now, detected[1].size)
         self.outputs[camera].offer(result)
-        stats.answered(now, 0.001, len(seen[1].people))
+        stats.answered(now, 0.001, len(detected[1].people))
         return result
 
     def watch(self, **options: Any) -> ClientConnection:
@@ -78,7 +80,7 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Callable[..., Site]]:
+def start_site() -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def start(board: Board | None = None, **web: Any) -> Site:
@@ -101,8 +103,8 @@ def bearer(token: str = TOKEN) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def message(socket: ClientConnection, kind: str, within: float = 3.0) -> dict[str, Any]:
-    """The next message of that kind."""
+def next_message(socket: ClientConnection, kind: str, within: float = 3.0) -> dict[str, Any]:
+    """Return the next message of this kind."""
     end = time.monotonic() + within
     while time.monotonic() < end:
         received = socket.recv(timeout=max(0.01, end - time.monotonic()))
@@ -111,8 +113,8 @@ def message(socket: ClientConnection, kind: str, within: float = 3.0) -> dict[st
     raise TimeoutError(kind)
 
 
-def read_to_the_end(socket: ClientConnection) -> None:
-    """Until the other side ends it: raises ConnectionClosed."""
+def read_until_closed(socket: ClientConnection) -> None:
+    """Read until the server closes the connection, which raises ConnectionClosed."""
     while True:
         socket.recv(timeout=3)
 
@@ -121,39 +123,39 @@ def event(number: int, camera: str = "door") -> Event:
     return Event(camera, "gate", "line", 1_700_000_000.0 + number, number + 1, "in", number, None)
 
 
-def watching(site: Site, clients: int = 1) -> None:
-    """Wait until the hub knows that so many watch."""
+def wait_for_clients(site: Site, clients: int = 1) -> None:
+    """Wait until the hub has this number of clients."""
     end = time.monotonic() + 3
     while len(site.hub.clients) != clients:
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-# Who is let in
+# Access
 
 
-def test_beyond_this_machine_nothing_goes_without_a_token(site, token_file):
+def test_remote_access_always_needs_a_token(start_site, token_file):
     paths = ["/", "/app.js", "/draw.js", "/icon.svg", "/api/status", "/api/cameras/door", "/api/events", "/metrics"]
     paths += ["/healthz", "/readyz", "/api/openapi.json", "/nothing"]
-    there = site(host="0.0.0.0", token_file=token_file)
+    site = start_site(host="0.0.0.0", token_file=token_file)
     for path in paths:
-        answer = there.client.get(path)
+        answer = site.client.get(path)
         assert answer.status_code == (303 if path == "/" else 401), path
         assert path == "/" or answer.headers["www-authenticate"] == "Bearer"
-    assert there.client.get("/api/status", headers=bearer()).status_code == 200
+    assert site.client.get("/api/status", headers=bearer()).status_code == 200
     for wrong in (bearer(TOKEN[:-1]), bearer(TOKEN + "0"), {"Authorization": "Bearer"}, {"Authorization": TOKEN}):
-        assert there.client.get("/api/status", headers=wrong).status_code == 401
-    assert there.client.get("/api/status", params={"token": TOKEN}).status_code == 401
+        assert site.client.get("/api/status", headers=wrong).status_code == 401
+    assert site.client.get("/api/status", params={"token": TOKEN}).status_code == 401
     with pytest.raises(InvalidStatus) as refused:
-        there.watch()
+        site.watch()
     assert refused.value.response.status_code == 401
-    with there.watch(additional_headers=bearer()) as watcher:
-        assert message(watcher, "hello")["login"] is True
+    with site.watch(additional_headers=bearer()) as watcher:
+        assert next_message(watcher, "hello")["login"] is True
 
 
-def test_the_form_gives_a_cookie_that_outlives_a_restart(site, token_file):
-    there = site(host="0.0.0.0", token_file=token_file)
-    with httpx.Client(base_url=there.address) as client:
+def test_login_cookie_survives_a_restart(start_site, token_file):
+    site = start_site(host="0.0.0.0", token_file=token_file)
+    with httpx.Client(base_url=site.address) as client:
         assert "<form" in client.get("/login").text
         wrong = client.post("/login", data={"token": "no"})
         assert wrong.status_code == 401
@@ -167,10 +169,10 @@ def test_the_form_gives_a_cookie_that_outlives_a_restart(site, token_file):
         assert TOKEN not in cookie
         assert client.get("/").status_code == 200
         cookies = {"Cookie": cookie.partition(";")[0]}
-    again = site(host="0.0.0.0", token_file=token_file)
+    again = start_site(host="0.0.0.0", token_file=token_file)
     assert again.client.get("/api/status", headers=cookies).status_code == 200
     with again.watch(additional_headers=cookies) as watcher:
-        message(watcher, "hello")
+        next_message(watcher, "hello")
     name, _, value = cookies["Cookie"].partition("=")
     until, _, signature = value.partition(".")
     for forged in (
@@ -184,9 +186,9 @@ def test_the_form_gives_a_cookie_that_outlives_a_restart(site, token_file):
         assert again.client.get("/api/status", headers={"Cookie": f"{name}={forged}"}).status_code == 401
 
 
-def test_who_tries_tokens_must_wait(site, token_file):
-    there = site(host="0.0.0.0", token_file=token_file, requests_per_minute=600)
-    with httpx.Client(base_url=there.address) as client:
+def test_token_guesses_are_rate_limited(start_site, token_file):
+    site = start_site(host="0.0.0.0", token_file=token_file, requests_per_minute=600)
+    with httpx.Client(base_url=site.address) as client:
         tried = [client.get("/api/status", headers=bearer(f"wrong-{n}")).status_code for n in range(12)]
         assert tried.count(401) <= 10
         assert tried[-1] == 429
@@ -196,19 +198,19 @@ def test_who_tries_tokens_must_wait(site, token_file):
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 300, "with a blank in the middle", "ümlaut-ümlaut-ümlaut", ""])
-def test_a_token_that_is_none_is_refused_at_the_start(tmp_path, token):
+def test_invalid_token_is_refused_at_the_start(tmp_path, token):
     (tmp_path / "token").write_text(token)
     config = WebConfig(host="0.0.0.0", token_file=str(tmp_path / "token"))
     with pytest.raises(ServiceError, match="16 to 256"):
-        make_app(Board(), Hub(config), service(config))
+        make_app(Board(), Hub(config), service_config(config))
 
 
-def service(web: WebConfig) -> ServiceConfig:
+def service_config(web: WebConfig) -> ServiceConfig:
     return ServiceConfig(web=web, cameras=(CameraConfig(name="door", source="0"),))
 
 
 @pytest.mark.parametrize(
-    ("web", "says"),
+    ("web", "reason"),
     [
         (WebConfig(host="0.0.0.0"), "token_file"),
         (WebConfig(host="::"), "token_file"),
@@ -216,31 +218,31 @@ def service(web: WebConfig) -> ServiceConfig:
         (WebConfig(host="no.such.name.invalid"), "token_file"),
     ],
 )
-def test_what_the_app_does_not_start_with(web, says):
-    with pytest.raises(ServiceError, match=says) as raised:
-        make_app(Board(), Hub(web), service(web))
+def test_app_does_not_start_without_a_readable_token(web, reason):
+    with pytest.raises(ServiceError, match=reason) as raised:
+        make_app(Board(), Hub(web), service_config(web))
     assert "\n" not in str(raised.value)
 
 
-def test_the_server_says_in_a_line_why_it_does_not_start(site, tmp_path):
-    taken = site().port
+def test_start_errors_are_reported_in_one_line(start_site, tmp_path):
+    used = start_site().port
     (tmp_path / "bad.pem").write_text("this is no certificate")
     bad = str(tmp_path / "bad.pem")
-    for web, says in (
-        (WebConfig(port=taken), "in use"),
+    for web, reason in (
+        (WebConfig(port=used), "in use"),
         (WebConfig(port=0, host="192.0.2.1", token_file="x"), "cannot listen"),
         (WebConfig(port=0, host="0.0.0.0"), "token_file"),
         (WebConfig(port=0, certificate=bad), "given together"),
         (WebConfig(port=0, certificate=bad, key=bad), "cannot be used"),
         (WebConfig(port=0, certificate="/nowhere.pem", key=bad), "cannot be used"),
     ):
-        server = WebServer(make_app(Board(), Hub(WebConfig()), service(WebConfig())), web)
-        with pytest.raises(ServiceError, match=says) as raised:
+        server = WebServer(make_app(Board(), Hub(WebConfig()), service_config(WebConfig())), web)
+        with pytest.raises(ServiceError, match=reason) as raised:
             server.start()
         assert "\n" not in str(raised.value)
 
 
-def test_tls(site, tmp_path, token_file):
+def test_tls(start_site, tmp_path, token_file):
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
     command = [
         "openssl",
@@ -255,14 +257,14 @@ def test_tls(site, tmp_path, token_file):
     ]
     command += ["1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out"]
     subprocess.run([*command, certificate], check=True, capture_output=True)
-    there = site(certificate=certificate, key=key, token_file=token_file)
-    assert there.server.address == f"https://127.0.0.1:{there.port}"
+    site = start_site(certificate=certificate, key=key, token_file=token_file)
+    assert site.server.address == f"https://127.0.0.1:{site.port}"
     trust = ssl.create_default_context(cafile=certificate)
-    answer = httpx.post(f"{there.server.address}/login", data={"token": TOKEN}, verify=trust)
+    answer = httpx.post(f"{site.server.address}/login", data={"token": TOKEN}, verify=trust)
     assert "Secure" in answer.headers["set-cookie"]
     assert "max-age" in answer.headers["strict-transport-security"]
-    with connect(f"wss://127.0.0.1:{there.port}/ws", ssl=trust, additional_headers=bearer()) as watcher:
-        message(watcher, "status")
+    with connect(f"wss://127.0.0.1:{site.port}/ws", ssl=trust, additional_headers=bearer()) as watcher:
+        next_message(watcher, "status")
 
 
 @pytest.mark.parametrize(
@@ -280,38 +282,38 @@ def test_tls(site, tmp_path, token_file):
         ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403),
     ],
 )
-def test_foreign_names_and_pages_are_refused(site, headers, status):
-    there = site()
-    assert there.client.get("/api/status", headers=headers).status_code == status
+def test_foreign_hosts_and_origins_are_refused(start_site, headers, status):
+    site = start_site()
+    assert site.client.get("/api/status", headers=headers).status_code == status
     if status == 403:
         with pytest.raises(InvalidStatus) as refused:
-            there.watch(additional_headers=headers)
+            site.watch(additional_headers=headers)
         assert refused.value.response.status_code in (400, 403)
 
 
-def test_beyond_loopback_addresses_and_our_own_name_are_hosts(site, token_file):
-    there = site(host="0.0.0.0", token_file=token_file)
+def test_addresses_and_own_name_are_hosts_beyond_loopback(start_site, token_file):
+    site = start_site(host="0.0.0.0", token_file=token_file)
     ours = socket.gethostname().partition(".")[0]
     for host, status in (("192.0.2.7:8080", 200), (f"{ours}.train.example", 200), ("evil.example", 403)):
-        answer = there.client.get("/api/status", headers=bearer() | {"Host": host})
+        answer = site.client.get("/api/status", headers=bearer() | {"Host": host})
         assert answer.status_code == status, host
 
 
-# What every answer bears, and what none does
+# Headers and contents of all answers
 
 
-def test_headers_of_all_answers(site, token_file):
-    there = site(token_file=token_file)
-    asked = [
+def test_all_answers_have_security_headers(start_site, token_file):
+    site = start_site(token_file=token_file)
+    requests = [
         ("GET", "/login", {}),
         ("GET", "/", bearer()),
         ("GET", "/api/status", bearer()),
         ("GET", "/api/status", {}),
     ]
-    asked += [("GET", "/nothing", bearer()), ("DELETE", "/api/status", bearer()), ("GET", "/metrics", bearer())]
-    asked += [("GET", "/api/events?limit=0", bearer()), ("GET", "/api/status", {"Host": "evil.example"})]
-    for method, path, headers in asked:
-        answer = there.client.request(method, path, headers=headers)
+    requests += [("GET", "/nothing", bearer()), ("DELETE", "/api/status", bearer()), ("GET", "/metrics", bearer())]
+    requests += [("GET", "/api/events?limit=0", bearer()), ("GET", "/api/status", {"Host": "evil.example"})]
+    for method, path, headers in requests:
+        answer = site.client.request(method, path, headers=headers)
         policy = answer.headers["content-security-policy"]
         for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"):
             assert part in policy
@@ -324,10 +326,10 @@ def test_headers_of_all_answers(site, token_file):
         assert "uvicorn" not in str(answer.headers).lower()
 
 
-def test_the_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(site):
-    there = site()
+def test_page_has_no_inline_code_and_no_external_resources(start_site):
+    site = start_site()
     for path in ("/", "/app.js", "/draw.js", "/style.css", "/icon.svg"):
-        text = there.client.get(path).text
+        text = site.client.get(path).text
         addresses = text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in addresses.replace("://${location.host}", ""), path
         assert "<style" not in text
@@ -335,8 +337,8 @@ def test_the_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(site)
         assert " onclick=" not in text
 
 
-def test_no_path_reaches_a_file(site):
-    there = site()
+def test_no_path_reaches_a_file(start_site):
+    site = start_site()
     for path in (
         "/../../../etc/passwd",
         "/%2e%2e/%2e%2e/etc/passwd",
@@ -345,22 +347,22 @@ def test_no_path_reaches_a_file(site):
         "/app.js/",
         "/x",
     ):
-        with socket.create_connection(("127.0.0.1", there.port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=5) as raw:
             raw.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             assert raw.recv(100).startswith(b"HTTP/1.1 404"), path
 
 
 class BrokenBoard(Board):
-    """Cannot tell how it is."""
+    """A board without a status."""
 
     def snapshot(self) -> ServiceStatus:
         raise RuntimeError("a secret of the service")
 
 
-def test_a_mistake_of_ours_shows_no_traceback(site, caplog):
-    there = site(board=BrokenBoard())
+def test_internal_error_shows_no_traceback(start_site, caplog):
+    site = start_site(board=BrokenBoard())
     for path in ("/api/status", "/metrics", "/readyz"):
-        answer = there.client.get(path)
+        answer = site.client.get(path)
         assert answer.status_code == 500
         assert "secret" not in answer.text
         assert "Traceback" not in answer.text
@@ -371,61 +373,61 @@ def test_a_mistake_of_ours_shows_no_traceback(site, caplog):
 # Limits
 
 
-def test_requests_per_minute(site):
-    there = site(requests_per_minute=20)
-    with httpx.Client(base_url=there.address) as client:
+def test_requests_per_minute_are_limited(start_site):
+    site = start_site(requests_per_minute=20)
+    with httpx.Client(base_url=site.address) as client:
         answers = [client.get("/healthz").status_code for _ in range(25)]
     assert answers[:20] == [200] * 20
     assert answers[-1] == 429
 
 
-def test_the_table_of_addresses_does_not_grow():
+def test_table_of_addresses_is_bounded():
     allowance = Allowance(5)
     for number in range(5000):
         assert allowance.spend(f"10.0.{number // 256}.{number % 256}")
     assert len(vars(allowance)["_left"]) <= 1024
     spent = [allowance.spend(f"2001:db8:1:2::{number:x}") for number in range(7)]
-    assert spent == [True] * 5 + [False] * 2, "one network is one address"
+    assert spent == [True] * 5 + [False] * 2, "an IPv6 network counts as one address"
     assert allowance.spend("2001:db8:1:3::1")
 
 
-def test_large_and_endless_requests(site, monkeypatch, token_file):
+def test_large_and_endless_requests_are_refused(start_site, monkeypatch, token_file):
     monkeypatch.setattr(server_module, "_HEADER_SECONDS", 0.3)
-    there = site(token_file=token_file)
-    assert there.client.post("/login", content=b"x" * 5000).status_code == 413
+    site = start_site(token_file=token_file)
+    assert site.client.post("/login", content=b"x" * 5000).status_code == 413
     for unfinished in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: y", b"GET /" + b"x" * 300_000):
-        with socket.create_connection(("127.0.0.1", there.port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=5) as raw:
             raw.sendall(unfinished)
-            assert raw_end(raw), unfinished
-    with httpx.Client(base_url=there.address, headers=bearer()) as client:  # who finishes may come again
+            assert is_closed_by_server(raw), unfinished
+    with httpx.Client(base_url=site.address, headers=bearer()) as client:  # complete requests are answered
         for _ in range(3):
             assert client.get("/healthz").status_code == 200
             time.sleep(0.4)
 
 
-def raw_end(raw: socket.socket) -> bool:
-    """Whether the other side ends the connection, if need be with a word on what was wrong."""
+def is_closed_by_server(raw: socket.socket) -> bool:
+    """Return whether the server closes the connection, silently or after an error."""
     try:
-        said = b""
+        answer = b""
         while received := raw.recv(1000):
-            said += received
-        return not said or said.startswith(b"HTTP/1.1 400")
+            answer += received
+        return not answer or answer.startswith(b"HTTP/1.1 400")
     except ConnectionError:
         return True
 
 
-def test_only_so_many_watch(site):
-    there = site(clients=2)
-    with there.watch() as first, there.watch() as second:
-        message(first, "hello")
-        message(second, "hello")
-        with there.watch() as third, pytest.raises(ConnectionClosed) as closed:
+def test_number_of_clients_is_limited(start_site):
+    site = start_site(clients=2)
+    with site.watch() as first, site.watch() as second:
+        next_message(first, "hello")
+        next_message(second, "hello")
+        with site.watch() as third, pytest.raises(ConnectionClosed) as closed:
             third.recv(timeout=3)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
-    watching(there, 0)
-    with there.watch() as again:
-        message(again, "hello")
+    wait_for_clients(site, 0)
+    with site.watch() as again:
+        next_message(again, "hello")
 
 
 @pytest.mark.parametrize(
@@ -442,39 +444,39 @@ def test_only_so_many_watch(site):
         "x" * 10_000,
     ],
 )
-def test_a_client_that_sends_what_cannot_be_is_sent_away(site, sent):
-    there = site()
-    with there.watch() as watcher, there.watch() as other:
+def test_client_that_sends_an_invalid_message_is_disconnected(start_site, sent):
+    site = start_site()
+    with site.watch() as watcher, site.watch() as other:
         watcher.send(sent)
         with pytest.raises(ConnectionClosed) as closed:
-            read_to_the_end(watcher)
+            read_until_closed(watcher)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code in (1008, 1009)
         assert "Traceback" not in closed.value.rcvd.reason
-        message(other, "status")
+        next_message(other, "status")
 
 
-def test_a_client_that_sends_too_much_is_sent_away(site):
-    there = site()
-    with there.watch() as watcher:
+def test_client_that_sends_too_many_messages_is_disconnected(start_site):
+    site = start_site()
+    with site.watch() as watcher:
         for _ in range(130):
             watcher.send('{"images": false}')
         with pytest.raises(ConnectionClosed):
-            read_to_the_end(watcher)
+            read_until_closed(watcher)
 
 
-# What is watched
+# Live data
 
 
-def test_people_are_where_the_parts_have_them(site, seen):
-    there = site()
-    image, parts = seen[-1]
-    with there.watch() as watcher:
-        assert message(watcher, "hello")["skeleton"] is None
-        result = there.give((image, parts))
-        hello = message(watcher, "hello")
+def test_people_in_messages_match_the_parts(start_site, detected):
+    site = start_site()
+    image, parts = detected[-1]
+    with site.watch() as watcher:
+        assert next_message(watcher, "hello")["skeleton"] is None
+        result = site.pass_frame((image, parts))
+        hello = next_message(watcher, "hello")
         assert tuple(hello["skeleton"]["joints"]) == parts.skeleton.joints
-        frame = message(watcher, "frame")
+        frame = next_message(watcher, "frame")
     assert frame["camera"] == "door"
     assert frame["frame"] == result.frame.number
     assert frame["size"] == list(parts.size)
@@ -487,20 +489,20 @@ def test_people_are_where_the_parts_have_them(site, seen):
     assert [each["predicted"] for each in frame["people"]] == predicted
 
 
-def test_a_client_chooses_cameras(site, seen):
-    there = site()
-    with there.watch() as watcher:
+def test_a_client_chooses_cameras(start_site, detected):
+    site = start_site()
+    with site.watch() as watcher:
         watcher.send('{"cameras": ["yard"]}')
-        message(watcher, "status")
+        next_message(watcher, "status")
         time.sleep(0.1)
         for _ in range(5):
-            there.give(seen[0], "door")
-            there.give(seen[0], "yard")
-            assert message(watcher, "frame")["camera"] == "yard"
-    assert there.outputs["door"].counters()["written"] == 0
+            site.pass_frame(detected[0], "door")
+            site.pass_frame(detected[0], "yard")
+            assert next_message(watcher, "frame")["camera"] == "yard"
+    assert site.outputs["door"].counters()["written"] == 0
 
 
-def picture(received: bytes) -> tuple[str, int, np.ndarray]:
+def decode_image(received: bytes) -> tuple[str, int, np.ndarray]:
     name = received[1 : 1 + received[0]].decode()
     (number,) = struct.unpack_from(">I", received, 1 + received[0])
     image = cv2.imdecode(np.frombuffer(received[5 + received[0] :], np.uint8), cv2.IMREAD_COLOR)
@@ -508,52 +510,52 @@ def picture(received: bytes) -> tuple[str, int, np.ndarray]:
     return name, number, np.asarray(image, np.uint8)
 
 
-def pair(watcher: ClientConnection) -> tuple[dict[str, Any], np.ndarray]:
-    """A frame with the picture that comes right behind."""
-    frame = message(watcher, "frame")
+def next_frame_and_image(watcher: ClientConnection) -> tuple[dict[str, Any], np.ndarray]:
+    """Return a frame message and the image that follows it."""
+    frame = next_message(watcher, "frame")
     assert frame["pictured"]
     received = watcher.recv(timeout=3)
     assert isinstance(received, bytes)
-    name, number, image = picture(received)
+    name, number, image = decode_image(received)
     assert (name, number) == (frame["camera"], frame["frame"])
     return frame, image
 
 
-def test_no_picture_leaves_the_machine_unless_the_configuration_says_so(site, seen):
-    there = site()
-    with there.watch() as watcher:
-        assert message(watcher, "hello")["images"] is False
+def test_no_image_is_sent_by_default(start_site, detected):
+    site = start_site()
+    with site.watch() as watcher:
+        assert next_message(watcher, "hello")["images"] is False
         watcher.send('{"images": true}')
-        message(watcher, "status")
+        next_message(watcher, "status")
         for _ in range(3):
-            there.give(seen[0])
-            assert message(watcher, "frame")["pictured"] is False
+            site.pass_frame(detected[0])
+            assert next_message(watcher, "frame")["pictured"] is False
 
 
-def test_pictures_are_small_blurred_and_ten_a_second_at_most(site, seen):
-    there = site(images=True)
-    image, parts = seen[-1]
-    with there.watch() as watcher:
+def test_images_are_small_blurred_and_at_most_10_per_second(start_site, detected):
+    site = start_site(images=True)
+    image, parts = detected[-1]
+    with site.watch() as watcher:
         watcher.send('{"images": true}')
-        message(watcher, "status")
+        next_message(watcher, "status")
         time.sleep(0.1)
-        there.give((image, parts))
-        _, blurred = pair(watcher)
+        site.pass_frame((image, parts))
+        _, blurred = next_frame_and_image(watcher)
         assert blurred.shape == (480, 640, 3)
-        begun, before = time.monotonic(), there.outputs["door"].counters()["written"]
+        begun, before = time.monotonic(), site.outputs["door"].counters()["written"]
         while time.monotonic() < begun + 1.0:
-            there.give((image, parts))
+            site.pass_frame((image, parts))
             time.sleep(0.02)
-        pictures = 0
+        images = 0
         while True:
             try:
-                pictures += isinstance(watcher.recv(timeout=0.2), bytes)
+                images += isinstance(watcher.recv(timeout=0.2), bytes)
             except TimeoutError:
                 break
             if time.monotonic() > begun + 2.0:
                 break
-        assert 5 <= pictures <= 12
-        assert there.outputs["door"].counters()["written"] > before
+        assert 5 <= images <= 12
+        assert site.outputs["door"].counters()["written"] > before
     plain = cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA).astype(float)
     change = np.abs(plain - blurred).mean(axis=2)
     head = parts.people.keypoints[:, :5, :2].mean(axis=1)[parts.people.found[:, :5].all(axis=1)] * (640 / 768)
@@ -562,177 +564,177 @@ def test_pictures_are_small_blurred_and_ten_a_second_at_most(site, seen):
     assert np.mean(at_heads) > 2 * np.median(change)
 
 
-def test_pictures_as_they_are_where_the_configuration_says_so(site, seen):
-    there = site(images=True, blur_heads=False)
-    with there.watch() as watcher:
+def test_images_are_not_blurred_if_configured(start_site, detected):
+    site = start_site(images=True, blur_heads=False)
+    with site.watch() as watcher:
         watcher.send('{"images": true}')
-        message(watcher, "status")
+        next_message(watcher, "status")
         time.sleep(0.1)
-        there.give(seen[0])
-        _, image = pair(watcher)
-    plain = cv2.resize(seen[0][0], (640, 480), interpolation=cv2.INTER_AREA).astype(float)
+        site.pass_frame(detected[0])
+        _, image = next_frame_and_image(watcher)
+    plain = cv2.resize(detected[0][0], (640, 480), interpolation=cv2.INTER_AREA).astype(float)
     assert np.abs(plain - image).mean() < 6
 
 
-def test_what_cannot_be_drawn_is_counted_and_said_and_the_rest_goes_on(site, seen):
-    there = site(images=True)
-    _, parts = seen[0]
-    with there.watch() as watcher:
+def test_image_that_cannot_be_encoded_is_counted_and_reported(start_site, detected):
+    site = start_site(images=True)
+    _, parts = detected[0]
+    with site.watch() as watcher:
         watcher.send('{"images": true}')
-        message(watcher, "status")
+        next_message(watcher, "status")
         time.sleep(0.1)
-        there.give((np.zeros((0, 0, 3), np.uint8), parts), "yard")
-        there.give(seen[0], "door")
-        frame, _ = pair(watcher)
+        site.pass_frame((np.zeros((0, 0, 3), np.uint8), parts), "yard")
+        site.pass_frame(detected[0], "door")
+        frame, _ = next_frame_and_image(watcher)
         assert frame["camera"] == "door"
-    yard = there.client.get("/api/cameras/yard").json()["outputs"]["page"]
+    yard = site.client.get("/api/cameras/yard").json()["outputs"]["page"]
     assert yard["failed"] == 1
     assert yard["problem"]
 
 
-def test_a_camera_that_is_gone_is_shown_no_more_and_may_come_back(site, seen):
-    there = site()
-    with there.watch() as watcher:
-        watching(there)
-        there.outputs["yard"].close(1.0)
-        there.outputs["yard"].close(1.0)
-        there.give(seen[0], "yard")
-        there.give(seen[0], "door")
-        assert message(watcher, "frame")["camera"] == "door"
-        there.outputs["yard"] = there.hub.output("yard")
-        there.give(seen[0], "yard")
-        assert message(watcher, "frame")["camera"] == "yard"
+def test_removed_camera_is_not_shown_and_can_return(start_site, detected):
+    site = start_site()
+    with site.watch() as watcher:
+        wait_for_clients(site)
+        site.outputs["yard"].close(1.0)
+        site.outputs["yard"].close(1.0)
+        site.pass_frame(detected[0], "yard")
+        site.pass_frame(detected[0], "door")
+        assert next_message(watcher, "frame")["camera"] == "door"
+        site.outputs["yard"] = site.hub.output("yard")
+        site.pass_frame(detected[0], "yard")
+        assert next_message(watcher, "frame")["camera"] == "yard"
 
 
-def test_events_before_the_page_is_there_are_told_too(seen):
+def test_events_before_the_server_starts_are_sent_too(detected):
     hub = Hub(WebConfig())
     output = hub.output("door")
-    image, parts = seen[0]
+    image, parts = detected[0]
     frame = Frame(0, 0.0, image, arrived=time.monotonic())
     output.offer(Result("door", frame, parts, time.time(), parts, (event(1),)))
     web = WebConfig(port=0)
-    server = WebServer(make_app(Board(), hub, service(web)), web)
+    server = WebServer(make_app(Board(), hub, service_config(web)), web)
     server.start()
     with connect(server.address.replace("http", "ws") + "/ws") as watcher:
-        assert len(message(watcher, "events")["events"]) == 1
+        assert len(next_message(watcher, "events")["events"]) == 1
         output.offer(Result("door", frame, parts, time.time(), parts, (event(2),)))
-        assert len(message(watcher, "events")["events"]) == 1
+        assert len(next_message(watcher, "events")["events"]) == 1
     server.stop(2.0)
 
 
-def test_events_are_kept_and_told_once(site, seen):
-    there = site()
+def test_events_are_kept_and_sent_once(start_site, detected):
+    site = start_site()
     for number in range(250):
-        there.give(seen[0], events=(event(number),))
-    kept = there.client.get("/api/events").json()
+        site.pass_frame(detected[0], events=(event(number),))
+    kept = site.client.get("/api/events").json()
     assert [each["count"] for each in kept] == list(range(249, 49, -1))
-    assert len(there.client.get("/api/events?limit=3").json()) == 3
-    with there.watch() as watcher:
-        told = message(watcher, "events")["events"]
-        assert [each["count"] for each in told] == list(range(50, 250))
-        there.give(seen[0], events=(event(250), event(251)))
-        assert [each["count"] for each in message(watcher, "events")["events"]] == [250, 251]
+    assert len(site.client.get("/api/events?limit=3").json()) == 3
+    with site.watch() as watcher:
+        sent = next_message(watcher, "events")["events"]
+        assert [each["count"] for each in sent] == list(range(50, 250))
+        site.pass_frame(detected[0], events=(event(250), event(251)))
+        assert [each["count"] for each in next_message(watcher, "events")["events"]] == [250, 251]
 
 
-# What watching costs
+# Cost of clients
 
 
-def test_an_offer_costs_microseconds_when_nobody_watches(site, seen):
-    there = site(images=True)
-    result = there.give(seen[0])
+def test_offer_takes_microseconds_without_clients(start_site, detected):
+    site = start_site(images=True)
+    result = site.pass_frame(detected[0])
     best = 1.0
     for _ in range(5):
         begun = time.perf_counter()
         for _ in range(2000):
-            there.outputs["door"].offer(result)
+            site.outputs["door"].offer(result)
         best = min(best, (time.perf_counter() - begun) / 2000)
     assert best < 10e-6
-    assert there.outputs["door"].counters() == {"written": 0, "dropped": 0, "failed": 0}
+    assert site.outputs["door"].counters() == {"written": 0, "dropped": 0, "failed": 0}
 
 
-def numbers_of_pictures(watcher: ClientConnection, until: Callable[[int], bool]) -> list[int]:
-    """Those that come, until one is the last."""
+def image_numbers(watcher: ClientConnection, is_last: Callable[[int], bool]) -> list[int]:
+    """Return the frame numbers of received images, up to the first that meets the condition."""
     numbers: list[int] = []
     end = time.monotonic() + 20
-    while time.monotonic() < end and not (numbers and until(numbers[-1])):
+    while time.monotonic() < end and not (numbers and is_last(numbers[-1])):
         received = watcher.recv(timeout=5)
         if isinstance(received, bytes):
-            numbers.append(picture(received)[1])
+            numbers.append(decode_image(received)[1])
     return numbers
 
 
-def test_a_client_that_reads_nothing_holds_up_nobody_and_needs_no_memory(site, seen):
-    there = site(images=True, blur_heads=False)
+def test_client_that_reads_nothing_delays_no_others_and_needs_no_memory(start_site, detected):
+    site = start_site(images=True, blur_heads=False)
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
-    narrow.connect(("127.0.0.1", there.port))
+    narrow.connect(("127.0.0.1", site.port))
     shown: list[int] = []
-    with there.watch(sock=narrow, max_queue=1, close_timeout=0.2) as slow, there.watch() as quick:
+    with site.watch(sock=narrow, max_queue=1, close_timeout=0.2) as slow, site.watch() as quick:
         for watcher in (slow, quick):
             watcher.send('{"images": true}')
-        watching(there, 2)
+        wait_for_clients(site, 2)
         time.sleep(0.2)
         last = 30
-        reader = threading.Thread(target=lambda: shown.extend(numbers_of_pictures(quick, lambda n: n == last)))
+        reader = threading.Thread(target=lambda: shown.extend(image_numbers(quick, lambda n: n == last)))
         reader.start()
         offers = []
         for number in range(last):
             begun = time.perf_counter()
-            there.give(seen[number % 6])
+            site.pass_frame(detected[number % 6])
             offers.append(time.perf_counter() - begun)
             time.sleep(0.11)
         reader.join()
         assert len(shown) > last - 8
         assert sorted(offers)[last // 2] < 2e-3
-        # What waits for the slow one is a few names, whatever came.
-        assert all(len(vars(client)["_due"]) <= 4 for client in vars(there.hub.clients)["_clients"])
-        late = numbers_of_pictures(slow, lambda n: n == last)
-        assert late[-1] == last, "when it reads again it is shown the newest"
+        # Only a few camera names are queued for the slow client.
+        assert all(len(vars(client)["_due"]) <= 4 for client in vars(site.hub.clients)["_clients"])
+        late = image_numbers(slow, lambda n: n == last)
+        assert late[-1] == last, "it gets the newest image when it reads again"
         assert len(late) < last / 2
 
 
-def test_stop_says_goodbye_in_time(site, seen):
-    there = site()
-    with there.watch() as watcher:
-        message(watcher, "hello")
+def test_stop_closes_connections_in_time(start_site, detected):
+    site = start_site()
+    with site.watch() as watcher:
+        next_message(watcher, "hello")
         begun = time.monotonic()
-        there.server.stop(2.0)
+        site.server.stop(2.0)
         assert time.monotonic() - begun < 2.0
         with pytest.raises(ConnectionClosed):
-            read_to_the_end(watcher)
-    there.server.stop(2.0)
+            read_until_closed(watcher)
+    site.server.stop(2.0)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(there.address)
-    there.give(seen[0])  # offers after the end do no harm
+        httpx.get(site.address)
+    site.pass_frame(detected[0])  # a frame after the stop does no harm
 
 
-# What is measured
+# Health and metrics
 
 
-def test_health_and_readiness_tell_the_truth(site, seen):
-    there = site()
-    assert there.client.get("/healthz").status_code == 200
-    answer = there.client.get("/readyz")
+def test_health_and_readiness_reflect_the_state(start_site, detected):
+    site = start_site()
+    assert site.client.get("/healthz").status_code == 200
+    answer = site.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "cameras": {"door": "starting", "yard": "starting"}}
-    there.give(seen[0], "door")
-    assert there.client.get("/readyz").status_code == 503
-    there.board.camera("yard").set_state("away", "no cable")
-    answer = there.client.get("/readyz")
+    site.pass_frame(detected[0], "door")
+    assert site.client.get("/readyz").status_code == 503
+    site.board.camera("yard").set_state("away", "no cable")
+    answer = site.client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {"ready": True, "cameras": {"door": "live", "yard": "away"}}
-    there.board.stuck = True
-    assert there.client.get("/readyz").status_code == 503, "frames come, but nothing becomes of them"
-    answer = there.client.get("/healthz")
+    site.board.stuck = True
+    assert site.client.get("/readyz").status_code == 503, "frames arrive, but are not processed"
+    answer = site.client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json()["stuck"] is True
 
 
-def test_metrics(site, seen):
-    there = site()
+def test_metrics(start_site, detected):
+    site = start_site()
 
-    def asked() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        answer = there.client.get("/metrics")
+    def metrics() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        answer = site.client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         families = text_string_to_metric_families(answer.text)
         return {
@@ -742,15 +744,15 @@ def test_metrics(site, seen):
         }
 
     for _ in range(3):
-        there.give(seen[-1], "door")
-    there.board.camera("yard").set_state("away", "no cable")
-    there.board.camera("yard").skipped(7)
-    first = asked()
+        site.pass_frame(detected[-1], "door")
+    site.board.camera("yard").set_state("away", "no cable")
+    site.board.camera("yard").skipped(7)
+    first = metrics()
     door, yard = ("camera", "door"), ("camera", "yard")
     assert first["stm_skeletons_frames_total", (door,)] == 3
     assert first["stm_skeletons_skipped_total", (yard,)] == 7
     assert first["stm_skeletons_reconnects_total", (door,)] == 0
-    assert first["stm_skeletons_people", (door,)] == len(seen[-1][1].people)
+    assert first["stm_skeletons_people", (door,)] == len(detected[-1][1].people)
     assert first["stm_skeletons_age_seconds", (door, ("quantile", "0.99"))] == pytest.approx(0.001)
     assert first["stm_skeletons_state", (yard, ("state", "away"))] == 1
     for camera in (door, yard):
@@ -764,32 +766,32 @@ def test_metrics(site, seen):
     assert first["stm_skeletons_up", ()] == 1
     assert first["stm_skeletons_stuck", ()] == 0
     for _ in range(50):
-        there.give(seen[0], "door")
-        there.client.get("/api/cameras/nobody")
-    assert asked().keys() == first.keys()
+        site.pass_frame(detected[0], "door")
+        site.client.get("/api/cameras/nobody")
+    assert metrics().keys() == first.keys()
 
 
 @pytest.mark.slow
-def test_the_api_keeps_what_its_description_says(site, seen, token_file, tmp_path):
-    there = site(token_file=token_file)
+def test_api_matches_its_description(start_site, detected, token_file, tmp_path):
+    site = start_site(token_file=token_file)
     done = threading.Event()
 
-    def see() -> None:
+    def pass_frames() -> None:
         while not done.wait(0.3):
             for camera in CAMERAS:
-                there.give(seen[0], camera, events=(event(1),))
+                site.pass_frame(detected[0], camera, events=(event(1),))
 
-    seeing = threading.Thread(target=see)
-    seeing.start()
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{there.address}/api/openapi.json"]
+    feeder = threading.Thread(target=pass_frames)
+    feeder.start()
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{site.address}/api/openapi.json"]
     command += ["-H", f"Authorization: Bearer {TOKEN}", "--max-examples", "10", "--seed", "1", "--checks", "all"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=100)
     done.set()
-    seeing.join()
+    feeder.join()
     assert ran.returncode == 0, ran.stdout[-3000:]
-    described = there.client.get("/api/openapi.json", headers=bearer()).json()
+    described = site.client.get("/api/openapi.json", headers=bearer()).json()
     paths = ["/api/cameras/{name}", "/api/events", "/api/status", "/healthz", "/metrics", "/readyz"]
     assert sorted(described["paths"]) == paths
     assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
-    missing = there.client.get("/api/cameras/nobody", headers=bearer())
+    missing = site.client.get("/api/cameras/nobody", headers=bearer())
     assert missing.status_code == 404

@@ -27,7 +27,7 @@ class Camera:
     """Sends a folder's images at a rate to all connected clients."""
 
     def __init__(self, folder: Path) -> None:
-        self.pictures = [file.read_bytes() for file in sorted(folder.iterdir())]
+        self.images = [file.read_bytes() for file in sorted(folder.iterdir())]
         self.sinks: list[Any] = []
 
     def connect(self, _factory: Any, media: Any) -> None:
@@ -36,22 +36,22 @@ class Camera:
         sink.set_property("caps", Gst.Caps.from_string("image/jpeg"))
         self.sinks.append(sink)
 
-    def send(self, number: int) -> None:
-        """Return the next image."""
-        data = self.pictures[number % len(self.pictures)]
+    def send(self, index: int) -> None:
+        """Send the next image."""
+        data = self.images[index % len(self.images)]
         for sink in list(self.sinks):
             if sink.emit("push-buffer", Gst.Buffer.new_wrapped(data)) != Gst.FlowReturn.OK:
                 self.sinks.remove(sink)
 
 
 def run(cameras: list[Camera], rate: float) -> None:
-    """Send forever; the cameras' images do not arrive at the same time."""
+    """Send forever, one camera after the other."""
     due, step = time.monotonic(), 0
     while True:
         due += 1 / rate / len(cameras)
         time.sleep(max(0.0, due - time.monotonic()))
-        number, camera = divmod(step, len(cameras))
-        cameras[camera].send(number)
+        index, camera = divmod(step, len(cameras))
+        cameras[camera].send(index)
         step += 1
 
 
@@ -62,11 +62,11 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(port)
     cameras = [Camera(Path(folder)) for folder in folders]
-    for number, camera in enumerate(cameras):
+    for index, camera in enumerate(cameras):
         factory = GstRtspServer.RTSPMediaFactory.new()
         factory.set_launch(LAUNCH)
         factory.connect("media-configure", camera.connect)
-        server.get_mount_points().add_factory(f"/{number}", factory)
+        server.get_mount_points().add_factory(f"/{index}", factory)
     server.attach(None)
     threading.Thread(target=run, args=(cameras, float(rate)), daemon=True).start()
     print("ready", flush=True)

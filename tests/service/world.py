@@ -24,13 +24,13 @@ from running import ROOT, Broker, Running, camera, need
 from websockets.sync.client import connect
 
 NAMES = ("door", "yard", "hall", "calm")
-"""Settings of the camera "calm", which gets no faults of its own."""
+"""Cameras; the last one gets no faults of its own except changed settings."""
 RATE = 4
 STALL = 2.0
 _HERE = Path(__file__).parent
-FELT = 20.0
+PAUSE_EFFECT = 20.0
 """Seconds for which a pause of the whole machine has effects."""
-_LOOKS = 0.2
+_POLL_INTERVAL = 0.2
 """Interval in seconds between status requests."""
 
 
@@ -60,7 +60,7 @@ class World:
             ["mount", "-t", "tmpfs", "-o", "size=64m", "none", self.disk], stderr=subprocess.DEVNULL
         )
         self.has_disk = mounted.returncode == 0
-        """Whether the disk is a small one of our own; otherwise the size of written files is limited."""
+        """Whether the disk is a small file system of its own; otherwise the size of written files is limited."""
         self.broker = Broker(folder)
         self.failures, self.offset = folder / "failures", folder / "offset"
         self.offset.write_bytes(bytes(8))
@@ -72,11 +72,11 @@ class World:
         self.process = psutil.Process(self.service.process.pid)
         self.samples: list[Sample] = []
         self._ended = threading.Event()
-        self._watching = threading.Thread(target=self._watch, name="watches")
-        self._watching.start()
+        self._poller = threading.Thread(target=self._poll_status, name="watches")
+        self._poller.start()
         self.pauses: list[tuple[float, float]] = []
-        """Times when nothing ran, not even the test, because the machine was busy otherwise."""
-        threading.Thread(target=self._beat, name="beats", daemon=True).start()
+        """Times when nothing ran, not even the test, because the machine was busy."""
+        threading.Thread(target=self._detect_pauses, name="beats", daemon=True).start()
         self.lines = Lines(self.disk)
         self.random = random.Random(24)
         self.clients = ExitStack()
@@ -85,7 +85,7 @@ class World:
         self._gate = threading.Condition()
         self._running = 0
         """Active faults; -1 if a fault excludes all others."""
-        self.hit: list[str] = []
+        self.faulty: list[str] = []
         """Cameras that have a fault of their own."""
         ready = self.wait_for(lambda sample: all(sample.frames[name] >= 3 for name in NAMES), 60)
         assert ready is not None, (self.service.errors, self.samples[-1:])
@@ -112,11 +112,11 @@ class World:
     def reload(self) -> None:
         self.service.process.send_signal(signal.SIGHUP)
 
-    def fail(self, camera: int, steps: int, loads: int = 0) -> None:
-        """File that makes the backend fail; see failing_backend.py."""
-        new = self.folder / "new"
-        new.write_text(f"{camera} {steps} {loads}")
-        new.replace(self.failures)
+    def fail(self, index: int, steps: int, loads: int = 0) -> None:
+        """Make the backend fail; see failing_backend.py."""
+        file = self.folder / "new"
+        file.write_text(f"{index} {steps} {loads}")
+        file.replace(self.failures)
 
     def set_clock(self, seconds: int) -> None:
         with self.offset.open("r+b") as file:  # in place, because it is memory-mapped
@@ -138,63 +138,63 @@ class World:
 
     @contextmanager
     def fault(self, camera: str, alone: bool) -> Iterator[None]:
-        """Context of a fault; ``alone``: exclude all other faults."""
+        """Context of a fault; ``alone`` excludes all other faults."""
         with self._gate:
             self._gate.wait_for(lambda: self._running == 0 if alone else self._running >= 0)
             self._running = -1 if alone else self._running + 1
-            self.hit.append(camera)
+            self.faulty.append(camera)
         try:
             yield
         finally:
             with self._gate:
                 self._running = 0 if alone else self._running - 1
-                self.hit.remove(camera)
+                self.faulty.remove(camera)
                 self._gate.notify_all()
 
     def is_healthy(self, name: str) -> bool:
-        """Whether this camera has no fault of its own."""
-        return name not in self.hit
+        """Return whether this camera has no fault of its own."""
+        return name not in self.faulty
 
     def since(self, then: float) -> list[Sample]:
         return [sample for sample in self.samples if sample.time >= then]
 
     def was_paused(self, start: float, end: float) -> bool:
-        """Whether a pause of the machine may have had effects at that time."""
-        return any(began < end and over + FELT > start for began, over in self.pauses)
+        """Return whether a pause of the machine may have had effects at that time."""
+        return any(began < end and ended + PAUSE_EFFECT > start for began, ended in self.pauses)
 
     def healthy_times(self, end: float, margin: float) -> dict[str, list[tuple[float, float]]]:
-        """Times when each camera had no fault, and none shortly before."""
+        """Return the times when each camera had no fault, and none shortly before."""
         times: dict[str, list[tuple[float, float]]] = {}
         for name in NAMES:
             at, times[name] = self.began, []
-            ill = [(each.began, (each.back or end) + margin) for each in self.faults if name in each.hit]
-            for began, over in sorted(ill + [(began, over + FELT) for began, over in self.pauses]):
+            faulty = [(each.began, (each.recovered or end) + margin) for each in self.faults if name in each.affected]
+            for began, ended in sorted(faulty + [(began, ended + PAUSE_EFFECT) for began, ended in self.pauses]):
                 if began > at:
                     times[name].append((at, began))
-                at = max(at, over)
+                at = max(at, ended)
             times[name].append((at, max(at, end)))
         return times
 
-    def answered(self, name: str, times: list[tuple[float, float]]) -> tuple[int, float, int]:
+    def count_frames(self, name: str, times: list[tuple[float, float]]) -> tuple[int, float, int]:
         """Return a camera's frames in these times, the seconds they span, and the number of intervals."""
-        frames, seconds, pieces = 0, 0.0, 0
+        frames, seconds, intervals = 0, 0.0, 0
         for start, end in times:
             within = [sample for sample in self.samples if start <= sample.time <= end]
             if len(within) > 1:
                 frames += within[-1].frames[name] - within[0].frames[name]
                 seconds += within[-1].time - within[0].time
-                pieces += 1
-        return frames, seconds, pieces
+                intervals += 1
+        return frames, seconds, intervals
 
     def service_states(self) -> dict[str, str]:
         return self.samples[-1].states
 
-    def wait_for(self, what: Callable[[Sample], object], within: float) -> float | None:
+    def wait_for(self, condition: Callable[[Sample], object], within: float) -> float | None:
         """Return the seconds until the condition was seen, within a limit; None if never."""
         started, seen = time.monotonic(), len(self.samples)
         while time.monotonic() < started + within:
             for sample in self.samples[seen:]:
-                if sample.time >= started and what(sample):
+                if sample.time >= started and condition(sample):
                     return sample.time - started
             seen = max(seen, len(self.samples) - 1)
             assert self.process_runs(), (self.service.process.returncode, self.service.errors)
@@ -204,7 +204,7 @@ class World:
     def process_runs(self) -> bool:
         return self.service.process.poll() is None
 
-    def _beat(self) -> None:
+    def _detect_pauses(self) -> None:
         before = time.monotonic()
         while not self._ended.wait(0.1):
             now = time.monotonic()
@@ -212,8 +212,8 @@ class World:
                 self.pauses.append((before, now))
             before = now
 
-    def _watch(self) -> None:
-        while not self._ended.wait(_LOOKS):
+    def _poll_status(self) -> None:
+        while not self._ended.wait(_POLL_INTERVAL):
             with suppress(OSError):
                 status = self.service.status(60)
                 cameras = {each["name"]: each for each in status["cameras"]}
@@ -232,7 +232,7 @@ class World:
     def stop(self) -> tuple[int, float]:
         """Return the exit code and the seconds until the exit."""
         self._ended.set()
-        self._watching.join()
+        self._poller.join()
         return self.service.stop()
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class World:
 
 
 class Lines:
-    """Return all JSON lines; each must be complete and readable as soon as it exists."""
+    """Reads all JSON lines; each must be complete and readable as soon as it exists."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -254,35 +254,35 @@ class Lines:
         self._lock = threading.Lock()
         self.count = 0
         self.months: set[str] = set()
-        """Times at which lines were written, by the service's clock."""
+        """Months in which lines were written, by the service's clock."""
 
     def check(self) -> None:
-        """Return new content since the last call; an incomplete line is read by the next call."""
+        """Read the lines added since the last call; an incomplete line is left for the next call."""
         with self._lock:
             for path in sorted(self._folder.rglob("*.jsonl")):
                 done = self._read.get(path, 0)
                 with path.open("rb") as file:
                     file.seek(done)
-                    whole = file.read().rpartition(b"\n")
-                for line in whole[0].splitlines():
+                    complete = file.read().rpartition(b"\n")
+                for line in complete[0].splitlines():
                     content = json.loads(line)
                     assert path.name.startswith(f"{content['camera']}-")
                     self.count += 1
                     self.months.add(content["utc"][:7])
-                self._read[path] = done + len(whole[0]) + len(whole[1])
+                self._read[path] = done + len(complete[0]) + len(complete[1])
 
-    def half(self) -> list[str]:
-        """Files that end within a line."""
+    def incomplete_files(self) -> list[str]:
+        """Return the files that end within a line."""
         return [path.name for path, done in self._read.items() if path.stat().st_size != done]
 
 
 @contextmanager
 def deaf_client(port: int) -> Iterator[None]:
     """A client that subscribes to all images and reads none."""
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.connect(("127.0.0.1", port))
-    with connect(f"ws://127.0.0.1:{port}/ws", sock=plain, max_queue=1, close_timeout=0.1) as client:
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", port))
+    with connect(f"ws://127.0.0.1:{port}/ws", sock=raw, max_queue=1, close_timeout=0.1) as client:
         client.send(json.dumps({"images": True}))
         yield
 

@@ -1,4 +1,4 @@
-"""Whose part is it: what must hold for any scene, and some that are clear."""
+"""Grouping parts into people: properties of any scene, and some clear scenes."""
 
 from dataclasses import replace
 
@@ -26,12 +26,14 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def standing(mean_positions: list[tuple[float, float]], height: float = 80) -> NDArray:
-    """[P, 17, 2]: upright people with the middle of their box there."""
+    """[P, 17, 2]: upright people with the centre of their box at these positions."""
     return (POSE - (0.25, 0.5)) * height + np.array(mean_positions)[:, None]
 
 
-def seen(poses: NDArray, random: np.random.Generator, dropped: float = 0.0, false: int = 0) -> Detections:
-    """What a fair network would find of people [P, 17, 2]: jitter, dropped joints, so many false peaks of each."""
+def detections_of(
+    poses: NDArray, random: np.random.Generator, dropped: float = 0.0, false_peaks: int = 0
+) -> Detections:
+    """Detections of people [P, 17, 2] by a fair network: jitter, dropped joints, false peaks for every joint."""
     people = len(poses)
     size = np.ptp(poses, axis=1).max(axis=1)[:, None, None]
     place = poses + random.normal(0, 0.02, poses.shape) * size
@@ -39,10 +41,10 @@ def seen(poses: NDArray, random: np.random.Generator, dropped: float = 0.0, fals
     peaks = np.concatenate([place, score[..., None]], axis=-1).transpose(1, 0, 2)
     extent = poses.reshape(-1, 2).max(axis=0) if people else np.array([WIDTH, HEIGHT])
     clutter = np.concatenate(
-        [random.uniform(0, extent, (17, false, 2)), random.uniform(0.1, 0.4, (17, false, 1))], axis=-1
+        [random.uniform(0, extent, (17, false_peaks, 2)), random.uniform(0.1, 0.4, (17, false_peaks, 1))], axis=-1
     )
     peaks = np.concatenate([peaks, clutter], axis=1)
-    count = people + false
+    count = people + false_peaks
     edges = random.uniform(0, 0.1, (19, count, count))
     own = np.arange(people)
     edges[:, own, own] = random.uniform(0.4, 0.9, (19, people))
@@ -53,8 +55,8 @@ def seen(poses: NDArray, random: np.random.Generator, dropped: float = 0.0, fals
     return permuted(found, by_score, np.argsort(-found.centres[:, 2], kind="stable"))
 
 
-def anything(random: np.random.Generator) -> Detections:
-    """Numbers of the right shapes and order, and nothing else: places far out, all equal, doubled, none."""
+def random_detections(random: np.random.Generator) -> Detections:
+    """Random values of the right shapes and order: positions far outside, all equal, duplicated or missing."""
     count, people = random.integers(1, 7), random.integers(0, 6)
     extent = random.choice([1e-3, 60, 448, 1e5])
     xy = random.uniform(-0.1, 1.1, (17, count, 2)) * extent
@@ -65,7 +67,7 @@ def anything(random: np.random.Generator) -> Detections:
     joints = random.uniform(0, extent, (people, 17, 2)) * random.choice([0, 1, 1, 1])
     if people > 1 and random.random() < 0.3:
         joints[1], centres[1] = joints[0], centres[0]
-    if people and random.random() < 0.5:  # where peaks are
+    if people and random.random() < 0.5:  # joints at peaks
         joints[0] = xy[:, 0]
     edges = random.uniform(0, 1, (19, count, count)) * random.choice([0, 1, 1])
     peaks = np.concatenate([xy, score[..., None]], axis=-1)
@@ -74,7 +76,7 @@ def anything(random: np.random.Generator) -> Detections:
 
 
 def permuted(found: Detections, peaks: NDArray, centres: NDArray) -> Detections:
-    """The peaks of each joint in another order [17, K], and the centres [P]."""
+    """The same detections with the peaks of each joint in order [17, K] and the centres in order [P]."""
     first, second = np.array(COCO17.edges).T
     return Detections(
         np.take_along_axis(found.peaks, peaks[..., None], axis=1),
@@ -86,42 +88,42 @@ def permuted(found: Detections, peaks: NDArray, centres: NDArray) -> Detections:
 
 
 def mirrored(found: Detections) -> Detections:
-    """Left and right changed over."""
+    """The scene with left and right swapped."""
     flip = list(COCO17.flip)
 
-    def over(array: NDArray) -> NDArray:
+    def flip_x(array: NDArray) -> NDArray:
         return np.concatenate([WIDTH - array[..., :1], array[..., 1:]], axis=-1)
 
     edges = np.empty_like(found.edge_scores)
-    for number, (a, b) in enumerate(COCO17.edges):
-        there = (flip[a], flip[b])
-        if there in COCO17.edges:
-            edges[COCO17.edges.index(there)] = found.edge_scores[number]
+    for edge, (a, b) in enumerate(COCO17.edges):
+        flipped = (flip[a], flip[b])
+        if flipped in COCO17.edges:
+            edges[COCO17.edges.index(flipped)] = found.edge_scores[edge]
         else:
-            edges[COCO17.edges.index(there[::-1])] = found.edge_scores[number].T
+            edges[COCO17.edges.index(flipped[::-1])] = found.edge_scores[edge].T
     return Detections(
-        over(found.peaks)[flip],
+        flip_x(found.peaks)[flip],
         edges,
-        over(found.previous)[:, flip],
-        over(found.centres),
-        over(found.centre_joints)[:, flip],
+        flip_x(found.previous)[:, flip],
+        flip_x(found.centres),
+        flip_x(found.centre_joints)[:, flip],
     )
 
 
 def scaled(found: Detections, factor: float) -> Detections:
     """The same scene, larger or smaller."""
-    three = np.array([factor, factor, 1], np.float32)
+    factors = np.array([factor, factor, 1], np.float32)
     return Detections(
-        found.peaks * three,
+        found.peaks * factors,
         found.edge_scores,
-        found.previous * three[:2],
-        found.centres * three,
-        found.centre_joints * three[:2],
+        found.previous * factors[:2],
+        found.centres * factors,
+        found.centre_joints * factors[:2],
     )
 
 
-def together(one: Detections, other: Detections) -> Detections:
-    """Both scenes in one picture; no edge of one leads to the other."""
+def combined(one: Detections, other: Detections) -> Detections:
+    """Both scenes in one image, without edges between them."""
     a, b = one.peaks.shape[1], other.peaks.shape[1]
     edges = np.zeros((19, a + b, a + b), np.float32)
     edges[:, :a, :a], edges[:, a:, a:] = one.edge_scores, other.edge_scores
@@ -134,22 +136,22 @@ def together(one: Detections, other: Detections) -> Detections:
     )
 
 
-def as_set(people: People) -> list[tuple]:
-    """People in an order that depends on nothing but themselves, to be compared."""
+def sorted_rows(people: People) -> list[tuple]:
+    """Rows of people in an order that depends only on their values, for comparison."""
     rows = [(round(float(s), 4), k.round(2).tolist()) for s, k in zip(people.scores, people.keypoints, strict=True)]
     return sorted(rows, key=repr)
 
 
 def assert_same(one: People, other: People) -> None:
-    """The same people, in whatever order."""
+    """Assert that the people are the same, in any order."""
     assert len(one) == len(other)
-    for (score, keypoints), (other_score, other_keypoints) in zip(as_set(one), as_set(other), strict=True):
+    for (score, keypoints), (other_score, other_keypoints) in zip(sorted_rows(one), sorted_rows(other), strict=True):
         assert score == pytest.approx(other_score, abs=2e-4)
         np.testing.assert_allclose(keypoints, other_keypoints, atol=0.02)
 
 
-def assert_sound(people: People, found: Detections, skeleton: Skeleton = COCO17) -> None:
-    """No peak in two people, none that is not there, and everything finite and in order."""
+def assert_valid(people: People, found: Detections, skeleton: Skeleton = COCO17) -> None:
+    """Assert that no peak is in two people, every peak exists, and all values are finite and in order."""
     assert people.keypoints.shape == (len(people), len(skeleton.joints), 3)
     person, joint = np.nonzero(people.found)
     peaks = people.peaks[person, joint]
@@ -167,36 +169,36 @@ def crowd(seed: int) -> Detections:
     random = np.random.default_rng(seed)
     count = int(random.integers(1, 9))
     mean_positions = list(zip(random.uniform(40, 400, count), random.uniform(60, 200, count), strict=True))
-    poses = np.concatenate([standing([middle], random.uniform(50, 150)) for middle in mean_positions])
-    return seen(poses, random, dropped=0.15, false=int(random.integers(0, 4)))
+    poses = np.concatenate([standing([position], random.uniform(50, 150)) for position in mean_positions])
+    return detections_of(poses, random, dropped=0.15, false_peaks=int(random.integers(0, 4)))
 
 
-def test_an_empty_frame_holds_nobody():
+def test_empty_frame_has_no_people():
     empty = Detections(*(np.zeros(s, np.float32) for s in ((17, 5, 3), (19, 5, 5), (6, 17, 5, 2), (3, 3), (3, 17, 2))))
     assert len(find_people(empty, COCO17)) == 0
     without_centres = replace(empty, centres=empty.centres[:0], centre_joints=empty.centre_joints[:0])
     assert len(find_people(without_centres, COCO17)) == 0
 
 
-def test_people_apart_get_all_their_joints():
+def test_separate_people_get_all_their_joints():
     random = np.random.default_rng(0)
     poses = standing([(60, 130), (200, 120), (350, 140)], 120)
-    people = find_people(seen(poses, random), COCO17)
+    people = find_people(detections_of(poses, random), COCO17)
     assert len(people) == 3
     assert people.found.all()
     order = np.argsort(people.keypoints[:, 0, 0])
     np.testing.assert_allclose(people.keypoints[order, :, :2], poses, atol=12)
 
 
-def test_people_whose_centre_nobody_saw_come_out_of_edges():
-    found = seen(standing([(100, 130), (300, 130)]), np.random.default_rng(1))
+def test_people_without_detected_centres_are_found_by_edges():
+    found = detections_of(standing([(100, 130), (300, 130)]), np.random.default_rng(1))
     found.centres[:, 2] = 0
     people = find_people(found, COCO17)
     assert len(people) == 2
     assert people.found.all()
 
 
-def test_a_skeleton_without_centres_has_people_too():
+def test_people_of_posetrack15_are_found_without_centres():
     random = np.random.default_rng(2)
     joints, edges = len(POSETRACK15.joints), len(POSETRACK15.edges)
     peaks = np.concatenate([random.uniform(0, 200, (joints, 2, 2)), np.full((joints, 2, 1), 0.8)], axis=-1)
@@ -209,16 +211,16 @@ def test_a_skeleton_without_centres_has_people_too():
         )
     )
     people = find_people(found, POSETRACK15)
-    assert_sound(people, found, POSETRACK15)
+    assert_valid(people, found, POSETRACK15)
     assert sorted(people.peaks.tolist()) == [[0] * joints, [1] * joints]
 
 
-def test_a_scrap_of_two_joints_is_nobody():
-    found = seen(standing([(100, 130)]), np.random.default_rng(3))
+def test_two_joints_are_not_a_person():
+    found = detections_of(standing([(100, 130)]), np.random.default_rng(3))
     found.peaks[2:, :, 2] = 0
     for centres in (found.centres, found.centres[:0]):
-        scrap = replace(found, centres=centres, centre_joints=found.centre_joints[: len(centres)])
-        assert len(find_people(scrap, COCO17)) == 0
+        fragment = replace(found, centres=centres, centre_joints=found.centre_joints[: len(centres)])
+        assert len(find_people(fragment, COCO17)) == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -228,16 +230,16 @@ def test_the_order_of_peaks_and_centres_changes_nothing(seed: int):
     peaks = random.permuted(np.tile(np.arange(found.peaks.shape[1]), (17, 1)), axis=1)
     shuffled = permuted(found, peaks, random.permutation(len(found.centres)))
     people, others = find_people(found, COCO17), find_people(shuffled, COCO17)
-    assert_sound(others, shuffled)
+    assert_valid(others, shuffled)
     assert_same(people, others)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_somebody_far_away_changes_nobody(seed: int):
+def test_distant_person_does_not_change_the_others(seed: int):
     found, random = crowd(seed), np.random.default_rng(seed)
-    far = seen(standing([(5000, 3000)], random.uniform(50, 150)), random)
-    both = find_people(together(found, far), COCO17)
+    far = detections_of(standing([(5000, 3000)], random.uniform(50, 150)), random)
+    both = find_people(combined(found, far), COCO17)
     near = both.keypoints[:, :, 0].max(axis=1) < 2000
     assert (~near).sum() == 1
     assert_same(find_people(found, COCO17), both.chosen(near))
@@ -263,25 +265,25 @@ def test_a_scaled_scene_has_the_same_people_scaled(seed: int, factor: float):
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_peaks_that_are_no_parts_change_not_a_bit(seed: int):
-    found, blanks = crowd(seed), anything(np.random.default_rng(seed))
+def test_peaks_below_the_lowest_score_change_nothing(seed: int):
+    found, blanks = crowd(seed), random_detections(np.random.default_rng(seed))
     blanks.peaks[..., 2] = np.minimum(blanks.peaks[..., 2], LOWEST_PEAK / 2)
     blanks = replace(blanks, centres=blanks.centres[:0], centre_joints=blanks.centre_joints[:0])
-    people, others = find_people(found, COCO17), find_people(together(found, blanks), COCO17)
+    people, others = find_people(found, COCO17), find_people(combined(found, blanks), COCO17)
     for name, array in vars(people).items():
         np.testing.assert_array_equal(array, vars(others)[name], strict=True)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(0, 40), st.integers(1, 40), st.sampled_from([np.add, np.maximum, np.minimum]))
-def test_reduced_along_the_joints_it_is_numpys_own_result_to_the_bit(seed: int, people: int, joints: int, function):
+def test_reduce_axis_equals_numpy_bit_for_bit(seed: int, people: int, joints: int, function):
     places = np.random.default_rng(seed).normal(100, 60, (people, joints, 3)).astype(np.float32)[..., :2]
     np.testing.assert_array_equal(reduce_axis(function, places, 1), function.reduce(places, axis=1), strict=True)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_nothing_that_comes_in_is_changed(seed: int):
+def test_inputs_are_not_modified(seed: int):
     found = crowd(seed)
     before = [array.copy() for array in vars(found).values()]
     find_people(found, COCO17)
@@ -289,17 +291,17 @@ def test_nothing_that_comes_in_is_changed(seed: int):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_ten_thousand_random_scenes_do_not_crash_and_no_peak_is_in_two_people():
+def test_10000_random_scenes_give_valid_people():
     random = np.random.default_rng(4)
     for _ in range(10_000):
-        found = anything(random)
-        assert_sound(find_people(found, COCO17), found)
+        found = random_detections(random)
+        assert_valid(find_people(found, COCO17), found)
 
 
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
-def test_all_peaks_and_centres_filled_is_a_scene_like_any_other(seed: int):
+def test_scene_that_fills_all_peaks_and_centres_gives_valid_people(seed: int):
     random = np.random.default_rng(seed)
     mean_positions = list(zip(random.uniform(20, 430, 30), random.uniform(40, 220, 30), strict=True))
-    found = seen(standing(mean_positions, 70), random)
-    assert_sound(find_people(found, COCO17), found)
+    found = detections_of(standing(mean_positions, 70), random)
+    assert_valid(find_people(found, COCO17), found)

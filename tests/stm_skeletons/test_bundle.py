@@ -66,41 +66,41 @@ def test_a_missing_graph_is_named(copy: Path):
         (lambda c: c["channels"].__setitem__(3, "tail"), "channels"),
     ],
 )
-def test_a_description_that_does_not_hold_is_refused(copy: Path, change, message: str):
+def test_inconsistent_description_is_refused(copy: Path, change, message: str):
     edit(copy, change)
     with pytest.raises(BundleError, match=message) as caught:
         Bundle.open(copy)
     assert "\n" not in str(caught.value)
 
 
-def test_graphs_of_other_shapes_than_listed_are_refused(copy: Path):
-    def pretend(content) -> None:
+def test_graphs_with_other_shapes_than_described_are_refused(copy: Path):
+    def change_shape(content) -> None:
         for graph in content["graphs"].values():
             for tensor in graph["inputs"] + graph["outputs"]:
                 if tensor["name"] == "features_p4":
-                    tensor["shape"][0] = 65  # in both graphs: the description agrees with itself
+                    tensor["shape"][0] = 65  # in both graphs: the description stays consistent
 
-    edit(copy, pretend)
+    edit(copy, change_shape)
     with pytest.raises(BundleError, match="features_p4"):
         Session.open(str(copy))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 200_000, "[]", "null", '{"format": 1'])
-def test_a_damaged_description_is_one_line(copy: Path, content: str):
+def test_damaged_description_is_refused_in_one_line(copy: Path, content: str):
     (copy / "bundle.json").write_text(content)
     with pytest.raises(BundleError) as caught:
         Bundle.open(copy)
     assert "\n" not in str(caught.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_description(copy: Path):
+def test_byte_order_mark_is_ignored(copy: Path):
     file = copy / "bundle.json"
     info = Bundle.open(copy).info
     file.write_text(file.read_text(), encoding="utf-8-sig")
     assert Bundle.open(copy).info == info
 
 
-def test_an_unknown_name_tells_the_shipped_ones(tmp_path: Path):
+def test_unknown_name_lists_the_shipped_models(tmp_path: Path):
     with pytest.raises(BundleError, match="edge"):
         Bundle.open("yolo")
     with pytest.raises(BundleError, match=r"bundle\.json"):

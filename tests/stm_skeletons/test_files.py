@@ -40,7 +40,7 @@ def test_a_folder_is_replaced_only_when_complete(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["bundle"]
 
 
-def test_impossible_places_are_one_clear_error(tmp_path):
+def test_unwritable_paths_raise_a_sink_error(tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
     for target in (tmp_path, tmp_path / "missing" / "out", file / "out"):
@@ -55,7 +55,7 @@ def test_sha256_of_known_bytes(tmp_path):
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_folder_is_made_with_those_around_it_or_refused_in_one_line(tmp_path):
+def test_folder_is_made_with_its_parents_or_refused_in_one_line(tmp_path):
     for _ in range(2):
         make_folder(tmp_path / "deep" / "out")
     assert (tmp_path / "deep" / "out").is_dir()

@@ -8,13 +8,13 @@ from stm_skeletons.errors import BundleError
 from stm_skeletons.gate_file import read_gate
 
 
-def test_a_gate_is_read_as_it_was_written(tmp_path: Path):
+def test_gate_reads_back_as_written(tmp_path: Path):
     gate = made_gate(f1=None, calibration="frames 500 to 700")
     (tmp_path / "gate.json").write_text(gate.model_dump_json(indent=2), encoding="utf-8-sig")
     assert read_gate(tmp_path) == gate
 
 
-def test_without_a_file_nothing_was_measured(tmp_path: Path):
+def test_bundle_without_gate_file_has_no_gate(tmp_path: Path):
     assert read_gate(tmp_path) is None
 
 
@@ -30,7 +30,7 @@ def test_without_a_file_nothing_was_measured(tmp_path: Path):
         (made_gate().model_dump_json().replace('"frames"', '"pictures"', 1).encode(), "frames"),
     ],
 )
-def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes, message: str):
+def test_damaged_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "gate.json").write_bytes(content)
     with pytest.raises(BundleError, match=message) as caught:
         read_gate(tmp_path)

@@ -18,7 +18,7 @@ def test_inverse_is_exact(width, height, network, points):
 
 
 @given(sides, sides, network)
-def test_frame_lies_inside_centred_and_touches_two_sides(width, height, network):
+def test_frame_is_centred_inside_and_touches_two_sides(width, height, network):
     letterbox = Letterbox((width, height), network)
     left, top, inner_width, inner_height = letterbox.inner
     assert inner_width == network[0] or inner_height == network[1]
@@ -29,7 +29,7 @@ def test_frame_lies_inside_centred_and_touches_two_sides(width, height, network)
 
 
 @pytest.mark.parametrize("size", [(768, 576), (576, 768), (100, 60), (448, 256), (1, 1), (3000, 7)])
-def test_pixels_go_where_points_go(size):
+def test_pixels_and_points_are_mapped_alike(size):
     width, height = size
     frame = np.full((height, width, 3), 10, np.uint8)
     row, column = height * 2 // 3, width // 4
@@ -63,6 +63,6 @@ def test_pixels_go_where_points_go(size):
         None,
     ],
 )
-def test_other_arrays_are_no_frames(frame):
+def test_invalid_frames_are_refused(frame):
     with pytest.raises(FrameError):
         check_frame(frame)

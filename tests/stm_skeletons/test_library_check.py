@@ -1,4 +1,4 @@
-"""Libraries that do not load, or not beside each other."""
+"""Libraries that do not load, or do not work together."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ from stm_skeletons import library_check
 from stm_skeletons.library_check import library_problems, numpy_mismatch
 
 
-def test_what_is_installed_here_loads():
+def test_installed_libraries_load():
     assert library_problems() == []
 
 
 @pytest.mark.parametrize(
-    ("versions", "told"),
+    ("versions", "message"),
     [
         ({"numpy": "2.1.0", "opencv-python": "4.8.1.78", "onnxruntime": "1.20.0"}, "opencv-python 4.8 was built for"),
         ({"numpy": "2.1.0", "opencv-python": "4.10.0.84", "onnxruntime": "1.18.1"}, "onnxruntime 1.18 was built for"),
@@ -25,20 +25,20 @@ def test_what_is_installed_here_loads():
         ({"numpy": "2.1.0"}, None),
     ],
 )
-def test_numpy_2_beside_libraries_of_numpy_1(
-    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], told: str | None
+def test_numpy_2_with_libraries_built_for_numpy_1_is_reported(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], message: str | None
 ):
     monkeypatch.setattr(library_check, "installed_version", versions.get)
     found = numpy_mismatch()
-    assert (found is None) == (told is None)
-    if told is not None:
+    assert (found is None) == (message is None)
+    if message is not None:
         assert found is not None
-        assert found.startswith(told)
+        assert found.startswith(message)
         assert "pip install" in found
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["run", "x.avi"]])
-def test_an_opencv_of_which_half_is_gone_is_one_line_with_the_remedy(tmp_path: Path, command: list[str]):
+def test_incomplete_opencv_is_refused_in_one_line_with_the_remedy(tmp_path: Path, command: list[str]):
     (tmp_path / "cv2").mkdir()
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     (tmp_path / "cv2" / "__init__.py").touch()

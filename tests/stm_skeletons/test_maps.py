@@ -69,12 +69,12 @@ def test_mask_covers_the_joints_of_every_edge():
             assert mask[row, column] == 1
 
 
-def test_nobody_is_all_zero():
+def test_maps_without_people_are_zero():
     assert not render_maps(np.zeros((0, 17, 3)), COCO17, SIZE).any()
     assert not render_maps(np.zeros((2, 17, 3)), COCO17, SIZE).any()
 
 
-def test_points_that_are_no_numbers_are_not_there():
+def test_non_finite_points_are_ignored():
     poses = people(COCO17, 1)
     poses[..., 2] = 2
     without = poses.copy()

@@ -19,7 +19,7 @@ LEFT, RIGHT = COCO17.joints.index("left_shoulder"), COCO17.joints.index("right_s
 
 
 def two_people() -> tuple[np.ndarray, np.ndarray, People]:
-    """Peaks, edge scores and people: each has two shoulders, the second also a nose that was only placed."""
+    """Peaks, edge scores and people: each has two shoulders, the second also a predicted nose."""
     peaks = np.zeros((17, 3, 3), np.float32)
     peaks[LEFT, :2] = [(50, 40, 0.9), (150, 40.04, 0.8)]
     peaks[RIGHT, :2] = [(130, 40, 0.7), (30, 40, 0.6)]
@@ -33,7 +33,7 @@ def two_people() -> tuple[np.ndarray, np.ndarray, People]:
 
 
 def random_scene(seed: int, count: int = 5) -> tuple[np.ndarray, np.ndarray, People]:
-    """As many peaks of each joint as there are people, who have some of them each; others are placed, some outside."""
+    """A peak of each joint for every person; people have some of these joints, others are predicted, some outside."""
     random = np.random.default_rng(seed)
     peaks = (random.uniform(0, 1, (17, count, 3)) * (220, 110, 1)).astype(np.float32)
     edges = random.uniform(0, 1, (19, count, count)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_joints_are_paired_one_to_one_best_first():
     assert line["size"] == [200, 100]
 
 
-def test_thresholds_and_the_frame_limit_what_is_kept():
+def test_parts_below_thresholds_or_outside_the_frame_are_dropped():
     peaks, edges, people = two_people()
     peaks[0, 0] = (-3, 40, 0.99)
     peaks[1, 0] = (100, 100.5, 0.99)
@@ -81,7 +81,7 @@ def test_every_keypoint_knows_its_owner():
     assert assembled((peaks, edges, no_people(17))).owners.tolist() == [-1] * 5
 
 
-def test_people_in_a_line():
+def test_line_has_people_with_ids_boxes_and_keypoints():
     first, second = assembled(two_people()).to_dict(0, 0)["people"]
     assert {name: first[name] for name in ("id", "score", "box", "predicted")} == {
         "id": 3,
@@ -95,7 +95,7 @@ def test_people_in_a_line():
     assert second["id"] is None
     assert second["predicted"] == [0]
     assert second["keypoints"][0] == [140, 20.3, 0.05]
-    assert second["box"] == [130, 40, 20, 0], "what was only placed is not in it"
+    assert second["box"] == [130, 40, 20, 0], "predicted joints do not count"
 
 
 def test_every_name_is_present_in_an_empty_frame():
@@ -108,7 +108,7 @@ def test_every_name_is_present_in_an_empty_frame():
     jsonschema.validate(line, PartsLine.model_json_schema())
 
 
-def test_the_schema_refuses_what_is_no_line_of_this_version():
+def test_schema_refuses_other_versions_and_invalid_lines():
     line = assembled(two_people()).to_dict(0, 0.0)
     validator = jsonschema.Draft202012Validator(PartsLine.model_json_schema())
     assert validator.is_valid(line)
@@ -142,36 +142,38 @@ def test_lines_obey_the_schema_and_edges_join_reported_keypoints(seed, keypoint_
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_lines_tell_of_people_what_parts_do(seed: int):
+def test_people_in_lines_equal_people_in_parts(seed: int):
     parts = assembled(random_scene(seed))
     people, line = parts.people, parts.to_dict(0, 0.0)
-    assert [one["id"] or 0 for one in line["people"]] == people.ids.tolist()
-    assert [one["predicted"] for one in line["people"]] == [np.flatnonzero(row).tolist() for row in people.predicted]
-    np.testing.assert_allclose([one["score"] for one in line["people"]], people.scores, atol=0.0006)
-    np.testing.assert_allclose([one["box"] for one in line["people"]], people.boxes(), atol=0.06)
-    given_keypoints = np.array([one["keypoints"] for one in line["people"]])
+    assert [person["id"] or 0 for person in line["people"]] == people.ids.tolist()
+    assert [person["predicted"] for person in line["people"]] == [
+        np.flatnonzero(row).tolist() for row in people.predicted
+    ]
+    np.testing.assert_allclose([person["score"] for person in line["people"]], people.scores, atol=0.0006)
+    np.testing.assert_allclose([person["box"] for person in line["people"]], people.boxes(), atol=0.06)
+    given_keypoints = np.array([person["keypoints"] for person in line["people"]])
     np.testing.assert_allclose(given_keypoints, people.keypoints, atol=0.06)
     np.testing.assert_allclose(given_keypoints[..., 2], people.keypoints[..., 2], atol=0.0006)
-    # What is one point in the network is one point in the line, as a keypoint and as somebody's joint.
+    # A point of the network is the same point in the line, as a keypoint and as a person's joint.
     for kind, owner in zip(parts.keypoint_types, parts.owners, strict=True):
         if owner >= 0:
             assert line["people"][owner]["keypoints"][kind] in line["keypoints"][COCO17.joints[kind]]
 
 
-def test_a_line_of_thirty_people_takes_about_a_millisecond():
+def test_line_of_30_people_takes_under_2_ms():
     parts = assembled(random_scene(0, count=30), 0, 0)
     assert len(parts.edge_types) > 400
     assert len(parts.to_dict(0, 0)["people"]) == 30
     shortest = np.inf
-    for _ in range(200):  # the least of many, in time of this thread: the machine has other work
+    for _ in range(200):  # the fastest of many, in CPU time of this thread: the machine has other work
         started = time.thread_time()
         parts.to_json_line(0, 0.0)
         shortest = min(shortest, time.thread_time() - started)
     print(f"a line of 30 people with {len(parts.edge_types)} edges: {1e3 * shortest:.2f} ms")
-    assert shortest < 2e-3  # 0.8 ms where this was written
+    assert shortest < 2e-3  # 0.8 ms on the author's machine
 
 
-def test_supervision_gets_people_in_its_own_terms():
+def test_people_are_converted_to_supervision_objects():
     sv = pytest.importorskip("supervision")
     parts = assembled(two_people())
     keypoints, detections = parts.to_supervision()
@@ -184,18 +186,18 @@ def test_supervision_gets_people_in_its_own_terms():
     assert detections.confidence is not None
     assert detections.confidence.tolist() == keypoints.detection_confidence.tolist() == [0.75, 0.5]
     assert detections.tracker_id is not None
-    assert detections.tracker_id.tolist() == [3, -1], "of the second none is known yet"
+    assert detections.tracker_id.tolist() == [3, -1], "the second has no id yet"
     frame = np.zeros((100, 200, 3), np.uint8)
     edges = [(a + 1, b + 1) for a, b in COCO17.edges]
     assert sv.EdgeAnnotator(edges=edges).annotate(frame.copy(), keypoints).any()
     traces = sv.TraceAnnotator()
     for _ in range(2):
         traces.annotate(frame.copy(), detections)
-    nobody_there = assembled((*two_people()[:2], no_people(17))).to_supervision()
-    assert [len(found) for found in nobody_there] == [0, 0]
+    without_people = assembled((*two_people()[:2], no_people(17))).to_supervision()
+    assert [len(found) for found in without_people] == [0, 0]
 
 
-def test_without_supervision_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_missing_supervision_is_refused_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(LibraryError, match=r"needs supervision; pip install 'stm-skeletons\[supervision\]'"):
         assembled(two_people()).to_supervision()

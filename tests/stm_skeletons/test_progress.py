@@ -11,13 +11,13 @@ from stm_skeletons.cli.progress import show_progress
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch):
+def short_delays(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "FIRST", 0.3)
     monkeypatch.setattr(module, "NEXT", 0.3)
     monkeypatch.setattr(module, "_TICK", 0.02)
 
 
-def test_a_stage_that_takes_a_while_has_whole_lines_when_piped(capsys: pytest.CaptureFixture[str]):
+def test_long_stage_prints_whole_lines_when_piped(capsys: pytest.CaptureFixture[str]):
     with show_progress() as progress:
         progress("reading")
         progress("evaluating edge, frames", 1, 200)
@@ -25,27 +25,27 @@ def test_a_stage_that_takes_a_while_has_whole_lines_when_piped(capsys: pytest.Ca
         for number in range(100):
             progress("evaluating edge, frames", number, 200)
             time.sleep(0.01)
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "stm-skeletons: evaluating edge, frames: 1 of 200"
-    assert all(line.startswith("stm-skeletons: evaluating edge, frames: ") for line in said)
-    assert 2 <= len(said) <= 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "stm-skeletons: evaluating edge, frames: 1 of 200"
+    assert all(line.startswith("stm-skeletons: evaluating edge, frames: ") for line in lines)
+    assert 2 <= len(lines) <= 6
 
 
-def test_a_stage_that_calls_nothing_is_named_once(capsys: pytest.CaptureFixture[str]):
+def test_long_stage_without_further_calls_is_named_once(capsys: pytest.CaptureFixture[str]):
     with show_progress() as progress:
         progress("tracing the network")
         time.sleep(1.2)
     assert capsys.readouterr().err == "stm-skeletons: tracing the network\n"
 
 
-def test_quick_stages_say_nothing(capsys: pytest.CaptureFixture[str]):
+def test_quick_stages_print_nothing(capsys: pytest.CaptureFixture[str]):
     with show_progress() as progress:
         for number in range(20):
             progress(f"stage {number}")
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     screen = io.StringIO()
     monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
     with show_progress() as progress:
@@ -54,4 +54,4 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         time.sleep(0.3)
     assert "evaluating edge, frames" in screen.getvalue()
     assert "30 of 200" in screen.getvalue()
-    assert capsys.readouterr().out == "a result\n", "results go to standard output whatever is shown"
+    assert capsys.readouterr().out == "a result\n", "results still go to standard output"

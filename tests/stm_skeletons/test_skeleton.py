@@ -21,7 +21,7 @@ def test_posetrack_is_a_tree_over_its_15_joints():
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=str)
-def test_mirroring_twice_is_nothing_and_swaps_sides(skeleton: Skeleton):
+def test_mirroring_swaps_sides_and_twice_restores_them(skeleton: Skeleton):
     assert tuple(skeleton.flip[skeleton.flip[i]] for i in range(len(skeleton.joints))) == tuple(
         range(len(skeleton.joints))
     )
@@ -52,7 +52,7 @@ def test_json_round_trip():
         ((), (), ()),
     ],
 )
-def test_contradictions_are_refused(joints, edges, sigmas):
+def test_inconsistent_skeletons_are_refused(joints, edges, sigmas):
     with pytest.raises(ValidationError):
         Skeleton(name="x", joints=joints, edges=edges, sigmas=sigmas)
 

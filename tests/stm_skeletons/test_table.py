@@ -10,13 +10,13 @@ WIDE = Table(f"Title of {LONG}", ("name", "against", *(f"a rather long heading {
 ROW = (LONG, "without memory", *(f"0.{i}23 to 0.{i}89" for i in range(9)))
 
 
-def shown(table: Table, **console) -> list[str]:
+def printed_lines(table: Table, **console) -> list[str]:
     out = io.StringIO()
     print_table(table, Console(file=out, color_system=None, **console))
     return out.getvalue().splitlines()
 
 
-def test_markdown_has_a_rule_and_escapes_its_own_sign():
+def test_markdown_has_a_rule_and_escapes_pipes():
     table = Table("Speed", ("what", "p50|99"), [("a|b", "1.5"), ("c", "-")])
     lines = ["| what | p50\\|99 |", "| --- | ---: |", "| a\\|b | 1.5 |", "| c | - |"]
     assert table.markdown().splitlines() == lines
@@ -25,9 +25,9 @@ def test_markdown_has_a_rule_and_escapes_its_own_sign():
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
-def test_what_is_piped_is_neither_cut_nor_wrapped(width: int):
+def test_piped_tables_are_neither_cut_nor_wrapped(width: int):
     table = Table(WIDE.title, WIDE.header, [ROW])
-    lines = [line for line in shown(table, width=width) if line.strip()]
+    lines = [line for line in printed_lines(table, width=width) if line.strip()]
     assert lines[0] == table.title
     assert len(lines) == 4, "title, header, rule and row"
     assert all(heading in lines[1] for heading in table.header)
@@ -35,28 +35,30 @@ def test_what_is_piped_is_neither_cut_nor_wrapped(width: int):
 
 
 @pytest.mark.parametrize("width", [30, 80, 120, 240])
-def test_on_a_terminal_words_are_wrapped_and_numbers_are_not(width: int):
+def test_terminal_wraps_words_but_not_numbers(width: int):
     table = Table("Title", WIDE.header[:4], [ROW[:4]], left=2)
-    lines = shown(table, width=width, force_terminal=True)
+    lines = printed_lines(table, width=width, force_terminal=True)
     assert all(any(number in line for line in lines) for number in ROW[2:4])
     if width >= 80:
         assert all(len(line) <= width for line in lines)
-    below = "".join("".join(lines).split())
-    assert all(word in below for word in ("name", "0.023to0.089", "0.123to0.189"))
+    text = "".join("".join(lines).split())
+    assert all(word in text for word in ("name", "0.023to0.089", "0.123to0.189"))
 
 
-def test_markup_is_text_and_numbers_end_at_the_right():
-    lines = [line.rstrip() for line in shown(Table("[bold]t", ("a", "n"), [("[red]x", "1"), ("y", "234")]), width=80)]
+def test_markup_is_text_and_numbers_are_right_aligned():
+    lines = [
+        line.rstrip() for line in printed_lines(Table("[bold]t", ("a", "n"), [("[red]x", "1"), ("y", "234")]), width=80)
+    ]
     assert lines[0] == "[bold]t"
     assert lines[-3:-1] == [" [red]x    1", " y       234"]
 
 
-def test_without_headings_there_is_no_head():
-    lines = [line.strip() for line in shown(Table("", ("", ""), [("key", "value")], left=2), width=80)]
+def test_table_without_headings_has_no_header():
+    lines = [line.strip() for line in printed_lines(Table("", ("", ""), [("key", "value")], left=2), width=80)]
     assert [line for line in lines if line] == ["key  value"]
 
 
-def test_tables_without_rows_are_left_out_and_notes_come_last():
+def test_tables_without_rows_are_omitted_and_notes_come_last():
     out = io.StringIO()
     tables = (Table("Empty", ("a",), []), Table("Full", ("a",), [("1",)]))
     show(tables, Console(file=out, width=40), notes=[f"A [note]. {LONG}"])
@@ -65,6 +67,6 @@ def test_tables_without_rows_are_left_out_and_notes_come_last():
     assert out.getvalue().splitlines()[-1].strip() == f"A [note]. {LONG}".strip()
 
 
-def test_it_prints_to_standard_output(capsys: pytest.CaptureFixture[str]):
+def test_show_prints_to_standard_output(capsys: pytest.CaptureFixture[str]):
     show([Table("T", ("a", "b"), [("x", "1")])])
     assert capsys.readouterr().out.startswith("T\n")

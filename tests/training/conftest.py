@@ -68,7 +68,7 @@ def stick_figure(random: np.random.Generator, width: int, height: int) -> np.nda
 
 
 def write_coco(root: Path, images: int = 8, size: tuple[int, int] = (120, 90)) -> Path:
-    """Write a folder in COCO's own layout: drawn people on noise."""
+    """Write a folder in COCO's layout: stick figures on noise."""
     random = np.random.default_rng(0)
     width, height = size
     for split in ("train", "val"):
@@ -114,22 +114,22 @@ def small_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of noise, four frames each, as PoseTrack18's files have it."""
+    """Two noise videos of four frames each, in PoseTrack18's format."""
     folder = tmp_path_factory.mktemp("footage")
     random = np.random.default_rng(0)
     for name in ("train", "val"):
         (folder / name).mkdir()
-        images, notes = [], []
+        images, annotations = [], []
         for number in range(4):
             file = f"{name}{number}.png"
             cv2.imwrite(str(folder / file), random.integers(0, 255, (64, 96, 3), np.uint8))
             images.append({"id": number, "file_name": file, "width": 96, "height": 64, "vid_id": name})
             pose = stick_figure(random, 96, 64)
             pose[:, 2] = 1
-            whose = {"image_id": number, "category_id": 1, "track_id": 0, "bbox": [9, 9, 70, 50]}
-            notes.append({"id": number + 1, **whose, "keypoints": pose.ravel().tolist()})
+            common = {"image_id": number, "category_id": 1, "track_id": 0, "bbox": [9, 9, 70, 50]}
+            annotations.append({"id": number + 1, **common, "keypoints": pose.ravel().tolist()})
         category = {"id": 1, "name": "person", "keypoints": JOINTS}
-        content = {"images": images, "annotations": notes, "categories": [category]}
+        content = {"images": images, "annotations": annotations, "categories": [category]}
         (folder / name / f"{name}.json").write_text(json.dumps(content))
     return folder
 

@@ -1,4 +1,4 @@
-"""Learning on real images: a network overfits one sequence, and its held-out F1 rises."""
+"""Learning on real images: a network overfits one sequence, and data loading keeps up."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ SIZE = (160, 96)
     ("variant", "steps", "rate"), [("edge", 150, 3e-3), pytest.param("resnet50", 400, 2e-3, marks=pytest.mark.soak)]
 )
 def test_one_sequence_is_learnt_by_heart(shared: Path, variant: str, steps: int, rate: float):
-    """F1 is above 0.95 on the training sequence, whose first frame is given and whose others come from memory."""
+    """F1 exceeds 0.95 on the training sequence. Its first frame is given; the others are read from memory."""
     torch.manual_seed(0)
     width = 1.0 if variant == "edge" else 0.125
     model = build(ModelConfig.model_validate({"variant": variant, "width": width}))
@@ -62,7 +62,7 @@ def test_one_sequence_is_learnt_by_heart(shared: Path, variant: str, steps: int,
 
 
 @pytest.mark.slow
-def test_two_workers_keep_edge_busy(shared: Path, tmp_path: Path):
+def test_two_workers_load_samples_fast_enough_for_edge(shared: Path, tmp_path: Path):
     """At 256 pixels and with all augmentations, training waits for samples less than a tenth of the time."""
     weights = tmp_path / "edge.safetensors"
     init_weights(ModelConfig(variant="edge"), weights, shared / "teacher" / "movenet-multipose.onnx")

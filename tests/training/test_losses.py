@@ -1,4 +1,4 @@
-"""The losses against values computed by hand, and their gradients."""
+"""The losses compared with values computed by hand, and their gradients."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_cc_by_hand():
     assert loss.tolist() == pytest.approx([1 - 0.4 / math.sqrt(0.2 * 1.0)])
 
 
-def test_cc_is_zero_for_any_rising_line_and_one_without_contrast():
+def test_cc_is_zero_for_positive_linear_relation_and_one_without_contrast():
     assert float(cc(confidences(0.3, 0.2, 0.25, 0.4), maps(0.6, 0.4, 0.5, 0.8), ONES)) == pytest.approx(0, abs=1e-6)
     assert float(cc(confidences(0.3, 0.2, 0.25, 0.4), maps(0, 0, 0, 0), ONES)) == pytest.approx(1)
 
@@ -51,15 +51,15 @@ def test_focal_by_hand():
     assert loss.tolist() == pytest.approx([expected])
 
 
-def test_focal_is_lins_for_hard_targets():
+def test_focal_equals_lins_focal_loss_for_hard_targets():
     p = 0.7
     loss = focal(confidences(p, p), maps(1, 0), maps(1, 1))
     expected = (-((1 - p) ** 2) * math.log(p) - p**2 * math.log(1 - p)) / 2
     assert float(loss) == pytest.approx(expected)
 
 
-def test_the_squared_error_beside_the_focal_loss_clears_haze_away():
-    """It adds much to the gradient that lowers 0.1 to nothing, and less to the one that raises 0.8 to a joint."""
+def test_squared_error_added_to_focal_loss_suppresses_haze():
+    """It strengthens the gradient that lowers 0.1 to 0 more than the gradient that raises 0.8 to 1."""
     added = {}
     for confidence, target in ((0.1, 0.0), (0.8, 1.0)):
         logits = torch.logit(maps(confidence)).requires_grad_()
@@ -71,16 +71,16 @@ def test_the_squared_error_beside_the_focal_loss_clears_haze_away():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_what_counts_counts(name: LossName):
+def test_cells_of_weight_zero_are_ignored(name: LossName):
     logits, targets = confidences(0.8, 0.2, 0.6, 0.4), maps(1, 0, 0.4, 0.9)
-    some = maps(1, 1, 1, 0)
+    weights = maps(1, 1, 1, 0)
     changed = torch.cat([logits[..., :3], maps(9.0)], dim=-1)
-    assert float(LOSSES[name](logits, targets, some)) == float(LOSSES[name](changed, targets, some))
-    assert float(LOSSES[name](logits, targets, 0 * some)) == 0
+    assert float(LOSSES[name](logits, targets, weights)) == float(LOSSES[name](changed, targets, weights))
+    assert float(LOSSES[name](logits, targets, 0 * weights)) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_value_a_sample(name: LossName):
+def test_each_sample_has_its_own_loss(name: LossName):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
     targets = torch.rand(3, 2, 4, 5, generator=generator, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_one_value_a_sample(name: LossName):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients(name: LossName):
+def test_gradients_match_finite_differences(name: LossName):
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     targets = torch.rand(2, 3, 3, 4, generator=generator, dtype=torch.float64)
@@ -100,7 +100,7 @@ def test_gradients(name: LossName):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_descending_leads_to_the_targets(name: LossName):
+def test_gradient_descent_reaches_the_targets(name: LossName):
     targets = maps(0.9, 0.1, 0.6, 0.3)
     logits = torch.zeros_like(targets)
     logits[..., 0] = 0.1

@@ -50,20 +50,20 @@ def test_shapes_and_batches(named_model: tuple[str, SpaceTimeMemory]):
     # The order of summation depends on the batch size. Random memories of edge amplify the difference on some CPUs.
     torch.testing.assert_close(alone, maps[:1], atol=3e-4, rtol=0)
     other = model(model.encode_query(frames[:1]), keys[1:], values[1:], valid[:1])
-    assert (other - alone).abs().max() > 3e-3, "another memory gives other maps"
+    assert (other - alone).abs().max() > 3e-3, "a different memory gives different maps"
 
 
 @pytest.mark.parametrize("name", ["edge", "resnet50"])
 def test_colour_order_is_bgr(name: str):
     """The first convolution gets RGB, like the pretrained weights; frames are BGR."""
     model = build(CONFIGS[name])
-    seen = []
+    recorded = []
     trunk = model.get_submodule("trunk.stem" if name == "edge" else "query_encoder.conv1")
-    trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    trunk.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
     frame = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
     frame[..., 2] = 255  # red, in BGR
     model.encode_query(frame)
-    red, green, blue = seen[0][0, :, 0, 0].tolist()
+    red, green, blue = recorded[0][0, :, 0, 0].tolist()
     assert red > 0.9
     assert green == pytest.approx(blue, abs=0.4)
     assert green < 0
@@ -88,11 +88,11 @@ def test_gradients_reach_every_parameter_of_edge():
     for last in ("fusion.shares", "clearness.predict", "centres.predict"):  # these are initialised to zero
         torch.nn.init.normal_(model.get_parameter(f"{last}.weight"))
     frames = [torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8) for _ in range(3)]
-    nothing = torch.zeros(1, 2, Q, 64), torch.zeros(1, 2, Q, 96), torch.zeros(1, 2)
+    no_memory = torch.zeros(1, 2, Q, 64), torch.zeros(1, 2, Q, 96), torch.zeros(1, 2)
     slots = []
     for frame in frames[:2]:
         query = model.encode_query(frame)
-        slots.append(model.encode_memory(query.features["features_16"], model(query, *nothing)))
+        slots.append(model.encode_memory(query.features["features_16"], model(query, *no_memory)))
     keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*slots, strict=True))
     query = model.encode_query(frames[2])
     maps = model(query, keys, values, torch.ones(1, 2))
@@ -100,12 +100,12 @@ def test_gradients_reach_every_parameter_of_edge():
     steps = model.centres.steps(features, torch.tensor([[0, 7]]))
     (maps.square().sum() + model.centres.heat_map(features).square().sum() + steps.square().sum()).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    untouched = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
-    assert untouched == []
+    without_gradient = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    assert without_gradient == []
 
 
-def edge_with_a_signal() -> Edge:
-    """Edge with Kaiming weights: with PyTorch's defaults, the signal vanishes in such a deep trunk."""
+def edge_with_kaiming_weights() -> Edge:
+    """Return edge with Kaiming weights; with PyTorch's defaults, the signal vanishes in such a deep trunk."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"])
     assert isinstance(model, Edge)
@@ -116,8 +116,8 @@ def edge_with_a_signal() -> Edge:
 
 
 @torch.no_grad()
-def test_without_a_memory_edge_shows_what_its_detector_does():
-    """The maps are exactly MoveNet's keypoints, for any weights of the fusion."""
+def test_edge_without_memory_equals_its_detector():
+    """The keypoint maps are exactly MoveNet's, for any weights of the fusion."""
     torch.manual_seed(0)
     model = build(CONFIGS["edge"]).eval()
     assert isinstance(model, Edge)
@@ -126,37 +126,37 @@ def test_without_a_memory_edge_shows_what_its_detector_does():
     memory = torch.randn(1, T, Q, 64), 100 * torch.randn(1, T, Q, 96)
     read = model.read(query, *memory, torch.zeros(1, T))
     assert torch.equal(read, torch.zeros(1, 42, H // 8, W // 8))
-    seen = model.keypoint_head(model.fpn(*(query.features[name] for name in model.decoder_features)))
-    assert torch.equal(model(query, *memory, torch.zeros(1, T))[:, 1:18], torch.sigmoid(seen))
+    detected = model.keypoint_head(model.fpn(*(query.features[name] for name in model.decoder_features)))
+    assert torch.equal(model(query, *memory, torch.zeros(1, T))[:, 1:18], torch.sigmoid(detected))
     full = model(query, *memory, torch.ones(1, T))
-    assert not torch.allclose(full[:, 1:18], torch.sigmoid(seen), atol=1e-2)
+    assert not torch.allclose(full[:, 1:18], torch.sigmoid(detected), atol=1e-2)
 
 
 @torch.no_grad()
-def test_no_joint_of_edge_is_ever_surer_than_some_frame_on_its_own_was():
-    """For any weights and any number of frames: confidences read from its own memory cannot grow."""
+def test_edge_is_never_more_confident_than_its_best_single_frame():
+    """For any weights and any number of frames, confidences do not grow by reading past predictions."""
     torch.manual_seed(3)
-    model = edge_with_a_signal().eval()
+    model = edge_with_kaiming_weights().eval()
     for predict in ("fusion.shares", "clearness.predict"):
         torch.nn.init.normal_(model.get_parameter(f"{predict}.weight"), std=0.5)
-    surest, memory = torch.zeros(17), []
-    nothing = torch.zeros(1, 1, Q, 64), torch.zeros(1, 1, Q, 96), torch.zeros(1, 1)
+    highest, memory = torch.zeros(17), []
+    no_memory = torch.zeros(1, 1, Q, 64), torch.zeros(1, 1, Q, 96), torch.zeros(1, 1)
     for _ in range(12):
         query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
-        surest = torch.maximum(surest, model(query, *nothing)[0, 1:18].amax((1, 2)))
-        keys, values, valid = nothing
+        highest = torch.maximum(highest, model(query, *no_memory)[0, 1:18].amax((1, 2)))
+        keys, values, valid = no_memory
         if memory:
             keys, values = (torch.stack(tensors[-T:], dim=1) for tensors in zip(*memory, strict=True))
             valid = torch.ones(1, keys.shape[1])
         found = model(query, keys, values, valid)
-        assert (found[0, 1:18].amax((1, 2)) <= surest + 1e-6).all()
+        assert (found[0, 1:18].amax((1, 2)) <= highest + 1e-6).all()
         memory.append(model.encode_memory(query.features["features_16"], found))
 
 
 @torch.no_grad()
-def test_fresh_edge_remembers_joints_that_it_no_longer_sees():
-    """The fusion works untrained: its initial shares keep what the memory holds."""
-    model = edge_with_a_signal().eval()
+def test_untrained_edge_remembers_joints_that_are_no_longer_visible():
+    """The initial shares of the fusion keep joints that the memory holds."""
+    model = edge_with_kaiming_weights().eval()
     query = model.encode_query(torch.randint(0, 256, (1, H, W, 3), dtype=torch.uint8))
     given = torch.zeros(1, 37, H // 4, W // 4)
     given[:, 5, 6:10, 10:14] = 1
@@ -178,58 +178,58 @@ def fusion_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 
 @pytest.mark.parametrize("seed", range(5))
 @torch.no_grad()
-def test_fusion_lies_between_what_is_seen_and_what_is_remembered(seed: int):
+def test_fusion_lies_between_detection_and_memory(seed: int):
     """In every cell and for any weights, the result is below the detection by at most the bound."""
     torch.manual_seed(seed)
     fusion = Fusion(17)
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    read, context, features, seen = fusion_inputs()
-    mixed = fusion(read, context, features, seen)
+    read, context, features, detected = fusion_inputs()
+    mixed = fusion(read, context, features, detected)
     mean, largest = upsample(read[:, :17]), upsample(read[:, -19:-2])
-    assert (mixed <= torch.maximum(seen, largest) + 1e-6).all()
-    assert (mixed >= torch.minimum(seen, seen + MOST_LOWERED * (mean - seen)) - 1e-6).all()
-    assert (mixed > seen + 0.05).any(), "memory can lift what is seen"
-    assert (mixed < seen - 0.05).any(), "memory can lower what is seen"
+    assert (mixed <= torch.maximum(detected, largest) + 1e-6).all()
+    assert (mixed >= torch.minimum(detected, detected + MOST_LOWERED * (mean - detected)) - 1e-6).all()
+    assert (mixed > detected + 0.05).any(), "memory can raise a detection"
+    assert (mixed < detected - 0.05).any(), "memory can lower a detection"
 
 
 @torch.no_grad()
-def test_who_walks_into_an_empty_place_is_seen_whatever_the_memory_was_taught():
-    """With weights that trust only the memory, the bound alone admits what is detected in frame after frame."""
+def test_person_entering_an_empty_area_appears_even_if_only_memory_is_trusted():
+    """With weights that trust only the memory, the bound alone lets a repeated detection through."""
     fusion = Fusion(17)
     torch.nn.init.constant_(fusion.shares.get_parameter("bias"), 100)
-    read, context, features, seen = fusion_inputs()
-    read[:, :-1], seen[:] = 0, 0.8
-    surest = []
+    read, context, features, detected = fusion_inputs()
+    read[:, :-1], detected[:] = 0, 0.8
+    confidences = []
     for _ in range(8):
-        surest.append(fusion(read, context, features, seen).mean().item())
-        read[:, :17] = read[:, -19:-2] = surest[-1]
-    assert surest[0] == pytest.approx(0.8 * (1 - MOST_LOWERED))
-    assert surest[3] > 0.65 * 0.8
-    assert surest[7] > 0.85 * 0.8
+        confidences.append(fusion(read, context, features, detected).mean().item())
+        read[:, :17] = read[:, -19:-2] = confidences[-1]
+    assert confidences[0] == pytest.approx(0.8 * (1 - MOST_LOWERED))
+    assert confidences[3] > 0.65 * 0.8
+    assert confidences[7] > 0.85 * 0.8
 
 
 @torch.no_grad()
-def test_fresh_fusion_is_nearly_the_mean_of_what_is_seen_and_remembered():
+def test_untrained_fusion_is_nearly_the_mean_of_detection_and_memory():
     """It is the mean where both are equally clear and the detection is lower; otherwise the clearer one counts more."""
     torch.manual_seed(0)
     fusion = Fusion(17)
-    read, context, features, seen = fusion_inputs()
-    change = upsample(read[:, :17]) - seen
+    read, context, features, detected = fusion_inputs()
+    change = upsample(read[:, :17]) - detected
     change = torch.where(change < 0, MOST_LOWERED * change, change)
     read[:, -2] = context[:, -1] = 0
-    mixed = fusion(read, context, features, seen)
-    assert (mixed - (seen + change / 2)).abs().max() < 0.08
-    for clearness, nearer in ((6, seen + change), (-6, seen)):
+    mixed = fusion(read, context, features, detected)
+    assert (mixed - (detected + change / 2)).abs().max() < 0.08
+    for clearness, nearer in ((6, detected + change), (-6, detected)):
         read[:, -2] = clearness
-        mixed = fusion(read, context, features, seen)
+        mixed = fusion(read, context, features, detected)
         assert (mixed - nearer).abs().max() < 0.11
 
 
 @torch.no_grad()
-def test_the_scale_of_features_does_not_change_what_is_new_in_edge():
+def test_query_encoding_of_edge_is_invariant_to_feature_scale():
     """The scales of MoveNet's features differ widely between channels."""
-    model = edge_with_a_signal().train()
+    model = edge_with_kaiming_weights().train()
     frame = torch.randint(0, 256, (2, H, W, 3), dtype=torch.uint8)
     before = model.encode_query(frame)
     scale = torch.rand(144) * 1000 + 1

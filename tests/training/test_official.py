@@ -81,7 +81,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [ModelConfig(variant="stm"), ModelConfig(variant="resnet50"), ModelConfig(variant="resnet50", edges_only=True)],
     ids=["stm", "resnet50", "edges-only"],
 )
-def test_common_layers_are_taken_and_the_widened_ones_start_as_stm(official: Path, config: ModelConfig):
+def test_common_layers_are_loaded_and_widened_layers_start_as_stm(official: Path, config: ModelConfig):
     model = build(config)
     assert isinstance(model, STMSkeletons)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -108,7 +108,7 @@ def test_common_layers_are_taken_and_the_widened_ones_start_as_stm(official: Pat
 
 
 @torch.no_grad()
-def test_one_logit_is_stms_softmax_and_soft_aggregation(official: Path):
+def test_single_logit_equals_stms_softmax_and_soft_aggregation(official: Path):
     model = build(ModelConfig(variant="stm"))
     assert isinstance(model, STMSkeletons)
     load_official(model, official)
@@ -134,7 +134,7 @@ def test_one_logit_is_stms_softmax_and_soft_aggregation(official: Path):
         (lambda s: s.update({"module.Encoder_Q.mean": torch.zeros(3)}), ["query_encoder.mean"]),
     ],
 )
-def test_any_other_mismatch_fails_with_the_names(tmp_path: Path, change, names: list[str]):
+def test_mismatches_fail_with_the_tensor_names(tmp_path: Path, change, names: list[str]):
     state = official_state()
     change(state)
     torch.save(state, tmp_path / "w.pth")
@@ -146,7 +146,7 @@ def test_any_other_mismatch_fails_with_the_names(tmp_path: Path, change, names: 
         assert name in str(caught.value)
 
 
-def test_files_that_are_no_weights(tmp_path: Path):
+def test_files_without_weights_are_refused(tmp_path: Path):
     model = build(ModelConfig(variant="stm"))
     assert isinstance(model, STMSkeletons)
     (tmp_path / "junk.pth").write_bytes(b"junk")

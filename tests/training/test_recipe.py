@@ -1,4 +1,4 @@
-"""Recipes: the shipped ones match the paper, and mistakes give a message of one line."""
+"""Recipes: the shipped ones match the paper, and mistakes are reported in one line."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def trained_before(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_shipped_recipe_is_whole(name: str):
+def test_every_shipped_recipe_is_consistent(name: str):
     recipe = load_recipe(name)
     assert Recipe.model_validate(recipe.resolved(), strict=False) == recipe
     for before in recipe.after:
@@ -41,13 +41,13 @@ def test_every_row_of_the_papers_tables_has_a_recipe_at_both_sizes():
 
 @pytest.mark.parametrize("suffix", ["", "-finetuned", "-small", "-finetuned-small"])
 @pytest.mark.parametrize("number", range(1, 7))
-def test_table_3_switches(number: int, suffix: str):
+def test_table_3_recipes_enable_the_papers_options(number: int, suffix: str):
     samples = load_recipe(f"table3-{number}{suffix}").samples
     switched = {name for name, strength in samples.augmentation.memory.model_dump().items() if strength}
     assert switched | ({"cyclic"} if samples.cyclic else set()) == TABLE_3[number]
 
 
-def test_the_papers_numbers():
+def test_recipes_use_the_papers_hyperparameters():
     for name in shipped_recipes():
         recipe = load_recipe(name)
         if name.startswith("table") and not name.endswith("-small"):
@@ -97,7 +97,7 @@ length = "3 steps"
         ("title = ", "is not TOML"),
     ],
 )
-def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
+def test_mistakes_are_reported_in_one_line(tmp_path: Path, change: str, message: str):
     (tmp_path / "base.toml").write_text(BASE)
     path = tmp_path / "changed.toml"
     path.write_text(f'like = "base"\n{change}\n')
@@ -107,13 +107,13 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, change: str, message: str):
     assert "changed.toml" in str(error.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path):
+def test_byte_order_mark_is_ignored(tmp_path: Path):
     path = tmp_path / "r.toml"
     path.write_text(BASE, encoding="utf-8-sig")
     assert load_recipe(path).title == "t"
 
 
-def test_a_memory_is_as_the_recipe_says_and_keeps_all_frames_without(tmp_path: Path):
+def test_memory_follows_the_recipe_and_keeps_all_frames_by_default(tmp_path: Path):
     path = tmp_path / "memory.toml"
     path.write_text(f"{BASE}\n[memory]\nslots = 6\nevery = 2\ntruncate = 4\n")
     recipe = load_recipe(path)
@@ -123,7 +123,7 @@ def test_a_memory_is_as_the_recipe_says_and_keeps_all_frames_without(tmp_path: P
     assert load_recipe(path).memory == MemorySection(slots=None, every=1, truncate=None)
 
 
-def test_unknown_names_and_files(tmp_path: Path):
+def test_unknown_names_missing_files_and_cycles_are_refused(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"no recipe 'table9'; .*'stm-skeletons recipes' lists all"):
         load_recipe("table9")
     with pytest.raises(RecipeError, match=r"cannot read the recipe"):
@@ -134,5 +134,5 @@ def test_unknown_names_and_files(tmp_path: Path):
         load_recipe(path)
 
 
-def test_folders_of_runs():
+def test_run_folder_is_named_after_recipe_and_seed():
     assert run_folder(Path("runs"), "x/table3-5.toml", 2) == Path("runs/table3-5/seed2")

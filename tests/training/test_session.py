@@ -1,4 +1,4 @@
-"""The eager session: several networks over the same frames, each of which is encoded once."""
+"""Eager sessions of several networks that share the encoding of each frame."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def networks(edge_weights: Path) -> tuple[Edge, Edge]:
     return model, with_rule(model, Hold())
 
 
-def walk(session: TorchSession, images: list[NDArray[np.uint8]]) -> list[dict[str, NDArray]]:
-    """The session's results for each image of a sequence."""
+def step_through(session: TorchSession, images: list[NDArray[np.uint8]]) -> list[dict[str, NDArray]]:
+    """Return the session's results for each image of a sequence."""
     found = []
     for image in images:
         session.step(image)
@@ -36,30 +36,28 @@ def walk(session: TorchSession, images: list[NDArray[np.uint8]]) -> list[dict[st
     return found
 
 
-def test_sessions_that_share_encodings_give_what_separate_ones_give(networks: tuple[Edge, Edge]):
-    """Over a sequence that starts cold and a seeded one, with the same memory."""
+def test_sessions_with_shared_encodings_equal_separate_sessions(networks: tuple[Edge, Edge]):
+    """For a sequence with a cold start and a seeded one, with the same memory."""
     images = synthetic_frames(96, 160, 10)
     first = TorchSession(networks[0], slots=4, every=2, peaks=8)
     together = first, first.with_network(networks[1])
     separate = [TorchSession(network, slots=4, every=2, peaks=8) for network in networks]
-    shown = []
+    last_maps = []
     for part, seeded in ((images[:6], False), (images[6:], True)):
         for one, other in zip(together, separate, strict=True):
             for session in (one, other):
                 session.reset()
                 if seeded:
                     session.seed(SEED)
-            found = walk(one, part)
-            for ours, theirs in zip(found, walk(other, part), strict=True):
+            found = step_through(one, part)
+            for ours, theirs in zip(found, step_through(other, part), strict=True):
                 for name in ours:
                     np.testing.assert_array_equal(ours[name], theirs[name], name)
-            shown.append(found[-1]["maps"])
-    assert np.abs(shown[0] - shown[1]).max() > 1e-3, "the networks differ"
+            last_maps.append(found[-1]["maps"])
+    assert np.abs(last_maps[0] - last_maps[1]).max() > 1e-3, "the networks differ"
 
 
-def test_a_frame_that_several_sessions_are_given_is_encoded_once(
-    networks: tuple[Edge, Edge], monkeypatch: pytest.MonkeyPatch
-):
+def test_frame_shared_by_several_sessions_is_encoded_once(networks: tuple[Edge, Edge], monkeypatch: pytest.MonkeyPatch):
     encoded = []
     for network in networks:
         original = network.encode_query
@@ -72,7 +70,7 @@ def test_a_frame_that_several_sessions_are_given_is_encoded_once(
     images = synthetic_frames(96, 160, 5)
     first = TorchSession(networks[0], slots=4, every=2)
     for session in (first, first.with_network(networks[1]), first.with_network(networks[0])):
-        walk(session, images)
+        step_through(session, images)
     assert len(encoded) == len(images)
-    walk(TorchSession(networks[0], slots=4, every=2), images)
+    step_through(TorchSession(networks[0], slots=4, every=2), images)
     assert len(encoded) == 2 * len(images), "a separate session encodes its own frames"

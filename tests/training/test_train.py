@@ -1,4 +1,4 @@
-"""Training runs: bit-identical when resumed, robust against failures, the same on one process and on two."""
+"""Training runs: bit-identical when resumed, robust against failures, the same with one process and with two."""
 
 import csv
 import dataclasses
@@ -47,12 +47,12 @@ def data(recipe: Recipe, small_coco: Path) -> tuple[DataSet, DataSet]:
     return open_split(recipe, small_coco, "train"), open_split(recipe, small_coco, "val")
 
 
-def same(first: Path, second: Path) -> bool:
+def same_tensors(first: Path, second: Path) -> bool:
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def log_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of the log without the columns that differ between runs."""
     with (folder / "log.csv").open() as file:
         return [
@@ -61,7 +61,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ]
 
 
-def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_run_writes_weights_log_and_images(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     result = train(recipe, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=2))
     assert result.steps == 6
     assert not result.interrupted
@@ -69,7 +69,7 @@ def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet]
     assert model.config == recipe.model.config
     assert provenance.training == {**recipe.resolved(), "step": 6}
     assert json.loads((tmp_path / "run" / "recipe.json").read_text()) == recipe.resolved()
-    assert [row["step"] for row in rows(result.folder) if row["validation_f1"]] == ["0", "3", "6"]
+    assert [row["step"] for row in log_rows(result.folder) if row["validation_f1"]] == ["0", "3", "6"]
     assert load_weights(result.folder / "best.safetensors")[1].training["step"] == result.best_step
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
@@ -88,15 +88,15 @@ def test_a_run_leaves_what_it_says(recipe: Recipe, data: tuple[DataSet, DataSet]
     ]
 
 
-def test_training_learns(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_training_lowers_the_loss(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     longer = changed(recipe, optimiser={"length": "60 steps", "learning_rate": 3e-3}, validation={"every": 60})
     result = train(longer, *data, tmp_path / "run", hardware=CPU)
-    losses = [float(row["loss"]) for row in rows(result.folder) if row["loss"]]
+    losses = [float(row["loss"]) for row in log_rows(result.folder) if row["loss"]]
     assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_resuming_is_the_same_to_the_bit(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int):
+def test_resumed_run_is_bit_identical(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int):
     """Also with a schedule and gradient accumulation."""
     recipe = changed(recipe, optimiser={"schedule": "cosine", "warm_up": 2, "accumulate": 2, "clip": 1.0})
     hardware = dataclasses.replace(CPU, workers=workers)
@@ -105,13 +105,13 @@ def test_resuming_is_the_same_to_the_bit(recipe: Recipe, data: tuple[DataSet, Da
     stop_after(part, 3, recipe, data, hardware)
     resumed = train(recipe, *data, part, resume=True, hardware=hardware)
     assert resumed.steps == whole.steps == 6
-    assert same(whole.weights, resumed.weights)
-    assert same(whole.folder / "best.safetensors", resumed.folder / "best.safetensors")
-    assert rows(whole.folder) == rows(resumed.folder)
+    assert same_tensors(whole.weights, resumed.weights)
+    assert same_tensors(whole.folder / "best.safetensors", resumed.folder / "best.safetensors")
+    assert log_rows(whole.folder) == log_rows(resumed.folder)
 
 
 def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, DataSet], hardware: Hardware) -> Result:
-    """Ctrl-C at that step's validation."""
+    """Train with Ctrl-C at the validation of that step."""
     from training import validation
 
     original, calls = validation.Validation.f1, []
@@ -119,7 +119,7 @@ def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, Dat
     def interrupted(self, model):
         f1 = original(self, model)
         calls.append(f1)
-        if len(calls) == 2:  # the first is of the starting weights
+        if len(calls) == 2:  # the first call validates the initial weights
             signal.raise_signal(signal.SIGINT)
         return f1
 
@@ -133,11 +133,11 @@ def stop_after(folder: Path, step: int, recipe: Recipe, data: tuple[DataSet, Dat
         patch.undo()
     assert result.interrupted
     assert result.steps == step
-    assert not result.weights.exists(), "a run that was stopped has no final weights"
+    assert not result.weights.exists(), "an interrupted run has no final weights"
     return result
 
 
-def test_a_finished_run_stays_as_it_is(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_resuming_a_finished_run_changes_nothing(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     first = train(recipe, *data, tmp_path / "run", hardware=CPU)
     before = first.weights.read_bytes()
     again = train(recipe, *data, tmp_path / "run", resume=True, hardware=CPU)
@@ -145,21 +145,21 @@ def test_a_finished_run_stays_as_it_is(recipe: Recipe, data: tuple[DataSet, Data
     assert again.weights.read_bytes() == before
 
 
-def test_early_stop(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_training_stops_early_without_improvement(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     """Nothing is learnt at this learning rate, so the first validation stays the best."""
-    still = changed(
+    stagnant = changed(
         recipe,
         optimiser={"learning_rate": 1e-12, "length": "50 steps"},
         validation={"every": 2, "patience": 2},
     )
-    result = train(still, *data, tmp_path / "run", hardware=CPU)
+    result = train(stagnant, *data, tmp_path / "run", hardware=CPU)
     assert result.steps == 4
     assert result.best_step == 0
     assert result.best == result.first
     assert result.weights.exists()
 
 
-def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_frozen_parameters_stay_unchanged(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     start = tmp_path / "start.safetensors"
     torch.manual_seed(3)
     save_weights(start, build(recipe.model.config), "test")
@@ -174,7 +174,7 @@ def test_frozen_parts_stay(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_pa
         train(changed(recipe, optimiser={"freeze": ["trunk"]}), *data, tmp_path / "other", hardware=CPU)
 
 
-def test_weights_of_another_network_do_not_start_it(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_weights_of_another_network_are_refused(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     other = tmp_path / "other.safetensors"
     save_weights(other, build(ModelConfig(variant="stm", width=0.0625)), "test")
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_weights_of_another_network_do_not_start_it(recipe: Recipe, data: tuple[
         train(recipe, *data, tmp_path / "run", init=[other], hardware=CPU)
 
 
-def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
+def test_missing_mismatched_and_damaged_checkpoints_are_refused(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
     folder = tmp_path / "run"
@@ -200,20 +200,22 @@ def test_checkpoints_of_another_recipe_or_damaged_ones_are_refused(
         train(recipe, *data, folder, resume=True, hardware=CPU)
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
+def test_non_finite_loss_stops_training_and_keeps_the_last_checkpoint(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
 ):
-    wild = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
+    diverging = changed(recipe, optimiser={"learning_rate": 1e30, "length": "20 steps"})
     with pytest.raises(
         TrainingError, match=r"the loss became NaN or infinite at step .*; lower learning_rate or set clip"
     ):
-        train(wild, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
+        train(diverging, *data, tmp_path / "run", hardware=CPU, logging_options=LoggingOptions(checkpoint_every=1))
     content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert content["progress"]["step"] >= 1
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_a_batch_that_cannot_be_spread(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch):
+def test_batch_must_be_a_multiple_of_the_devices(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch
+):
     from training.train import Fabric
 
     monkeypatch.setattr(Fabric, "world_size", 3)
@@ -221,7 +223,7 @@ def test_a_batch_that_cannot_be_spread(recipe: Recipe, data: tuple[DataSet, Data
         train(recipe, *data, tmp_path / "run", hardware=CPU)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
+def test_full_disk_keeps_the_last_checkpoint(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     folder = tmp_path / "run"
     stop_after(folder, 3, recipe, data, CPU)
     before = (folder / "checkpoint.pt").read_bytes()
@@ -240,29 +242,31 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe: Recipe, data: tuple[Data
     assert result.steps == 6
 
 
-def test_recipes_that_come_after_another(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+def test_preceding_recipe_is_trained_first(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
     second = tiny_recipe.with_name("second.toml")
     second.write_text(f'like = "tiny"\nafter = "{tiny_recipe}"\ntitle = "second"\n[optimiser]\nlength = "2 steps"\n')
-    said: list[str] = []
+    messages: list[str] = []
     runs = tmp_path / "runs"
-    result = run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
+    result = run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=messages.append)
     assert result.folder == run_folder(runs, "second", 4)
     first = run_folder(runs, "tiny", 4) / "weights.safetensors"
     assert first.is_file()
-    assert f"training {tiny_recipe} first" in said
+    assert f"training {tiny_recipe} first" in messages
     assert "trained: tiny, for tests; trained: second" in load_weights(result.weights)[1].origin
     with pytest.raises(RecipeError, match=r"already holds a run; continue it with --resume"):
-        run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=said.append)
+        run_recipe(str(second), {"coco": small_coco}, runs, seed=4, hardware=CPU, say=messages.append)
     again = run_recipe(
-        str(second), {"coco": small_coco}, tmp_path / "runs", 4, resume=True, hardware=CPU, say=said.append
+        str(second), {"coco": small_coco}, tmp_path / "runs", 4, resume=True, hardware=CPU, say=messages.append
     )
     assert again.steps == 2
     with pytest.raises(RecipeError, match=r"tiny\.toml needs coco data; add --data coco=FOLDER"):
-        run_recipe(str(tiny_recipe), {}, runs, seed=5, hardware=CPU, say=said.append)
+        run_recipe(str(tiny_recipe), {}, runs, seed=5, hardware=CPU, say=messages.append)
 
 
-def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_footage: Path, tmp_path: Path):
-    """The other recipe's samples are used too; none of its other settings are."""
+def test_interleaved_recipe_contributes_only_its_samples(
+    tiny_recipe: Path, small_coco: Path, small_footage: Path, tmp_path: Path
+):
+    """The other recipe contributes its samples but none of its other settings."""
     other = tiny_recipe.with_name("other.toml")
     text = 'like = "tiny"\ntitle = "other"\n[optimiser]\nlength = "1 steps"\n[data]\nkind = "footage"\n'
     other.write_text(text)
@@ -273,14 +277,14 @@ def test_recipes_that_take_turns(tiny_recipe: Path, small_coco: Path, small_foot
     def losses(recipe: Path, out: str = "runs") -> list[str]:
         result = run_recipe(str(recipe), data, tmp_path / out, hardware=CPU)
         assert result.steps == 6
-        return [row["loss"] for row in rows(result.folder) if row["loss"]]
+        return [row["loss"] for row in log_rows(result.folder) if row["loss"]]
 
     interleaved = losses(both)
     assert interleaved != losses(tiny_recipe)
     with pytest.raises(RecipeError, match=r"other\.toml needs footage data; add --data footage=FOLDER"):
         run_recipe(str(both), {"coco": small_coco}, tmp_path / "again", hardware=CPU)
     other.write_text(text + "[sequence]\nframes = 4\n")
-    assert losses(both, "longer") == interleaved, "samples are as long as the first recipe's"
+    assert losses(both, "longer") == interleaved, "samples have the length that the first recipe sets"
     other.write_text(text + "width = 128\n")
     with pytest.raises(RecipeError, match=r"both\.toml and .*other\.toml are interleaved but differ in size"):
         run_recipe(str(both), data, tmp_path / "again", hardware=CPU)
@@ -295,14 +299,14 @@ def train_arguments(recipe: Path, coco: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
-def test_the_network_takes_half_of_the_cores_unless_told(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch):
-    """Half of the cores that this process may use, at least one."""
+def test_network_uses_half_of_the_cores_by_default(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch):
+    """Half of the cores that this process may use, but at least one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert Hardware().cpu_threads == threads
     assert Hardware(threads=3).cpu_threads == 3
 
 
-def test_the_command_trains_with_as_many_threads_as_it_is_told(
+def test_train_command_uses_the_given_number_of_threads(
     tiny_recipe: Path, small_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -317,18 +321,16 @@ def test_the_command_trains_with_as_many_threads_as_it_is_told(
         torch.set_num_threads(before)
 
 
-def test_the_memory_that_the_recipe_names_is_trained_with(
-    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path
-):
+def test_training_uses_the_memory_of_the_recipe(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path):
     """With two slots, the third frame after the first does not read all earlier frames."""
     longer = changed(recipe, sequence={"frames": 4}, validation={"every": 6})
     shorter = changed(longer, memory={"slots": 2})
     first, second = (train(one, *data, tmp_path / str(one.memory.slots), hardware=CPU) for one in (longer, shorter))
-    assert [row["loss"] for row in rows(first.folder)] != [row["loss"] for row in rows(second.folder)]
+    assert [row["loss"] for row in log_rows(first.folder)] != [row["loss"] for row in log_rows(second.folder)]
 
 
-def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
-    """torchrun on two CPU processes against one, on the same batches."""
+def test_two_processes_train_the_same_weights_as_one(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+    """Compares torchrun on two CPU processes with one process, on the same batches."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run(command(*train_arguments(tiny_recipe, small_coco, one)), check=True, env=environment, cwd=ROOT)
@@ -348,17 +350,19 @@ def test_two_processes_do_what_one_does(tiny_recipe: Path, small_coco: Path, tmp
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_data_that_cannot_be_read_at_all_is_one_line(
+def test_unreadable_data_is_reported_in_one_line(
     recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, workers: int
 ):
-    """Also if a worker notices it."""
+    """In the main process and in a worker."""
     gone = dataclasses.replace(data[0].images[0], file=ImageFile(tmp_path / "gone.jpg"))
     training_data = dataclasses.replace(data[0], images=(gone,))
     with pytest.raises(DataError, match=r"^coco train: 20 images or videos in a row cannot be used; see the log$"):
         train(recipe, training_data, data[1], tmp_path / "run", hardware=dataclasses.replace(CPU, workers=workers))
 
 
-def test_a_worker_that_dies_is_one_line(recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch):
+def test_dead_worker_is_reported_in_one_line(
+    recipe: Recipe, data: tuple[DataSet, DataSet], tmp_path: Path, monkeypatch
+):
     from training.data.samples import Samples
 
     original = Samples.__getitem__
@@ -375,7 +379,7 @@ def test_a_worker_that_dies_is_one_line(recipe: Recipe, data: tuple[DataSet, Dat
 
 
 @pytest.mark.slow
-def test_kill_9_costs_at_most_one_interval(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
+def test_kill_9_loses_at_most_one_checkpoint_interval(tiny_recipe: Path, small_coco: Path, tmp_path: Path):
     """A run that is killed at several moments and resumed ends bit-identical to one that was never killed."""
     tiny_recipe.write_text(
         tiny_recipe.read_text().replace('"6 steps"', '"40 steps"').replace("every = 3", "every = 20")
@@ -396,7 +400,9 @@ def test_kill_9_costs_at_most_one_interval(tiny_recipe: Path, small_coco: Path, 
         assert step_of(checkpoint) >= max(moment, reached)
         reached = step_of(checkpoint)
     subprocess.run(command(*arguments), check=True, cwd=ROOT)
-    assert same(run_folder(whole, "tiny", 0) / "weights.safetensors", checkpoint.with_name("weights.safetensors"))
+    assert same_tensors(
+        run_folder(whole, "tiny", 0) / "weights.safetensors", checkpoint.with_name("weights.safetensors")
+    )
 
 
 def step_of(checkpoint: Path) -> int:
@@ -405,7 +411,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 @pytest.mark.parametrize("bad", ["no folder", "empty", "half"])
-def test_bad_data_is_one_line(tiny_recipe: Path, tmp_path: Path, bad: str):
+def test_bad_data_is_reported_in_one_line(tiny_recipe: Path, tmp_path: Path, bad: str):
     root = tmp_path / "data"
     if bad != "no folder":
         (root / "annotations").mkdir(parents=True)

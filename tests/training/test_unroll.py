@@ -43,7 +43,7 @@ def test_only_predicted_frames_have_losses(network: Unroll):
         assert list(unrolled.maps) == [n for n in range(N) if not given[n]]
 
 
-def test_batch_is_its_samples(network: Unroll):
+def test_samples_of_a_batch_are_independent(network: Unroll):
     """Also if the given frames differ between samples, as with cold starts."""
     mixed = batch([True, True, False, False])
     mixed["given"][1] = False
@@ -54,7 +54,7 @@ def test_batch_is_its_samples(network: Unroll):
 
 
 def test_cyclic_training_remembers_its_own_predictions(network: Unroll):
-    """The labels of a predicted frame change its own loss and nothing later."""
+    """The labels of a predicted frame affect its own loss but no later frame."""
     one, other = batch([True, False, False, False]), batch([True, False, False, False])
     other["maps"][:, 1] = 0
     first, second = network(one), network(other)
@@ -64,7 +64,7 @@ def test_cyclic_training_remembers_its_own_predictions(network: Unroll):
     assert not torch.allclose(network(given).maps[3], network(changed).maps[3])
 
 
-def test_gradients_flow_through_what_was_remembered(network: Unroll):
+def test_gradients_flow_through_the_memory(network: Unroll):
     """The last frame's loss reaches the memory encoder through frame 1, which was predicted."""
     unrolled = network(batch([False, False, False, False]))
     unrolled.losses[:, 3].sum().backward()
@@ -83,7 +83,7 @@ def test_dropped_frames_are_not_read(network: Unroll):
 
 
 @pytest.mark.parametrize(("slots", "every"), [(2, 1), (3, 1), (4, 2), (5, 3)])
-def test_with_slots_every_frame_reads_what_the_runtime_would(network: Unroll, slots: int, every: int):
+def test_unrolling_with_slots_equals_a_session(network: Unroll, slots: int, every: int):
     """From a cold start, the maps of each frame equal those of a session with the same memory."""
     sample = batch([False] * 10, count=1)
     maps = Unroll(network.model, "mse", MemorySection(slots=slots, every=every))(sample).maps
@@ -99,24 +99,22 @@ def test_with_slots_every_frame_reads_what_the_runtime_would(network: Unroll, sl
     [(MemorySection(slots=3), {0, 4}), (MemorySection(slots=4, every=2), {0, 2, 4}), (MemorySection(), set(range(5)))],
     ids=["a ring of one", "a ring of two", "all"],
 )
-def test_what_the_ring_has_overwritten_is_not_read_and_the_first_frame_is(
-    network: Unroll, memory: MemorySection, read: set[int]
-):
-    def last(changed: int | None) -> torch.Tensor:
+def test_overwritten_frames_are_not_read_but_the_first_frame_is(network: Unroll, memory: MemorySection, read: set[int]):
+    def last_maps(changed: int | None) -> torch.Tensor:
         sample = batch([True] * 5 + [False])
         if changed is not None:
             sample["frames"][:, changed] = 0
             sample["maps"][:, changed] = 0
         return Unroll(network.model, "mse", memory)(sample).maps[5]
 
-    as_it_is = last(None)
+    unchanged = last_maps(None)
     for number in range(5):
-        assert torch.allclose(last(number), as_it_is, atol=1e-5) == (number not in read), number
+        assert torch.allclose(last_maps(number), unchanged, atol=1e-5) == (number not in read), number
 
 
 @pytest.mark.parametrize(("truncate", "reached"), [(None, {0, 1, 2}), (1, set()), (2, {2}), (4, {0, 1, 2})])
 @pytest.mark.parametrize("slots", [None, 4])
-def test_truncation_cuts_gradients_and_changes_no_value(
+def test_truncation_cuts_gradients_but_changes_no_values(
     network: Unroll, slots: int | None, truncate: int | None, reached: set[int]
 ):
     """The loss of the last frame sends gradients only to the given frames memorised since the latest cut."""
@@ -130,7 +128,7 @@ def test_truncation_cuts_gradients_and_changes_no_value(
     assert {number for number in range(3) if gradient[:, number].any()} == reached
 
 
-def test_truncated_training_through_its_own_predictions_takes_other_steps_of_the_same_loss(network: Unroll):
+def test_truncation_changes_gradients_of_cyclic_training_but_not_its_loss(network: Unroll):
     def loss_and_gradient(truncate: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         losses = Unroll(network.model, "mse", MemorySection(truncate=truncate))(batch([False] * 4)).losses
         (gradient,) = torch.autograd.grad(losses.sum(), network.model.get_parameter("memory_encoder.conv1.weight"))
@@ -143,7 +141,7 @@ def test_truncated_training_through_its_own_predictions_takes_other_steps_of_the
 
 
 @pytest.mark.parametrize("variant", ["edge", "stm"])
-def test_every_variant_goes_through(variant: str):
+def test_every_variant_can_be_unrolled(variant: str):
     model = build(ModelConfig.model_validate({"variant": variant, "width": 1 if variant == "edge" else 0.0625}))
     sample = batch([True, False, False, False], count=1)
     channels = len(model.config.channels)

@@ -16,19 +16,19 @@ def test_round_trip_is_bit_for_bit(variant, tmp_path: Path):
     model = build(ModelConfig(variant=variant))
     path = tmp_path / "w.safetensors"
     save_weights(path, model, "somewhere", {"lr": 1e-6})
-    loaded, recipe = load_weights(path)
-    assert recipe.config == model.config
-    assert recipe.origin == "somewhere"
-    assert recipe.training == {"lr": 1e-6}
+    loaded, provenance = load_weights(path)
+    assert provenance.config == model.config
+    assert provenance.origin == "somewhere"
+    assert provenance.training == {"lr": 1e-6}
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     again = tmp_path / "again.safetensors"
-    save_weights(again, loaded, recipe.origin, recipe.training)
+    save_weights(again, loaded, provenance.origin, provenance.training)
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_where_weights_came_from_is_told_without_the_network(edge_weights: Path, tmp_path: Path):
+def test_provenance_is_read_without_the_network(edge_weights: Path, tmp_path: Path):
     trained = tmp_path / "trained.safetensors"
     model, _ = load_weights(edge_weights)
     save_weights(trained, model, "somewhere", {"lr": 1e-6, "memory": {"slots": 4, "every": 2}})
@@ -50,15 +50,14 @@ def test_where_weights_came_from_is_told_without_the_network(edge_weights: Path,
     ],
     ids=["converted", "trained", "short", "all frames", "edge", "paper"],
 )
-def test_the_memory_is_that_of_the_training_and_stms_without(edge_weights: Path, tmp_path: Path, training, memory):
+def test_memory_comes_from_the_training_and_defaults_to_stms(edge_weights: Path, tmp_path: Path, training, memory):
     """Networks that were trained to read all earlier frames run with STM's memory."""
     path = tmp_path / "w.safetensors"
     save_weights(path, load_weights(edge_weights)[0], "somewhere", training)
     assert load_provenance(path).memory == memory
 
 
-def test_the_mean_of_two_networks(tmp_path: Path):
-    """The mean of all learnt parameters; the origin names both networks."""
+def test_mean_averages_all_learnt_parameters_and_names_both_origins(tmp_path: Path):
     config = ModelConfig(variant="edge")
     first, second = build(config), build(config)
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
@@ -76,7 +75,7 @@ def test_the_mean_of_two_networks(tmp_path: Path):
         load_mean(paths)
 
 
-def test_other_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):
+def test_mismatched_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):
     from safetensors import safe_open
 
     with safe_open(edge_weights, framework="pt") as file:
@@ -93,7 +92,7 @@ def test_other_names_and_shapes_are_listed(edge_weights: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("load", [load_weights, load_provenance])
-def test_bad_files_are_one_clear_error(load: Callable[[Path], object], tmp_path: Path):
+def test_bad_files_are_reported_in_one_line(load: Callable[[Path], object], tmp_path: Path):
     cases = {"missing": None, "empty": b"", "junk": b"hello world, this is no safetensors file"}
     for name, content in cases.items():
         path = tmp_path / name

@@ -10,13 +10,13 @@
  *   NULLGPU_MEM_MB   device memory size, overriding the preset
  *   NULLGPU_DRIVER   driver version to report, e.g. 12040 (default: that of cuda.h)
  *   NULLGPU_SCHEDULE when queued work runs: eager (default) | lazy | random:SEED (see "queues" below)
- *   NULLGPU_FILL     1: new memory is full of 0xff bytes (floats: NaN), as real memory is full of anything
+ *   NULLGPU_FILL     1: new memory is full of 0xff bytes (floats: NaN); real memory may contain anything
  *   NULLGPU_LOG      1: log every call; 2: only failing/unimplemented; file in NULLGPU_LOGFILE
  *   NULLGPU_STATS    1: print call counts at exit
  *   NULLGPU_STRICT   1: an unimplemented call returns CUDA_ERROR_NOT_SUPPORTED (default)
  *                    0: it returns CUDA_SUCCESS
  *
- * A test steers and watches it through the nullgpu_* functions at the end of this file (nullgpu.h lists them).
+ * Tests control and query it through the nullgpu_* functions at the end of this file (nullgpu.h lists them).
  */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -74,8 +74,8 @@ static CUresult fail_(const char *f, CUresult r, const char *why) {
 #define FAIL(r) return fail_(__func__, r, "")
 #define FAILW(r, why) return fail_(__func__, r, why)
 
-/* Fault injection. The calls that FAULT stands in are those that a working program can see fail: memory runs out, a
- * driver or device gives up. Calls that release things are not among them, nor those that only look something up. */
+/* Fault injection. FAULT is in all calls that may fail in a correct program: memory runs out, a driver or device
+ * stops working. It is not in calls that release or only look up something. */
 static atomic_ulong g_fallible, g_fail_at;      /* calls seen so far; the number of the call that fails, 0: none */
 static int g_fail_result, g_fail_sticky;
 static atomic_int g_lost;                       /* after a sticky fault: the device does no more work */
@@ -89,7 +89,7 @@ static CUresult fault(const char *name) {
 }
 #define FAULT do { CUresult f_ = fault(__func__); if (f_) FAILW(f_, "injected"); } while (0)
 
-/* what a test counts: live objects, and work that the device has really done */
+/* counters for tests: live objects, and work that the device has really done */
 static atomic_long g_live_stream, g_live_event, g_live_graph, g_live_exec, g_live_module, g_live_ctx;
 static atomic_ulong g_copies[3], g_bytes[3], g_syncs, g_hostfns, g_launches;
 enum { H2D, D2H, D2D };
@@ -286,7 +286,7 @@ static void blk_del(int i) {
     memmove(blk + i, blk + i + 1, sizeof *blk * (nblk - i - 1));
     nblk--;
 }
-/* all memory is mmap'ed, lazily backed: an allocation that nobody touches costs nothing.  Small
+/* all memory is mmap'ed, lazily backed: an allocation that is never touched costs nothing.  Small
  * ones are cut from 2 MiB slabs by size class to keep the number of mappings low. */
 static void *small_free[16];
 static void *ng_alloc(size_t n, size_t *mapped) {
@@ -347,7 +347,7 @@ static int dev_range_ok(uintptr_t p, size_t n) {
 static CUresult need_ctx(void);
 static int capture_forbids(void);
 static void finish_all(void);
-/* what may not be called while a stream of this process captures in global mode: it breaks that capture */
+/* calls that are forbidden while a stream of this process captures in global mode: they break that capture */
 #define NO_CAPTURE do { if (capture_forbids()) FAILW(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream is capturing"); } while (0)
 #define CHECK_CTX do { CUresult r_ = need_ctx(); if (r_) FAIL(r_); } while (0)
 #define CHECK_DPTR(p, n) do { if (!dev_range_ok((uintptr_t)(p), n)) FAILW(CUDA_ERROR_INVALID_VALUE, "not a device range"); } while (0)
@@ -551,9 +551,9 @@ FN cuDevicePrimaryCtxGetState(CUdevice d, unsigned *f, int *active) { E0; CHECK_
 
 /* ------------------------------------------------------------------ queues
  * Every stream has a queue of operations; a capturing stream records them instead. An operation runs on the thread
- * that makes it run, with no lock held, as soon as the schedule says:
+ * that triggers it, with no lock held, at a time set by the schedule:
  *   eager        at submission, as far as event waits allow
- *   lazy         not before somebody waits for it: a synchronise, a synchronous copy, a free, a destroy. Forcing one
+ *   lazy         when a call waits for it: a synchronise, a synchronous copy, a free, a destroy. Forcing one
  *                stream runs what it needs and nothing else, other streams only as far as its event waits reach
  *   random:SEED  after each submission a random number of operations at the heads of random queues
  * All three are orders that a device may choose, so a program whose results differ between them lacks a
@@ -829,7 +829,7 @@ FN cuStreamBeginCapture(CUstream s, CUstreamCaptureMode m) {
 FN cuStreamEndCapture(CUstream s, CUgraph *g) {
     E0; GET_STREAM(t, s); if (!t->cap) FAIL(CUDA_ERROR_ILLEGAL_STATE);
     Graph *c = t->cap; if (c->origin != s) FAIL(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
-    CUresult injected = fault(__func__);             /* the capture ends whatever comes of it */
+    CUresult injected = fault(__func__);             /* the capture ends in any case */
     t->cap = NULL;
     pthread_mutex_lock(&g_mu);
     for (int i = 0; i < g_ncaptures; i++) if (g_captures[i] == c) { g_captures[i] = g_captures[--g_ncaptures]; break; }
@@ -1306,7 +1306,7 @@ long nullgpu_live(const char *what) {
 }
 int nullgpu_is_device(unsigned long long p, size_t n) { return on_device(p) && dev_range_ok(p, n); }
 void nullgpu_fail(unsigned long n, int result, int sticky) {
-    if (g_lost) finish_all();                   /* as nothing: what was queued when the device was lost */
+    if (g_lost) finish_all();                   /* drops the work that was queued when the device was lost */
     g_lost = 0;
     g_fail_at = 0; g_failed = NULL; g_fail_result = result; g_fail_sticky = sticky;
     g_fallible = 0; g_fail_at = n;

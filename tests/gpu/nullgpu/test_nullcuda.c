@@ -21,7 +21,7 @@ static void *worker(void *arg) {
     for (int k = 0; k < 64; k++) if (p[k]) cuMemFree(p[k]);
     cuStreamDestroy(s); cuEventDestroy(e); return NULL;
 }
-/* queues: what runs when, what is counted, refused and made to fail */
+/* queues: schedules, counters, refused captures and injected faults */
 static void *polling(void *e) { cuCtxSetCurrent(ctx); while (cuEventQuery((CUevent)e) == CUDA_ERROR_NOT_READY) {} return NULL; }
 static void queues(void) {
     CUdeviceptr p; CUstream s, w; CUevent e, f; CUgraph g = NULL; CUgraphExec x; unsigned char *m, *h, page[8], got[8]; pthread_t t; float ms;
@@ -35,16 +35,16 @@ static void queues(void) {
     EQ(cuMemcpyHtoDAsync(p, page, 8, s), 0); memset(page, 6, 8);
     EQ(cuStreamSynchronize(w), 0); EQ(h[0], 2); EQ(nullgpu_pending(), 1); EQ(cuStreamSynchronize(s), 0); EQ(cuMemcpyDtoH(got, p, 8), 0); EQ(got[7], 5);
     EQ(nullgpu_count("h2d"), 2); EQ(nullgpu_count("d2h"), 2); EQ(nullgpu_count("d2h_bytes"), 16); EQ(nullgpu_count("syncs"), 3); EQ(nullgpu_count("nothing"), -1);
-    /* a wait is for the record of then */
+    /* a wait refers to the latest record at the time when it was queued */
     EQ(cuLaunchHostFunc(s, hf, NULL), 0); EQ(cuEventRecord(e, s), 0); EQ(cuStreamWaitEvent(w, e, 0), 0); EQ(cuLaunchHostFunc(s, hf, NULL), 0); EQ(cuEventRecord(e, s), 0);
     EQ(cuStreamSynchronize(w), 0); EQ(hostfn, 1); EQ(cuEventSynchronize(e), 0); EQ(hostfn, 2); EQ(nullgpu_pending(), 0);
-    /* whoever polls sees it end, from another thread too */
+    /* polling lets the work finish, from another thread too */
     EQ(cuLaunchHostFunc(s, hf, NULL), 0); EQ(cuEventRecord(f, s), 0); EQ(cuStreamWaitEvent(w, f, 0), 0); EQ(cuEventRecord(e, w), 0);
     EQ(cuStreamQuery(w), CUDA_ERROR_NOT_READY); pthread_create(&t, NULL, polling, e); pthread_join(t, NULL); EQ(hostfn, 3); EQ(cuEventQuery(e), 0); EQ(cuEventElapsedTime(&ms, f, e), 0);
-    /* destroying and freeing wait; blocking streams alone hold up the legacy stream */
+    /* destroying and freeing wait; only blocking streams delay the legacy stream */
     EQ(cuMemsetD8Async(p, 9, 8, s), 0); EQ(cuMemcpyDtoH(got, p, 8), 0); EQ(got[0], 5); EQ(nullgpu_pending(), 1); EQ(cuStreamDestroy(s), 0); EQ(nullgpu_pending(), 0);
     EQ(cuMemcpyDtoH(got, p, 8), 0); EQ(got[0], 9); EQ(cuStreamCreate(&s, 0), 0); EQ(cuMemsetD8Async(p, 3, 8, s), 0); EQ(cuMemcpyDtoH(got, p, 8), 0); EQ(got[0], 3);
-    /* captures: refused, broken by an allocation, by waiting for what is outside; the stream goes on */
+    /* captures: refused, broken by an allocation or by waiting for uncaptured work; the stream stays usable */
     nullgpu_refuse_capture(NULLGPU_REFUSE_BEGIN); EQ(cuStreamBeginCapture(s, 0), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     nullgpu_refuse_capture(NULLGPU_REFUSE_END); EQ(cuStreamBeginCapture(s, 0), 0); EQ(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED); EQ(g == NULL, 1);
     nullgpu_refuse_capture(NULLGPU_REFUSE_INSTANTIATE); EQ(cuStreamBeginCapture(s, 0), 0); EQ(cuStreamEndCapture(s, &g), 0); EQ(cuGraphInstantiate(&x, g, 0), CUDA_ERROR_NOT_SUPPORTED); EQ(cuGraphDestroy(g), 0);

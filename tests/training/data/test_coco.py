@@ -34,17 +34,17 @@ def test_thirteen_joints_are_common_to_both_skeletons():
     ("names", "message"),
     [(["nose", "tail"], "tail"), (["nose", "nose"], "twice"), ([], "no joint of"), (["left_eye"], "no joint of")],
 )
-def test_joints_that_fit_no_skeleton(names: list[str], message: str):
+def test_unusable_joint_names_are_refused(names: list[str], message: str):
     with pytest.raises(DataError, match=message):
         joint_columns(names, POSETRACK15)
 
 
-def test_the_shared_images(shared: Path):
+def test_shared_images_are_read(shared: Path):
     data = read_coco(shared / "coco" / "person_keypoints_train.json", shared / "coco" / "images", COCO17)
     assert len(data.images) == 53
     labelled = [(image.poses[..., 2] == LABELLED).any(axis=1) for image in data.images]
-    assert sum(some.sum() for some in labelled) == 143
-    assert sum(len(some) for some in labelled) == 143 + 93
+    assert sum(of_image.sum() for of_image in labelled) == 143
+    assert sum(len(of_image) for of_image in labelled) == 143 + 93
     assert sum(len(p.ignored.run_lengths) + len(p.ignored.polygons) for p in data.images) == 8
     assert data.sourced.all()
     assert data.problems == ()
@@ -77,8 +77,8 @@ def keypoints(x: float, y: float, visibility: int = 2) -> list[float]:
     return [x, y, visibility] * 17
 
 
-def note(number: int, image: int, **fields) -> dict:
-    base = {"id": number, "image_id": image, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 0}
+def annotation(annotation_id: int, image: int, **fields) -> dict:
+    base = {"id": annotation_id, "image_id": image, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 0}
     square = [[10.0, 20.0, 40.0, 20.0, 40.0, 60.0, 10.0, 60.0]]
     return {**base, "segmentation": square, "keypoints": keypoints(15, 25), **fields}
 
@@ -91,30 +91,30 @@ def content() -> dict:
         ],
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in range(1, 6)],
         "annotations": [
-            note(1, 1),
-            note(2, 1, keypoints=keypoints(0, 0, 0)),
-            note(3, 2, keypoints=[50, 60, 1] + [0, 0, 0] * 16),
-            note(4, 3, category_id=18),
-            note(5, 4, keypoints=keypoints(0, 0, 0)),
-            note(6, 5),
-            note(7, 5, iscrowd=1, segmentation={"size": [80, 100], "counts": [4000, 400, 3600]}),
+            annotation(1, 1),
+            annotation(2, 1, keypoints=keypoints(0, 0, 0)),
+            annotation(3, 2, keypoints=[50, 60, 1] + [0, 0, 0] * 16),
+            annotation(4, 3, category_id=18),
+            annotation(5, 4, keypoints=keypoints(0, 0, 0)),
+            annotation(6, 5),
+            annotation(7, 5, iscrowd=1, segmentation={"size": [80, 100], "counts": [4000, 400, 3600]}),
         ],
     }
 
 
-def write(tmp_path: Path, written: object) -> Path:
+def write(tmp_path: Path, document: object) -> Path:
     for i in range(1, 6):
         (tmp_path / f"{i}.jpg").touch()
     path = tmp_path / "coco.json"
-    path.write_text(written if isinstance(written, str) else json.dumps(written))
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
     return path
 
 
-def read(tmp_path: Path, written: object):
-    return read_coco(write(tmp_path, written), tmp_path, COCO17)
+def read(tmp_path: Path, document: object):
+    return read_coco(write(tmp_path, document), tmp_path, COCO17)
 
 
-def test_people_crowds_and_pictures_that_teach_nothing(tmp_path: Path):
+def test_people_and_crowds_are_read_and_images_without_labels_dropped(tmp_path: Path):
     data = read(tmp_path, content())
     assert [image.file.path.name for image in data.images] == ["1.jpg", "2.jpg", "5.jpg"]
     two, one, crowd = data.images
@@ -131,7 +131,7 @@ def test_people_crowds_and_pictures_that_teach_nothing(tmp_path: Path):
     assert "4.jpg" in data.problems[0]
 
 
-def test_a_person_without_segmentation_leaves_the_picture_without_masks(tmp_path: Path):
+def test_image_has_no_masks_if_a_person_has_no_segmentation(tmp_path: Path):
     for number, segmentation in enumerate([[], None, [[1, 2, 3]], [["x"] * 6], {"size": [8, 8], "counts": [64]}, 7]):
         changed = content()
         changed["annotations"][0]["segmentation"] = segmentation
@@ -143,7 +143,7 @@ def test_a_person_without_segmentation_leaves_the_picture_without_masks(tmp_path
 
 @settings(max_examples=30, deadline=None)
 @given(share=st.floats(0, 1), seed=st.integers(0, 99), smooth=st.integers(0, 3))
-def test_compressed_run_lengths_are_read_as_pycocotools_wrote_them(
+def test_compressed_run_lengths_of_pycocotools_are_decoded(
     tmp_path_factory: pytest.TempPathFactory, share: float, seed: int, smooth: int
 ):
     area = (np.random.default_rng(seed).random((80, 100)) < share).astype(np.uint8)
@@ -165,7 +165,7 @@ def test_a_crowd_without_a_usable_segmentation_is_ignored_within_its_box(tmp_pat
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-1e9", "1e400"])
-def test_a_bad_number_costs_its_joint_only(tmp_path: Path, bad: str):
+def test_invalid_number_drops_only_its_joint(tmp_path: Path, bad: str):
     data = read(tmp_path, json.dumps(content()).replace("[15, 25, 2,", f"[{bad}, 25, 2,", 1))
     pose = data.images[0].poses[0]
     assert np.isfinite(pose).all()
@@ -174,7 +174,7 @@ def test_a_bad_number_costs_its_joint_only(tmp_path: Path, bad: str):
     assert any(problem.startswith("1 joints") and "annotation 1" in problem for problem in data.problems)
 
 
-def test_joints_outside_the_picture_stay_and_are_counted(tmp_path: Path):
+def test_joints_outside_the_image_are_kept_and_reported(tmp_path: Path):
     changed = content()
     changed["annotations"][0]["keypoints"][:3] = [-5, 25, 2]
     data = read(tmp_path, changed)
@@ -183,7 +183,7 @@ def test_joints_outside_the_picture_stay_and_are_counted(tmp_path: Path):
 
 
 @pytest.mark.parametrize("bbox", [None, [], [1, 2, 3], [float("nan")] * 4, [1, 2, -3, 4], "none"])
-def test_without_a_box_a_person_is_around_its_joints_or_anywhere(tmp_path: Path, bbox: object):
+def test_missing_box_is_replaced_by_that_of_the_joints_or_the_image(tmp_path: Path, bbox: object):
     changed = content()
     changed["annotations"][0]["keypoints"][:6] = [20, 30, 2, 40, 60, 2]
     for i in (0, 1):
@@ -198,7 +198,7 @@ def test_without_a_box_a_person_is_around_its_joints_or_anywhere(tmp_path: Path,
     assert any(problem.startswith("2 people have no usable box") for problem in data.problems)
 
 
-def test_missing_pictures(tmp_path: Path):
+def test_missing_images_are_reported_and_too_many_are_refused(tmp_path: Path):
     path = write(tmp_path, content())
     (tmp_path / "2.jpg").unlink()
     data = read_coco(path, tmp_path, COCO17)
@@ -217,7 +217,7 @@ def change(edit: Callable[[dict], object]) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("written", "message"),
+    ("document", "message"),
     [
         (json.dumps(content())[:700], "not JSON or is truncated"),
         ("", "not JSON"),
@@ -258,47 +258,47 @@ def change(edit: Callable[[dict], object]) -> dict:
         (change(lambda c: c["categories"][0].update(keypoints=[1, 2])), "must be a list of names"),
     ],
 )
-def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
+def test_invalid_file_is_refused_in_one_line(tmp_path: Path, document: object, message: str):
     with pytest.raises(DataError, match=message) as error:
-        read(tmp_path, written)
+        read(tmp_path, document)
     assert "coco.json" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file(tmp_path: Path):
+def test_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="cannot read the annotations"):
         read_coco(tmp_path / "none.json", tmp_path, COCO17)
 
 
-def test_a_file_of_nobody_is_read(tmp_path: Path):
+def test_file_without_annotations_is_read(tmp_path: Path):
     assert read(tmp_path, {**content(), "annotations": []}).images == ()
 
 
-def same_pictures(some: DataSet, others: DataSet) -> bool:
+def same_images(first: DataSet, second: DataSet) -> bool:
     """Whether problems and each image's size, people and ignored regions are the same, compared as text."""
-    return some.problems == others.problems and list(map(repr, some.images)) == list(map(repr, others.images))
+    return first.problems == second.problems and list(map(repr, first.images)) == list(map(repr, second.images))
 
 
 @pytest.mark.parametrize("write_id", [str, float])
 @pytest.mark.parametrize("where", [("images", "id"), ("annotations", "image_id"), ("annotations", "category_id")])
-def test_ids_may_be_written_as_text_or_with_a_point(tmp_path: Path, write_id: type, where: tuple[str, str]):
+def test_ids_may_be_strings_or_floats(tmp_path: Path, write_id: type, where: tuple[str, str]):
     plain, changed = read(tmp_path, content()), content()
     entries, key = where
     for entry in changed[entries]:
         entry[key] = write_id(entry[key])
-    assert same_pictures(read(tmp_path, changed), plain)
+    assert same_images(read(tmp_path, changed), plain)
 
 
-def test_sizes_may_be_written_with_a_point(tmp_path: Path):
+def test_sizes_may_be_floats(tmp_path: Path):
     changed = content()
     for image in changed["images"]:
         image.update(width=100.0, height=80.0)
     data = read(tmp_path, changed)
-    assert same_pictures(data, read(tmp_path, content()))
+    assert same_images(data, read(tmp_path, content()))
     assert all(type(side) is int for image in data.images for side in image.size)
 
 
-def test_ids_written_as_text_are_those_of_a_split(tmp_path: Path):
+def test_string_ids_match_those_of_a_split(tmp_path: Path):
     changed = content()
     for image in changed["images"]:
         image["id"] = str(image["id"])
@@ -308,7 +308,7 @@ def test_ids_written_as_text_are_those_of_a_split(tmp_path: Path):
     assert [image.file.path.name for image in data.images] == ["1.jpg"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+def test_byte_order_mark_is_ignored(tmp_path: Path):
     path = write(tmp_path, content())
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert len(read_coco(path, tmp_path, COCO17).images) == 3

@@ -24,7 +24,7 @@ def sequence(frames: int = 6) -> Sequence:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_hidden_is_what_the_occluder_covers(seed: int):
+def test_joints_under_the_occluder_are_hidden(seed: int):
     before = sequence()
     after = occlude(before, 2, np.random.default_rng(seed))
     for number, (old, new) in enumerate(zip(before.frames, after.frames, strict=True)):
@@ -36,14 +36,14 @@ def test_hidden_is_what_the_occluder_covers(seed: int):
         np.testing.assert_array_equal(new.poses, old.poses)
         np.testing.assert_array_equal(new.inside, old.inside)
         columns, rows = new.poses[0, :, 0].astype(int), new.poses[0, :, 1].astype(int)
-        # Noise may be what was there before by chance, so look at the neighbourhood.
+        # Noise may equal the original pixel by chance, so look at the neighbourhood.
         covered = cv2.blur(changed.astype(np.float32), (3, 3))[rows, columns]
         assert (covered[new.hidden[0]] > 0.3).all()
         assert (covered[~new.hidden[0]] < 0.8).all()
     assert any(frame.hidden.any() for frame in after.frames)
 
 
-def test_motion_blur_runs_along_its_line():
+def test_motion_blur_spreads_along_its_direction():
     frame = sequence().frames[0]
     dot = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     dot[60, 100] = 255
@@ -61,7 +61,7 @@ def test_blurs_keep_the_mean_and_lose_detail():
         assert softer.image.std() < frame.image.std()
 
 
-def test_recolour_changes_as_much_as_it_is_told():
+def test_recolour_changes_more_with_higher_strength():
     before = sequence()
     same = recolour(before, 0.0, np.random.default_rng(0))
     np.testing.assert_array_equal(same.frames[0].image, before.frames[0].image)

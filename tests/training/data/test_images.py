@@ -43,7 +43,7 @@ def test_an_image_is_read_as_bgr(tmp_path: Path, suffix: str):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
-def test_an_image_cut_short(tmp_path: Path, suffix: str, share: float):
+def test_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float):
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), gradient((640, 480)))
     data = path.read_bytes()
@@ -52,7 +52,7 @@ def test_an_image_cut_short(tmp_path: Path, suffix: str, share: float):
         read_image(ImageFile(path))
 
 
-def test_a_jpeg_with_a_preview_and_bytes_after_its_end(tmp_path: Path):
+def test_jpeg_with_preview_and_trailing_bytes_is_read_unless_truncated(tmp_path: Path):
     jpeg = cv2.imencode(".jpg", gradient((640, 480)))[1].tobytes()
     preview = cv2.imencode(".jpg", gradient((32, 24)))[1].tobytes()
     segment = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
@@ -64,7 +64,7 @@ def test_a_jpeg_with_a_preview_and_bytes_after_its_end(tmp_path: Path):
         read_image(ImageFile(path))
 
 
-def test_missing_and_foreign_files(tmp_path: Path):
+def test_missing_and_non_image_files_are_refused(tmp_path: Path):
     text = tmp_path / "a.jpg"
     text.write_text("no image")
     for path, message in (
@@ -87,7 +87,7 @@ def check_random_access(path: Path, wanted: list[int], expected: list[np.ndarray
 
 
 @pytest.mark.parametrize("name", ["pose_1.mp4", "test_video_structuralize.mp4", "pose_squats.mp4"])
-def test_random_access_gives_the_pixels_of_decoding_in_order(shared: Path, name: str):
+def test_random_access_equals_sequential_decoding(shared: Path, name: str):
     path = shared / "video" / name
     expected = decoded(path)
     last = len(expected) - 1
@@ -106,11 +106,11 @@ def test_random_access_in_other_formats(tmp_path: Path, codec: tuple[str, str]):
     check_random_access(path, [80, 2, 89, 40, 0, 85], decoded(path))
 
 
-def test_random_access_where_the_frame_rate_varies(tmp_path: Path):
+def test_random_access_with_variable_frame_rate(tmp_path: Path):
     """OpenCV seeks by the mean frame rate and gets wrong frames in this video."""
     constant = write_video(tmp_path / "constant.avi", 120)
     varying = tmp_path / "varying.mkv"
-    # The first half at ten frames a second, the second at two.
+    # The first half has 10 frames per second, the second half 2.
     times = "setpts='if(lt(N,60),N,60+(N-60)*5)/10/TB'"
     command = ["ffmpeg", "-v", "error", "-i", constant, "-vf", times, "-vsync", "vfr", "-c:v", "mjpeg", "-y", varying]
     try:
@@ -122,13 +122,13 @@ def test_random_access_where_the_frame_rate_varies(tmp_path: Path):
     check_random_access(varying, [110, 2, 70, 119, 0, 100, 40, 3], expected)
 
 
-def test_a_frame_after_the_end(clip: Path):
+def test_frame_after_the_end_is_refused(clip: Path):
     with pytest.raises(DataError, match="has only 100 frames"):
         read_image(ImageFile(clip, 100))
     assert read_image(ImageFile(clip, 99)).shape == (576, 768, 3)
 
 
-def test_more_videos_than_stay_open(tmp_path: Path):
+def test_more_videos_can_be_read_than_stay_open(tmp_path: Path):
     paths = [write_video(tmp_path / f"{i}.avi", 5 + i) for i in range(7)]
     for number in (0, 4, 2):
         for path in paths:
@@ -139,9 +139,9 @@ def _mean(image: ImageFile) -> float:
     return float(read_image(image).mean())
 
 
-def test_a_forked_worker_opens_its_own(clip: Path):
+def test_forked_worker_opens_its_own_video(clip: Path):
     images = [ImageFile(clip, number) for number in (30, 5, 60)]
-    here = [_mean(image) for image in images]
+    expected = [_mean(image) for image in images]
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.map_async(_mean, images).get(timeout=30) == here
-    assert [_mean(image) for image in images] == here
+        assert pool.map_async(_mean, images).get(timeout=30) == expected
+    assert [_mean(image) for image in images] == expected

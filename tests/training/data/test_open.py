@@ -50,7 +50,7 @@ def write_posetrack(annotations: Path, root: Path, videos: list[str]) -> None:
         (annotations / f"{video}.json").write_text(json.dumps(content))
 
 
-def test_coco_in_its_own_layout(tmp_path: Path):
+def test_coco_layout_is_read_and_a_single_part_is_split(tmp_path: Path):
     for split, images in (("train", [1, 2, 3]), ("val", [4, 5])):
         annotations = tmp_path / "annotations" / f"person_keypoints_{split}2017.json"
         write_coco(annotations, tmp_path / f"{split}2017", images)
@@ -59,7 +59,7 @@ def test_coco_in_its_own_layout(tmp_path: Path):
     assert len(train.images) == 3
     assert len(val.images) == 2
     assert train.problems == val.problems == ()
-    # The annotations of both parts come in one archive. If the images of only one part are there, it is divided.
+    # The annotations of both parts come in one archive. If only one part has images, that part is split.
     shutil.rmtree(tmp_path / "train2017")
     train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
     assert names(train) | names(val) == {f"{i:012}.jpg" for i in (4, 5)}
@@ -67,7 +67,7 @@ def test_coco_in_its_own_layout(tmp_path: Path):
     assert "only part" in train.problems[-1]
 
 
-def test_the_shared_images_are_divided(shared: Path):
+def test_shared_images_are_split(shared: Path):
     train, val = (open_data("coco", shared / "coco", split, POSETRACK15) for split in ("train", "val"))
     assert len(names(train)) + len(names(val)) == 53
     assert not names(train) & names(val)
@@ -81,13 +81,15 @@ def test_the_shared_images_are_divided(shared: Path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(few=st.sets(st.integers(0, 999), min_size=20, max_size=30), seed=st.integers(0, 9))
-def test_adding_images_moves_nobody(tmp_path_factory: pytest.TempPathFactory, few: set[int], seed: int):
+@given(initial=st.sets(st.integers(0, 999), min_size=20, max_size=30), seed=st.integers(0, 9))
+def test_adding_images_keeps_the_others_in_their_part(
+    tmp_path_factory: pytest.TempPathFactory, initial: set[int], seed: int
+):
     root = tmp_path_factory.mktemp("coco")
     before, after = [], []
-    for images, seen in ((few, before), (few | set(range(1000, 1010)), after)):
+    for images, parts in ((initial, before), (initial | set(range(1000, 1010)), after)):
         write_coco(root / "person_keypoints_train.json", root / "images", sorted(images))
-        seen += [names(open_data("coco", root, split, COCO17, seed=seed)) for split in ("train", "val")]
+        parts += [names(open_data("coco", root, split, COCO17, seed=seed)) for split in ("train", "val")]
     moved = (before[0] & after[1]) | (before[1] & after[0])
     assert len(moved) <= (
         len(before[1]) == 1
@@ -96,7 +98,7 @@ def test_adding_images_moves_nobody(tmp_path_factory: pytest.TempPathFactory, fe
 
 
 @pytest.mark.parametrize(("kind", "folder"), [("posetrack18", "annotations"), ("posetrack21", "posetrack_data")])
-def test_posetrack(tmp_path: Path, kind: str, folder: str):
+def test_posetrack_is_split_if_it_has_a_single_part(tmp_path: Path, kind: str, folder: str):
     write_posetrack(tmp_path / folder / "val", tmp_path, [f"v{i}" for i in range(6)])
     train, val = (open_data(kind, tmp_path, split, POSETRACK15) for split in ("train", "val"))
     assert {video.name for video in (*train.videos, *val.videos)} == {f"v{i}" for i in range(6)}
@@ -109,14 +111,14 @@ def test_posetrack(tmp_path: Path, kind: str, folder: str):
     assert len(open_data(kind, tmp_path, "val", POSETRACK15).videos) == 6
 
 
-def test_the_shared_posetrack_frames_are_divided(shared: Path):
+def test_shared_posetrack_frames_are_split(shared: Path):
     train, val = (open_data("posetrack18", shared / "posetrack18", split, COCO17) for split in ("train", "val"))
     assert len(train.images) == len(val.images) == 1
     assert train.images[0].file != val.images[0].file
 
 
 @pytest.mark.parametrize("folder", [".", "annotations"])
-def test_footage(tmp_path: Path, folder: str):
+def test_footage_is_split_by_file(tmp_path: Path, folder: str):
     write_posetrack(tmp_path / folder, tmp_path, ["a"])
     assert len(open_data("footage", tmp_path, "train", POSETRACK15).videos) == 1
     with pytest.raises(DataError, match=r"none of the 1 JSON files .* is left for val"):
@@ -127,7 +129,7 @@ def test_footage(tmp_path: Path, folder: str):
     assert train.videos[0].name != val.videos[0].name
 
 
-def test_footage_that_comes_in_two_parts_is_taken_as_it_is(tmp_path: Path):
+def test_footage_with_two_parts_is_not_split(tmp_path: Path):
     write_posetrack(tmp_path / "train", tmp_path, ["a", "b", "c"])
     write_posetrack(tmp_path / "val", tmp_path, ["d"])
     train, val = (open_data("footage", tmp_path, split, POSETRACK15) for split in ("train", "val"))
@@ -145,13 +147,13 @@ def test_footage_that_comes_in_two_parts_is_taken_as_it_is(tmp_path: Path):
         ("footage", "expected .*found notes.txt"),
     ],
 )
-def test_a_folder_of_something_else(tmp_path: Path, kind: str, message: str):
+def test_folder_without_data_is_refused_with_expected_and_found_files(tmp_path: Path, kind: str, message: str):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match=message):
         open_data(kind, tmp_path, "val", COCO17)
 
 
-def test_what_does_not_exist(tmp_path: Path):
+def test_unknown_folder_kind_or_part_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="does not exist"):
         open_data("coco", tmp_path / "none", "train", COCO17)
     with pytest.raises(DataError, match="kinds are coco"):
@@ -160,13 +162,13 @@ def test_what_does_not_exist(tmp_path: Path):
         open_data("coco", tmp_path, "validation", COCO17)
 
 
-def test_a_part_without_anybody(tmp_path: Path):
+def test_part_without_labels_is_refused(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [])
     with pytest.raises(DataError, match=r"train part of the coco data in .* has no labelled images"):
         open_data("coco", tmp_path, "train", COCO17)
 
 
-def test_a_file_beside_the_annotations_divides_and_names_do_not(tmp_path: Path):
+def test_split_file_overrides_the_split_by_name(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", list(range(1, 12)))
     lists = {"train": [1, 2, 3, 4, 5], "validation": [6, 7], "test": [8, 9]}
     (tmp_path / "splits.json").write_text(json.dumps(lists))
@@ -181,7 +183,7 @@ def test_a_file_beside_the_annotations_divides_and_names_do_not(tmp_path: Path):
     assert "1 ids in" in open_data("coco", tmp_path, "test", COCO17).problems[0]
 
 
-def test_the_file_divides_cocos_own_layout_too(tmp_path: Path):
+def test_split_file_applies_to_the_coco_layout(tmp_path: Path):
     write_coco(tmp_path / "annotations" / "person_keypoints_val2017.json", tmp_path / "val2017", [1, 2, 3])
     (tmp_path / "annotations" / "splits.json").write_text('{"test": [2], "train": [1, 3]}')
     assert names(open_data("coco", tmp_path, "test", COCO17)) == {f"{2:012}.jpg"}
@@ -207,7 +209,7 @@ def test_the_file_divides_cocos_own_layout_too(tmp_path: Path):
         ('{"train": []}', "train part of the coco data .* has no labelled images"),
     ],
 )
-def test_a_split_that_does_not_serve_is_one_line(tmp_path: Path, content: str, message: str):
+def test_unusable_split_file_is_refused_in_one_line(tmp_path: Path, content: str, message: str):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [1, 2])
     (tmp_path / "splits.json").write_text(content)
     with pytest.raises(DataError, match=message) as error:
@@ -215,7 +217,7 @@ def test_a_split_that_does_not_serve_is_one_line(tmp_path: Path, content: str, m
     assert "\n" not in str(error.value)
 
 
-def test_a_test_part_takes_a_file_that_says_which(tmp_path: Path):
+def test_test_part_needs_a_split_file(tmp_path: Path):
     write_coco(tmp_path / "person_keypoints_train.json", tmp_path / "images", [1, 2])
     write_posetrack(tmp_path / "annotations" / "val", tmp_path, ["a", "b"])
     for kind in ("coco", "posetrack18"):
@@ -223,11 +225,11 @@ def test_a_test_part_takes_a_file_that_says_which(tmp_path: Path):
             open_data(kind, tmp_path, "test", COCO17)
 
 
-def test_the_shared_split_is_the_one_that_everybody_uses(shared: Path):
+def test_shared_split_has_the_expected_images(shared: Path):
     parts = {split: open_data("coco", shared / "coco_small", split, COCO17) for split in ("train", "val", "test")}
-    numbers = {split: {int(Path(name).stem) for name in names(data)} for split, data in parts.items()}
-    assert {split: len(found) for split, found in numbers.items()} == {"train": 1129, "val": 517, "test": 537}
-    assert {number % 4 for number in numbers["test"]} == {0}
-    assert {number % 4 for number in numbers["val"]} == {1}
-    assert not numbers["train"] & (numbers["val"] | numbers["test"])
+    ids = {split: {int(Path(name).stem) for name in names(data)} for split, data in parts.items()}
+    assert {split: len(found) for split, found in ids.items()} == {"train": 1129, "val": 517, "test": 537}
+    assert {image_id % 4 for image_id in ids["test"]} == {0}
+    assert {image_id % 4 for image_id in ids["val"]} == {1}
+    assert not ids["train"] & (ids["val"] | ids["test"])
     assert any("11 images are in no list of" in problem for problem in parts["test"].problems)

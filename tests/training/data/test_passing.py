@@ -1,4 +1,4 @@
-"""People who come into view in front of a synthetic sequence, or leave it."""
+"""People who enter or leave in front of a synthetic sequence."""
 
 import itertools
 from dataclasses import replace
@@ -39,46 +39,46 @@ def sequence_of(
     return synthetic_sequence(behind, data, SIZE, options, np.random.default_rng(seed), passing)
 
 
-def test_people_come_to_their_place_and_stay_or_leave_it(tmp_path: Path):
+def test_passing_people_either_enter_or_leave(tmp_path: Path):
     behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
-    came = left = 0
+    entered = left = 0
     for seed in range(40):
         frames = sequence_of(behind, front, seed, frames=12).frames
-        there = [bool(frame.inside[1].any()) for frame in frames]
-        came += there[-1] and not there[0]
-        left += there[0] and not there[-1]
-        assert there[0] or there[-1], "at their place, at the beginning or at the end"
-        # Nobody enters and leaves in one sequence, or leaves and comes back.
-        assert sum(one != after for one, after in itertools.pairwise(there)) <= 1
-    assert came > 5
+        visible = [bool(frame.inside[1].any()) for frame in frames]
+        entered += visible[-1] and not visible[0]
+        left += visible[0] and not visible[-1]
+        assert visible[0] or visible[-1], "visible in the first or last frame"
+        # People enter or leave at most once per sequence.
+        assert sum(one != after for one, after in itertools.pairwise(visible)) <= 1
+    assert entered > 5
     assert left > 5
 
 
-def test_what_is_behind_is_as_it_is_without_them(tmp_path: Path):
+def test_background_is_unchanged_outside_passing_people(tmp_path: Path):
     behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
     for seed in range(10):
-        alone, with_them = sequence_of(behind, None, seed).frames, sequence_of(behind, front, seed).frames
-        for one, both in zip(alone, with_them, strict=True):
+        alone, with_passing = sequence_of(behind, None, seed).frames, sequence_of(behind, front, seed).frames
+        for one, both in zip(alone, with_passing, strict=True):
             np.testing.assert_array_equal(both.poses[:1], one.poses)
-            elsewhere = ~cut_out(both.image)
+            elsewhere = ~front_area(both.image)
             np.testing.assert_array_equal(both.image[elsewhere], one.image[elsewhere])
 
 
-def cut_out(image: np.ndarray) -> np.ndarray:
-    """The area that the brighter image covers."""
+def front_area(image: np.ndarray) -> np.ndarray:
+    """Mask of the pixels that the brighter image covers."""
     return image[..., 0] > (BEHIND + IN_FRONT) // 2
 
 
 @pytest.mark.parametrize("zoom", [1.0, 2.5])
-def test_they_are_where_their_joints_are_and_hide_those_behind(tmp_path: Path, zoom: float):
+def test_passing_people_cover_their_joints_and_hide_those_behind(tmp_path: Path, zoom: float):
     """Without segmentation, people are cut out by their boxes."""
     behind, front = labelled_image(tmp_path, BEHIND), labelled_image(tmp_path, IN_FRONT)
     hidden = 0
     for seed in range(10):
         for frame in sequence_of(behind, front, seed, frames=8, zoom=zoom).frames:
-            covered = cut_out(frame.image)
-            for person, at in ((1, frame.inside), (0, frame.hidden)):
-                for x, y in frame.poses[person][at[person], :2].astype(int):
+            covered = front_area(frame.image)
+            for person, joints in ((1, frame.inside), (0, frame.hidden)):
+                for x, y in frame.poses[person][joints[person], :2].astype(int):
                     near = covered[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
                     assert near.any()
             hidden += int(frame.hidden[0].sum())
@@ -87,36 +87,36 @@ def test_they_are_where_their_joints_are_and_hide_those_behind(tmp_path: Path, z
     assert hidden > 100
 
 
-def test_segmentation_cuts_out_more_closely_than_a_box(tmp_path: Path):
+def test_passing_people_are_cut_out_by_their_segmentation(tmp_path: Path):
     behind = replace(labelled_image(tmp_path, BEHIND), masks=Regions())
     left, top, right, bottom = BOX[0]
     half = np.array([[left, top], [right, top], [right, (top + bottom) / 2], [left, (top + bottom) / 2]], np.float32)
     front = replace(labelled_image(tmp_path, IN_FRONT), masks=Regions((half,)))
-    first = sequence_of(behind, front, seed=next(s for s in range(99) if stays_last(behind, front, s))).frames[-1]
+    last = sequence_of(behind, front, seed=next(s for s in range(99) if ends_inside(behind, front, s))).frames[-1]
     whole = (right - left) * (bottom - top)
-    assert cut_out(first.image).sum() == pytest.approx(whole / 2, rel=0.35)
-    assert first.mask is not None
-    assert first.mask.sum() * 16 == pytest.approx(cut_out(first.image).sum(), rel=0.1)
+    assert front_area(last.image).sum() == pytest.approx(whole / 2, rel=0.35)
+    assert last.mask is not None
+    assert last.mask.sum() * 16 == pytest.approx(front_area(last.image).sum(), rel=0.1)
 
 
-def stays_last(behind: LabelledImage, front: LabelledImage, seed: int) -> bool:
+def ends_inside(behind: LabelledImage, front: LabelledImage, seed: int) -> bool:
     return bool(sequence_of(behind, front, seed).frames[-1].inside[1].all())
 
 
-def test_of_what_is_ignored_each_picture_tells_its_own_part(tmp_path: Path):
+def test_each_image_contributes_its_own_ignored_regions(tmp_path: Path):
     everywhere = Regions((np.array([[0, 0], [448, 0], [448, 256], [0, 256]], np.float32),))
     behind, front = replace(labelled_image(tmp_path, BEHIND), ignored=everywhere), labelled_image(tmp_path, IN_FRONT)
-    seed = next(s for s in range(99) if stays_last(behind, front, s))
+    seed = next(s for s in range(99) if ends_inside(behind, front, s))
     frame = sequence_of(behind, front, seed).frames[-1]
     known = cv2.resize((~frame.ignored).astype(np.uint8), SIZE, interpolation=cv2.INTER_NEAREST).astype(bool)
     assert known.sum() > 10_000
     inner = cv2.erode(known.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     padding = frame.image[..., 0] == PADDING_GREY
-    assert (cut_out(frame.image) | padding)[inner].all()
+    assert (front_area(frame.image) | padding)[inner].all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_as_often_as_the_share_says(small_coco: Path, share: float):
+def test_passing_people_are_as_frequent_as_configured(small_coco: Path, share: float):
     data = open_data("coco", small_coco, "train", COCO17)
     sequence = SequenceOptions(kind="synthetic", frames=3, passing=share)
     samples = Samples(data, COCO17.channels, (96, 64), sequence, SampleOptions(), seed=5)

@@ -15,7 +15,7 @@ from training.data.posetrack import read_posetrack
 NAMES = [*POSETRACK15.joints[:3], "left_ear", "right_ear", *POSETRACK15.joints[3:]]
 
 
-def test_the_shared_frames(shared: Path):
+def test_shared_frames_are_read(shared: Path):
     root = shared / "posetrack18"
     data = read_posetrack(root / "annotations" / "val", root, POSETRACK15)
     assert [len(image.poses) for image in data.images] == [1, 2]
@@ -27,7 +27,7 @@ def test_the_shared_frames(shared: Path):
         assert heads is not None
         top, bottom = (pose[:, POSETRACK15.joints.index(name), :2] for name in ("head_top", "head_bottom"))
         known = pose[:, POSETRACK15.joints.index("head_top"), 2] == LABELLED
-        # PoseTrack makes these boxes from the two joints.
+        # PoseTrack derives these boxes from the two joints.
         np.testing.assert_allclose(heads[known], 6 / 7 * np.linalg.norm(top - bottom, axis=1)[known], rtol=0.01)
     assert data.sourced.all()
     assert data.videos == ()
@@ -38,7 +38,7 @@ def test_the_shared_frames(shared: Path):
         assert 0.05 < image.ignored.draw(image.size).mean() < 0.6
 
 
-def test_ears_have_no_source(shared: Path):
+def test_eyes_and_ears_have_no_source(shared: Path):
     root = shared / "posetrack18"
     data = read_posetrack(root / "annotations" / "val", root, COCO17)
     unsourced = {joint for joint, sourced in zip(COCO17.joints, data.sourced, strict=True) if not sourced}
@@ -52,9 +52,9 @@ def image(number: int, **fields) -> dict:
 
 
 def person(number: int, track: int = 0, **fields) -> dict:
-    numbers = [value for i in range(17) for value in (20 + i, 10 + number, 0 if NAMES[i].endswith("ear") else 1)]
+    keypoints = [value for i in range(17) for value in (20 + i, 10 + number, 0 if NAMES[i].endswith("ear") else 1)]
     base = {"id": (500 + number) * 100 + track, "image_id": 500 + number, "track_id": track, "category_id": 1}
-    return {**base, "bbox": [20, 5, 30, 40], "keypoints": numbers, **fields}
+    return {**base, "bbox": [20, 5, 30, 40], "keypoints": keypoints, **fields}
 
 
 def content() -> dict:
@@ -79,46 +79,46 @@ def content() -> dict:
     }
 
 
-def write(tmp_path: Path, written: object, name: str = "v.json") -> Path:
+def write(tmp_path: Path, document: object, name: str = "v.json") -> Path:
     folder = tmp_path / "images" / "val" / "v"
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(14):
         cv2.imwrite(str(folder / f"{i:06}.jpg"), np.zeros((60, 80, 3), np.uint8))
     annotations = tmp_path / "annotations"
     annotations.mkdir(exist_ok=True)
-    (annotations / name).write_text(written if isinstance(written, str) else json.dumps(written))
+    (annotations / name).write_text(document if isinstance(document, str) else json.dumps(document))
     return annotations
 
 
-def read(tmp_path: Path, written: object):
-    return read_posetrack(write(tmp_path, written), tmp_path, POSETRACK15)
+def read(tmp_path: Path, document: object):
+    return read_posetrack(write(tmp_path, document), tmp_path, POSETRACK15)
 
 
-def test_a_video_with_frames_out_of_order_unlabelled_frames_and_nobody(tmp_path: Path):
+def test_video_with_unordered_unlabelled_and_empty_frames_is_read(tmp_path: Path):
     data = read(tmp_path, content())
     assert len(data.images) == 4
     (video,) = data.videos
     assert video.name == "v"
     assert video.numbers == (0, 4, 8, 12)
-    zero, four, eight, nobody = video.images
+    zero, four, eight, empty = video.images
     assert zero.size == (80, 60)
     assert zero.tracks.tolist() == [0, 1]
     assert (zero.poses[0, :, 2] == LABELLED).all()
     assert (zero.poses[1, :, 2] != LABELLED).all()
     np.testing.assert_array_equal(zero.poses[0, :4, 0], [20, 21, 22, 25])
     np.testing.assert_array_equal(zero.boxes, [[20, 5, 50, 45]] * 2)
-    assert nobody.poses.shape == (0, 15, 3)
-    assert nobody.boxes.shape == (0, 4)
+    assert empty.poses.shape == (0, 15, 3)
+    assert empty.boxes.shape == (0, 4)
     for frame in (four, eight):
         assert frame.ignored.draw(frame.size)[4, 4] == 1
         assert frame.ignored.draw(frame.size)[50, 70] == 0
     assert eight.tracks.tolist() == [-1, 4]
-    np.testing.assert_array_equal(eight.boxes[1], [30, 10, 60, 40])  # grown from the head's
+    np.testing.assert_array_equal(eight.boxes[1], [30, 10, 60, 40])  # grown from the head box
     assert eight.ignored.draw(eight.size)[30, 40] == 1  # the crowd
     assert zero.ignored.draw(zero.size).sum() == 0
 
 
-def test_bad_numbers_cost_their_joint_only(tmp_path: Path):
+def test_invalid_numbers_drop_only_their_joint(tmp_path: Path):
     text = json.dumps(content()).replace("[20, 10, 1,", "[NaN, 10, 1,", 1).replace("[20, 14, 1,", "[-7, 14, 1,", 1)
     data = read(tmp_path, text)
     pose = data.videos[0].images[0].poses[0]
@@ -129,7 +129,7 @@ def test_bad_numbers_cost_their_joint_only(tmp_path: Path):
     assert any(problem.startswith("1 labelled joints lie outside") for problem in data.problems)
 
 
-def test_missing_pictures(tmp_path: Path):
+def test_missing_images_are_reported_and_too_many_are_refused(tmp_path: Path):
     annotations = write(tmp_path, content())
     (tmp_path / "images/val/v/000000.jpg").unlink()
     data = read_posetrack(annotations, tmp_path, POSETRACK15)
@@ -139,7 +139,7 @@ def test_missing_pictures(tmp_path: Path):
         read_posetrack(annotations, tmp_path / "elsewhere", POSETRACK15)
 
 
-def test_pictures_without_a_size_that_cannot_be_read(tmp_path: Path):
+def test_unreadable_images_without_a_size_are_dropped(tmp_path: Path):
     annotations = write(tmp_path, content())
     for path in (tmp_path / "images/val/v").iterdir():
         path.write_bytes(b"junk")
@@ -148,30 +148,30 @@ def test_pictures_without_a_size_that_cannot_be_read(tmp_path: Path):
     assert any(problem.startswith("4 images of unknown size") for problem in data.problems)
 
 
-def test_a_single_labelled_picture_is_no_video(tmp_path: Path):
+def test_single_labelled_frame_is_not_a_video(tmp_path: Path):
     data = read(tmp_path, {**content(), "images": [image(0)], "annotations": [person(0)]})
     assert len(data.images) == 1
     assert data.videos == ()
     assert "only one labelled frame" in data.problems[0]
 
 
-def test_half_written_and_hidden_files_are_left_alone(tmp_path: Path):
+def test_partial_and_hidden_files_are_ignored(tmp_path: Path):
     write(tmp_path, "{", ".v.123.partial.json")
     assert len(read(tmp_path, content()).videos) == 1
 
 
 def footage(clip: Path, names: list[str], **fields) -> dict:
-    numbers = [value for i in range(len(names)) for value in (100 + i, 200, 1)]
+    keypoints = [value for i in range(len(names)) for value in (100 + i, 200, 1)]
     return {
         "categories": [{"id": 1, "name": "person", "keypoints": names}],
         "images": [{"id": i, "file_name": str(clip), "frame_id": 40 - 10 * i} for i in range(4)],
-        "annotations": [{"id": i, "image_id": i, "keypoints": numbers, "bbox": [90, 190, 40, 40]} for i in range(4)],
+        "annotations": [{"id": i, "image_id": i, "keypoints": keypoints, "bbox": [90, 190, 40, 40]} for i in range(4)],
         **fields,
     }
 
 
 @pytest.mark.parametrize("mark", [{"pseudo": True}, {"info": {"pseudo": True, "teacher": "x"}}])
-def test_own_footage_of_a_video_labelled_by_a_teacher(tmp_path: Path, clip: Path, mark: dict):
+def test_video_labelled_by_a_teacher_has_pseudo_labels(tmp_path: Path, clip: Path, mark: dict):
     data = read_posetrack(write(tmp_path, footage(clip, list(COCO17.joints), **mark)), tmp_path, COCO17)
     assert data.pseudo
     assert data.sourced.all()
@@ -182,13 +182,13 @@ def test_own_footage_of_a_video_labelled_by_a_teacher(tmp_path: Path, clip: Path
     assert read_image(video.images[2].file).shape == (576, 768, 3)
 
 
-def test_footage_may_be_named_relative_to_the_file_that_labels_it(tmp_path: Path, clip: Path):
+def test_video_path_may_be_relative_to_the_label_file(tmp_path: Path, clip: Path):
     (tmp_path / "clip.avi").symlink_to(clip)
     data = read_posetrack(write(tmp_path, footage(Path("../clip.avi"), NAMES)), tmp_path, POSETRACK15)
     assert data.videos[0].images[0].size == (768, 576)
 
 
-def test_a_file_of_several_videos(tmp_path: Path, clip: Path):
+def test_file_may_label_several_videos(tmp_path: Path, clip: Path):
     mixed = footage(clip, NAMES)
     mixed["images"] += [image(0), image(1)]
     data = read(tmp_path, mixed)
@@ -198,7 +198,7 @@ def test_a_file_of_several_videos(tmp_path: Path, clip: Path):
     ]
 
 
-def test_files_with_different_joints(tmp_path: Path, clip: Path):
+def test_files_with_different_joints_are_refused(tmp_path: Path, clip: Path):
     write(tmp_path, footage(clip, list(COCO17.joints)), "own.json")
     with pytest.raises(DataError, match=r"v\.json and .*own\.json label different joints"):
         read_posetrack(write(tmp_path, content()), tmp_path, COCO17)
@@ -211,7 +211,7 @@ def change(edit: Callable[[dict], object]) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("written", "message"),
+    ("document", "message"),
     [
         (json.dumps(content())[:700], "not JSON or is truncated"),
         ("[]", "holds a list"),
@@ -236,19 +236,19 @@ def change(edit: Callable[[dict], object]) -> dict:
         (change(lambda c: c["categories"][0].update(keypoints=["nose", "tail"])), "unknown joints .* tail"),
     ],
 )
-def test_a_file_that_contradicts_itself(tmp_path: Path, written: object, message: str):
+def test_invalid_file_is_refused_in_one_line(tmp_path: Path, document: object, message: str):
     with pytest.raises(DataError, match=message) as error:
-        read(tmp_path, written)
+        read(tmp_path, document)
     assert "v.json" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_folder(tmp_path: Path):
+def test_empty_folder_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no JSON files"):
         read_posetrack(tmp_path, tmp_path, POSETRACK15)
 
 
-def test_numbers_may_be_written_as_text_or_with_a_point(tmp_path: Path):
+def test_ids_and_sizes_may_be_strings_or_floats(tmp_path: Path):
     plain, changed = read(tmp_path, content()), content()
     for image, annotation in zip(changed["images"], changed["annotations"], strict=False):
         image.update(id=str(image["id"]), width=80.0, height=60.0)
@@ -256,14 +256,14 @@ def test_numbers_may_be_written_as_text_or_with_a_point(tmp_path: Path):
     assert list(map(repr, read(tmp_path, changed).images)) == list(map(repr, plain.images))
 
 
-def test_a_size_of_nothing_is_read_from_the_pictures(tmp_path: Path):
+def test_invalid_sizes_are_read_from_the_images(tmp_path: Path):
     changed = content()
     for image in changed["images"]:
         image.update(width=0, height=-1)
     assert {image.size for image in read(tmp_path, changed).images} == {(80, 60)}
 
 
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path):
+def test_byte_order_mark_is_ignored(tmp_path: Path):
     path = write(tmp_path, content()) / "v.json"
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert len(read_posetrack(path.parent, tmp_path, POSETRACK15).images) == 4

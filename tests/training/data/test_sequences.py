@@ -30,7 +30,7 @@ from training.recipe_run import open_split
 SIZE = (256, 160)
 
 
-def marked_picture(folder: Path, points: np.ndarray, size: tuple[int, int]) -> LabelledImage:
+def marked_image(folder: Path, points: np.ndarray, size: tuple[int, int]) -> LabelledImage:
     """A black image with a round white mark at every joint of one person."""
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
     image = np.zeros((size[1], size[0]), np.float64)
@@ -56,7 +56,7 @@ def centre_of_mark(image: np.ndarray, near: np.ndarray) -> np.ndarray:
     return np.array([(window * x).sum(), (window * y).sum()]) / window.sum() + [left, top]
 
 
-# 17 marks that are far enough from each other to be told apart
+# 17 marks, far enough apart to be distinguished
 GRID = np.array([[x, y] for y in (60, 130, 200, 270) for x in (70, 150, 230, 310, 390)], float)[:17]
 
 
@@ -68,11 +68,11 @@ GRID = np.array([[x, y] for y in (60, 130, 200, 270) for x in (70, 150, 230, 310
     shear=st.floats(0, 0.1),
     flip=st.booleans(),
 )
-def test_carried_keypoints_are_where_the_marks_go(
+def test_transformed_keypoints_follow_their_marks(
     tmp_path_factory, seed: int, rotation: float, scale: float, shear: float, flip: bool
 ):
-    """Within half a pixel, for any chain of transformations, including letterbox and mirroring."""
-    labelled = marked_picture(tmp_path_factory.mktemp("marks"), GRID, (460, 330))
+    """They agree within half a pixel for any chain of transformations, including letterbox and mirroring."""
+    labelled = marked_image(tmp_path_factory.mktemp("marks"), GRID, (460, 330))
     motion = Motion(rotation=rotation, scale=scale, shear=shear, shift_x=10, shift_y=10)
     options = SequenceOptions(kind="synthetic", frames=6, motion=motion, flip=flip)
     data = data_of(labelled)
@@ -83,10 +83,10 @@ def test_carried_keypoints_are_where_the_marks_go(
         image = frame.image.copy()
         image[(image == 114).all(-1)] = 0  # the padding's grey
         for (x, y, _), inside in zip(frame.poses[0], frame.inside[0], strict=True):
-            alone = all(
+            isolated = all(
                 np.hypot(x - other[0], y - other[1]) > 26 for other in frame.poses[0] if (other[:2] != (x, y)).any()
             )
-            if inside and alone and 24 < x < width - 24 and 24 < y < height - 24 and _no_padding(frame.image, x, y):
+            if inside and isolated and 24 < x < width - 24 and 24 < y < height - 24 and _no_padding(frame.image, x, y):
                 found = centre_of_mark(image, np.array([x, y]))
                 assert np.hypot(*(found - [x, y])) < 0.5
                 checked += 1
@@ -98,8 +98,8 @@ def _no_padding(image: np.ndarray, x: float, y: float) -> bool:
     return not (window == 114).all(-1).any()
 
 
-def test_points_that_leave_the_frame_are_marked(tmp_path: Path):
-    labelled = marked_picture(tmp_path, GRID, (460, 330))
+def test_joints_that_leave_the_frame_are_marked_as_outside(tmp_path: Path):
+    labelled = marked_image(tmp_path, GRID, (460, 330))
     motion = Motion(shift_x=120, shift_y=90)
     options = SequenceOptions(kind="synthetic", frames=12, motion=motion)
     sequence = synthetic_sequence(labelled, data_of(labelled), SIZE, options, np.random.default_rng(1))
@@ -107,12 +107,12 @@ def test_points_that_leave_the_frame_are_marked(tmp_path: Path):
         xy = frame.poses[..., :2]
         expected = (xy >= 0).all(-1) & (xy < SIZE).all(-1)
         np.testing.assert_array_equal(frame.inside, expected)
-        assert (frame.poses[..., 2] == 1).all(), "still labelled, only not inside"
+        assert (frame.poses[..., 2] == 1).all(), "joints outside stay labelled"
     assert not all(frame.inside.all() for frame in sequence.frames)
 
 
-def test_masks_and_ignored_regions_move_with_the_picture(tmp_path: Path):
-    labelled = marked_picture(tmp_path, GRID, (460, 330))
+def test_masks_and_ignored_regions_move_with_the_image(tmp_path: Path):
+    labelled = marked_image(tmp_path, GRID, (460, 330))
     square = np.array([[100, 100], [300, 100], [300, 250], [100, 250]], np.float32)
     labelled = LabelledImage(
         labelled.file,
@@ -133,11 +133,11 @@ def test_masks_and_ignored_regions_move_with_the_picture(tmp_path: Path):
         assert (frame.ignored >= inner).all()
     assert first.mask is not None
     assert last.mask is not None
-    assert abs(first.mask - last.mask).max() > 0.5, "it does move"
+    assert abs(first.mask - last.mask).max() > 0.5, "the mask moves"
 
 
-def test_areas_and_heads_grow_with_the_picture(tmp_path: Path):
-    labelled = marked_picture(tmp_path, GRID, (460, 330))
+def test_areas_and_head_sizes_scale_with_the_image(tmp_path: Path):
+    labelled = marked_image(tmp_path, GRID, (460, 330))
     left, top, right, bottom = labelled.boxes[0]
     measured = replace(
         labelled,
@@ -159,9 +159,9 @@ def test_areas_and_heads_grow_with_the_picture(tmp_path: Path):
     assert unknown.frames[0].areas is unknown.frames[0].heads is None
 
 
-def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
+def test_zoom_enlarges_part_of_the_image_up_to_its_factor(tmp_path: Path):
     size = (448, 320)
-    marks = marked_picture(tmp_path, GRID, size)
+    marks = marked_image(tmp_path, GRID, size)
     labelled = replace(marks, boxes=np.array([[0, 0, *size]], np.float32), areas=np.array([1000], np.float32))
 
     def first_frame(zoom: float, seed: int) -> SequenceFrame:
@@ -172,9 +172,9 @@ def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
     for seed in range(20):
         frame = first_frame(3, seed)
         joints = frame.poses[0, :, :2]
-        grown = np.hypot(*np.diff(joints, axis=0).T) / np.hypot(*np.diff(GRID, axis=0).T)
-        scales.append(grown.mean())
-        np.testing.assert_allclose(grown, scales[-1], rtol=1e-4)
+        growth = np.hypot(*np.diff(joints, axis=0).T) / np.hypot(*np.diff(GRID, axis=0).T)
+        scales.append(growth.mean())
+        np.testing.assert_allclose(growth, scales[-1], rtol=1e-4)
         assert frame.areas is not None
         np.testing.assert_allclose(frame.areas, 1000 * scales[-1] ** 2, rtol=1e-4)
         # The box was the whole image: no point of the frame lies outside it.
@@ -186,10 +186,10 @@ def test_zoom_enlarges_a_part_of_the_picture_by_up_to_so_much(tmp_path: Path):
     assert 2.3 < max(scales) <= 3
 
 
-def test_without_zoom_a_sequence_is_the_picture_and_its_movement(tmp_path: Path):
-    """Without zoom, no random number is drawn for it, so other sequences do not change."""
+def test_sequence_without_zoom_starts_with_the_unchanged_image(tmp_path: Path):
+    """Zoom 1 draws no random number, so sequences without zoom stay the same."""
     size = (448, 320)
-    labelled = marked_picture(tmp_path, GRID, size)
+    labelled = marked_image(tmp_path, GRID, size)
     options = SequenceOptions(kind="synthetic", frames=2, zoom=1)
     first, second = synthetic_sequence(labelled, data_of(), size, options, np.random.default_rng(0)).frames
     np.testing.assert_array_equal(first.image, read_image(labelled.file))
@@ -199,7 +199,7 @@ def test_without_zoom_a_sequence_is_the_picture_and_its_movement(tmp_path: Path)
 
 
 def crowd(folder: Path, counts: list[int]) -> list[LabelledImage]:
-    """Images of noise, all of different sizes, each with this many people at random positions."""
+    """Noise images of different sizes, each with the given number of people at random positions."""
     random = np.random.default_rng(0)
     images = []
     for number, count in enumerate(counts):
@@ -213,35 +213,35 @@ def crowd(folder: Path, counts: list[int]) -> list[LabelledImage]:
     return images
 
 
-def first_of(images: LabelledImage | list[LabelledImage], size: tuple[int, int] = SIZE) -> SequenceFrame:
+def first_frame_of(images: LabelledImage | list[LabelledImage], size: tuple[int, int] = SIZE) -> SequenceFrame:
     """The first frame of a sequence of an image or mosaic."""
     options = SequenceOptions(kind="synthetic", frames=2)
     return synthetic_sequence(images, data_of(), size, options, np.random.default_rng(0)).frames[0]
 
 
 @pytest.mark.parametrize("counts", [[1, 0, 2, 3], [1, 2, 0, 1, 1, 2, 1, 0, 1]], ids=["4 images", "9 images"])
-def test_every_picture_of_a_mosaic_is_letterboxed_into_its_own_cell(tmp_path: Path, counts: list[int]):
+def test_mosaic_letterboxes_each_image_into_its_own_cell(tmp_path: Path, counts: list[int]):
     images = crowd(tmp_path, counts)
-    frame = first_of(images)
+    frame = first_frame_of(images)
     assert len(frame.poses) == len(frame.boxes) == sum(counts)
     side = math.isqrt(len(counts))
     width, height = SIZE[0] // side, SIZE[1] // side
-    for place, image in enumerate(images):
-        corner = left, top = place % side * width, place // side * height
+    for index, image in enumerate(images):
+        corner = left, top = index % side * width, index // side * height
         letterbox = Letterbox(image.size, (width, height))
         cell = np.empty((height, width, 3), np.uint8)
         letterbox.apply(read_image(image.file), cell)
         np.testing.assert_array_equal(frame.image[top : top + height, left : left + width], cell)
-        whose = slice(sum(counts[:place]), sum(counts[: place + 1]))
-        joints = frame.poses[whose, :, :2]
+        people = slice(sum(counts[:index]), sum(counts[: index + 1]))
+        joints = frame.poses[people, :, :2]
         assert (joints > corner).all()
         assert (joints < (left + width, top + height)).all()
         np.testing.assert_allclose(joints, letterbox.to_network(image.poses[..., :2]) + np.array(corner), atol=1e-3)
-        corners = frame.boxes[whose][:, [0, 2]]
+        corners = frame.boxes[people][:, [0, 2]]
         np.testing.assert_allclose(corners, np.stack([joints.min(1), joints.max(1)], axis=1), atol=1e-3)
 
 
-def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(tmp_path: Path):
+def test_mosaic_keeps_masks_areas_head_sizes_and_ignored_regions(tmp_path: Path):
     counts = [1, 0, 2, 3]
     square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
     images = [
@@ -249,8 +249,8 @@ def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(
         for image, count in zip(crowd(tmp_path, counts), counts, strict=True)
     ]
     images[3] = replace(images[3], ignored=square)
-    frame = first_of(images)
-    cells = [first_of(image, (SIZE[0] // 2, SIZE[1] // 2)) for image in images]
+    frame = first_frame_of(images)
+    cells = [first_frame_of(image, (SIZE[0] // 2, SIZE[1] // 2)) for image in images]
     assert frame.mask is not None
     for name in ("mask", "ignored"):
         upper, lower = (np.hstack([getattr(cell, name) for cell in row]) for row in (cells[:2], cells[2:]))
@@ -261,18 +261,18 @@ def test_a_mosaic_has_the_masks_areas_heads_and_ignored_regions_of_its_pictures(
         np.testing.assert_array_equal(getattr(frame, name), np.concatenate([getattr(cell, name) for cell in cells]))
 
 
-@pytest.mark.parametrize(("name", "told"), [("masks", "mask"), ("areas", "areas"), ("heads", "heads")])
-def test_what_one_picture_of_a_mosaic_does_not_tell_the_mosaic_does_not_tell(tmp_path: Path, name: str, told: str):
+@pytest.mark.parametrize(("image_field", "frame_field"), [("masks", "mask"), ("areas", "areas"), ("heads", "heads")])
+def test_mosaic_lacks_each_label_that_one_of_its_images_lacks(tmp_path: Path, image_field: str, frame_field: str):
     square = Regions((np.array([[20, 20], [90, 20], [90, 70], [20, 70]], np.float32),))
     one = np.ones(1, np.float32)
     images = [replace(image, masks=square, areas=one, heads=one) for image in crowd(tmp_path, [1, 1, 1, 1])]
-    assert getattr(first_of(images), told) is not None
-    images[2] = replace(images[2], **{name: None})
-    assert getattr(first_of(images), told) is None
+    assert getattr(first_frame_of(images), frame_field) is not None
+    images[2] = replace(images[2], **{image_field: None})
+    assert getattr(first_frame_of(images), frame_field) is None
 
 
-def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):
-    labelled = marked_picture(tmp_path, GRID, (460, 330))
+def test_image_size_that_contradicts_the_labels_is_refused(tmp_path: Path):
+    labelled = marked_image(tmp_path, GRID, (460, 330))
     wrong = LabelledImage(labelled.file, (330, 460), labelled.poses, labelled.boxes, labelled.tracks)
     with pytest.raises(DataError, match="460x330 pixels, but its labels are for 330x460"):
         synthetic_sequence(wrong, data_of(wrong), SIZE, SequenceOptions(kind="synthetic"), np.random.default_rng(0))
@@ -281,9 +281,9 @@ def test_another_size_than_the_labels_say_is_an_error(tmp_path: Path):
 def moving_video(folder: Path, frames: int) -> Video:
     images = []
     for number in range(frames):
-        folder_n = folder / str(number)
-        folder_n.mkdir()
-        images.append(marked_picture(folder_n, GRID + np.array([number, 0]), (460, 330)))
+        frame_folder = folder / str(number)
+        frame_folder.mkdir()
+        images.append(marked_image(frame_folder, GRID + np.array([number, 0]), (460, 330)))
     return Video("video", tuple(images), tuple(range(frames)))
 
 
@@ -321,7 +321,7 @@ def samples_of(root: Path) -> Samples:
     return Samples(data, COCO17.channels, (96, 64), sequence, options, seed=5)
 
 
-def test_every_way_of_degrading_changes_predicted_frames_only(small_coco: Path):
+def test_degradations_change_only_predicted_frames(small_coco: Path):
     data = open_data("coco", small_coco, "train", COCO17)
     sequence = SequenceOptions(kind="synthetic", frames=4)
 
@@ -338,7 +338,7 @@ def test_every_way_of_degrading_changes_predicted_frames_only(small_coco: Path):
     assert softened.diff(dim=0).abs().mean() < plain[3].float().diff(dim=0).abs().mean()
 
 
-def test_hidden_joints_count_more(small_coco: Path):
+def test_joints_under_occluders_weigh_more(small_coco: Path):
     data = open_data("coco", small_coco, "train", COCO17)
     sequence = SequenceOptions(kind="synthetic", frames=4)
 
@@ -348,18 +348,18 @@ def test_hidden_joints_count_more(small_coco: Path):
 
     covered = 0
     for number in range(len(samples_with(1))):
-        plain, more = samples_with(1)[0, number]["weights"], samples_with(4)[0, number]["weights"]
+        plain, weighted = samples_with(1)[0, number]["weights"], samples_with(4)[0, number]["weights"]
         assert set(plain.unique().tolist()) <= {0, 1}
-        assert torch.equal(more > 0, plain > 0), "what is unknown stays unknown"
-        assert (more >= plain).all()
-        assert more.max() <= 4
-        covered += int((more > 3).sum())
+        assert torch.equal(weighted > 0, plain > 0), "unknown cells stay unknown"
+        assert (weighted >= plain).all()
+        assert weighted.max() <= 4
+        covered += int((weighted > 3).sum())
     assert covered, "occluders of up to a third of the height hide some joint"
 
 
-def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
+def test_samples_do_not_depend_on_the_number_of_workers(small_coco: Path):
     samples = samples_of(small_coco)
-    seen = []
+    batches = []
     for workers in (0, 2):
         loader = DataLoader(
             samples,
@@ -369,23 +369,23 @@ def test_samples_are_the_same_whatever_the_number_of_workers(small_coco: Path):
             worker_init_fn=prepare_worker,
         )
         iterator = iter(loader)
-        seen.append([next(iterator) for _ in range(6)])
+        batches.append([next(iterator) for _ in range(6)])
         del iterator
-    for one, two in zip(*seen, strict=True):
+    for one, two in zip(*batches, strict=True):
         for key in one:
             assert torch.equal(one[key], two[key]), key
 
 
 def mosaics_of(root: Path, share: float) -> Samples:
-    """From images with one person each."""
+    """Mosaics of images with one person each."""
     data = open_data("coco", root, "train", COCO17)
     sequence = SequenceOptions(kind="synthetic", frames=2, mosaic=share)
     return Samples(data, COCO17.channels, (96, 64), sequence, SampleOptions(), seed=5)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, {1}), (0.5, {1, 4, 9}), (1.0, {4, 9})])
-def test_samples_of_mosaics_have_the_people_of_4_or_9_pictures(small_coco: Path, share: float, expected: set[int]):
-    """They are as frequent as the share says. Their first cell shows the image that was asked for."""
+def test_mosaic_samples_have_the_people_of_4_or_9_images(small_coco: Path, share: float, expected: set[int]):
+    """Mosaics are as frequent as configured. Their first cell shows the requested image."""
     samples = mosaics_of(small_coco, share)
     images = open_data("coco", small_coco, "train", COCO17).images
     people = []
@@ -398,14 +398,14 @@ def test_samples_of_mosaics_have_the_people_of_4_or_9_pictures(small_coco: Path,
     assert np.mean(np.array(people) > 1) == pytest.approx(share, abs=0.2)
 
 
-def test_a_mosaic_follows_from_the_seed_the_epoch_and_its_number(small_coco: Path):
+def test_mosaic_depends_only_on_seed_epoch_and_index(small_coco: Path):
     first, again = (mosaics_of(small_coco, 1.0)[4, 3] for _ in range(2))
     for key in first:
         assert torch.equal(first[key], again[key]), key
     assert not torch.equal(first["frames"], mosaics_of(small_coco, 1.0)[5, 3]["frames"])
 
 
-def test_turns_take_every_sample_of_the_first_and_pass_over_the_second(small_coco: Path, small_footage: Path):
+def test_interleaving_covers_the_first_source_and_repeats_the_second(small_coco: Path, small_footage: Path):
     first, channels = samples_of(small_coco), COCO17.channels
     videos = open_data("footage", small_footage, "train", COCO17)
     options = SequenceOptions(kind="real", frames=4)
@@ -415,12 +415,12 @@ def test_turns_take_every_sample_of_the_first_and_pass_over_the_second(small_coc
     for epoch in range(2):
         for number in range(8):
             assert torch.equal(interleaved[epoch, 2 * number]["maps"], first[epoch, number]["maps"])
-            # There is one video, so each turn is the next pass over it.
-            wanted = second[8 * epoch + number, 0]
-            assert torch.equal(interleaved[epoch, 2 * number + 1]["frames"], wanted["frames"])
+            # The second source has one video, so each of its samples is the next pass over it.
+            expected = second[8 * epoch + number, 0]
+            assert torch.equal(interleaved[epoch, 2 * number + 1]["frames"], expected["frames"])
 
 
-def test_order_covers_every_epoch_and_goes_on_from_anywhere():
+def test_order_covers_every_epoch_and_resumes_anywhere():
     def take(start: int, count: int, rank: int = 0, processes: int = 1) -> list[tuple[int, int]]:
         order = iter(SampleOrder(7, 1, start, rank, processes))
         return [next(order) for _ in range(count)]
@@ -433,7 +433,7 @@ def test_order_covers_every_epoch_and_goes_on_from_anywhere():
     assert together == whole[:16]
 
 
-def test_unreadable_picture_is_replaced_and_said(small_coco: Path, tmp_path: Path, caplog):
+def test_unreadable_image_is_replaced_and_logged(small_coco: Path, tmp_path: Path, caplog):
     data = open_data("coco", small_coco, "train", COCO17)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8 no image")

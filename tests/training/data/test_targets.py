@@ -1,4 +1,4 @@
-"""Targets of training, and the weights where they are unknown."""
+"""Training targets, and their weights: 0 where a target is unknown."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from training.data.sequence import SequenceFrame
 from training.data.targets import make_targets
 
 HEIGHT, WIDTH = 64, 96
-ALL = np.ones(17, bool)
+ALL_JOINTS = np.ones(17, bool)
 
 
 def frame(
@@ -34,18 +34,18 @@ def person(left: float, top: float, joints: int = 17) -> np.ndarray:
     return np.column_stack([xy, np.ones(joints)])
 
 
-def test_a_wholly_labelled_person_counts_everywhere():
+def test_fully_labelled_person_counts_everywhere():
     poses = person(20, 10)[None]
-    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, COCO17.channels, ALL)
+    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, COCO17.channels, ALL_JOINTS)
     np.testing.assert_array_equal(maps, render_maps(poses, COCO17, (HEIGHT, WIDTH)))
     assert weights.all()
 
 
-def test_an_unlabelled_joint_is_unknown_in_its_persons_box_and_known_elsewhere():
+def test_unlabelled_joint_is_unknown_only_within_its_persons_box():
     poses = person(20, 10)[None]
     wrist = COCO17.joints.index("left_wrist")
     poses[0, wrist, 2] = 0
-    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, COCO17.channels, ALL)
+    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, COCO17.channels, ALL_JOINTS)
     assert maps[1 + wrist].max() == 0
     box = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
     box[3:9, 5:14] = True
@@ -56,15 +56,15 @@ def test_an_unlabelled_joint_is_unknown_in_its_persons_box_and_known_elsewhere()
         assert known.all() != concerned, name
 
 
-def test_the_outline_is_person_for_certain_but_the_rest_of_an_incomplete_persons_box_is_not_background():
+def test_mask_is_unknown_between_an_incomplete_persons_outline_and_box():
     poses = person(20, 10)[None]
     poses[0, 16, 2] = 0
-    maps, weights = make_targets(frame(poses, [(16, 8, 90, 60)]), COCO17, COCO17.channels, ALL)
+    maps, weights = make_targets(frame(poses, [(16, 8, 90, 60)]), COCO17, COCO17.channels, ALL_JOINTS)
     assert weights[0][maps[0] > 0].all()
     assert not weights[0][13, 20]
     segmented = np.zeros((HEIGHT // 4, WIDTH // 4), np.float32)
     segmented[2:8, 4:12] = 1
-    maps, weights = make_targets(frame(poses, [(16, 8, 90, 60)], segmented), COCO17, COCO17.channels, ALL)
+    maps, weights = make_targets(frame(poses, [(16, 8, 90, 60)], segmented), COCO17, COCO17.channels, ALL_JOINTS)
     np.testing.assert_array_equal(maps[0], segmented)
     assert weights[0].all(), "segmentation covers the whole frame"
 
@@ -73,7 +73,7 @@ def test_ignored_regions_count_for_no_channel():
     ignored = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
     ignored[:5, :7] = True
     _, weights = make_targets(
-        frame(person(50, 20)[None], [(48, 18, 90, 50)], None, ignored), COCO17, COCO17.channels, ALL
+        frame(person(50, 20)[None], [(48, 18, 90, 50)], None, ignored), COCO17, COCO17.channels, ALL_JOINTS
     )
     assert not weights[:, ignored].any()
     assert weights[:, ~ignored].all()
@@ -93,25 +93,25 @@ def test_joints_that_the_data_never_label_are_masked_with_their_edges():
             assert known.any() != bool(never & set(name.split("-"))), name
 
 
-def test_the_original_stm_has_one_map_of_everything():
+def test_original_stm_has_one_map_of_all_parts():
     poses = person(20, 10)[None]
-    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, ("skeleton",), ALL)
+    maps, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, ("skeleton",), ALL_JOINTS)
     whole = render_maps(poses, COCO17, (HEIGHT, WIDTH))
     np.testing.assert_array_equal(maps[0], whole[1:].max(axis=0))
     assert weights.all()
     poses[0, 3, 2] = 0
-    _, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, ("skeleton",), ALL)
+    _, weights = make_targets(frame(poses, [(16, 8, 60, 40)]), COCO17, ("skeleton",), ALL_JOINTS)
     assert not weights[0, 4, 6]
     assert weights[0, :, 17:].all()
 
 
-def test_edges_only():
+def test_edges_only_has_mask_and_edge_channels():
     channels = ("mask", *COCO17.edge_names)
-    maps, weights = make_targets(frame(person(20, 10)[None], [(16, 8, 60, 40)]), COCO17, channels, ALL)
+    maps, weights = make_targets(frame(person(20, 10)[None], [(16, 8, 60, 40)]), COCO17, channels, ALL_JOINTS)
     assert maps.shape == weights.shape == (20, HEIGHT // 4, WIDTH // 4)
 
 
-def test_nobody_is_a_good_negative():
-    maps, weights = make_targets(frame(np.zeros((0, 17, 3)), []), COCO17, COCO17.channels, ALL)
+def test_empty_frame_is_background_everywhere():
+    maps, weights = make_targets(frame(np.zeros((0, 17, 3)), []), COCO17, COCO17.channels, ALL_JOINTS)
     assert not maps.any()
     assert weights.all()

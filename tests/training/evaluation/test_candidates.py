@@ -1,4 +1,4 @@
-"""Networks side by side with their controls, and thresholds from other data."""
+"""Networks compared with their controls, and thresholds from other data."""
 
 import json
 from collections.abc import Callable
@@ -34,12 +34,12 @@ WIDTH, HEIGHT = 160, 96
 POSE = np.array([(16 + 30 * (i % 5), 12 + 24 * (i // 5), 1) for i in range(17)], np.float32)
 
 
-def ignore(line: str) -> None:
+def assert_one_line(line: str) -> None:
     """Check that the message is one line."""
     assert "\n" not in line
 
 
-class Remembering:
+class TrackerWithMemory:
     """Finds the person in the first frame after a reset only if it was seeded, later always."""
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Remembering:
         return self._maps
 
     def people(self) -> People | None:
-        """The person with a score that memory raises and a constant id."""
+        """The person, with a score that memory raises and a constant id."""
         score = np.float32(self._maps[1:18].max())
         return People(np.array([score]), POSE[None], np.zeros((1, 17), int), np.ones(1, int))
 
 
 def candidate(name: str = "edge", **changes) -> Candidate:
-    usual = {"channels": COCO17.channels, "size": (WIDTH, HEIGHT), "holdout": (0.5, 0)}
-    return Candidate(name, Remembering(), COCO17, **{**usual, **changes})
+    defaults = {"channels": COCO17.channels, "size": (WIDTH, HEIGHT), "holdout": (0.5, 0)}
+    return Candidate(name, TrackerWithMemory(), COCO17, **{**defaults, **changes})
 
 
 @pytest.fixture
@@ -80,16 +80,16 @@ def footage(tmp_path: Path) -> Callable[[int], Path]:
             video.mkdir(parents=True)
             for number, image in enumerate(synthetic_frames(HEIGHT, WIDTH, 12)):
                 cv2.imwrite(str(video / f"{number:03}.png"), image)
-            numbers = range(0, 12, every)
+            labelled = range(0, 12, every)
             size = {"width": WIDTH, "height": HEIGHT}
-            images = [{"id": i, "frame_id": i, "file_name": f"{name}/{i:03}.png", **size} for i in numbers]
+            images = [{"id": i, "frame_id": i, "file_name": f"{name}/{i:03}.png", **size} for i in labelled]
             person = {"bbox": [10, 5, 140, 86], "keypoints": POSE.ravel().tolist(), "category_id": 1}
             content = {
                 "images": images,
                 "annotations": [
-                    # Another track from frame 8 on: somebody who walks in.
+                    # Another track from frame 8 on: a person who walks in.
                     {**person, "id": i, "image_id": i, "track_id": int(i >= 8)}
-                    for i in numbers
+                    for i in labelled
                 ],
                 "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
             }
@@ -99,9 +99,9 @@ def footage(tmp_path: Path) -> Callable[[int], Path]:
     return make
 
 
-def test_every_network_gets_two_rows_more(footage: Callable[[int], Path]):
+def test_each_network_gets_two_control_rows(footage: Callable[[int], Path]):
     conditions = Conditions(start="cold", controls=True)
-    report = evaluate_candidates([candidate(), candidate("other")], "footage", footage(1), conditions, ignore)
+    report = evaluate_candidates([candidate(), candidate("other")], "footage", footage(1), conditions, assert_one_line)
     rows = ["edge", "edge, without memory", "edge, affine", "other", "other, without memory", "other, affine"]
     assert list(report.evaluations) == rows
     assert report.without_memory == {name: f"{name.split(',')[0]}, without memory" for name in rows}
@@ -112,42 +112,44 @@ def test_every_network_gets_two_rows_more(footage: Callable[[int], Path]):
         assert name in report_markdown(report)
         steadiness = report.evaluations[name].steadiness
         assert steadiness is not None
-        assert [(one.track, one.first) for one in steadiness.walk_ins] == [(1, 8)], "tracks are those of the labels"
+        assert [(one.track, one.first) for one in steadiness.walk_ins] == [(1, 8)], "tracks come from the labels"
 
 
-def test_the_controls_row_starts_with_the_seed(footage: Callable[[int], Path]):
-    report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(start="seed", controls=True), ignore)
+def test_affine_control_starts_with_the_seed(footage: Callable[[int], Path]):
+    report = evaluate_candidates(
+        [candidate()], "footage", footage(1), Conditions(start="seed", controls=True), assert_one_line
+    )
     recalls = {name: evaluation.at(0.7, "closest").recall for name, evaluation in report.evaluations.items()}
     assert recalls["edge"] == 1
     assert recalls["edge, without memory"] == 0
     assert recalls["edge, affine"] > 0, "the seed of the first frame is still found"
 
 
-def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alone(
+def test_edge_weights_add_rows_with_fixed_rules_equal_to_separate_runs(
     edge_weights: Path, footage: Callable[[int], Path]
 ):
     path = footage(1)
     candidate = candidate_from_weights(edge_weights, (WIDTH, HEIGHT), slots=4, every=2)
     conditions = Conditions(frames=6, controls=True)
-    report = evaluate_candidates([candidate], "footage", path, conditions, ignore)
+    report = evaluate_candidates([candidate], "footage", path, conditions, assert_one_line)
     model, _ = load_weights(edge_weights)
     assert isinstance(model, Edge)
 
     def session(network: Edge = model) -> TorchSession:
         return TorchSession(network, 4, 2)
 
-    alone = {
+    separate = {
         "edge": session(),
         "edge, without memory": WithoutMemory(session()),
         "edge, mean": session(with_rule(model, Mean())),
         "edge, hold": session(with_rule(model, Hold())),
         "edge, affine": AffineMaps(WithoutMemory(session()), COCO17, COCO17.channels),
     }
-    assert list(report.evaluations) == list(alone)
-    assert report.without_memory == dict.fromkeys(alone, "edge, without memory")
+    assert list(report.evaluations) == list(separate)
+    assert report.without_memory == dict.fromkeys(separate, "edge, without memory")
     data = open_data("footage", path, "val", COCO17, *candidate.holdout)
     found = {}
-    for name, tracker in alone.items():
+    for name, tracker in separate.items():
         sequences = held_out_sequences(data, (WIDTH, HEIGHT), 6)
         expected = evaluate(tracker, sequences, COCO17, COCO17.channels, "cold", every_frame=True)
         found[name] = expected.model_dump_json()
@@ -158,13 +160,15 @@ def test_weights_of_edge_have_rows_with_fixed_rules_too_each_as_if_measured_alon
 def test_other_networks_have_no_rows_with_fixed_rules(footage: Callable[[int], Path]):
     model = build(ModelConfig(variant="resnet50", width=0.0625)).eval()
     small = Candidate("small", TorchSession(model), COCO17, COCO17.channels, (WIDTH, HEIGHT), (0.5, 0))
-    report = evaluate_candidates([small], "footage", footage(1), Conditions(controls=True, sequences=1), ignore)
+    report = evaluate_candidates(
+        [small], "footage", footage(1), Conditions(controls=True, sequences=1), assert_one_line
+    )
     assert list(report.evaluations) == ["small", "small, without memory", "small, affine"]
 
 
-def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callable[[int], Path]):
+def test_report_has_people_and_tracks_and_starts_cold(footage: Callable[[int], Path]):
     unsure = candidate(person_threshold=0.6)
-    report = evaluate_candidates([unsure], "footage", footage(1), Conditions(controls=True), ignore)
+    report = evaluate_candidates([unsure], "footage", footage(1), Conditions(controls=True), assert_one_line)
     evaluation = report.evaluations["edge"]
     assert evaluation.start == "cold"
     assert evaluation.people is not None
@@ -186,69 +190,71 @@ def test_people_and_tracks_are_in_the_report_and_it_starts_cold(footage: Callabl
 
 
 def test_networks_without_keypoint_maps_have_no_controls(footage: Callable[[int], Path]):
-    class Flat(Remembering):
+    class Flat(TrackerWithMemory):
         def maps(self) -> np.ndarray:
             return self._maps[1:].max(axis=0, keepdims=True)
 
         def people(self) -> None: ...
 
     flat = Candidate("stm", Flat(), COCO17, (SKELETON_CHANNEL,), (WIDTH, HEIGHT), (0.5, 0))
-    report = evaluate_candidates([flat], "footage", footage(1), Conditions(controls=True), ignore)
+    report = evaluate_candidates([flat], "footage", footage(1), Conditions(controls=True), assert_one_line)
     assert list(report.evaluations) == ["stm"]
     assert report.without_memory == {}
 
 
-def test_labels_of_some_frames_only_count_no_flicker_and_say_so(footage: Callable[[int], Path]):
-    said: list[str] = []
-    report = evaluate_candidates([candidate()], "footage", footage(2), Conditions(), said.append)
+def test_partly_labelled_videos_have_a_message_instead_of_flicker(footage: Callable[[int], Path]):
+    messages: list[str] = []
+    report = evaluate_candidates([candidate()], "footage", footage(2), Conditions(), messages.append)
     assert report.evaluations["edge"].steadiness is None
-    assert sum("flicker and walk-ins are not computed" in line for line in said) == 1
-    said.clear()
-    evaluate_candidates([candidate()], "footage", footage(1), Conditions(), said.append)
-    assert not any("flicker" in line for line in said)
+    assert sum("flicker and walk-ins are not computed" in line for line in messages) == 1
+    messages.clear()
+    evaluate_candidates([candidate()], "footage", footage(1), Conditions(), messages.append)
+    assert not any("flicker" in line for line in messages)
 
 
 @pytest.fixture
-def earlier(footage: Callable[[int], Path], tmp_path: Path) -> Path:
-    report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(controls=True), ignore)
+def earlier_report(footage: Callable[[int], Path], tmp_path: Path) -> Path:
+    report = evaluate_candidates([candidate()], "footage", footage(1), Conditions(controls=True), assert_one_line)
     write_report(report, tmp_path / "earlier")
     return tmp_path / "earlier" / "report.json"
 
 
-def with_thresholds(path: Path, data: Path, controls: bool = True, name: str = "edge") -> Report:
+def evaluate_with_thresholds(path: Path, data: Path, controls: bool = True, name: str = "edge") -> Report:
     conditions = Conditions(start="cold", thresholds=path, controls=controls)
-    return evaluate_candidates([candidate(name)], "footage", data, conditions, ignore)
+    return evaluate_candidates([candidate(name)], "footage", data, conditions, assert_one_line)
 
 
-def test_thresholds_are_the_best_ones_of_the_other_report(earlier: Path, tmp_path: Path):
-    content = json.loads(earlier.read_text())
+def test_thresholds_are_the_best_ones_of_the_other_report(earlier_report: Path, tmp_path: Path):
+    content = json.loads(earlier_report.read_text())
     chosen = {}
-    for place, (name, evaluation) in enumerate(content["evaluations"].items()):
+    for row, (name, evaluation) in enumerate(content["evaluations"].items()):
         counts = evaluation["keypoints"]["by_sequence"]
-        chosen[name] = {matching: THRESHOLDS[3 + 2 * place + i] for i, matching in enumerate(MATCHINGS)}
+        chosen[name] = {matching: THRESHOLDS[3 + 2 * row + i] for i, matching in enumerate(MATCHINGS)}
         for found in [*counts["hits"], *counts["right"]]:
             for i, of_threshold in enumerate(found):  # nothing is found at any other threshold
-                of_threshold[:] = [int(i == 3 + 2 * place + which) for which in range(2)]
-    earlier.write_text(json.dumps(content))
-    report = with_thresholds(earlier, tmp_path / "every1")
+                of_threshold[:] = [int(i == 3 + 2 * row + which) for which in range(2)]
+    earlier_report.write_text(json.dumps(content))
+    report = evaluate_with_thresholds(earlier_report, tmp_path / "every1")
     assert report.thresholds == chosen
     for name, by_matching in chosen.items():
         for matching, threshold in by_matching.items():
             assert report.score(name, matching) == report.evaluations[name].at(threshold, matching)
-    assert f"on other data ({earlier})" in report_markdown(report)
-    assert list(with_thresholds(earlier, tmp_path / "every1", controls=False).evaluations) == ["edge"]
+    assert f"on other data ({earlier_report})" in report_markdown(report)
+    assert list(evaluate_with_thresholds(earlier_report, tmp_path / "every1", controls=False).evaluations) == ["edge"]
 
 
-def test_the_best_there_counts_even_where_another_threshold_was_reported(earlier: Path, tmp_path: Path):
-    given = evaluate_candidates([candidate()], "footage", tmp_path / "every1", Conditions(threshold=0.95), ignore)
+def test_best_threshold_of_the_other_report_counts_not_its_reported_one(earlier_report: Path, tmp_path: Path):
+    given = evaluate_candidates(
+        [candidate()], "footage", tmp_path / "every1", Conditions(threshold=0.95), assert_one_line
+    )
     write_report(given, tmp_path / "given")
-    report = with_thresholds(tmp_path / "given" / "report.json", tmp_path / "every1", controls=False)
+    report = evaluate_with_thresholds(tmp_path / "given" / "report.json", tmp_path / "every1", controls=False)
     assert report.score("edge", "closest").threshold == given.evaluations["edge"].best("closest").threshold < 0.95
 
 
-def test_a_report_that_does_not_serve_is_one_line_before_anything_is_measured(earlier: Path, tmp_path: Path):
+def test_unusable_report_is_refused_in_one_line_before_measuring(earlier_report: Path, tmp_path: Path):
     data = tmp_path / "every1"
-    plain = evaluate_candidates([candidate()], "footage", data, Conditions(threshold=0.123), ignore)
+    plain = evaluate_candidates([candidate()], "footage", data, Conditions(threshold=0.123), assert_one_line)
     write_report(plain, tmp_path / "plain")
     path = tmp_path / "plain" / "report.json"
     content = json.loads(path.read_text())
@@ -259,58 +265,58 @@ def test_a_report_that_does_not_serve_is_one_line_before_anything_is_measured(ea
     no_report.write_text('{"evaluations": 3}')
     for report, name, expected in (
         (path, "edge", "has no row 'edge, without memory', only edge; evaluate the same models"),
-        (earlier, "new", "has no row 'new', only edge, edge, without memory"),
+        (earlier_report, "new", "has no row 'new', only edge, edge, without memory"),
         (tmp_path / "none.json", "edge", "cannot read the report"),
         (no_json, "edge", "not JSON"),
         (no_report, "edge", "is not a report"),
         (old, "edge", "cannot read row 'edge'"),
     ):
         with pytest.raises(DataError, match=expected) as error:
-            with_thresholds(report, tmp_path / "no data", name=name)
+            evaluate_with_thresholds(report, tmp_path / "no data", name=name)
         assert "\n" not in str(error.value)
 
 
-def test_a_best_threshold_that_is_not_counted_here_is_refused(earlier: Path, tmp_path: Path):
-    content = json.loads(earlier.read_text())
+def test_best_threshold_outside_the_sweep_is_refused(earlier_report: Path, tmp_path: Path):
+    content = json.loads(earlier_report.read_text())
     edge = content["evaluations"]["edge"]
     edge["thresholds"] = [value + 0.001 for value in edge["thresholds"]]
     odd = tmp_path / "odd.json"
     odd.write_text(json.dumps(content))
     with pytest.raises(DataError, match="is not in the sweep; evaluate those data without --threshold"):
-        with_thresholds(odd, tmp_path / "every1", controls=False)
+        evaluate_with_thresholds(odd, tmp_path / "every1", controls=False)
 
 
-def test_the_lowest_thresholds_with_a_precision_there_are_taken(earlier: Path, tmp_path: Path):
-    """There, a fifth of the predictions is wrong below 0.5; from 0.5 on, none is, but half of the labels are missed."""
-    content = json.loads(earlier.read_text())
+def test_precision_chooses_the_lowest_thresholds_of_the_other_report(earlier_report: Path, tmp_path: Path):
+    """In that report, 1 of 5 predictions is wrong below 0.5. From 0.5 on none is, but half of the labels are missed."""
+    content = json.loads(earlier_report.read_text())
     counts = content["evaluations"]["edge"]["keypoints"]["by_sequence"]
     for sequence, labels in enumerate(counts["labels"]):
         for i, threshold in enumerate(THRESHOLDS):
             found = labels if threshold < 0.5 else labels // 2
             counts["hits"][sequence][i] = counts["right"][sequence][i] = [found, found]
             counts["predictions"][sequence][i] = labels * 5 // 4 if threshold < 0.5 else found
-    earlier.write_text(json.dumps(content))
+    earlier_report.write_text(json.dumps(content))
     for precision, expected in ((None, 0.05), (0.79, 0.05), (0.81, 0.5), (1, 0.5)):
-        conditions = Conditions(thresholds=earlier, precision=precision)
-        report = evaluate_candidates([candidate()], "footage", tmp_path / "every1", conditions, ignore)
+        conditions = Conditions(thresholds=earlier_report, precision=precision)
+        report = evaluate_candidates([candidate()], "footage", tmp_path / "every1", conditions, assert_one_line)
         assert report.thresholds == {"edge": dict.fromkeys(MATCHINGS, expected)}, precision
         assert report.score("edge", "closest") == report.evaluations["edge"].at(expected, "closest")
     assert (
         f"for each model the lowest with a precision of 1 (the most precise if there is none) on "
-        f"other data ({earlier})" in report_markdown(report)
+        f"other data ({earlier_report})" in report_markdown(report)
     )
 
 
-def test_the_lowest_threshold_with_a_precision_is_taken_on_the_same_data(footage: Callable[[int], Path]):
+def test_precision_chooses_the_lowest_threshold_on_the_same_data(footage: Callable[[int], Path]):
     conditions = Conditions(precision=0.9, controls=True)
-    report = evaluate_candidates([candidate()], "footage", footage(1), conditions, ignore)
+    report = evaluate_candidates([candidate()], "footage", footage(1), conditions, assert_one_line)
     for name, evaluation in report.evaluations.items():
         assert report.score(name, "one_to_one") == evaluation.chosen("one_to_one", 0.9)
     assert "the lowest with a precision of 0.9" in report_markdown(report)
 
 
 @pytest.mark.parametrize("precision", [0, -0.5, 1.01, float("nan")])
-def test_an_impossible_precision_is_one_line(precision: float):
+def test_invalid_precision_is_refused_in_one_line(precision: float):
     with pytest.raises(DataError, match=r"--precision is .*, must be above 0 and at most 1") as error:
         Conditions(precision=precision)
     assert "\n" not in str(error.value)
@@ -322,8 +328,8 @@ def test_a_precision_and_a_threshold_exclude_each_other():
     assert "\n" not in str(error.value)
 
 
-def changed(weights: Path, out: Path, training: dict | None = None) -> Path:
-    """The same network with slightly different weights; the difference is always the same."""
+def perturbed_weights(weights: Path, out: Path, training: dict | None = None) -> Path:
+    """Save the network with slightly different weights, the same ones every time."""
     model, _ = load_weights(weights)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -333,17 +339,15 @@ def changed(weights: Path, out: Path, training: dict | None = None) -> Path:
     return out
 
 
-def test_a_baseline_is_one_more_row_without_its_memory(
-    edge_weights: Path, footage: Callable[[int], Path], tmp_path: Path
-):
-    """Its figures are those of an evaluation of its own, with or without controls."""
+def test_baseline_adds_a_row_without_memory(edge_weights: Path, footage: Callable[[int], Path], tmp_path: Path):
+    """Its figures equal those of a separate evaluation, with or without controls."""
     path = footage(1)
-    old = changed(edge_weights, tmp_path / "old.safetensors")
+    old = perturbed_weights(edge_weights, tmp_path / "old.safetensors")
     new, baseline = (candidate_from_weights(weights, (WIDTH, HEIGHT), 4, 2) for weights in (edge_weights, old))
 
     def measured(**conditions) -> Report:
         return evaluate_candidates(
-            [new], "footage", path, Conditions(frames=4, **conditions), ignore, baseline=baseline
+            [new], "footage", path, Conditions(frames=4, **conditions), assert_one_line, baseline=baseline
         )
 
     report = measured()
@@ -367,25 +371,25 @@ def test_a_baseline_is_one_more_row_without_its_memory(
     ]
 
 
-def test_a_baseline_of_another_size_or_with_other_maps_is_one_line_before_anything_is_measured(tmp_path: Path):
+def test_baseline_with_other_size_or_maps_is_refused_before_measuring(tmp_path: Path):
     wide = candidate("old", size=(WIDTH + 32, HEIGHT))
     fewer = candidate("old", channels=COCO17.channels[:18])
     for baseline in (wide, fewer):
         with pytest.raises(DataError, match="baseline old and edge differ in maps or input size") as error:
-            evaluate_candidates([candidate()], "footage", tmp_path, Conditions(), ignore, baseline=baseline)
+            evaluate_candidates([candidate()], "footage", tmp_path, Conditions(), assert_one_line, baseline=baseline)
         assert "\n" not in str(error.value)
 
 
-def test_a_baseline_of_the_same_name_has_a_row_of_its_own(footage: Callable[[int], Path]):
+def test_baseline_with_the_same_name_has_its_own_row(footage: Callable[[int], Path]):
     conditions = Conditions(sequences=1)
     report = evaluate_candidates(
-        [candidate(), candidate("other")], "footage", footage(1), conditions, ignore, baseline=candidate()
+        [candidate(), candidate("other")], "footage", footage(1), conditions, assert_one_line, baseline=candidate()
     )
     rows = [f"{name}{row}" for name in ("edge", "other") for row in ("", ", without memory", ", baseline edge")]
     assert list(report.evaluations) == rows
 
 
-def shown(tracker: Tracker) -> np.ndarray:
+def maps_of(tracker: Tracker) -> np.ndarray:
     """The maps of each of eight frames."""
     maps = []
     for image in synthetic_frames(HEIGHT, WIDTH, 8):
@@ -394,28 +398,28 @@ def shown(tracker: Tracker) -> np.ndarray:
     return np.stack(maps)
 
 
-def test_weights_run_with_the_memory_that_they_were_trained_with_unless_told(edge_weights: Path, tmp_path: Path):
-    trained = changed(edge_weights, tmp_path / "trained.safetensors", {"memory": {"slots": 4, "every": 2}})
-    untold = changed(edge_weights, tmp_path / "untold.safetensors")
+def test_weights_use_their_trained_memory_unless_overridden(edge_weights: Path, tmp_path: Path):
+    trained = perturbed_weights(edge_weights, tmp_path / "trained.safetensors", {"memory": {"slots": 4, "every": 2}})
+    without_memory_settings = perturbed_weights(edge_weights, tmp_path / "untold.safetensors")
     model, _ = load_weights(trained)
     memories: dict[tuple[int, int], tuple[Path, dict[str, Any]]] = {
         (4, 2): (trained, {}),
         (3, 2): (trained, {"slots": 3}),
         (4, 1): (trained, {"every": 1}),
-        (6, 5): (untold, {}),
+        (6, 5): (without_memory_settings, {}),
     }
     maps = []
-    for memory, (weights, told) in memories.items():
-        maps.append(shown(TorchSession(model, *memory)))
-        np.testing.assert_array_equal(shown(candidate_from_weights(weights, **told).tracker), maps[-1])
-    assert all(np.abs(one - other).max() > 1e-4 for one, other in combinations(maps, 2)), "every memory differs"
+    for memory, (weights, options) in memories.items():
+        maps.append(maps_of(TorchSession(model, *memory)))
+        np.testing.assert_array_equal(maps_of(candidate_from_weights(weights, **options).tracker), maps[-1])
+    assert all(np.abs(one - other).max() > 1e-4 for one, other in combinations(maps, 2)), "the maps differ"
 
 
-def test_one_threshold_and_many_exclude_each_other(tmp_path: Path):
+def test_threshold_and_thresholds_exclude_each_other(tmp_path: Path):
     with pytest.raises(DataError, match="exclude each other"):
         Conditions(threshold=0.5, thresholds=tmp_path / "report.json")
 
 
-def test_a_name_twice_is_refused_before_anything_is_measured(tmp_path: Path):
+def test_duplicate_name_is_refused_before_measuring(tmp_path: Path):
     with pytest.raises(DataError, match="'edge' is listed twice"):
-        evaluate_candidates([candidate(), candidate()], "footage", tmp_path, Conditions(), ignore)
+        evaluate_candidates([candidate(), candidate()], "footage", tmp_path, Conditions(), assert_one_line)

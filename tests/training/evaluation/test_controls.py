@@ -90,7 +90,7 @@ class ScriptedMaps:
 @pytest.mark.parametrize(
     "matrix", [affine(0, 1, 8, -6), affine(3, 1.03, -5.5, 2.25), affine(-3, 0.97, 0, 0)], ids=["shift", "all", "shrink"]
 )
-def test_maps_go_where_their_points_go(matrix):
+def test_camera_motion_is_estimated_and_maps_move_with_it(matrix):
     assert_joints_at(warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix), moved(POSE, matrix))
     image = texture()
     found = camera_motion(grey(image), grey(warp(image, matrix)))
@@ -98,7 +98,7 @@ def test_maps_go_where_their_points_go(matrix):
     np.testing.assert_allclose(move_points(found, corners), move_points(matrix, corners), atol=0.25)
 
 
-def test_maps_turn_and_grow_about_the_same_point_as_the_picture():
+def test_maps_rotate_and_scale_about_the_same_point_as_the_image():
     # With this movement, positions relative to the corners of cells instead of their centres would be 1.7 pixels off.
     matrix = affine(25, 1.4, 4, -3)
     maps = warp_maps(render_maps(POSE, COCO17, SIZE)[KEYPOINTS], matrix)
@@ -108,14 +108,14 @@ def test_maps_turn_and_grow_about_the_same_point_as_the_picture():
 
 
 @pytest.mark.parametrize("after", [np.zeros(SIZE, np.uint8), np.full(SIZE, 99, np.uint8)])
-def test_without_corners_nothing_moves(after):
+def test_camera_motion_without_corners_is_the_identity(after):
     np.testing.assert_array_equal(camera_motion(np.zeros(SIZE, np.uint8), after), np.eye(3))
     dots = np.zeros(SIZE, np.uint8)
     dots[50, 50] = dots[50, 200] = 255
     np.testing.assert_array_equal(camera_motion(dots, after), np.eye(3))
 
 
-def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
+def test_person_seen_once_moves_with_the_image_and_fades():
     matrix, image = affine(2, 1.02, 6, 3), texture()
     frames = [image, warp(image, matrix), warp(image, matrix @ matrix)]
     seen = render_maps(POSE, COCO17, SIZE)
@@ -135,7 +135,7 @@ def test_a_person_seen_once_is_carried_along_with_the_picture_and_fades():
     assert (others == 0).all(), "mask and edges come from the current frame alone"
 
 
-def test_what_the_frame_shows_is_never_lowered_and_reset_forgets():
+def test_detections_are_never_lowered_and_reset_clears_the_maps():
     image = texture()
     first, second = render_maps(POSE, COCO17, SIZE), render_maps(POSE[:, :, [1, 0, 2]], COCO17, SIZE)
     tracker = AffineMaps(ScriptedMaps(first, second, second), COCO17, COCO17.channels)
@@ -150,7 +150,7 @@ def test_what_the_frame_shows_is_never_lowered_and_reset_forgets():
     np.testing.assert_array_equal(tracker.maps(), second)
 
 
-def test_a_seed_is_the_first_frames_maps():
+def test_seed_sets_the_keypoint_maps_of_the_first_frame():
     image = texture()
     nothing = np.zeros((37, HEIGHT // 4, WIDTH // 4), np.float32)
     detected = nothing + np.float32(0.5)
@@ -171,62 +171,62 @@ def test_a_seed_is_the_first_frames_maps():
     assert tracker.people() is None, "only maps are carried over"
 
 
-def assert_each_frame_alone(off: WithoutMemory, other) -> None:
-    """The maps are those of a first frame, whatever came before, and differ from those with memory."""
+def assert_frames_are_independent(memoryless: WithoutMemory, other) -> None:
+    """Check that each frame's maps equal those of a first frame and differ from those with memory."""
     images = synthetic_frames(96, 160, 4)
-    off.seed(np.ones((1, 17, 3), np.float32))
+    memoryless.seed(np.ones((1, 17, 3), np.float32))
     without = []
     for image in images:
-        off.step(image)
-        alone = off.maps().copy()
+        memoryless.step(image)
+        current = memoryless.maps().copy()
         other.reset()
         other.step(image)
-        np.testing.assert_array_equal(alone, other.maps())
-        without.append(alone)
+        np.testing.assert_array_equal(current, other.maps())
+        without.append(current)
     other.reset()
     for image in images:
         other.step(image)
     assert np.abs(other.maps() - without[-1]).max() > 1e-3, "the memory of this network changes its maps"
 
 
-def test_memory_off_in_torch(edge_weights: Path):
+def test_torch_frames_are_independent_without_memory(edge_weights: Path):
     model, _ = load_weights(edge_weights)
-    assert_each_frame_alone(WithoutMemory(TorchSession(model, 4, 3)), TorchSession(model, 4, 3))
+    assert_frames_are_independent(WithoutMemory(TorchSession(model, 4, 3)), TorchSession(model, 4, 3))
 
 
-def test_memory_off_with_a_bundle(edge_bundle: Path):
+def test_bundle_frames_are_independent_without_memory(edge_bundle: Path):
     with (
         Session.open(edge_bundle, BackendOptions(threads=1)) as session,
         Session.open(edge_bundle, BackendOptions(threads=1)) as other,
     ):
-        assert_each_frame_alone(WithoutMemory(session), other)
+        assert_frames_are_independent(WithoutMemory(session), other)
 
 
 def read_of(mean: float, largest: float, known: float) -> torch.Tensor:
-    """A read of edge for one joint in one cell of stride 8, with the slots' mean, maximum and clearness."""
+    """A memory read of edge for one joint in one cell of stride 8, with the slots' mean, maximum and clearness."""
     return torch.tensor([mean, 0.3, largest, 7.0, known]).reshape(1, 5, 1, 1)
 
 
-SEEN = torch.tensor([[0.2, 0.8], [1.0, 0.0]]).reshape(1, 1, 2, 2)
+DETECTED = torch.tensor([[0.2, 0.8], [1.0, 0.0]]).reshape(1, 1, 2, 2)
 UNUSED = torch.full((1, 128, 1, 1), torch.nan)
 
 
-def test_mean_is_that_of_what_is_seen_and_of_the_slots_mean():
-    mixed = Mean()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, SEEN)
+def test_mean_rule_averages_the_detection_and_the_slot_mean():
+    mixed = Mean()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, DETECTED)
     torch.testing.assert_close(mixed, torch.tensor([[0.4, 0.7], [0.8, 0.3]]).reshape(1, 1, 2, 2))
 
 
-def test_hold_is_the_larger_of_what_is_seen_and_of_nine_tenths_of_the_slots_mean():
-    held = Hold()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, SEEN)
+def test_hold_rule_is_the_maximum_of_the_detection_and_0_9_of_the_slot_mean():
+    held = Hold()(read_of(0.6, 0.9, 1), UNUSED, UNUSED, DETECTED)
     torch.testing.assert_close(held, torch.tensor([[0.54, 0.8], [1.0, 0.54]]).reshape(1, 1, 2, 2))
 
 
 @pytest.mark.parametrize("rule", [Mean(), Hold()], ids=["mean", "hold"])
-def test_a_rule_shows_what_is_seen_where_there_is_no_memory(rule: torch.nn.Module):
-    assert torch.equal(rule(read_of(0, 0, 0), UNUSED, UNUSED, SEEN), SEEN)
+def test_rules_return_the_detection_without_memory(rule: torch.nn.Module):
+    assert torch.equal(rule(read_of(0, 0, 0), UNUSED, UNUSED, DETECTED), DETECTED)
 
 
-def shown(model: Edge, images: list[np.ndarray]) -> list[np.ndarray]:
+def maps_of(model: Edge, images: list[np.ndarray]) -> list[np.ndarray]:
     """The maps of each image of a video."""
     session, maps = TorchSession(model, 4, 3), []
     for image in images:
@@ -236,16 +236,16 @@ def shown(model: Edge, images: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("rule", [Mean(), Hold()], ids=["mean", "hold"])
-def test_a_network_with_a_rule_is_another_one_and_leaves_the_first_as_it_was(edge_weights: Path, rule: torch.nn.Module):
+def test_with_rule_returns_a_new_network_and_keeps_the_original(edge_weights: Path, rule: torch.nn.Module):
     model, _ = load_weights(edge_weights)
     assert isinstance(model, Edge)
     images = synthetic_frames(96, 160, 3)
-    before = shown(model, images)
+    before = maps_of(model, images)
     ruled = with_rule(model, rule)
-    by_rule = shown(ruled, images)
-    np.testing.assert_array_equal(by_rule[0], before[0], "nothing is remembered yet")
+    by_rule = maps_of(ruled, images)
+    np.testing.assert_array_equal(by_rule[0], before[0], "nothing is memorised yet")
     assert np.abs(by_rule[2] - before[2])[KEYPOINTS].max() > 1e-3
     for parameter in ruled.parameters():
         torch.nn.init.zeros_(parameter)
-    for now, then in zip(shown(model, images), before, strict=True):
+    for now, then in zip(maps_of(model, images), before, strict=True):
         np.testing.assert_array_equal(now, then)

@@ -46,17 +46,17 @@ def evaluation(*sequences: list[KeypointCounts]) -> Evaluation:
     )
 
 
-def twice(counts: KeypointCounts) -> Evaluation:
+def two_sequences(counts: KeypointCounts) -> Evaluation:
     """Two equal sequences of one frame, so resampling does not change the figures."""
     return evaluation([counts], [counts])
 
 
-def half() -> KeypointCounts:
+def four_found() -> KeypointCounts:
     """At 0.5, four of ten are found and a fifth prediction is wrong: precision 4/5, recall 4/10, F1 8/15."""
     return frame([0.7] * 4, [0.7])
 
 
-def most() -> KeypointCounts:
+def eight_found() -> KeypointCounts:
     """At 0.5, eight of ten are found and two more predictions are wrong: all three figures are 8/10. From 0.65 on,
     half as many are found and nothing is wrong."""
     return frame([0.9] * 4 + [0.6] * 4, [0.6] * 2)
@@ -68,81 +68,83 @@ def assert_same(interval: tuple[float, float] | None, value: float) -> None:
 
 @pytest.mark.parametrize("matching", MATCHINGS)
 @pytest.mark.parametrize("threshold", THRESHOLDS[::5])
-def test_against_itself_there_is_no_difference_in_any_draw(threshold: float, matching: Matching):
-    """Every threshold has another recall."""
+def test_network_does_not_differ_from_itself_in_any_draw(threshold: float, matching: Matching):
+    """Each threshold has a different recall."""
     found = [threshold + 0.005 for threshold in THRESHOLDS]
     ours = evaluation(*([frame(found, wrong, 100, 3)] for wrong in ([], [0.3, 0.6], [0.52] * 5)))
     expected = Difference(0, (0, 0), 0, 0, (0, 0))
     assert difference(ours, threshold, ours, threshold, matching) == expected
 
 
-def test_of_thresholds_that_find_as_much_the_most_precise_one_counts():
+def test_most_precise_threshold_of_equal_recall_counts():
     """From 0.35 on, the wrong predictions are gone and all labels are still found. The precision difference of a
-    network to itself is 0."""
-    ours = twice(frame([0.9] * 8, [0.32] * 2))
+    network from itself is 0."""
+    ours = two_sequences(frame([0.9] * 8, [0.32] * 2))
     for threshold in (0.35, 0.5, 0.9):
         found = difference(ours, threshold, ours, threshold, "one_to_one")
         assert found.precision == 0
         assert found.precision_interval == (0, 0)
 
 
-def test_what_finds_more_has_a_higher_f1_and_is_preciser_where_it_finds_as_much():
-    found = difference(twice(most()), 0.5, twice(half()), 0.5, "one_to_one")
+def test_better_network_has_higher_f1_and_precision_at_equal_recall():
+    found = difference(two_sequences(eight_found()), 0.5, two_sequences(four_found()), 0.5, "one_to_one")
     assert found.f1 == pytest.approx(8 / 10 - 8 / 15)
     assert_same(found.f1_interval, 8 / 10 - 8 / 15)
-    # At 0.65 it also finds four of ten, with nothing wrong; the other has one wrong prediction in five.
+    # At 0.65 it also finds four of ten, with nothing wrong; 1 of 5 predictions of the other is wrong.
     assert found.precision == pytest.approx(1 / 5)
     assert_same(found.precision_interval, 1 / 5)
 
 
 def test_precision_is_interpolated_between_thresholds():
     """Six of ten is halfway between four, with nothing wrong, and eight, with two of ten predictions wrong."""
-    found = difference(twice(most()), 0.5, twice(frame([0.7] * 6, [0.7] * 2)), 0.5, "one_to_one")
+    found = difference(two_sequences(eight_found()), 0.5, two_sequences(frame([0.7] * 6, [0.7] * 2)), 0.5, "one_to_one")
     assert found.precision == pytest.approx((1 + 8 / 10) / 2 - 6 / 8)
     assert_same(found.precision_interval, (1 + 8 / 10) / 2 - 6 / 8)
 
 
-def test_precision_is_unknown_where_so_much_is_never_found():
-    found = difference(twice(half()), 0.5, twice(most()), 0.5, "one_to_one")
+def test_precision_is_unknown_at_a_recall_that_is_never_reached():
+    found = difference(two_sequences(four_found()), 0.5, two_sequences(eight_found()), 0.5, "one_to_one")
     assert found.f1 == pytest.approx(8 / 15 - 8 / 10)
     assert math.isnan(found.precision)
     assert found.precision_interval is None
-    nothing = difference(twice(frame([])), 0.5, twice(half()), 0.5, "one_to_one")
+    nothing = difference(two_sequences(frame([])), 0.5, two_sequences(four_found()), 0.5, "one_to_one")
     assert nothing.f1 == pytest.approx(-8 / 15)
     assert math.isnan(nothing.precision)
 
 
-def test_each_is_taken_at_its_own_threshold():
-    """At 0.75, one finds four of ten and nothing wrong; the other finds nothing."""
-    ours, theirs = twice(most()), twice(half())
+def test_each_network_is_taken_at_its_own_threshold():
+    """At 0.75, one network finds four of ten and nothing wrong; the other finds nothing."""
+    ours, theirs = two_sequences(eight_found()), two_sequences(four_found())
     assert difference(ours, 0.75, theirs, 0.5, "one_to_one").f1 == pytest.approx(8 / 14 - 8 / 15)
     assert difference(ours, 0.5, theirs, 0.75, "one_to_one").f1 == pytest.approx(8 / 10)
 
 
-def test_the_matching_is_the_one_asked_for():
+def test_difference_uses_the_given_matching():
     """One prediction matches two labels only with the closest matching."""
     places, found = np.array([(0, 0), (4, 0)]), np.array([(2, 0, 0.9)])
-    ours, nothing = (twice(count_keypoints(places, seen, THRESHOLDS)) for seen in (found, found[:0]))
+    ours, nothing = (two_sequences(count_keypoints(places, seen, THRESHOLDS)) for seen in (found, found[:0]))
     assert difference(ours, 0.5, nothing, 0.5, "closest").f1 == pytest.approx(1)
     assert difference(ours, 0.5, nothing, 0.5, "one_to_one").f1 == pytest.approx(2 / 3)
 
 
-def test_recall_of_what_is_hidden_is_compared_among_that_alone():
-    """One finds three of the four occluded labels, the other one of them; both find as many of all ten."""
+def test_hidden_recall_compares_only_occluded_labels():
+    """One network finds 3 of 4 occluded labels, the other finds 1. Both find 4 of all 10 labels."""
     places, hidden = np.array([(40.0 * i, 0) for i in range(10)]), np.arange(10) < 4
 
-    def finding(*numbers: int) -> Evaluation:
-        found = np.array([(40.0 * i, 3, 0.9) for i in numbers])
-        return twice(count_keypoints(places, found, THRESHOLDS, hidden))
+    def finding(*indices: int) -> Evaluation:
+        found = np.array([(40.0 * i, 3, 0.9) for i in indices])
+        return two_sequences(count_keypoints(places, found, THRESHOLDS, hidden))
 
     found = difference(finding(0, 1, 2, 7), 0.5, finding(3, 5, 6, 7), 0.5, "one_to_one")
     assert (found.hidden_recall, found.f1) == (0.5, 0)
-    assert math.isnan(difference(twice(most()), 0.5, twice(half()), 0.5, "one_to_one").hidden_recall)
+    assert math.isnan(
+        difference(two_sequences(eight_found()), 0.5, two_sequences(four_found()), 0.5, "one_to_one").hidden_recall
+    )
 
 
-def test_intervals_are_of_the_same_sequences_for_both():
-    """Sequences are equally hard for both networks, and one of them finds one more label in each. The interval of this
-    difference is far narrower than those of the networks, and than one with the sequences paired differently."""
+def test_intervals_draw_the_same_sequences_for_both_networks():
+    """Each sequence is equally hard for both networks, and one network finds one more label in each. The difference has
+    a far narrower interval than the networks, and than the difference with the sequences paired differently."""
     easy_to_hard = [3, 8, 2, 9, 5, 7, 1, 6]
     theirs = evaluation(*([frame([0.9] * found)] for found in easy_to_hard))
     ours = evaluation(*([frame([0.9] * (found + 1))] for found in easy_to_hard))
@@ -163,7 +165,7 @@ def test_intervals_are_of_the_same_sequences_for_both():
     assert again.f1_interval == paired.f1_interval, "always the same draws"
 
 
-def test_against_nothing_the_interval_is_that_of_the_network():
+def test_difference_to_an_empty_network_has_the_networks_own_interval():
     ours = evaluation(*([frame([0.9] * found, [0.8])] for found in (3, 8, 5)))
     nothing = evaluation(*[[frame([])]] * 3)
     found = difference(ours, 0.5, nothing, 0.5, "one_to_one")
@@ -172,7 +174,7 @@ def test_against_nothing_the_interval_is_that_of_the_network():
 
 
 def test_one_sequence_has_no_intervals():
-    found = difference(evaluation([most()]), 0.5, evaluation([half()]), 0.5, "one_to_one")
+    found = difference(evaluation([eight_found()]), 0.5, evaluation([four_found()]), 0.5, "one_to_one")
     assert found.f1 == pytest.approx(8 / 10 - 8 / 15)
     assert found.precision == pytest.approx(1 / 5)
     assert found.f1_interval is found.precision_interval is None
@@ -180,12 +182,12 @@ def test_one_sequence_has_no_intervals():
 
 @pytest.mark.parametrize("thresholds", [(0.5, 0.777), (0.777, 0.5)])
 def test_a_threshold_that_was_not_counted_is_refused(thresholds: tuple[float, float]):
-    ours, theirs = twice(most()), twice(half())
+    ours, theirs = two_sequences(eight_found()), two_sequences(four_found())
     with pytest.raises(DataError, match=r"threshold 0\.777 was not counted"):
         difference(ours, thresholds[0], theirs, thresholds[1], "one_to_one")
 
 
-def test_recall_in_some_frames_is_of_all_their_labels():
+def test_recall_in_a_range_of_frames_counts_all_their_labels():
     """The range includes its first frame and excludes its last; a frame with more labels weighs more."""
     walk = [frame([0.9] * found, labels=labels) for found, labels in ((9, 10), (8, 10), (1, 2), (0, 0), (2, 4))]
     ours = evaluation(walk, walk)

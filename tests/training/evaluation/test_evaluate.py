@@ -27,12 +27,12 @@ from training.model.weights import load_weights
 
 WIDTH, HEIGHT = 448, 256
 NOSE = COCO17.joints.index("nose")
-# Joints 40 px apart, five in a row; one joint is never near another person's of its kind.
+# Joints 40 px apart, five in a row. No joint is near the same joint of another person.
 POSE = np.array([(60 + 40 * (i % 5), 60 + 40 * (i // 5), LABELLED) for i in range(17)], np.float32)
 
 
 def frame(poses: NDArray, image: NDArray | None = None, hidden: NDArray | None = None, **more) -> SequenceFrame:
-    """A frame with these people [P, 17, 3]; their visibility tells which joints are labelled."""
+    """A frame with these people [P, 17, 3]; their visibility marks the labelled joints."""
     poses = np.asarray(poses, np.float32).reshape(-1, 17, 3)
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8) if image is None else image
     height, width = image.shape[:2]
@@ -53,7 +53,7 @@ def sequence(*frames: SequenceFrame, name: str = "walk", sourced: NDArray | None
     return Sequence(name, frames, np.ones(17, bool) if sourced is None else sourced)
 
 
-class Scripted:
+class ScriptedTracker:
     """A tracker that returns the given maps and people, and records the calls."""
 
     def __init__(self, *maps: NDArray, people: list[People] | None = None) -> None:
@@ -88,11 +88,13 @@ def labelled_people(frame: SequenceFrame, ids: list[int]) -> People:
     return People(np.full(count, 0.9, np.float32), frame.poses, peaks, np.array(ids, int))
 
 
-def truth(*frames: SequenceFrame, delay: int = 0, channels=COCO17.channels, people: Any = None) -> Scripted:
-    """Returns maps rendered from the labels of this many frames ago."""
+def label_tracker(
+    *frames: SequenceFrame, delay: int = 0, channels=COCO17.channels, people: Any = None
+) -> ScriptedTracker:
+    """A tracker whose maps are rendered from the labels, ``delay`` frames late."""
     shown = [frames[max(i - delay, 0)] for i in range(len(frames))]
     maps = (select_channels(render_maps(f.poses, COCO17, (HEIGHT, WIDTH)), COCO17, channels) for f in shown)
-    return Scripted(*maps, people=people)
+    return ScriptedTracker(*maps, people=people)
 
 
 def run(tracker, *sequences: Sequence, start: Start = "cold", channels=COCO17.channels, threshold=None) -> Evaluation:
@@ -103,8 +105,8 @@ WALK = [frame(moved(12 * i)) for i in range(4)]
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
-def test_the_truth_itself_is_perfect(matching: Matching):
-    evaluation = run(truth(*WALK), sequence(*WALK))
+def test_ground_truth_maps_score_perfectly(matching: Matching):
+    evaluation = run(label_tracker(*WALK), sequence(*WALK))
     assert evaluation.at(0.5, matching).f1 == 1
     assert evaluation.best(matching).f1 == 1
     assert all(score.f1 == 1 for score in evaluation.pixel_scores().values())
@@ -117,9 +119,9 @@ def test_the_truth_itself_is_perfect(matching: Matching):
     [([0, 9, 18, 27], [13, 13, 13, 13]), ([0, 11, 22, 33], [13, 0, 0, 0]), ([0, 9, 20, 29], [13, 13, 0, 13])],
 )
 @pytest.mark.parametrize("start", ["seed", "cold"])
-def test_a_frame_late_finds_what_moved_less_than_the_radius(shifts, expected, start):
+def test_delayed_maps_find_joints_that_moved_less_than_the_radius(shifts, expected, start):
     frames = [frame(moved(shift)) for shift in shifts]
-    evaluation = run(truth(*frames, delay=1), sequence(*frames), start=start)
+    evaluation = run(label_tracker(*frames, delay=1), sequence(*frames), start=start)
     first = 1 if start == "seed" else 0
     for matching in MATCHINGS:
         over_time = evaluation.hits_over_time(0.5, matching)
@@ -129,12 +131,12 @@ def test_a_frame_late_finds_what_moved_less_than_the_radius(shifts, expected, st
         assert score.precision == score.recall
 
 
-def test_seeding_gives_the_labelled_people_and_does_not_count_their_frame():
-    half, nobody = POSE.copy(), POSE.copy()
+def test_seed_is_the_labelled_people_and_its_frame_is_not_counted():
+    half, unlabelled = POSE.copy(), POSE.copy()
     half[:8] = (7, 7, UNLABELLED)
-    nobody[:] = UNLABELLED
-    frames = [frame(np.stack([half, nobody])), frame(np.stack([half, nobody]))]
-    tracker = truth(*frames)
+    unlabelled[:] = UNLABELLED
+    frames = [frame(np.stack([half, unlabelled])), frame(np.stack([half, unlabelled]))]
+    tracker = label_tracker(*frames)
     evaluation = run(tracker, sequence(*frames), start="seed")
     assert tracker.calls == ["seed", "step", "step"]
     (seed,) = tracker.seeds
@@ -145,36 +147,36 @@ def test_seeding_gives_the_labelled_people_and_does_not_count_their_frame():
     assert evaluation.sequences[0].seeded
 
 
-def test_a_sequence_without_people_at_first_starts_cold_and_counts_from_there():
+def test_sequence_starts_cold_if_its_first_frame_has_no_people():
     frames = [frame(np.zeros((0, 17, 3))), WALK[0]]
-    tracker = truth(*frames)
+    tracker = label_tracker(*frames)
     evaluation = run(tracker, sequence(*frames), start="seed")
     assert tracker.calls == ["reset", "step", "step"]
     assert (evaluation.frames, evaluation.sequences[0].seeded) == (2, False)
     assert evaluation.hits_over_time(0.5, "closest") == [(1, 13, 13)]
 
 
-def test_joints_out_of_the_frame_are_no_labels_and_those_in_ignored_regions_are_not_wrong():
+def test_joints_outside_the_frame_or_in_ignored_regions_do_not_count():
     frames = [frame(moved(-70))]  # the first column is outside
-    out = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] < 70)
-    evaluation = run(truth(*frames), sequence(*frames))
-    assert evaluation.hits_over_time(0.5, "closest") == [(0, 13 - out, 13 - out)]
+    outside = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] < 70)
+    evaluation = run(label_tracker(*frames), sequence(*frames))
+    assert evaluation.hits_over_time(0.5, "closest") == [(0, 13 - outside, 13 - outside)]
 
     seen = np.stack([POSE, moved(150)])
     ignored = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), bool)
     ignored[:, 63:] = True  # the second person's joints from x = 252 on
-    tracker = Scripted(render_maps(seen, COCO17, (HEIGHT, WIDTH)))
+    tracker = ScriptedTracker(render_maps(seen, COCO17, (HEIGHT, WIDTH)))
     score = run(tracker, sequence(frame(POSE, ignored=ignored))).at(0.5, "closest")
     wrong = sum(COCO17.joints[i] in BODY_JOINTS for i in range(17) if POSE[i, 0] + 150 < 252)
     assert (score.recall, score.precision) == (1, 13 / (13 + wrong))
 
 
-def test_joints_that_the_data_do_not_label_count_nowhere():
+def test_joints_that_the_data_never_label_do_not_count():
     sourced = np.ones(17, bool)
     sourced[NOSE] = False
     pose = POSE.copy()
     pose[NOSE] = 0
-    evaluation = run(truth(frame(POSE)), sequence(frame(pose), sourced=sourced))
+    evaluation = run(label_tracker(frame(POSE)), sequence(frame(pose), sourced=sourced))
     assert evaluation.at(0.5, "closest").precision == 1
     assert "nose" not in evaluation.overall_joints
     assert "nose" not in evaluation.joint_scores(0.5, "closest")
@@ -182,28 +184,28 @@ def test_joints_that_the_data_do_not_label_count_nowhere():
     assert math.isnan(evaluation.channel_scores()["nose"].f1)
 
 
-def test_recall_of_hidden_labels():
+def test_hidden_recall_counts_only_hidden_labels():
     hidden = np.zeros((1, 17), bool)
     hidden[0, [5, 6, 7, 8]] = True
     late = POSE.copy()
     late[[5, 6, 7], 0] += 20
-    tracker = Scripted(render_maps(late, COCO17, (HEIGHT, WIDTH)))
+    tracker = ScriptedTracker(render_maps(late, COCO17, (HEIGHT, WIDTH)))
     evaluation = run(tracker, sequence(frame(POSE, hidden=hidden)))
     assert evaluation.hidden_recall(0.5, "one_to_one") == 1 / 4
     assert evaluation.at(0.5, "one_to_one").recall == 10 / 13
-    assert math.isnan(run(truth(*WALK), sequence(*WALK)).hidden_recall(0.5, "closest"))
+    assert math.isnan(run(label_tracker(*WALK), sequence(*WALK)).hidden_recall(0.5, "closest"))
 
 
-def seen_as(labelled: tuple[NDArray, ...], *shown: tuple[NDArray, float]) -> Evaluation:
-    """Evaluation of a frame with the people ``labelled``, with peaks of the given heights for the people ``shown``."""
+def evaluate_peaks(labelled: tuple[NDArray, ...], *shown: tuple[NDArray, float]) -> Evaluation:
+    """Evaluate a frame with the people ``labelled`` and with peaks of the given heights for the people ``shown``."""
     heights = [render_maps(pose, COCO17, (HEIGHT, WIDTH)) * np.float32(height) for pose, height in shown]
-    return run(Scripted(np.max(heights, axis=0)), sequence(frame(np.stack(labelled))))
+    return run(ScriptedTracker(np.max(heights, axis=0)), sequence(frame(np.stack(labelled))))
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
-def test_the_lowest_threshold_with_a_precision_is_chosen(matching: Matching):
+def test_lowest_threshold_that_reaches_the_precision_is_chosen(matching: Matching):
     """Up to about 0.5, two people and a false one are found; above, only the first."""
-    evaluation = seen_as((POSE, moved(100)), (POSE, 0.95), (moved(100), 0.5), (moved(200), 0.5))
+    evaluation = evaluate_peaks((POSE, moved(100)), (POSE, 0.95), (moved(100), 0.5), (moved(200), 0.5))
     low, high = evaluation.at(0.05, matching), evaluation.at(0.6, matching)
     assert (low.precision, low.recall) == (pytest.approx(2 / 3), 1)
     assert (high.precision, high.recall) == (1, 0.5)
@@ -216,9 +218,9 @@ def test_the_lowest_threshold_with_a_precision_is_chosen(matching: Matching):
         assert evaluation.chosen(matching, precision) == first_alone
 
 
-def test_the_most_precise_threshold_is_chosen_where_none_is_precise_enough():
+def test_most_precise_threshold_is_chosen_if_none_is_precise_enough():
     """Precision is 1/3, from about 0.3 on 1/2, and from about 0.6 on 0: the false person has the highest score."""
-    evaluation = seen_as((POSE,), (POSE, 0.6), (moved(100), 0.3), (moved(200), 0.9))
+    evaluation = evaluate_peaks((POSE,), (POSE, 0.6), (moved(100), 0.3), (moved(200), 0.9))
     assert evaluation.at(0.05, "closest").precision == pytest.approx(1 / 3)
     assert evaluation.at(0.7, "closest").precision == 0
     found = evaluation.chosen("closest", 0.6)
@@ -228,15 +230,15 @@ def test_the_most_precise_threshold_is_chosen_where_none_is_precise_enough():
     assert evaluation.chosen("closest", 0.3) == evaluation.at(0.05, "closest")
 
 
-def test_a_threshold_is_chosen_even_where_nothing_is_seen():
-    nothing = seen_as((POSE,), (POSE, 0))
+def test_threshold_is_chosen_even_without_predictions():
+    nothing = evaluate_peaks((POSE,), (POSE, 0))
     assert math.isnan(nothing.at(0.5, "closest").precision)
     assert nothing.chosen("closest", 0.5).threshold == THRESHOLDS[0]
 
 
 @pytest.mark.parametrize("channels", [(SKELETON_CHANNEL,), ("mask", *COCO17.edge_names)])
 def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
-    evaluation = run(truth(*WALK, channels=channels), sequence(*WALK), channels=channels)
+    evaluation = run(label_tracker(*WALK, channels=channels), sequence(*WALK), channels=channels)
     assert evaluation.keypoints is None
     assert {score.f1 for score in evaluation.pixel_scores().values()} == {1}
     with pytest.raises(DataError, match="pixel figures only"):
@@ -247,25 +249,25 @@ def test_networks_without_keypoint_maps_have_pixel_figures_only(channels):
     assert len(evaluation.merged(evaluation).sequences) == 2
 
 
-def test_right_pairs_of_edges_are_counted_for_each_sequence():
+def test_correct_edge_pairs_are_counted_per_sequence():
     crowd = [frame(np.stack([moved(x), moved(x + 200)])) for x in (0, 12)]
     single = [frame(POSE)]
     shown = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*crowd, *single)]
     shown[1] = 1 - shown[1]
-    evaluation = run(Scripted(*shown), sequence(*crowd), sequence(*single))
+    evaluation = run(ScriptedTracker(*shown), sequence(*crowd), sequence(*single))
     assert evaluation.pairs is not None
     assert evaluation.pairs.tolist() == [[76, 38], [0, 0]]
     assert evaluation.right_pairs()[:2] == (76, 0.5)
     # Only one sequence has pairs, so resampling does not change the share.
     assert evaluation.right_pairs()[2] == (0.5, 0.5)
-    seeded = run(Scripted(*shown[:2]), sequence(*crowd), start="seed")
+    seeded = run(ScriptedTracker(*shown[:2]), sequence(*crowd), start="seed")
     assert seeded.right_pairs() == (38, 0, None), "the seeded frame is not counted"
-    assert math.isnan(run(Scripted(shown[2]), sequence(*single)).right_pairs()[1])
+    assert math.isnan(run(ScriptedTracker(shown[2]), sequence(*single)).right_pairs()[1])
 
 
-def test_networks_without_edge_maps_compare_no_pairs():
+def test_networks_without_edge_maps_have_no_pairs():
     channels = COCO17.channels[:18]
-    evaluation = run(truth(*WALK, channels=channels), sequence(*WALK), channels=channels)
+    evaluation = run(label_tracker(*WALK, channels=channels), sequence(*WALK), channels=channels)
     assert evaluation.pairs is None
     with pytest.raises(DataError, match="without edge maps"):
         evaluation.right_pairs()
@@ -280,7 +282,7 @@ def crowd_of_two() -> list[SequenceFrame]:
 def test_people_and_their_tracks_are_counted():
     frames = crowd_of_two()
     people = [labelled_people(each, ids) for each, ids in zip(frames, ([0, 0], [1, 2], [1, 7]), strict=True)]
-    evaluation = run(truth(*frames, people=people), sequence(*frames), start="cold")
+    evaluation = run(label_tracker(*frames, people=people), sequence(*frames), start="cold")
     assert evaluation.people is not None
     assert evaluation.people.figures()["AP"] == pytest.approx(1)
     assert evaluation.people.frames.tolist() == [3]
@@ -290,16 +292,16 @@ def test_people_and_their_tracks_are_counted():
     expected = {"labelled": 6, "found": 6, "without_id": 2, "switches": 1, "estimated_heads": 6}
     assert evaluation.tracking.person_counts() == expected
     assert evaluation.tracking.mota() == pytest.approx(1 - 1 / 6)
-    seeded = run(truth(*frames, people=people), sequence(*frames), start="seed")
+    seeded = run(label_tracker(*frames, people=people), sequence(*frames), start="seed")
     assert seeded.people is not None
     assert seeded.people.frames.tolist() == [2], "the seeded frame is not counted"
 
 
-def test_the_threshold_of_people_is_for_who_is_reported():
+def test_person_threshold_applies_only_to_reported_people():
     frames = crowd_of_two()
     people = [labelled_people(each, [1, 2]) for each in frames]
     for threshold, reported in ((0.9, 2), (0.95, 0)):
-        tracker = truth(*frames, people=people)
+        tracker = label_tracker(*frames, people=people)
         videos, channels = [sequence(*frames)], COCO17.channels
         evaluation = evaluate(tracker, videos, COCO17, channels, "cold", person_threshold=threshold)
         assert evaluation.people is not None
@@ -307,13 +309,13 @@ def test_the_threshold_of_people_is_for_who_is_reported():
         assert evaluation.people.reported_per_frame == reported
 
 
-def test_without_tracks_in_the_data_or_people_in_the_network_there_are_no_such_figures():
+def test_people_and_tracking_need_people_and_tracks():
     people = [labelled_people(each, [1]) for each in WALK]
-    evaluation = run(truth(*WALK, people=people), sequence(*WALK))
+    evaluation = run(label_tracker(*WALK, people=people), sequence(*WALK))
     assert evaluation.people is not None
     assert evaluation.tracking is None
     frames = crowd_of_two()
-    without_people = run(truth(*frames), sequence(*frames))
+    without_people = run(label_tracker(*frames), sequence(*frames))
     assert without_people.people is without_people.tracking is None
     older = evaluation.model_dump()
     for name in ("people", "tracking"):
@@ -321,16 +323,16 @@ def test_without_tracks_in_the_data_or_people_in_the_network_there_are_no_such_f
     assert Evaluation.model_validate(older).people is None, "older reports can still be read"
 
 
-def two_sequences() -> tuple[Scripted, list[Sequence]]:
-    """One sequence of four frames whose person is found, and one of two frames whose person is not."""
+def two_sequences() -> tuple[ScriptedTracker, list[Sequence]]:
+    """A sequence of four frames in which the person is found, and one of two frames in which it is not."""
     far = [frame(moved(100)), frame(moved(100), tracks=np.array([1]))]
     found = [render_maps(f.poses, COCO17, (HEIGHT, WIDTH)) for f in (*WALK, WALK[0], WALK[0])]
     good = [replace(each, tracks=np.array([1])) for each in WALK]
     people = [labelled_people(each, [number]) for number, each in enumerate((*WALK, *far))]
-    return Scripted(*found, people=people), [sequence(*good, name="good"), sequence(*far, name="bad")]
+    return ScriptedTracker(*found, people=people), [sequence(*good, name="good"), sequence(*far, name="bad")]
 
 
-def test_evaluations_go_through_json_and_merge():
+def test_evaluations_merge_and_round_trip_through_json():
     tracker, sequences = two_sequences()
     together = run(tracker, *sequences)
     assert together.at(0.5, "closest").recall == 4 / 6
@@ -343,7 +345,7 @@ def test_evaluations_go_through_json_and_merge():
         one.merged(two.model_copy(update={"start": "seed"}))
 
 
-def test_the_interval_comes_from_the_sequences():
+def test_interval_resamples_the_sequences():
     tracker, sequences = two_sequences()
     evaluation = run(tracker, *sequences)
     # A resample may consist of either sequence twice, so F1 0 and 1 are both within the 95% interval.
@@ -351,12 +353,12 @@ def test_the_interval_comes_from_the_sequences():
     low, high = evaluation.pixel_interval("keypoints") or (1, 0)
     assert (low, high) == (0, 1)
     same = [sequence(*WALK, name=str(i)) for i in range(5)]
-    assert run(truth(*(WALK * 5)), *same).interval(0.5, "closest") == (1, 1)
-    assert run(truth(*WALK), same[0]).interval(0.5, "closest") is None
+    assert run(label_tracker(*(WALK * 5)), *same).interval(0.5, "closest") == (1, 1)
+    assert run(label_tracker(*WALK), same[0]).interval(0.5, "closest") is None
 
 
-def test_a_threshold_of_ones_own_is_counted_exactly():
-    evaluation = run(truth(*WALK), sequence(*WALK), threshold=0.123)
+def test_custom_threshold_is_counted_exactly():
+    evaluation = run(label_tracker(*WALK), sequence(*WALK), threshold=0.123)
     assert evaluation.at(0.123, "closest").threshold == 0.123
     assert evaluation.thresholds == (*THRESHOLDS[:8], 0.123, *THRESHOLDS[8:])
     with pytest.raises(DataError, match=r"threshold 0\.321 was not counted"):
@@ -364,15 +366,19 @@ def test_a_threshold_of_ones_own_is_counted_exactly():
 
 
 @pytest.mark.parametrize("start", ["seed", "cold"])
-def test_networks_that_run_together_are_each_measured_as_alone(start: Start):
-    """The sequences can be read only once."""
+def test_networks_evaluated_together_score_as_if_evaluated_alone(start: Start):
+    """The sequences come from an iterator, so they can be read only once."""
     crowd = crowd_of_two()
     frames = [*WALK, *crowd]
     people = [labelled_people(each, list(range(1, 1 + len(each.poses)))) for each in frames]
     videos = [sequence(*WALK, name="one"), sequence(*crowd, name="two")]
 
-    def trackers() -> dict[str, Scripted]:
-        return {"true": truth(*frames, people=people), "late": truth(*frames, delay=1), "other": truth(*frames[::-1])}
+    def trackers() -> dict[str, ScriptedTracker]:
+        return {
+            "true": label_tracker(*frames, people=people),
+            "late": label_tracker(*frames, delay=1),
+            "other": label_tracker(*frames[::-1]),
+        }
 
     calls = []
     together = evaluate_together(
@@ -389,9 +395,9 @@ def test_networks_that_run_together_are_each_measured_as_alone(start: Start):
     assert alone["true"].at(0.5, "closest").f1 > alone["late"].at(0.5, "closest").f1
 
 
-def test_progress_is_told_after_every_frame():
+def test_progress_is_called_after_every_frame():
     calls = []
-    evaluate(truth(*WALK), [sequence(*WALK)], COCO17, COCO17.channels, "seed", progress=lambda: calls.append(1))
+    evaluate(label_tracker(*WALK), [sequence(*WALK)], COCO17, COCO17.channels, "seed", progress=lambda: calls.append(1))
     assert len(calls) == 4
 
 
@@ -407,15 +413,15 @@ def test_progress_is_told_after_every_frame():
         ([sequence(frame(POSE, np.zeros((96, 160, 3), np.uint8)))], {}, "of the network's size"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(sequences, options, expected):
+def test_input_that_cannot_be_measured_is_refused_in_one_line(sequences, options, expected):
     with pytest.raises(DataError, match=expected) as error:
-        run(truth(*WALK), *sequences, **options)
+        run(label_tracker(*WALK), *sequences, **options)
     assert "\n" not in str(error.value)
 
 
-def test_maps_that_are_no_numbers_are_refused():
+def test_non_finite_maps_are_refused():
     with pytest.raises(WeightsError, match="NaN or infinite at frame 0 of sequence walk"):
-        run(Scripted(np.full((37, 64, 112), np.nan, np.float32)), sequence(WALK[0]))
+        run(ScriptedTracker(np.full((37, 64, 112), np.nan, np.float32)), sequence(WALK[0]))
 
 
 def small_sequences(images: list[NDArray[np.uint8]]) -> list[Sequence]:
@@ -451,7 +457,7 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
             getattr(keypoints.by_joint, name) for keypoints in (from_torch.keypoints, from_bundle.keypoints)
         )
         assert ours.sum() > 0
-        # A keypoint 10 px from a label may be on either side of the radius, and then is so at every threshold.
+        # A keypoint 10 px from a label may be on either side of the radius, and then is at every threshold.
         assert np.abs(ours - theirs).sum() <= max(1e-3 * ours.sum(), 3 * len(THRESHOLDS))
     for matching in MATCHINGS:
         for one, other in zip(from_torch.scores(matching), from_bundle.scores(matching), strict=True):
@@ -459,12 +465,12 @@ def assert_same_from_torch_and_bundle(weights: Path, bundle: Path, sequences: li
 
 
 @pytest.mark.parametrize("start", ["seed", "cold"])
-def test_the_same_numbers_from_torch_and_from_a_bundle(edge_weights: Path, edge_bundle: Path, start):
+def test_torch_and_bundle_give_the_same_figures(edge_weights: Path, edge_bundle: Path, start):
     sequences = small_sequences(synthetic_frames(96, 160, 12))
     assert_same_from_torch_and_bundle(edge_weights, edge_bundle, sequences, start)
 
 
-def test_the_same_numbers_on_real_pictures(edge_weights: Path, edge_bundle: Path, shared: Path):
+def test_torch_and_bundle_give_the_same_figures_on_real_images(edge_weights: Path, edge_bundle: Path, shared: Path):
     files = sorted((shared / "coco" / "images").iterdir())[:6]
     images = [np.asarray(cv2.resize(np.asarray(cv2.imread(str(file))), (160, 96)), np.uint8) for file in files]
     assert_same_from_torch_and_bundle(edge_weights, edge_bundle, small_sequences(images), "cold")

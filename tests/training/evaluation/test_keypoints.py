@@ -27,7 +27,7 @@ def count(labels, predictions, thresholds=(0.5,), **more) -> KeypointCounts:
 
 
 def scores(counts: KeypointCounts, thresholds=(0.5,)) -> list[Score]:
-    """Counts at one threshold: with closest and with one-to-one matching."""
+    """Scores at the first threshold: with closest and with one-to-one matching."""
     return [sweep_scores(counts, thresholds, matching)[0] for matching in MATCHINGS]
 
 
@@ -46,8 +46,8 @@ def moved(x: float) -> list[tuple[float, float, float]]:
         pytest.param(POINTS, moved(RADIUS), (1, 1), (1, 1), id="right on the radius"),
         pytest.param(POINTS, moved(11), (0, 0), (0, 0), id="11 px off"),
         pytest.param(POINTS, moved(0) + moved(10), (0.5, 1), (0.5, 1), id="doubled"),
-        pytest.param([(0, 0), (0, 0)], [(2, 0, 0.9)], (1, 1), (1, 0.5), id="two cross, seen as one"),
-        pytest.param([(0, 0), (4, 0)], [(2, 0, 0.9), (90, 0, 0.9)], (0.5, 1), (0.5, 0.5), id="and one too many"),
+        pytest.param([(0, 0), (0, 0)], [(2, 0, 0.9)], (1, 1), (1, 0.5), id="two labels, one prediction"),
+        pytest.param([(0, 0), (4, 0)], [(2, 0, 0.9), (90, 0, 0.9)], (0.5, 1), (0.5, 0.5), id="and a wrong one"),
         # Both labels are closest to the first prediction. A greedy one-to-one matching would leave one unmatched.
         pytest.param([(0, 0), (8, 0)], [(9, 0, 0.9), (17, 0, 0.9)], (0.5, 1), (1, 1), id="two near two"),
         pytest.param(POINTS, [(50, 60, 0.4)], (math.nan, 0), (math.nan, 0), id="below the threshold"),
@@ -56,7 +56,7 @@ def moved(x: float) -> list[tuple[float, float, float]]:
         pytest.param([], [], (math.nan, math.nan), (math.nan, math.nan), id="neither"),
     ],
 )
-def test_known_answers(labels, predictions, closest, one_to_one):
+def test_precision_and_recall_of_known_cases(labels, predictions, closest, one_to_one):
     for score, (precision, recall) in zip(scores(count(labels, predictions)), (closest, one_to_one), strict=True):
         np.testing.assert_equal((score.precision, score.recall), (precision, recall))
         if math.isnan(precision) and math.isnan(recall):
@@ -67,7 +67,7 @@ def test_known_answers(labels, predictions, closest, one_to_one):
             assert score.f1 == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_predictions_where_nothing_is_known_count_only_near_a_label():
+def test_predictions_in_unknown_areas_count_only_near_a_label():
     predictions = [(0, 0, 0.9), (5, 0, 0.9), (100, 0, 0.9), (200, 0, 0.9)]
     known = np.array([False, False, False, True])
     counts = count([(0, 0)], predictions, known=known)
@@ -75,13 +75,13 @@ def test_predictions_where_nothing_is_known_count_only_near_a_label():
     assert counts.right.tolist() == [[1, 1]]
 
 
-def test_hidden_labels_are_counted_apart_and_among_the_others():
+def test_hidden_labels_are_counted_separately_and_with_the_others():
     counts = count([(0, 0), (50, 0), (90, 0)], [(0, 0, 0.9), (50, 0, 0.9)], hidden=np.array([False, True, True]))
     assert (counts.labels.tolist(), counts.hits.tolist()) == (3, [[2, 2]])
     assert (counts.hidden.tolist(), counts.hidden_hits.tolist()) == (2, [[1, 1]])
 
 
-def test_the_sweep_drops_predictions_and_the_best_threshold_keeps_what_is_right():
+def test_best_threshold_of_the_sweep_drops_only_wrong_predictions():
     counts = count([(0, 0)], [(0, 0, 0.6), (90, 90, 0.32)], THRESHOLDS)
     assert counts.predictions.tolist() == [2] * 28 + [1] * 28 + [0] * 35
     assert counts.hits[:, 0].tolist() == [1] * 56 + [0] * 35
@@ -95,7 +95,7 @@ predictions = st.lists(st.tuples(coordinates, coordinates, st.floats(0.01, 1)), 
 
 
 @given(labels, predictions)
-def test_one_to_one_is_never_better_and_serves_each_once(labels, predictions):
+def test_one_to_one_finds_no_more_than_closest_and_uses_labels_once(labels, predictions):
     counts = count(labels, predictions, THRESHOLDS)
     closest, strict = counts.hits[:, 0], counts.hits[:, 1]
     assert (strict <= closest).all()
@@ -107,13 +107,13 @@ def test_one_to_one_is_never_better_and_serves_each_once(labels, predictions):
 
 
 @given(labels, predictions)
-def test_one_threshold_of_a_sweep_is_that_threshold_alone(labels, predictions):
+def test_thresholds_of_a_sweep_are_counted_independently(labels, predictions):
     counts = count(labels, predictions, THRESHOLDS)
     for i in (0, 9):
         assert count(labels, predictions, THRESHOLDS[i : i + 1]).hits.tolist() == [counts.hits[i].tolist()]
 
 
-def test_counts_add_up_and_go_through_json():
+def test_counts_add_up_and_round_trip_through_json():
     one, two = count(POINTS, moved(0), THRESHOLDS), count(POINTS, moved(11), THRESHOLDS)
     both = stack([one, two])
     assert both.total().model_dump_json() == (one + two).model_dump_json()
@@ -125,12 +125,12 @@ def test_counts_add_up_and_go_through_json():
 @pytest.mark.parametrize(
     "change", [{"labels": [1, 2]}, {"hits": [[1, 1]]}, {"labels": -1}, {"labels": 0.5}, {"labels": "many"}]
 )
-def test_counts_that_cannot_be_are_refused(change):
+def test_impossible_counts_are_refused(change):
     good = zeros(len(THRESHOLDS)).model_dump(mode="json")
     KeypointCounts.model_validate(good)
     with pytest.raises(ValidationError):
         KeypointCounts.model_validate({**good, **change})
 
 
-def test_the_body_joints_are_those_that_both_data_sets_label():
+def test_body_joints_are_the_13_that_both_data_sets_label():
     assert len(BODY_JOINTS) == 13

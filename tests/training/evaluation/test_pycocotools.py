@@ -1,9 +1,9 @@
 """Agreement with pycocotools.
 
-Every label is a person of one joint, whose area makes an object keypoint similarity of 0.5 a distance of RADIUS.
-COCOeval matches greedily, predictions by falling score, each with the most similar label that is still free; ours is a
-maximum matching. Where no prediction is within the radius of two labels they find the same number of pairs, at every
-threshold; else the greedy one may find fewer (down to half), never more.
+Each label is a person with one joint. Its area makes a distance of RADIUS an object keypoint similarity of 0.5.
+COCOeval matches greedily: by falling score, each prediction gets the most similar label that is still free. Ours is a
+maximum matching. If no prediction is within the radius of two labels, both find the same number of pairs at every
+threshold. Otherwise the greedy matching may find fewer (down to half), but not more.
 """
 
 import io
@@ -36,8 +36,8 @@ def coco_matches(images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
             results.append({"image_id": number, "category_id": 1, "keypoints": [x, y, 2], "score": score})
     with redirect_stdout(io.StringIO()):
         coco = COCO()
-        pictures = [{"id": number} for number in range(1, len(images) + 1)]
-        dataset: Any = {"info": {}, "images": pictures, "categories": [{"id": 1}], "annotations": truth}
+        entries = [{"id": number} for number in range(1, len(images) + 1)]
+        dataset: Any = {"info": {}, "images": entries, "categories": [{"id": 1}], "annotations": truth}
         coco.dataset = dataset
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
@@ -56,14 +56,14 @@ def our_counts(images):
     return stack(count_keypoints(labels, predictions, THRESHOLDS) for labels, predictions in images).total()
 
 
-# Farther from the radius than rounding; a score of its own for every prediction is not needed.
+# Distances that rounding cannot move across the radius. Predictions may have equal scores.
 offsets = st.tuples(st.floats(0, 2 * math.pi), st.floats(0, 9.9) | st.floats(10.1, 19))
 people = st.tuples(st.integers(0, 5), st.integers(0, 5), st.lists(st.tuples(offsets, st.floats(0.01, 1)), max_size=3))
 frames = st.lists(people, max_size=6, unique_by=lambda person: person[:2])
 
 
 @given(st.lists(frames, min_size=1, max_size=3))
-def test_the_same_where_no_prediction_is_near_two_labels(drawn):
+def test_equals_cocoeval_if_no_prediction_is_near_two_labels(drawn):
     images = []
     for frame in drawn:
         labels = [(60.0 * column + 30, 60.0 * row + 30) for column, row, _ in frame]
@@ -74,7 +74,7 @@ def test_the_same_where_no_prediction_is_near_two_labels(drawn):
         ]
         images.append((np.reshape(labels, (-1, 2)), np.reshape(predictions, (-1, 3))))
     if not any(len(predictions) for _, predictions in images):
-        return  # pycocotools takes no empty results
+        return  # pycocotools does not accept empty results
     scores, matched = coco_matches(images)
     counts = our_counts(images)
     for i, threshold in enumerate(THRESHOLDS):
@@ -91,7 +91,7 @@ coordinates = st.floats(0, 40)
     st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=5),
     st.lists(st.tuples(coordinates, coordinates, st.floats(0.1, 1)), min_size=1, max_size=5),
 )
-def test_where_it_is_ambiguous_the_greedy_matching_finds_at_most_as_many_and_at_least_half(labels, predictions):
+def test_cocoeval_finds_at_most_our_pairs_and_at_least_half_of_them(labels, predictions):
     images = [(np.array(labels), np.array(predictions))]
     distance = np.linalg.norm(images[0][0][:, None] - images[0][1][None, :, :2], axis=-1)
     if (np.abs(distance - RADIUS) < 1e-3).any():
@@ -101,7 +101,7 @@ def test_where_it_is_ambiguous_the_greedy_matching_finds_at_most_as_many_and_at_
     assert theirs <= ours <= 2 * theirs
 
 
-def test_a_case_with_known_answer():
+def test_equals_cocoeval_in_a_known_case():
     images = [(np.array([[50.0, 50.0], [150.0, 50.0]]), np.array([[59.0, 50, 0.9], [161.0, 50, 0.8]]))]
     assert coco_matches(images)[1].tolist() == [True, False]
     score = sweep_scores(our_counts(images), THRESHOLDS, "one_to_one")[0]

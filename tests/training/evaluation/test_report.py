@@ -42,7 +42,7 @@ def joint_counts(found: int) -> KeypointCounts:
 
 
 def evaluation(found: list[int]) -> Evaluation:
-    """A sequence of four frames for each number. The first one seeds; later ones find less. All joints are alike."""
+    """An evaluation with four frames per sequence: the first one seeds, later ones find less. All joints are alike."""
     frames = [[joint_counts(max(count - later, 0)) for later in range(3)] for count in found]
     by_sequence = stack(stack(of_sequence).total() for of_sequence in frames)
     by_frame = stack([zeros(len(THRESHOLDS)), *(stack(same).total() for same in zip(*frames, strict=True))])
@@ -71,8 +71,8 @@ def stm() -> Evaluation:
     return evaluation([5, 6]).model_copy(update={**counts, "pairs": None})
 
 
-def on_video(found: list[int], flicker: int, delays: list[int | None]) -> Evaluation:
-    """This many of 100 parts flicker, twice as many at the lowest threshold."""
+def video_evaluation(found: list[int], flicker: int, delays: list[int | None]) -> Evaluation:
+    """An evaluation in which ``flicker`` of 100 parts flicker, twice as many at the lowest threshold."""
     shape = (len(found), len(THRESHOLDS))
     flickering = np.full(shape, flicker)
     flickering[:, 0] *= 2
@@ -85,18 +85,18 @@ def on_video(found: list[int], flicker: int, delays: list[int | None]) -> Evalua
     return evaluation(found).model_copy(update={"steadiness": steadiness})
 
 
-NAMES = {"edge": evaluation([8, 9, 10]), "_odd $name|": evaluation([5, 7, 9])}
+EVALUATIONS = {"edge": evaluation([8, 9, 10]), "_odd $name|": evaluation([5, 7, 9])}
 
 
 def test_all_files_are_written_and_agree(tmp_path: Path):
-    report = Report("Held-out", "COCO 53", {**NAMES, "stm": stm()})
+    report = Report("Held-out", "COCO 53", {**EVALUATIONS, "stm": stm()})
     folder = tmp_path / "new" / "report"
     write_report(report, folder)
     names = ["recall_over_time.csv", "recall_over_time.png", "report.json", "report.md", "thresholds.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
 
     content = json.loads((folder / "report.json").read_text())
-    best = NAMES["edge"].best("one_to_one")
+    best = EVALUATIONS["edge"].best("one_to_one")
     assert content["figures"]["edge"]["keypoints"]["one_to_one"]["f1"] == best.f1
     assert content["figures"]["stm"]["pixels"]["skeleton"]["precision"] is None, "nothing was predicted"
     again = Evaluation.model_validate(content["evaluations"]["edge"])
@@ -106,7 +106,7 @@ def test_all_files_are_written_and_agree(tmp_path: Path):
         rows = list(csv.DictReader(file))
     shown = [row for row in rows if row["name"] == "edge" and row["matching"] == "closest"]
     assert [int(row["frame"]) for row in shown] == [1, 2, 3]
-    over_time = NAMES["edge"].hits_over_time(float(shown[0]["threshold"]), "closest")
+    over_time = EVALUATIONS["edge"].hits_over_time(float(shown[0]["threshold"]), "closest")
     assert [(int(row["labels"]), int(row["hits"])) for row in shown] == [point[1:] for point in over_time]
     assert float(shown[0]["recall"]) == pytest.approx(over_time[0][2] / over_time[0][1], abs=1e-6)
 
@@ -116,8 +116,8 @@ def test_all_files_are_written_and_agree(tmp_path: Path):
         assert image.std() > 5, "something is drawn"
 
 
-def test_the_markdown_says_what_is_measured():
-    text = report_markdown(Report("Held-out", "own footage", NAMES, pseudo=True))
+def test_markdown_states_the_conditions_of_the_figures():
+    text = report_markdown(Report("Held-out", "own footage", EVALUATIONS, pseudo=True))
     for expected in (
         "pseudo labels",
         "network pixels at 448x256",
@@ -131,26 +131,26 @@ def test_the_markdown_says_what_is_measured():
         r"_odd $name\|",
     ):
         assert expected in text
-    assert "pseudo" not in report_markdown(Report("Held-out", "COCO", NAMES))
+    assert "pseudo" not in report_markdown(Report("Held-out", "COCO", EVALUATIONS))
 
 
-def test_a_threshold_chosen_elsewhere_is_reported_and_said():
-    report = Report("Held-out", "COCO", NAMES, threshold=0.5)
-    assert report.score("edge", "closest") == NAMES["edge"].at(0.5, "closest")
+def test_threshold_chosen_beforehand_is_used_and_stated():
+    report = Report("Held-out", "COCO", EVALUATIONS, threshold=0.5)
+    assert report.score("edge", "closest") == EVALUATIONS["edge"].at(0.5, "closest")
     assert "0.5, chosen beforehand" in report_markdown(report)
     with pytest.raises(DataError):
-        report_markdown(Report("Held-out", "COCO", NAMES, threshold=0.777))
+        report_markdown(Report("Held-out", "COCO", EVALUATIONS, threshold=0.777))
 
 
-def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: Path):
+def test_thresholds_from_other_data_apply_to_all_outputs(tmp_path: Path):
     chosen: dict[str, dict[Matching, float]] = {
         "edge": {"closest": 0.5, "one_to_one": 0.6},
         "_odd $name|": {"closest": 0.3, "one_to_one": 0.35},
     }
-    report = Report("Held-out", "COCO", NAMES, thresholds=chosen, thresholds_from="val/report.json")
+    report = Report("Held-out", "COCO", EVALUATIONS, thresholds=chosen, thresholds_from="val/report.json")
     for name, by_matching in chosen.items():
         for matching, threshold in by_matching.items():
-            assert report.score(name, matching) == NAMES[name].at(threshold, matching)
+            assert report.score(name, matching) == EVALUATIONS[name].at(threshold, matching)
     text = report_markdown(report)
     assert "Threshold: for each model the one with the best F1 on other data (val/report.json)." in text
     assert "| edge | one to one | 0.6 |" in text
@@ -165,9 +165,9 @@ def test_thresholds_chosen_elsewhere_for_each_row_hold_for_everything(tmp_path: 
 LOWEST = "Threshold: for each model the lowest with a precision of 0.85 (the most precise if there is none) on "
 
 
-def test_the_lowest_threshold_with_a_precision_is_reported_and_said():
-    report = Report("Held-out", "COCO", NAMES, precision=0.85)
-    for name, evaluation in NAMES.items():
+def test_lowest_threshold_with_a_precision_is_used_and_stated():
+    report = Report("Held-out", "COCO", EVALUATIONS, precision=0.85)
+    for name, evaluation in EVALUATIONS.items():
         for matching in MATCHINGS:
             score = report.score(name, matching)
             assert score == evaluation.chosen(matching, 0.85)
@@ -176,21 +176,23 @@ def test_the_lowest_threshold_with_a_precision_is_reported_and_said():
     text = report_markdown(report)
     assert LOWEST + "these data, which flatters the figures." in text
     assert "| edge | one to one | 0.13 | 0.889 |" in text
-    best = report_markdown(Report("Held-out", "COCO", NAMES))
+    best = report_markdown(Report("Held-out", "COCO", EVALUATIONS))
     assert "Threshold: for each model the one with the best F1 on these data, which flatters the figures." in best
 
 
-def test_thresholds_that_a_precision_chose_elsewhere_hold_and_are_said():
-    chosen: dict[str, dict[Matching, float]] = {name: dict.fromkeys(MATCHINGS, 0.6) for name in NAMES}
-    report = Report("Held-out", "COCO", NAMES, thresholds=chosen, precision=0.85, thresholds_from="val/report.json")
-    assert report.score("edge", "closest") == NAMES["edge"].at(0.6, "closest")
+def test_thresholds_for_a_precision_on_other_data_are_used_and_stated():
+    chosen: dict[str, dict[Matching, float]] = {name: dict.fromkeys(MATCHINGS, 0.6) for name in EVALUATIONS}
+    report = Report(
+        "Held-out", "COCO", EVALUATIONS, thresholds=chosen, precision=0.85, thresholds_from="val/report.json"
+    )
+    assert report.score("edge", "closest") == EVALUATIONS["edge"].at(0.6, "closest")
     assert LOWEST + "other data (val/report.json)." in report_markdown(report)
 
 
 def test_each_network_is_paired_with_each_of_its_controls():
     names = ["old", "old, without memory", "new", "new, without memory", "new, affine"]
-    alone = {name: f"{name.split(',')[0]}, without memory" for name in names}
-    report = Report("Held-out", "COCO", dict.fromkeys(names, evaluation([5])), without_memory=alone)
+    without_memory = {name: f"{name.split(',')[0]}, without memory" for name in names}
+    report = Report("Held-out", "COCO", dict.fromkeys(names, evaluation([5])), without_memory=without_memory)
     assert report.pairs == [("old", "old, without memory"), ("new", "new, without memory"), ("new", "new, affine")]
     others = {
         "new": "new, without memory",
@@ -199,17 +201,17 @@ def test_each_network_is_paired_with_each_of_its_controls():
     }
     report = Report("Held-out", "COCO", dict.fromkeys(others, evaluation([5])), without_memory=others)
     assert report.pairs == [("new", "new, without memory"), ("new", "old, without memory")], "a baseline adds a row"
-    assert Report("Held-out", "COCO", NAMES).pairs == []
+    assert Report("Held-out", "COCO", EVALUATIONS).pairs == []
 
 
-def test_networks_are_set_against_their_controls_at_the_thresholds_that_are_reported():
+def test_networks_are_compared_with_controls_at_the_reported_thresholds():
     """At 0.5, six of ten labels are found and nothing else: F1 3/4. Without memory at 0.3, four of ten are found and
     one of five predictions is wrong: F1 8/15. With memory, a higher threshold has that recall and no wrong prediction.
     """
     names = {"edge": evaluation([8, 9]), "edge, without memory": evaluation([5, 5])}
     own = {"edge": dict.fromkeys(MATCHINGS, 0.5), "edge, without memory": dict.fromkeys(MATCHINGS, 0.3)}
-    to_alone = dict.fromkeys(names, "edge, without memory")
-    report = Report("Held-out", "COCO", names, thresholds=own, thresholds_from="val", without_memory=to_alone)
+    without_memory = dict.fromkeys(names, "edge, without memory")
+    report = Report("Held-out", "COCO", names, thresholds=own, thresholds_from="val", without_memory=without_memory)
     text = report_markdown(report)
     table = text.split("## Differences to controls\n\n")[1].split("\n\n")[0]
     figures = "F1 difference | 95% CI | occluded recall difference"
@@ -222,12 +224,10 @@ def test_networks_are_set_against_their_controls_at_the_thresholds_that_are_repo
     print_report(report, Console(file=out, width=200))
     assert "Held-out: Differences to controls" in out.getvalue()
     assert "0.217 to 0.217" in out.getvalue()
-    assert "Differences to controls" not in report_markdown(Report("Held-out", "COCO", NAMES))
+    assert "Differences to controls" not in report_markdown(Report("Held-out", "COCO", EVALUATIONS))
 
 
-def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_slow_figures_are_computed_once_for_all_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     drawn: list[int] = []
 
     def counted(count: int) -> NDArray[np.int64]:
@@ -241,7 +241,7 @@ def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
     out = io.StringIO()
     print_report(report, Console(file=out))
     once = len(drawn)
-    # Of each name the two F1s of keypoints, four of pixels, and pairs of edges; two controls; one MOTA.
+    # For each name two keypoint F1s, four pixel F1s and the edge pairs; then two controls and one MOTA.
     assert once == 3 * (2 + 4 + 1) + 2 + 1
     write_report(report, tmp_path)
     assert len(drawn) == once
@@ -251,18 +251,18 @@ def test_what_takes_long_is_worked_out_once_for_terminal_markdown_and_json(
         shown = f"{found['f1']:.3f}", f"{low:.3f} to {high:.3f}"
         assert f"| edge | {control} | {shown[0]} | {shown[1]} |" in text
         assert all(figure in out.getvalue() for figure in shown)
-        alone = (report.score(name, "one_to_one").threshold for name in ("edge", control))
-        again = difference(names["edge"], next(alone), names[control], next(alone), "one_to_one")
+        thresholds = (report.score(name, "one_to_one").threshold for name in ("edge", control))
+        again = difference(names["edge"], next(thresholds), names[control], next(thresholds), "one_to_one")
         assert (found["f1"], found["f1_interval"]) == (again.f1, list(again.f1_interval or ()))
 
 
-def test_recall_when_memory_begins_and_when_it_has_lived_on_itself():
-    """Each frame has ten labels. The others have no frames 9 to 11, or no keypoints at all."""
+def test_recall_over_time_compares_early_and_late_frames():
+    """Each frame has ten labels. The other evaluations have no frames 9 to 11 or no keypoints."""
     found = [9, 8, 6, 4, 9, 9, 9, 9, 9, 5, 5, 2, 9]
     walk = stack(map(joint_counts, found))
-    keypoints = NAMES["edge"].keypoints
+    keypoints = EVALUATIONS["edge"].keypoints
     assert keypoints is not None
-    longer = NAMES["edge"].model_copy(update={"keypoints": keypoints.model_copy(update={"by_frame": walk})})
+    longer = EVALUATIONS["edge"].model_copy(update={"keypoints": keypoints.model_copy(update={"by_frame": walk})})
     report = Report("Held-out", "COCO", {"long": longer, "short": evaluation([5]), "stm": stm()}, threshold=0.5)
     table = report_markdown(report).split("## Recall over time\n\n")[1].split("\n\n")[0]
     # At 0.5, the first six are found: 6, 6 and 4 of them in frames 1 to 3.
@@ -273,10 +273,10 @@ def test_recall_when_memory_begins_and_when_it_has_lived_on_itself():
     assert "Held-out: Recall over time" in out.getvalue()
 
 
-def test_right_pairs_are_in_the_report(tmp_path: Path):
-    report = Report("Held-out", "COCO", {**NAMES, "stm": stm()})
+def test_correct_pairs_are_in_the_report(tmp_path: Path):
+    report = Report("Held-out", "COCO", {**EVALUATIONS, "stm": stm()})
     text = report_markdown(report)
-    low, high = NAMES["edge"].right_pairs()[2] or (0, 0)
+    low, high = EVALUATIONS["edge"].right_pairs()[2] or (0, 0)
     assert f"| edge | 60 | 0.900 | {low:.3f} to {high:.3f} |" in text
     assert low < 0.9 < high
     write_report(report, tmp_path)
@@ -286,23 +286,23 @@ def test_right_pairs_are_in_the_report(tmp_path: Path):
     assert "Correct pairs" not in report_markdown(Report("Held-out", "COCO", {"stm": stm()}))
 
 
-def test_flicker_and_walk_ins_are_set_against_the_network_without_memory(tmp_path: Path):
-    with_memory, alone = on_video([8, 9], 10, [0, 2, None, None]), on_video([6, 7], 40, [1, 2, 3, None])
+def test_flicker_and_walk_ins_are_compared_with_the_network_without_memory(tmp_path: Path):
+    with_memory, alone = video_evaluation([8, 9], 10, [0, 2, None, None]), video_evaluation([6, 7], 40, [1, 2, 3, None])
     names = {"edge": with_memory, "edge, without memory": alone}
-    to_alone = dict.fromkeys(names, "edge, without memory")
-    report = Report("Video", "footage", names, without_memory=to_alone)
+    without_memory = dict.fromkeys(names, "edge, without memory")
+    report = Report("Video", "footage", names, without_memory=without_memory)
     write_report(report, tmp_path)
     content = (tmp_path / "report.json").read_text()
     figures = {name: figures["steadiness"] for name, figures in json.loads(content)["figures"].items()}
-    ours, off = figures["edge"], figures["edge, without memory"]
+    ours, memoryless = figures["edge"], figures["edge, without memory"]
     # At the lowest threshold, flicker is twice as high, although recall equals that of some higher thresholds.
-    assert (ours["flicker"], off["flicker"]) == (0.1, 0.4)
+    assert (ours["flicker"], memoryless["flicker"]) == (0.1, 0.4)
     assert ours["flicker_at_equal_recall"] == pytest.approx(0.1)
-    assert ours["flicker_without_memory"] == off["flicker_at_equal_recall"] == 0.4
+    assert ours["flicker_without_memory"] == memoryless["flicker_at_equal_recall"] == 0.4
     assert (ours["recall"], ours["walk_ins"], ours["never_found"]) == (report.score("edge", "one_to_one").recall, 4, 2)
     assert ours["median_delay"] is None, "infinite"
-    against = {"walk_ins": 4, "found": 3, "never": 1, "never_other": 0, "median": 0, "no_later": 2 / 3}
-    assert ours["compared_without_memory"] == against
+    comparison = {"walk_ins": 4, "found": 3, "never": 1, "never_other": 0, "median": 0, "no_later": 2 / 3}
+    assert ours["compared_without_memory"] == comparison
     text = report_markdown(report)
     assert "## Flicker" in text
     assert "| edge | 4 | 2 | inf | 3 | 0 | 0.667 | 1 | 0 |" in text
@@ -310,18 +310,19 @@ def test_flicker_and_walk_ins_are_set_against_the_network_without_memory(tmp_pat
     by_itself = report_markdown(Report("Video", "footage", {"edge": with_memory}))
     assert "| edge | 4 | 2 | inf | - | - | - | - | - |" in by_itself
     assert "without memory" not in by_itself.split("## Flicker")[0]
-    assert "Flicker" not in report_markdown(Report("Held-out", "COCO", NAMES))
+    assert "Flicker" not in report_markdown(Report("Held-out", "COCO", EVALUATIONS))
 
 
-def test_each_side_is_compared_at_its_own_threshold(tmp_path: Path):
-    names = {"edge": on_video([8, 9], 10, [2]), "edge, without memory": on_video([6, 7], 40, [1])}
+def test_flicker_and_walk_ins_are_compared_at_each_rows_own_threshold(tmp_path: Path):
+    names = {"edge": video_evaluation([8, 9], 10, [2]), "edge, without memory": video_evaluation([6, 7], 40, [1])}
     own: dict[str, dict[Matching, float]] = {
         "edge": {"closest": 0.5, "one_to_one": 0.5},
         "edge, without memory": {"closest": 0.5, "one_to_one": 0.05},
     }
-    to_alone = dict.fromkeys(names, "edge, without memory")
+    without_memory = dict.fromkeys(names, "edge, without memory")
     write_report(
-        Report("Video", "footage", names, thresholds=own, thresholds_from="val", without_memory=to_alone), tmp_path
+        Report("Video", "footage", names, thresholds=own, thresholds_from="val", without_memory=without_memory),
+        tmp_path,
     )
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]["edge"]["steadiness"]
     assert (figures["flicker"], figures["flicker_without_memory"]) == (0.1, 0.8)
@@ -383,14 +384,14 @@ def test_people_and_tracking_are_in_the_report(tmp_path: Path):
     print_report(report, Console(file=out, width=200))
     assert "Held-out: People" in out.getvalue()
     assert "Held-out: Tracking" in out.getvalue()
-    assert "People" not in report_markdown(Report("Held-out", "COCO", NAMES))
+    assert "People" not in report_markdown(Report("Held-out", "COCO", EVALUATIONS))
 
 
-def test_the_tables_on_the_terminal():
+def test_terminal_shows_the_tables():
     out = io.StringIO()
-    print_report(Report("Held-out", "COCO [bold]", {**NAMES, "stm": stm()}), Console(file=out, width=160))
+    print_report(Report("Held-out", "COCO [bold]", {**EVALUATIONS, "stm": stm()}), Console(file=out, width=160))
     text = out.getvalue()
-    score = NAMES["edge"].best("closest")
+    score = EVALUATIONS["edge"].best("closest")
     assert f"{score.precision:.3f}" in text
     assert f"{score.f1:.3f}" in text
     assert "COCO [bold]" in text
@@ -403,7 +404,7 @@ def test_networks_without_keypoint_maps_get_no_plots(tmp_path: Path):
     assert "![" not in (tmp_path / "report.md").read_text()
 
 
-def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path):
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot make the folder"):
-        write_report(Report("Held-out", "COCO", NAMES), tmp_path / "file" / "report")
+        write_report(Report("Held-out", "COCO", EVALUATIONS), tmp_path / "file" / "report")

@@ -44,7 +44,7 @@ def flicker(*frames: NDArray) -> list[list[int]]:
 PART = (0, 100.0, 50.0, 0.9)
 
 
-def test_a_part_of_one_frame_appears_and_one_that_lacks_a_frame_vanishes():
+def test_part_in_one_frame_appears_and_part_missing_in_one_frame_vanishes():
     here = peaks(PART)
     assert flicker(here, here, here) == [[1, 1], [0, 0], [0, 0]]
     assert flicker(EMPTY, here, EMPTY) == [[1, 1], [1, 1], [0, 0]]
@@ -53,7 +53,7 @@ def test_a_part_of_one_frame_appears_and_one_that_lacks_a_frame_vanishes():
     assert flicker(here, EMPTY, EMPTY) == flicker(EMPTY, EMPTY, here) == [[0, 0]] * 3
 
 
-def test_near_is_ten_pixels_of_the_same_joint():
+def test_parts_of_the_same_joint_match_within_10_px():
     here, within, beyond = peaks(PART), peaks((0, 106.0, 58.0, 0.9)), peaks((0, 106.0, 58.1, 0.9))
     assert flicker(here, within, EMPTY) == [[1, 1], [0, 0], [0, 0]]
     assert flicker(EMPTY, within, here)[1] == [0, 0]
@@ -63,7 +63,7 @@ def test_near_is_ten_pixels_of_the_same_joint():
     assert flicker(here, other, here) == [[1, 1]] * 3
 
 
-def test_every_threshold_is_counted_as_if_alone():
+def test_thresholds_are_counted_independently():
     strong, weak = peaks(PART), peaks((0, 100.0, 50.0, 0.4))
     # The weak part is below 0.6.
     assert flicker(strong, weak, strong) == [[1, 0], [0, 0], [0, 1]]
@@ -105,12 +105,12 @@ BODY = [0, *range(5, 17)]
 
 
 @pytest.mark.parametrize(("labelled", "needed"), [(13, 3), (7, 3), (6, 3), (5, 3), (4, 2), (3, 2), (2, 1), (1, 1)])
-def test_three_joints_or_half_of_fewer_than_six_are_enough(labelled, needed):
+def test_person_is_found_by_three_joints_or_half_of_fewer_than_six(labelled, needed):
     joints = BODY[:labelled]
-    pose, _ = someone = person(*joints)
+    pose, _ = labels = person(*joints)
 
     def found(peaks: NDArray) -> list[bool]:
-        return found_at(frame(someone), 0, BODY, peaks[BODY], T).tolist()
+        return found_at(frame(labels), 0, BODY, peaks[BODY], T).tolist()
 
     assert found(peaks_at(pose, joints[:needed])) == [True, True]
     assert found(peaks_at(pose, joints[: needed - 1])) == [False, False]
@@ -118,16 +118,16 @@ def test_three_joints_or_half_of_fewer_than_six_are_enough(labelled, needed):
     assert found(peaks_at(pose, joints[:needed], 0.9, 10.1)) == [False, False]
 
 
-def test_joints_that_are_not_labelled_find_nobody():
-    someone = person(0, 5, 6)
+def test_unlabelled_joints_do_not_find_a_person():
+    partly_labelled = person(0, 5, 6)
     unlabelled = [9, 10, 11, 12]
-    assert not found_at(frame(someone), 0, BODY, peaks_at(someone[0], unlabelled)[BODY], T).any()
-    nobody = person()
-    assert not found_at(frame(nobody), 0, BODY, peaks_at(nobody[0], BODY)[BODY], T).any()
+    assert not found_at(frame(partly_labelled), 0, BODY, peaks_at(partly_labelled[0], unlabelled)[BODY], T).any()
+    without_labels = person()
+    assert not found_at(frame(without_labels), 0, BODY, peaks_at(without_labels[0], BODY)[BODY], T).any()
 
 
 def tally(frames: list[SequenceFrame], found: dict[int, NDArray], counted_from: int = 0) -> Steadiness:
-    """Count frames in which these peaks were found."""
+    """Count the frames with the peaks ``found`` by frame number."""
     counts = SteadinessTally((0.3, 0.6), BODY)
     sequence = Sequence("walk", tuple(frames), np.ones(17, bool))
     counts.begin(sequence)
@@ -137,41 +137,41 @@ def tally(frames: list[SequenceFrame], found: dict[int, NDArray], counted_from: 
     return counts.result()
 
 
-SOMEONE, ELSEWHERE = person(*BODY), person(*BODY, shift=200)
+PERSON, OTHER_PERSON = person(*BODY), person(*BODY, shift=200)
 
 
-def test_delays_of_those_who_walk_in():
-    nobody = frame(tracks=[])
-    walks = frame(SOMEONE, ELSEWHERE, tracks=[4, 7])
-    frames = [*[frame(ELSEWHERE, tracks=[7])] * 2, *[nobody] * 4, *[walks] * 4]
-    weak, strong = peaks_at(SOMEONE[0], BODY, 0.5), peaks_at(SOMEONE[0], BODY)
+def test_delay_is_counted_from_the_first_labelled_frame():
+    empty = frame(tracks=[])
+    both = frame(PERSON, OTHER_PERSON, tracks=[4, 7])
+    frames = [*[frame(OTHER_PERSON, tracks=[7])] * 2, *[empty] * 4, *[both] * 4]
+    weak, strong = peaks_at(PERSON[0], BODY, 0.5), peaks_at(PERSON[0], BODY)
     (found,) = tally(frames, {7: weak, 9: strong}).walk_ins
     assert (found.track, found.first, found.delays) == (4, 6, (1, 3))
     (never,) = tally(frames, {7: weak}).walk_ins
     assert never.delays == (1, None)
     (too_soon,) = tally(frames, {3: strong}).walk_ins
     assert too_soon.delays == (None, None)
-    (missed,) = tally(frames, {8: peaks_at(ELSEWHERE[0], BODY)}).walk_ins
-    assert missed.delays == (None, None), "somebody else's parts"
+    (missed,) = tally(frames, {8: peaks_at(OTHER_PERSON[0], BODY)}).walk_ins
+    assert missed.delays == (None, None), "another person's parts"
 
 
 @pytest.mark.parametrize(("first", "walks_in"), [(0, False), (5, False), (6, True)])
-def test_who_is_there_within_the_first_frames_does_not_walk_in(first, walks_in):
-    nobody, someone = frame(tracks=[]), frame(SOMEONE, tracks=[1])
-    frames = [someone if number == first or number > 6 else nobody for number in range(9)]
+def test_people_in_the_first_frames_do_not_walk_in(first, walks_in):
+    empty, occupied = frame(tracks=[]), frame(PERSON, tracks=[1])
+    frames = [occupied if number == first or number > 6 else empty for number in range(9)]
     for counted_from in (0, 1):
         assert len(tally(frames, {}, counted_from).walk_ins) == walks_in
 
 
-def test_without_track_or_labelled_body_joint_nobody_walks_in():
+def test_walk_in_needs_a_track_and_a_labelled_body_joint():
     eyes = person(1, 2)
-    for later in (frame(SOMEONE, tracks=[-1]), frame(SOMEONE), frame(eyes, tracks=[3])):
+    for later in (frame(PERSON, tracks=[-1]), frame(PERSON), frame(eyes, tracks=[3])):
         assert not tally([frame(tracks=[])] * 7 + [later] * 2, {}).walk_ins
 
 
-def test_flicker_is_over_three_counted_frames_each():
-    frames = [frame(SOMEONE, tracks=[1])] * 5
-    found = {i: peaks_at(SOMEONE[0], BODY) for i in (0, 1, 3, 4)}
+def test_flicker_needs_three_consecutive_counted_frames():
+    frames = [frame(PERSON, tracks=[1])] * 5
+    found = {i: peaks_at(PERSON[0], BODY) for i in (0, 1, 3, 4)}
     whole = tally(frames, found)
     assert (whole.parts.tolist(), whole.vanishing.tolist()) == ([[26, 26]], [[13, 13]])
     assert whole.flicker().tolist() == [0.5, 0.5]
@@ -181,13 +181,13 @@ def test_flicker_is_over_three_counted_frames_each():
     assert np.isnan(tally(frames[:2], found).flicker()).all()
 
 
-def test_a_sequence_does_not_go_on_from_the_one_before():
+def test_flicker_does_not_span_sequences():
     counts = SteadinessTally((0.3, 0.6), BODY)
-    frames = (frame(SOMEONE, tracks=[1]),) * 2
+    frames = (frame(PERSON, tracks=[1]),) * 2
     for _ in range(2):
         counts.begin(Sequence("short", frames, np.ones(17, bool)))
         for number in range(2):
-            counts.count(number, frames[number], peaks_at(SOMEONE[0], BODY))
+            counts.count(number, frames[number], peaks_at(PERSON[0], BODY))
         counts.end()
     assert counts.result().parts.tolist() == [[0, 0], [0, 0]]
 
@@ -208,7 +208,7 @@ def with_delays(*delays: int | None) -> Steadiness:
     return Steadiness(parts=zeros, appearing=zeros, vanishing=zeros, walk_ins=walk_ins)
 
 
-def test_delays_are_compared_over_those_that_either_finds():
+def test_delays_are_compared_over_walk_ins_that_either_network_finds():
     ours, alone = with_delays(0, 4, 2, None, None, 6), with_delays(1, 4, None, 3, None, 4)
     compared = compare_walk_ins(ours, 1, alone, 1)
     # -1, 0, -inf, +inf, (neither), 2
@@ -221,9 +221,9 @@ def test_delays_are_compared_over_those_that_either_finds():
     assert median_delay(with_delays(0, 5, 2), 1) == 2
 
 
-def test_steadiness_merges_and_goes_through_json():
-    nobody, someone = frame(tracks=[]), frame(SOMEONE, tracks=[1])
-    one = tally([nobody] * 6 + [someone] * 3, {7: peaks_at(SOMEONE[0], BODY)})
+def test_steadiness_merges_and_round_trips_through_json():
+    empty, occupied = frame(tracks=[]), frame(PERSON, tracks=[1])
+    one = tally([empty] * 6 + [occupied] * 3, {7: peaks_at(PERSON[0], BODY)})
     both = one.merged(with_delays(3))
     assert both.parts.tolist() == [[13, 13], [0, 0]]
     assert [(walk_in.sequence, walk_in.delays) for walk_in in both.walk_ins] == [(0, (1, 1)), (1, (0, 3))]
@@ -260,8 +260,8 @@ def run(frames: list[SequenceFrame], blind: set[int], every_frame: bool = True) 
     return evaluate(tracker, [sequence], COCO17, channels, "cold", every_frame=every_frame)
 
 
-def test_evaluations_of_video_count_it_and_others_do_not():
-    frames = [frame(tracks=[])] * 6 + [frame(SOMEONE, tracks=[3])] * 8
+def test_only_evaluations_of_every_frame_have_steadiness():
+    frames = [frame(tracks=[])] * 6 + [frame(PERSON, tracks=[3])] * 8
     evaluation = run(frames, {6, 7, 10})
     assert evaluation.steadiness is not None
     i = evaluation.threshold_index(0.5)

@@ -13,8 +13,8 @@ from training.evaluation.tracking import TrackingEvaluation, TrackingTally, has_
 from training.evaluation.tracks import Tracks
 
 WIDTH, HEIGHT = 448, 256
-BOTH = np.ones(2, bool)
-HEAD = 20.0  # so a joint is right within 10 pixels
+BOTH_JOINTS = np.ones(2, bool)
+HEAD = 20.0  # so a joint is correct within 10 pixels
 A, B, FAR = [[50, 50], [80, 50]], [[200, 100], [230, 100]], [[400, 200], [430, 200]]
 
 
@@ -23,7 +23,7 @@ def shifted(pose: Any, x: float) -> list:
 
 
 def labels(poses: Any, tracks: Any, heads: Any = HEAD, ignored: NDArray | None = None) -> SequenceFrame:
-    """A frame with these people [P, 2, 2 or 3]; their visibility tells which joints are labelled."""
+    """A frame with these people [P, 2, 2 or 3]; their visibility marks the labelled joints."""
     poses = np.asarray(poses, np.float32)
     if poses.shape[-1] != 3:
         poses = np.concatenate([poses[..., :2], np.ones((len(poses), 2, 1), np.float32)], axis=-1)
@@ -47,7 +47,7 @@ def found(poses: Any, ids: Any, scores: Any = 0.9, joint_scores: Any = 0.5) -> P
     return People(np.full(len(poses), scores, np.float32), keypoints, peaks, np.array(ids, int))
 
 
-def count(*videos: list[tuple[SequenceFrame, People]], threshold: float = 0.3, sourced: Any = BOTH) -> Any:
+def count(*videos: list[tuple[SequenceFrame, People]], threshold: float = 0.3, sourced: Any = BOTH_JOINTS) -> Any:
     tally = TrackingTally(2, threshold)
     for video in videos:
         tally.begin(sourced)
@@ -60,7 +60,7 @@ def test_average_precision_worked_by_hand():
     # Two people are labelled, three found. The first found one has A's first joint correct (score 0.9), the second 11
     # pixels off (0.8). The second has both joints of B correct, 9 and 0 pixels off (0.5 and 0.6). The third also has
     # A's first joint correct (0.7), the second far off (0.3). Both have half of A, so the first keeps A, and the third
-    # matches nobody: both its joints are wrong.
+    # matches no label: both its joints are wrong.
     # First joint: correct 0.9, wrong 0.7, correct 0.5, for 2 labels. Precision is 1 up to a recall of 1/2, 2/3 up to 1:
     # AP = 1/2 * 1 + 1/2 * 2/3 = 5/6.
     # Second joint: wrong 0.8, correct 0.6, wrong 0.3. Precision is 1/2 up to a recall of 1/2: AP = 1/4.
@@ -93,44 +93,44 @@ def test_mota_and_switches_worked_by_hand():
     assert tracking.person_counts() == expected
 
 
-def one_step(tracks: Tracks, persons: list[int], numbers: list[int], distances: list[list[float]]) -> tuple:
-    shape = len(persons), len(numbers)
-    return tracks.update(np.array(persons, int), np.array(numbers, int), np.array(distances, float).reshape(shape))
+def update(tracks: Tracks, tracked: list[int], ids: list[int], distances: list[list[float]]) -> tuple:
+    shape = len(tracked), len(ids)
+    return tracks.update(np.array(tracked, int), np.array(ids, int), np.array(distances, float).reshape(shape))
 
 
-def test_who_had_a_number_keeps_it_while_it_is_within_reach():
+def test_person_keeps_its_id_while_within_reach():
     tracks, none = Tracks(), math.inf
-    assert one_step(tracks, [1], [5], [[0.1]]) == (0, 0, 0)
-    assert one_step(tracks, [1], [9, 5], [[0.01, 0.4]]) == (0, 1, 0), "9 is closer, but was not there before"
-    assert one_step(tracks, [1], [], []) == (1, 0, 0)
-    assert one_step(tracks, [1], [9, 5], [[0.01, none]]) == (0, 1, 1), "5 is out of reach"
-    assert one_step(tracks, [1], [5], [[0.1]]) == (0, 0, 1), "found again with its last id"
+    assert update(tracks, [1], [5], [[0.1]]) == (0, 0, 0)
+    assert update(tracks, [1], [9, 5], [[0.01, 0.4]]) == (0, 1, 0), "9 is closer, but was not there before"
+    assert update(tracks, [1], [], []) == (1, 0, 0)
+    assert update(tracks, [1], [9, 5], [[0.01, none]]) == (0, 1, 1), "5 is out of reach"
+    assert update(tracks, [1], [5], [[0.1]]) == (0, 0, 1), "found again with its last id"
     # Both can be matched only if one of them does not take its closest label.
-    assert one_step(Tracks(), [1, 2], [7, 8], [[0.1, 0.4], [0.2, none]]) == (0, 0, 0)
-    assert one_step(tracks, [], [3], []) == (0, 1, 0)
+    assert update(Tracks(), [1, 2], [7, 8], [[0.1, 0.4], [0.2, none]]) == (0, 0, 0)
+    assert update(tracks, [], [3], []) == (0, 1, 0)
 
 
-def test_without_a_number_nothing_is_remembered():
+def test_missing_ids_and_tracks_never_count_as_switches():
     tracks = Tracks()
-    for number, switched in ((5, 0), (0, 0), (5, 0), (0, 0), (6, 1)):
-        assert one_step(tracks, [1], [number], [[0.1]]) == (0, 0, switched)
-    for number in (5, 6):
-        assert one_step(tracks, [-1], [number], [[0.1]]) == (0, 0, 0), "the label has no track"
+    for person_id, switched in ((5, 0), (0, 0), (5, 0), (0, 0), (6, 1)):
+        assert update(tracks, [1], [person_id], [[0.1]]) == (0, 0, switched)
+    for person_id in (5, 6):
+        assert update(tracks, [-1], [person_id], [[0.1]]) == (0, 0, 0), "the label has no track"
 
 
-def test_each_label_is_at_most_one_and_goes_to_who_has_most_of_it():
+def test_label_goes_to_the_one_person_with_most_correct_joints():
     frame = labels([A, B], [1, 2])
     half, whole, none = [A[0], FAR[1]], shifted(A, 3), FAR
-    matches = match_poses(found([half, whole, none], [1, 2, 3]), np.ones((3, 2), bool), frame, BOTH)
+    matches = match_poses(found([half, whole, none], [1, 2, 3]), np.ones((3, 2), bool), frame, BOTH_JOINTS)
     assert matches.of_label.tolist() == [1, -1]
     assert matches.right.tolist() == [[False, False], [True, True], [False, False]]
-    # A person closer to another label gives up this one, even if nobody else matches it.
+    # A person closer to another label gives up this one, even if no other person matches it.
     both = [[80, 50], [200, 100]]
     two = labels([[[80, 50], [110, 50]], [[80, 50], [200, 100]]], [1, 2])
-    assert match_poses(found([both], [1]), np.ones((1, 2), bool), two, BOTH).of_label.tolist() == [-1, 0]
+    assert match_poses(found([both], [1]), np.ones((1, 2), bool), two, BOTH_JOINTS).of_label.tolist() == [-1, 0]
 
 
-def test_only_reported_people_and_found_joints_count_in_mota_and_all_in_ap():
+def test_mota_counts_only_reported_people_and_found_joints_but_ap_counts_all():
     placed = found([A], [1])
     placed = People(placed.scores, placed.keypoints, np.array([[0, -1]]), placed.ids)
     unsure = found([A], [1], scores=0.2)
@@ -143,7 +143,7 @@ def test_only_reported_people_and_found_joints_count_in_mota_and_all_in_ap():
     assert count([(frame, none)]).ap() == 0
 
 
-def test_joints_in_ignored_regions_count_on_neither_side():
+def test_joints_in_ignored_regions_do_not_count():
     ignored = np.zeros((HEIGHT // 4, WIDTH // 4), bool)
     ignored[:, 90:] = True
     frame = labels([A, FAR], [1, 2], ignored=ignored)
@@ -161,7 +161,7 @@ def test_joints_that_the_data_never_label_have_no_figures():
     assert math.isnan(tracking.joint_mota()[1])
 
 
-def test_frames_of_nobody_and_frames_in_which_nobody_is_found():
+def test_frames_without_labels_or_predictions_are_counted():
     empty = labels(np.zeros((0, 2, 3)), [])
     tracking = count([(empty, found([A], [1])), (labels([A], [1]), no_people(2)), (empty, no_people(2))])
     assert tracking.joint_counts() == {"objects": 2, "misses": 2, "false_positives": 2, "switches": 0}
@@ -170,7 +170,7 @@ def test_frames_of_nobody_and_frames_in_which_nobody_is_found():
     assert math.isnan(count([(empty, found([A], [1]))]).mota())
 
 
-def test_without_a_box_of_the_head_its_size_is_estimated_and_counted():
+def test_missing_head_size_is_estimated_and_counted():
     frame = labels([A, B], [1, 2], heads=[HEAD, np.nan])
     sizes, estimated = head_sizes(frame)
     # B's box has 70 x 40 pixels.
@@ -179,14 +179,14 @@ def test_without_a_box_of_the_head_its_size_is_estimated_and_counted():
     assert count([(frame, no_people(2))]).person_counts()["estimated_heads"] == 1
 
 
-def test_sequences_with_tracks_are_those_whose_data_tell_who_is_who():
+def test_sequence_has_tracks_if_any_person_has_a_track_id():
     frame, unknown = labels([A], [3]), labels([A], [-1])
-    assert has_tracks(Sequence("", (unknown, frame), BOTH))
-    assert not has_tracks(Sequence("", (unknown, unknown), BOTH))
+    assert has_tracks(Sequence("", (unknown, frame), BOTH_JOINTS))
+    assert not has_tracks(Sequence("", (unknown, unknown), BOTH_JOINTS))
     assert TrackingTally(2).result() is None
 
 
-def test_evaluations_go_through_json_and_merge():
+def test_evaluations_merge_and_round_trip_through_json():
     swapped = [
         (labels([A, B], [1, 2]), found([A, B], [5, 6])),
         (labels([A, B], [1, 2]), found([A, B], [6, 5])),

@@ -27,11 +27,11 @@ class WalkingTeacher:
 
     def __init__(self, name: str = "walking") -> None:
         self.description: dict[str, Any] = {"kind": name}
-        self.asked: list[int] = []
+        self.seen_frames: list[int] = []
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
         number = int(image[0, 0, 0])
-        self.asked.append(number)
+        self.seen_frames.append(number)
         if number == 2:
             return []
         people = [standing(20.123 + 2 * number, 0.9)]
@@ -39,7 +39,7 @@ class WalkingTeacher:
         return people + ([standing(100, 0.19)] if number >= 3 else [])
 
     def reset(self) -> None:
-        self.asked.clear()
+        self.seen_frames.clear()
 
 
 class RememberingTeacher(WalkingTeacher):
@@ -48,8 +48,8 @@ class RememberingTeacher(WalkingTeacher):
     has_memory = True
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
-        self.asked.append(int(image[0, 0, 0]))
-        return [standing(20 + len(self.asked), 0.9)]
+        self.seen_frames.append(int(image[0, 0, 0]))
+        return [standing(20 + len(self.seen_frames), 0.9)]
 
 
 def standing(left: float, score: float) -> Person:
@@ -59,16 +59,16 @@ def standing(left: float, score: float) -> Person:
     return Person(pose, np.array([left - 5, 15, left + 25, 105], np.float32))
 
 
-def frames(count: int, breaks_at: int | None = None) -> Iterator[Frame]:
+def frames(count: int, fails_at: int | None = None) -> Iterator[Frame]:
     for number in range(count):
-        if number == breaks_at:
+        if number == fails_at:
             raise SourceError("the source broke")
         yield Frame(number, 0.0, np.full((HEIGHT, WIDTH, 3), number, np.uint8))
 
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """A real video of eight frames."""
+    """A video file of eight frames."""
     path = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (WIDTH, HEIGHT))
     for frame in frames(8):
@@ -77,7 +77,7 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_file_has_posetracks_fields_and_says_that_it_is_pseudo(video: Path, tmp_path: Path):
+def test_file_has_posetracks_fields_and_is_marked_as_pseudo(video: Path, tmp_path: Path):
     summary = label(frames(8), video, tmp_path / "labels", WalkingTeacher())
     content = json.loads(summary.labels.read_text())
     assert content["pseudo"] is True
@@ -104,7 +104,7 @@ def test_the_file_has_posetracks_fields_and_says_that_it_is_pseudo(video: Path, 
     assert (summary.frames, summary.people, summary.unsure, summary.complete) == (8, 7, 5, True)
 
 
-def test_whom_the_teacher_is_unsure_of_is_an_ignore_region(video: Path, tmp_path: Path):
+def test_uncertain_people_become_ignore_regions(video: Path, tmp_path: Path):
     summary = label(frames(4), video, tmp_path / "labels", WalkingTeacher())
     images = json.loads(summary.labels.read_text())["images"]
     assert [image["ignore_regions_x"] for image in images] == [[], [], [], [[95, 125, 125, 95]]]
@@ -127,22 +127,22 @@ def test_training_reads_the_labels_back(video: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("teacher", [WalkingTeacher, RememberingTeacher])
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_continued_run_gives_the_same_files(video: Path, tmp_path: Path, teacher: type[WalkingTeacher], every: int):
+def test_continued_run_gives_the_same_files(video: Path, tmp_path: Path, teacher: type[WalkingTeacher], every: int):
     whole = label(frames(8), video, tmp_path / "whole", teacher(), every)
     with pytest.raises(SourceError):
-        label(frames(8, breaks_at=5), video, tmp_path / "parts", teacher(), every)
-    between = json.loads((tmp_path / "parts" / "walk.json").read_text())
-    assert between["complete"] is False
-    assert between["next_frame"] == 5
+        label(frames(8, fails_at=5), video, tmp_path / "parts", teacher(), every)
+    interrupted = json.loads((tmp_path / "parts" / "walk.json").read_text())
+    assert interrupted["complete"] is False
+    assert interrupted["next_frame"] == 5
     second = teacher()
     parts = label(frames(8), video, tmp_path / "parts", second, every)
     assert parts.labels.read_bytes() == whole.labels.read_bytes()
     assert parts.contact_sheet.read_bytes() == whole.contact_sheet.read_bytes()
     labelled = list(range(0, 8, every))
-    assert second.asked == (labelled if second.has_memory else [number for number in labelled if number >= 5])
+    assert second.seen_frames == (labelled if second.has_memory else [number for number in labelled if number >= 5])
 
 
-def test_a_teacher_begins_each_source_as_if_it_had_seen_nothing(video: Path, tmp_path: Path):
+def test_teacher_is_reset_before_each_source(video: Path, tmp_path: Path):
     teacher = RememberingTeacher()
     other = tmp_path / "other.avi"
     other.write_bytes(video.read_bytes())
@@ -152,13 +152,13 @@ def test_a_teacher_begins_each_source_as_if_it_had_seen_nothing(video: Path, tmp
     assert second.labels.read_bytes() == alone.labels.read_bytes()
 
 
-def test_labels_that_an_editor_saved_with_a_byte_order_mark_are_continued(video: Path, tmp_path: Path):
+def test_labels_with_a_byte_order_mark_are_continued(video: Path, tmp_path: Path):
     path = label(frames(4), video, tmp_path / "labels", WalkingTeacher()).labels
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert label(frames(8), video, tmp_path / "labels", WalkingTeacher()).frames == 8
 
 
-def test_a_stopped_run_is_finished_but_not_complete(video: Path, tmp_path: Path):
+def test_stopped_run_saves_incomplete_labels_and_can_be_continued(video: Path, tmp_path: Path):
     answers = iter([False, False, True])
     summary = label(frames(8), video, tmp_path / "labels", WalkingTeacher(), stop=lambda: next(answers))
     assert (summary.frames, summary.complete) == (3, False)
@@ -166,7 +166,7 @@ def test_a_stopped_run_is_finished_but_not_complete(video: Path, tmp_path: Path)
     assert (again.frames, again.complete) == (8, True)
 
 
-def test_an_interruption_within_a_frame_leaves_that_frame_out(video: Path, tmp_path: Path):
+def test_interrupted_frame_is_left_out(video: Path, tmp_path: Path):
     class Interrupted(WalkingTeacher):
         def people(self, image: NDArray[np.uint8]) -> list[Person]:
             if image[0, 0, 0] == 4:
@@ -180,31 +180,31 @@ def test_an_interruption_within_a_frame_leaves_that_frame_out(video: Path, tmp_p
     assert content["next_frame"] == 4
 
 
-def test_progress_is_saved_while_it_runs(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_progress_is_saved_during_the_run(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_SAVE_SECONDS", 0)
     path = tmp_path / "labels" / "walk.json"
-    seen = []
+    next_frames = []
 
-    def looked_at() -> bool:
-        seen.append(json.loads(path.read_text())["next_frame"])
+    def record_progress() -> bool:
+        next_frames.append(json.loads(path.read_text())["next_frame"])
         return False
 
-    label(frames(3), video, tmp_path / "labels", WalkingTeacher(), stop=looked_at)
-    assert seen == [1, 2, 3]
+    label(frames(3), video, tmp_path / "labels", WalkingTeacher(), stop=record_progress)
+    assert next_frames == [1, 2, 3]
 
 
-def test_labels_can_begin_later(video: Path, tmp_path: Path):
-    def later() -> Iterator[Frame]:
+def test_labels_can_start_at_a_later_frame(video: Path, tmp_path: Path):
+    def later_frames() -> Iterator[Frame]:
         return (frame for frame in frames(8) if frame.number >= 5)
 
-    summary = label(later(), video, tmp_path / "labels", WalkingTeacher(), first=5)
-    again = label(later(), video, tmp_path / "labels", WalkingTeacher(), first=5)
+    summary = label(later_frames(), video, tmp_path / "labels", WalkingTeacher(), first=5)
+    again = label(later_frames(), video, tmp_path / "labels", WalkingTeacher(), first=5)
     assert again == summary
     (read,) = read_posetrack([summary.labels], tmp_path / "labels", COCO17).videos
     assert read.numbers == (5, 6, 7)
 
 
-def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path):
+def test_labels_that_cannot_be_continued_are_refused_in_one_line(video: Path, tmp_path: Path):
     out = tmp_path / "labels"
     path = label(frames(2), video, out, WalkingTeacher()).labels
     before = path.read_bytes()
@@ -228,7 +228,7 @@ def test_what_cannot_be_continued_is_one_clear_line(video: Path, tmp_path: Path)
         assert path.read_text() == text
 
 
-def test_sources_that_cannot_be_labelled_leave_nothing(video: Path, tmp_path: Path):
+def test_sources_that_cannot_be_labelled_leave_no_files(video: Path, tmp_path: Path):
     out = tmp_path / "labels"
     with pytest.raises(DataError, match="every is 0, must be at least 1"):
         label(frames(2), video, out, WalkingTeacher(), every=0)
@@ -239,7 +239,7 @@ def test_sources_that_cannot_be_labelled_leave_nothing(video: Path, tmp_path: Pa
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_images_are_named_one_by_one(tmp_path: Path):
+def test_images_of_a_folder_are_listed_by_path(tmp_path: Path):
     folder = tmp_path / "footage" / "walk"
     folder.mkdir(parents=True)
     images = [folder / f"{number}.png" for number in range(3)]
@@ -257,14 +257,14 @@ def test_images_are_named_one_by_one(tmp_path: Path):
         label(frames(3), folder, folder, WalkingTeacher(), image_files=images)
 
 
-def test_the_contact_sheet_shows_evenly_spread_frames_with_people(video: Path, tmp_path: Path):
-    def many() -> Iterator[Frame]:
+def test_contact_sheet_shows_evenly_spread_frames_with_people(video: Path, tmp_path: Path):
+    def fifty_frames() -> Iterator[Frame]:
         return (Frame(number, 0.0, np.full((HEIGHT, WIDTH, 3), number, np.uint8)) for number in range(50))
 
-    summary = label(many(), video, tmp_path / "labels", WalkingTeacher())
+    summary = label(fifty_frames(), video, tmp_path / "labels", WalkingTeacher())
     sheet = cv2.imread(str(summary.contact_sheet))
     assert sheet is not None
-    # 50 frames are thinned out to every fourth: 13, in four rows of four.
+    # Every fourth of the 50 frames is shown: 13 images in four rows of four.
     rows, columns = 4, 4
     tile = sheet.shape[0] // rows, sheet.shape[1] // columns
     assert tile[1] / tile[0] == pytest.approx(WIDTH / HEIGHT, rel=0.02)

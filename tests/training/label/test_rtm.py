@@ -1,4 +1,4 @@
-"""RTM networks as teachers: rtmlib itself, with constant networks in place of its own."""
+"""RTM networks as teachers: the real rtmlib with constant networks in place of its own."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ IMAGE = np.zeros((320, 640, 3), np.uint8)
 
 
 def write_network(path: Path, size: tuple[int, int], outputs: Sequence[ArrayLike]) -> None:
-    """A network whose input has this (width, height) and whose outputs are constant."""
+    """Write a network with an input of this (width, height) and constant outputs."""
     tensors = [np.asarray(output, np.float32) for output in outputs]
     nodes = [
         onnx.helper.make_node("Constant", [], [f"out{i}"], value=onnx.numpy_helper.from_array(tensor))
@@ -43,12 +43,12 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def cached(folder: Path, part: str) -> Path:
-    """The file in rtmlib's cache for the network whose address contains ``part``."""
+def cache_file(folder: Path, part: str) -> Path:
+    """Return the file in rtmlib's cache for the network with ``part`` in its address."""
     from rtmlib import Body  # pyright: ignore[reportMissingImports] - optional, and without types
 
     modes = [*Body.MODE.values(), *Body.RTMO_MODE.values()]
-    address = next(mode[what] for mode in modes for what in ("pose", "det") if part in mode.get(what, ""))
+    address = next(mode[key] for mode in modes for key in ("pose", "det") if part in mode.get(key, ""))
     return folder / f"{address.rsplit('/', 1)[1].split('.')[0]}.onnx"
 
 
@@ -62,8 +62,8 @@ def write_rtmo(path: Path, scores: Sequence[float]) -> np.ndarray:
     return joints
 
 
-def test_rtmo_labels_whom_it_finds_and_those_it_is_unsure_of(weights: Path):
-    joints = write_rtmo(cached(weights, "rtmo-s_"), [0.9, 0.4, 0.1])
+def test_rtmo_labels_confident_and_uncertain_people(weights: Path):
+    joints = write_rtmo(cache_file(weights, "rtmo-s_"), [0.9, 0.4, 0.1])
     teacher = RtmTeacher("rtmo-s")
     people = teacher.people(IMAGE)
     assert len(people) == 2, "one score is too low for a person"
@@ -76,17 +76,17 @@ def test_rtmo_labels_whom_it_finds_and_those_it_is_unsure_of(weights: Path):
     assert teacher.description["name"] == "rtmo-s"
 
 
-def test_where_rtmo_sees_nobody_there_is_nobody(weights: Path):
-    write_rtmo(cached(weights, "rtmo-l_"), [0.1])
+def test_rtmo_without_detections_gives_no_people(weights: Path):
+    write_rtmo(cache_file(weights, "rtmo-l_"), [0.1])
     assert RtmTeacher("rtmo-l").people(IMAGE) == []
 
 
-def test_rtmpose_looks_at_each_person_whom_the_detector_finds(weights: Path):
+def test_rtmpose_runs_on_each_detected_person(weights: Path):
     boxes = [[10, 20, 90, 220, 0.9], [110, 20, 190, 220, 0.8]]
-    write_network(cached(weights, "yolox_m_"), (640, 640), [[boxes]])
+    write_network(cache_file(weights, "yolox_m_"), (640, 640), [[boxes]])
     x, y = np.zeros((1, 17, 384)), np.zeros((1, 17, 512))
     x[..., 192], y[..., 256] = 0.8, 1.2  # the centre of its input
-    write_network(cached(weights, "rtmpose-m_simcc-body7"), (192, 256), [x, y])
+    write_network(cache_file(weights, "rtmpose-m_simcc-body7"), (192, 256), [x, y])
     people = RtmTeacher("rtmpose-m").people(IMAGE)
     assert len(people) == 2
     for person, (left, top, right, bottom, _) in zip(people, boxes, strict=True):
@@ -95,33 +95,35 @@ def test_rtmpose_looks_at_each_person_whom_the_detector_finds(weights: Path):
         assert (person.pose[:, 2] <= 1).all()
 
 
-def test_where_the_detector_finds_nobody_rtmpose_is_not_asked(weights: Path):
-    write_network(cached(weights, "yolox_m_"), (640, 640), [[[[10, 20, 90, 220, 0.1]]]])
-    write_network(cached(weights, "rtmpose-m_simcc-body7"), (192, 256), [np.ones((1, 17, 384)), np.ones((1, 17, 512))])
+def test_rtmpose_is_not_run_without_detections(weights: Path):
+    write_network(cache_file(weights, "yolox_m_"), (640, 640), [[[[10, 20, 90, 220, 0.1]]]])
+    write_network(
+        cache_file(weights, "rtmpose-m_simcc-body7"), (192, 256), [np.ones((1, 17, 384)), np.ones((1, 17, 512))]
+    )
     assert RtmTeacher("rtmpose-m").people(IMAGE) == []
 
 
 @pytest.mark.parametrize("name", RTM_TEACHERS)
-def test_without_weights_and_network_one_line_says_what_to_do(
+def test_missing_weights_without_internet_are_reported_in_one_line(
     weights: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def no_network(*_: object, **__: object) -> None:
+    def fail_to_connect(*_: object, **__: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr("rtmlib.tools.file.urlopen", no_network)
+    monkeypatch.setattr("rtmlib.tools.file.urlopen", fail_to_connect)
     with pytest.raises(WeightsError, match=rf"weights of {name} \(.*unreachable\); run this once with internet access"):
         RtmTeacher(name)
     assert capsys.readouterr().out == ""
 
 
-def test_damaged_weights_are_told_in_one_line(weights: Path):
-    cached(weights, "rtmo-s_").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="rtmlib cannot download or open the weights of rtmo-s") as told:
+def test_damaged_weights_are_reported_in_one_line(weights: Path):
+    cache_file(weights, "rtmo-s_").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="rtmlib cannot download or open the weights of rtmo-s") as error:
         RtmTeacher("rtmo-s")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_without_rtmlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_missing_rtmlib_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rtmlib", None)
     with pytest.raises(LibraryError, match="teacher rtmo-m needs rtmlib; pip install rtmlib"):
         RtmTeacher("rtmo-m")

@@ -22,15 +22,15 @@ Points = list[tuple[str, float, float, float]]
 """Joint, x, y and score of each part."""
 
 
-def made_parts(people: list[tuple[Points, Points]], nobodys: Points) -> Parts:
-    """Parts without edges: of people (found joints, placed joints) and unassigned ones."""
-    points = [*(point for found, _ in people for point in found), *nobodys]
+def make_parts(people: list[tuple[Points, Points]], unassigned: Points) -> Parts:
+    """Return parts without edges: those of people (found joints, placed joints) and unassigned ones."""
+    points = [*(point for found, _ in people for point in found), *unassigned]
     keypoints, peaks = np.zeros((len(people), 17, 3), np.float32), np.full((len(people), 17), -1)
     for i, (found, placed) in enumerate(people):
         for name, *point in (*found, *placed):
             keypoints[i, JOINT[name]] = point
         peaks[i, [JOINT[name] for name, *_ in found]] = i
-    owners = [i for i, (found, _) in enumerate(people) for _ in found] + [-1] * len(nobodys)
+    owners = [i for i, (found, _) in enumerate(people) for _ in found] + [-1] * len(unassigned)
     return Parts(
         skeleton=COCO17,
         size=SIZE,
@@ -67,8 +67,8 @@ class FixedInfo:
     size: tuple[int, int] = (64, 64)
 
 
-def test_people_are_labelled_where_joints_were_found_and_the_rest_are_people_of_one_joint():
-    parts = made_parts(
+def test_people_have_only_found_joints_and_unassigned_joints_become_people():
+    parts = make_parts(
         [
             (
                 [("left_shoulder", 50, 40, 0.9), ("right_shoulder", 30, 40, 0.8), ("left_elbow", 55, 60, 0.7)],
@@ -92,12 +92,12 @@ def test_people_are_labelled_where_joints_were_found_and_the_rest_are_people_of_
         assert (person.box <= (*SIZE, *SIZE)).all()
 
 
-def test_a_bundle_without_keypoints_is_no_teacher():
+def test_bundle_without_keypoints_is_refused_as_a_teacher():
     with pytest.raises(WeightsError, match="no keypoints"):
-        BundleTeacher(FixedSession(made_parts([], []), has_keypoints=False))
+        BundleTeacher(FixedSession(make_parts([], []), has_keypoints=False))
 
 
-def test_likeness_of_boxes_and_poses_has_known_values():
+def test_overlap_and_similarity_have_known_values():
     assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
     assert overlap((0, 0, 10, 10), (20, 20, 30, 30)) == 0
     pose = np.ones((17, 3), np.float32)
@@ -112,8 +112,8 @@ def models(shared: Path) -> tuple[Path, Path]:
     return shared / "teacher" / "movenet-multipose.onnx", shared / "teacher" / "movenet-thunder.onnx"
 
 
-def labelled_pictures(shared: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Image and poses [P, 17, 3] of the first COCO images with between one and four labelled people."""
+def labelled_images(shared: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Image and poses [P, 17, 3] of the first COCO images with one to four labelled people."""
     content = json.loads((shared / "coco" / "person_keypoints_train.json").read_text())
     images = []
     for image in content["images"]:
@@ -126,8 +126,8 @@ def labelled_pictures(shared: Path, count: int) -> list[tuple[np.ndarray, np.nda
     return images[:count]
 
 
-def share_found(people: list[Person], poses: np.ndarray, size: tuple[int, int]) -> list[bool]:
-    """For each labelled joint: is it found within 10 px of a 448 x 256 network input?"""
+def joints_found(people: list[Person], poses: np.ndarray, size: tuple[int, int]) -> list[bool]:
+    """Return for each labelled joint whether it is found within 10 px at a network input of 448x256."""
     scale = min(448 / size[0], 256 / size[1])
     found = []
     for joint in range(17):
@@ -138,21 +138,21 @@ def share_found(people: list[Person], poses: np.ndarray, size: tuple[int, int]) 
     return found
 
 
-def test_movenet_finds_the_labelled_people_and_thunder_finds_them_better(shared: Path, models: tuple[Path, Path]):
+def test_movenet_finds_labelled_people_and_thunder_improves_the_result(shared: Path, models: tuple[Path, Path]):
     multipose, thunder = models
     alone, refined = MoveNetTeacher(multipose, threads=1), MoveNetTeacher(multipose, thunder, threads=1)
     shares = []
     for teacher in (alone, refined):
         found: list[bool] = []
-        for image, poses in labelled_pictures(shared, 8):
-            found += share_found(teacher.people(image), poses, (image.shape[1], image.shape[0]))
+        for image, poses in labelled_images(shared, 8):
+            found += joints_found(teacher.people(image), poses, (image.shape[1], image.shape[0]))
         shares.append(np.mean(found))
     print(f"joints found: MultiPose {shares[0]:.3f}, with Thunder {shares[1]:.3f}")
     assert shares[1] >= shares[0]
     assert shares[1] > 0.7
 
 
-def test_more_than_six_people_are_found_where_multipose_finds_six(models: tuple[Path, Path]):
+def test_teacher_finds_more_than_the_six_people_of_multipose(models: tuple[Path, Path]):
     teacher = MoveNetTeacher(models[0], threads=1)
     frame = np.asarray(cv2.imread(str(models[0].parents[1] / "coco" / "images" / "000000000790.jpg")), np.uint8)
     tiled = np.vstack([np.hstack([frame, frame, frame, frame]), np.hstack([frame, frame, frame, frame])])
@@ -163,12 +163,12 @@ def test_more_than_six_people_are_found_where_multipose_finds_six(models: tuple[
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (31, 17)])
-def test_movenet_takes_pictures_of_any_size(size: tuple[int, int], models: tuple[Path, Path]):
+def test_movenet_accepts_images_of_any_size(size: tuple[int, int], models: tuple[Path, Path]):
     teacher = MoveNetTeacher(*models, threads=1)
     assert isinstance(teacher.people(np.full((size[1], size[0], 3), 90, np.uint8)), list)
 
 
-def test_files_that_are_not_the_teachers_are_refused(tmp_path: Path, models: tuple[Path, Path]):
+def test_files_other_than_movenets_are_refused(tmp_path: Path, models: tuple[Path, Path]):
     multipose, thunder = models
     with pytest.raises(WeightsError, match=r"no MoveNet MultiPose at .*missing.onnx"):
         MoveNetTeacher(tmp_path / "missing.onnx")

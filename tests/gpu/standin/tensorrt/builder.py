@@ -258,9 +258,9 @@ def _computed_weights(node: onnx.NodeProto, graph: onnx.GraphProto) -> str | Non
     weights |= {made.output[0] for made in graph.node if made.op_type == "Constant"}
     if MAJOR >= 10 or node.op_type != "Conv" or weights.issuperset(node.input[1:]):
         return None
-    what = "kernel" if node.input[1] not in weights else "bias"
+    kind = "kernel" if node.input[1] not in weights else "bias"
     return (
-        f'Assertion failed: is_weights() && "The {what} tensor is required to be an initializer for the Conv operator"'
+        f'Assertion failed: is_weights() && "The {kind} tensor is required to be an initializer for the Conv operator"'
     )
 
 

@@ -104,12 +104,12 @@ def _run_job(key: int) -> None:
 
 def _run(job: Job) -> None:
     address, size = job.activations
-    for what, start, length in [
+    for name, start, length in [
         ("activations", address, size),
         *((tensor.name, job.addresses[tensor.name], tensor.nbytes) for tensor in job.tensors),
     ]:
         if not _is_device(start, length):
-            failures.append(f"{what}: {length} bytes at {start:#x} are not in one allocation of device memory")
+            failures.append(f"{name}: {length} bytes at {start:#x} are not in one allocation of device memory")
             return
     # Before and after, so that inputs or outputs that share memory with the activations are destroyed.
     ctypes.memset(address, _SCRIBBLE, size)

@@ -1,6 +1,6 @@
-"""What TensorRT 8.6 may do with a network if FP16 is allowed: use FP16 wherever a layer is not held to FP32.
+"""Imitates TensorRT 8.6 with FP16 allowed: it may use FP16 wherever a layer is not constrained to FP32.
 
-The real library uses what is faster; this one always uses FP16, so that every omission shows in the numbers.
+The real library uses the faster type. This one always uses FP16, so every missing constraint changes the results.
 """
 
 from typing import Any
