@@ -38,8 +38,9 @@ lint:
     ruff format .
     lint-imports
 
-# Check types
+# Check types; TensorRT's stubs come first, without TensorRT itself
 types:
+    pip install --quiet --no-deps tensorrt-stubs==10.13.0.35.1
     pyright
 
 # Build the documentation into site/

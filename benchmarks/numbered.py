@@ -1,6 +1,6 @@
 """Counts how often people's ids change, compared with hand-labelled ids.
 
-    python -m benchmarks.numbered vtest.avi [--model edge] [--truth tests/data/vtest_people.json]
+    python -m benchmarks.numbered vtest.avi [--model edge] [--ids bytetrack] [--truth tests/data/vtest_people.json]
 
 The ground truth has boxes of every person at key frames; boxes in between are interpolated. In each frame, reported
 people are matched one to one with the boxes; as in MOTA, the id of a person's last match has priority. A switch is a
@@ -10,6 +10,7 @@ returns are counted separately.
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from benchmarks.scenes.methods import ByteTrack, IdAssignment, NearestBox
 from runtime.session import Session
 from runtime.sources import open_source
 from stm_skeletons.assignment import best_assignment
 from stm_skeletons.people import People
 
 TRUTH = Path(__file__).parents[1] / "tests" / "data" / "vtest_people.json"
+IDS: dict[str, Callable[[], IdAssignment] | None] = {"ours": None, "bytetrack": ByteTrack, "nearest": NearestBox}
+"""Who assigns the ids to the reported people: the session, or a peer by their boxes."""
 MAX_DISTANCE = 0.5
 """Largest distance between the centres of a labelled box and of the box around a reported person, in box heights."""
 
@@ -120,14 +124,18 @@ class IdCounts:
         self._last[person.id] = number, person.visit(frame)
 
 
-def count_switches(model: str, video: str, truth: Truth) -> IdCounts:
-    """Run a model on the labelled frames of a video and count id switches."""
-    count, source = IdCounts(truth), open_source(video)
+def count_switches(model: str, video: str, truth: Truth, ids: str = "ours") -> IdCounts:
+    """Run a model on the labelled frames of a video and count id switches; ``ids``: a key of IDS."""
+    count, source, peer = IdCounts(truth), open_source(video), IDS[ids]
+    assignment = None if peer is None else peer()
     with Session.open(model) as session:
         for frame in source:
             if frame.number == truth.frames:
                 break
-            count.add(frame.number, session.step(frame.image).people)
+            people = session.step(frame.image).people
+            if assignment is not None:
+                people = assignment.update(people, np.empty(0, np.float32))
+            count.add(frame.number, people)
     source.close()
     return count
 
@@ -136,10 +144,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count id switches, compared with hand-labelled ids.")
     parser.add_argument("video", help="the video that the ground truth labels")
     parser.add_argument("--model", default="edge", help="shipped model or folder of a bundle")
+    parser.add_argument("--ids", choices=IDS, default="ours", help="bytetrack needs the package trackers")
     parser.add_argument("--truth", type=Path, default=TRUTH, help="JSON file with the labelled boxes")
     arguments = parser.parse_args()
     truth = Truth.model_validate(json.loads(arguments.truth.read_text(encoding="utf-8")))
-    count = count_switches(arguments.model, arguments.video, truth)
+    try:
+        count = count_switches(arguments.model, arguments.video, truth, arguments.ids)
+    except ModuleNotFoundError as error:
+        parser.error(f"--ids {arguments.ids} needs the package {error.name}; pip install {error.name}")
     print(f"{count.frames} frames, {len(truth.people)} people, {count.person_frames} visible person-frames")
     print(
         f"found {count.matched / count.person_frames:.1%}; "

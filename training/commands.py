@@ -370,8 +370,8 @@ def _label(
             lambda number: progress(f"labelling {source.name}, frames", number - first + 1, total),
         )
     print(
-        f"{summary.frames} frames, {summary.people} people, {summary.unsure} more ignored as uncertain; "
-        f"wrote {summary.labels}; check {summary.contact_sheet} before training"
+        f"{summary.frames} frames, {summary.people} poses labelled, {summary.unsure} too uncertain, which training "
+        f"ignores; wrote {summary.labels}; check {summary.contact_sheet} before training"
     )
     if summary.unsure and not summary.people:
         say_once("no person scores high enough to be labelled; a model with untrained edges cannot separate people")

@@ -31,7 +31,7 @@ def recipe_path(name: str | Path) -> Path:
     shipped = SHIPPED / f"{name}.toml"
     if not shipped.is_file():
         near = get_close_matches(str(name), shipped_recipes(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint = f"did you mean {', '.join(near)}? " if near else ""
         raise RecipeError(f"no recipe '{name}'; {hint}'stm-skeletons recipes' lists all, or name a .toml file")
     return shipped
 

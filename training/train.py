@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from stm_skeletons.cli.progress import Progress, no_progress, show_progress
+from stm_skeletons.cli.say import say
 from stm_skeletons.errors import DataError, TrainingError, one_line
 from stm_skeletons.files import atomic_write
 from stm_skeletons.signals import stop_signals
@@ -301,6 +302,8 @@ class _Run:
         patience = self._recipe.validation.patience
         progress.finished = patience is not None and progress.stale >= patience
         if log is not None:
+            before = "" if progress.first is None else f" ({progress.first:.3f} before training)"
+            say(f"step {progress.step}: validation F1 {f1:.3f}{before}")
             log.add({"step": progress.step, "validation_f1": f1})
             log.add_image("validation", progress.step, self._validation.image(self._model))
         self._model.train()

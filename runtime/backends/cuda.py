@@ -75,7 +75,7 @@ class Gpu:
         self._events: list[Event] = []
         self._graphs: list[Graph] = []
         self._context: Any = None
-        with cuda_errors("no NVIDIA GPU answers"):
+        with cuda_errors("no NVIDIA GPU responds"):
             self._driver.init()
             device = self._driver.Device(0)
             self.name = device_name(
@@ -313,8 +313,7 @@ def _import_pycuda() -> Any:
     except ImportError as error:
         if "libcuda" in str(error):
             raise BackendError(
-                f"NVIDIA's driver is not installed ({one_line(error)}); install it, or run on the CPU with --backend "
-                "onnxruntime"
+                f"no NVIDIA driver ({one_line(error)}); install it, or run on the CPU with --backend onnxruntime"
             ) from error
         raise BackendError(
             f"pycuda is not installed or does not load ({one_line(error)}); pip install pycuda (needs the CUDA "

@@ -49,7 +49,7 @@ def _openvino() -> Finding:
         openvino = import_openvino()
     except BackendError as error:
         return Finding("OpenVINO", False, False, str(error))
-    return Finding("OpenVINO", True, False, f"OpenVINO {openvino.__version__}; use with --backend openvino")
+    return Finding("OpenVINO", True, False, f"OpenVINO {openvino.__version__}; the default backend on x86 CPUs")
 
 
 def _models(bundle: Bundle | None) -> list[Finding]:

@@ -40,11 +40,17 @@ def show_progress() -> Iterator[Progress]:
 
     console = Console(stderr=True)
     if console.is_terminal:
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         stage_column, count_column = TextColumn("{task.description}"), TextColumn("{task.fields[count]}")
-        columns = (SpinnerColumn(), stage_column, BarColumn(), count_column, TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            stage_column,
+            BarColumn(),
+            count_column,
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
         with Bars(*columns, console=console, transient=True, redirect_stdout=False) as bars:
             yield _Bar(bars)
     else:
@@ -74,6 +80,8 @@ class _Lines:
 
     def __init__(self) -> None:
         self._stage: tuple[str, int | None, int | None] = ("", None, None)
+        self._began: tuple[float, int] = (0.0, 0)
+        """Time of the stage's first call, and its count then."""
         self._printed, self._due = "", 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -88,7 +96,8 @@ class _Lines:
 
     def __call__(self, stage: str, done: int | None = None, total: int | None = None) -> None:
         if stage != self._stage[0]:
-            self._due = time.monotonic() + FIRST
+            now = time.monotonic()
+            self._due, self._began = now + FIRST, (now, done or 0)
         self._stage = stage, done, total
 
     def _run(self) -> None:
@@ -99,8 +108,16 @@ class _Lines:
             count = _count(done, total)
             line = f"{stage}: {count}" if count else stage
             if line != self._printed:
-                say(line)
+                say(line + self._remaining(now))
             self._printed, self._due = line, now + NEXT
+
+    def _remaining(self, now: float) -> str:
+        """The time that the rest of the stage takes at its pace so far; empty if unknown."""
+        (_, done, total), (began, first) = self._stage, self._began
+        if done is None or total is None or not first < done < total:
+            return ""
+        seconds = (now - began) / (done - first) * (total - done)
+        return f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
 
 
 def _count(done: int | None, total: int | None) -> str:
