@@ -11,7 +11,7 @@ frames=${FRAMES:-400}
 mkdir -p "$out"
 stm-skeletons init edge --from edge --out "$out/edge.safetensors"
 
-# 1. A teacher labels the footage; look at the contact sheets (in labels/) before you go on.
+# 1. A teacher labels the footage. Look at the contact sheets (labels/*.jpg): what they show wrongly is learnt.
 if [ $# -gt 1 ]; then
     stm-skeletons label "$@" --out "$out/labels" --max-frames "$frames"
 else
@@ -35,4 +35,4 @@ stm-skeletons eval "$out/edge.safetensors" "$trained" --data footage="$out/label
 # 4. Export, and look at it.
 stm-skeletons export "$trained" --out "$out/bundle"
 stm-skeletons run "$video" --model "$out/bundle" --overlay "$out/overlay.mp4" --max-frames 100 --force
-echo "done: $out/bundle and $out/overlay.mp4"
+echo "done: $out/bundle and $out/overlay.mp4; contact sheets of the labels: $out/labels"

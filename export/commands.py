@@ -14,7 +14,7 @@ from stm_skeletons.variants import Variant
 from training.commands import parse_size
 
 app = typer.Typer()
-_PANEL = panel("Export", "torch", "safetensors", "onnx", "onnxslim")
+_PANEL = panel("Weights and bundles", "torch", "safetensors", "onnx", "onnxslim")
 
 
 class Precision(str, Enum):
@@ -30,17 +30,20 @@ class Precision(str, Enum):
 def export(
     weights: Annotated[Path, typer.Argument(help="Weights file of this project (.safetensors).")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
-    size: Annotated[str, typer.Option(help="Network input size, width x height, both multiples of 32.")] = "448x256",
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network input size as WIDTHxHEIGHT, multiples of 32. Default: as trained, else 448x256."),
+    ] = None,
     slots: Annotated[
         int | None,
         typer.Option(help="Memory slots: the first frame, the previous frame and a ring. Default: as trained, else 6."),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(help="Memorise every n-th frame in the ring. Default: as trained, else 5.")
+        int | None, typer.Option(help="Memorise every Nth frame in the ring. Default: as trained, else 5.")
     ] = None,
-    peaks: Annotated[int, typer.Option(help="Most peaks per joint, which limits the number of people.")] = 30,
+    peaks: Annotated[int, typer.Option(help="Largest number of peaks per joint, and so of people.")] = 30,
     batch: Annotated[
-        int, typer.Option(help="Cameras whose frames the encoders process in one run, for many cameras on one GPU.")
+        int, typer.Option(help="Number of cameras whose frames the encoders process together, on one GPU.")
     ] = 1,
     compact: Annotated[
         bool | None,
@@ -77,8 +80,9 @@ def export(
     from export.export import Options, default_threshold, export_bundle
     from training.model.weights import load_provenance
 
-    width, height = parse_size(size)
+    pixels = None if size is None else parse_size(size)
     provenance = load_provenance(weights)
+    width, height = pixels or provenance.size
     trained_slots, trained_every = provenance.memory
     options = Options(
         width,
@@ -101,7 +105,8 @@ def export(
     if report.gate is not None:
         print(f"gate: {report.gate.summary}")
     print(
-        f"wrote {out}: {options.slots} slots, every {options.every}, keypoint threshold {options.keypoint_threshold:g}"
+        f"wrote {out}: {width}x{height}, {options.slots} slots, every {options.every}, keypoint threshold "
+        f"{options.keypoint_threshold:g}"
     )
 
 
@@ -126,7 +131,7 @@ def init(
     edges_only: Annotated[bool, typer.Option("--edges-only", help="Leave out keypoint maps (resnet50 only).")] = False,
     random_seed: Annotated[int, typer.Option(help="Seed of randomly initialised layers.")] = 0,
 ) -> None:
-    """Create a network's initial weights: from a bundle, from another project's weights, or at random."""
+    """Create starting weights for training and export: from a bundle, from another project's weights, or at random."""
     need("train", "torch", "safetensors", *(["onnx"] if variant == "edge" and source else []))
     from stm_skeletons.bundle import shipped_models
     from training.model.init import init_weights, network
@@ -141,4 +146,4 @@ def init(
         else:
             progress(f"making weights of {variant}")
             origin = init_weights(config, out, source, random_seed)
-    print(f"wrote {out}: {variant}, {brief_origin(origin)}")
+    print(f"wrote {out}: weights of {variant}, {brief_origin(origin)}")

@@ -129,7 +129,7 @@ def verify_closed_loop(model: SpaceTimeMemory, bundle: Bundle, progress: Progres
     images = synthetic_frames(info.height, info.width, LOOP_FRAMES + info.batch - 1)
     with SessionGroup.open(bundle, info.batch, BackendOptions("onnxruntime")) as group:
         for number in range(LOOP_FRAMES):
-            progress("comparing with PyTorch in a closed loop, frames", number, LOOP_FRAMES)
+            progress("checking against PyTorch, frames", number, LOOP_FRAMES)
             group.step({camera: images[number + camera] for camera in range(info.batch)})
             slot = write_slot(number, info.slots, info.every)
             for camera, loop in loops.items():

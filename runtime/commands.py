@@ -98,7 +98,10 @@ def run(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     rotate: Annotated[Rotate, typer.Option(help="Rotate frames clockwise by this many degrees.")] = Rotate.none,
     every_frame: Annotated[
-        bool, typer.Option("--every-frame", help="Process every camera frame, even if late, instead of the newest.")
+        bool,
+        typer.Option(
+            "--every-frame", help="Process every camera frame, however late, instead of skipping to the newest."
+        ),
     ] = False,
     give_up_after: Annotated[
         float, typer.Option(min=1, help="End the run after a camera has sent no frame for this many seconds.")
@@ -320,7 +323,8 @@ def info(bundle: Annotated[str, typer.Argument(help="Bundle folder or shipped mo
         "network": f"{found.variant}, {found.skeleton.name}: {len(found.channels)} maps",
         "input": f"{found.width} x {found.height} pixels (width x height)",
         **({} if found.batch == 1 else {"batch": f"frames of {found.batch} cameras in one run"}),
-        "memory": f"{found.slots} slots: first frame, previous frame, others {found.every} frames apart",
+        "memory": f"{found.slots} slots: first frame, previous frame, others "
+        f"{found.every} frame{'s' * (found.every > 1)} apart",
         "peaks": f"at most {found.peaks} per joint; keypoint threshold {found.keypoint_threshold}, "
         f"edge threshold {found.edge_threshold}",
         "people": _PEOPLE[found.grouping]

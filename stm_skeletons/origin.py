@@ -6,4 +6,4 @@ def brief_origin(origin: str) -> str:
     *earlier, last = origin.split("; ")
     if not earlier:
         return last
-    return f"{last} (after {len(earlier)} earlier stage{'s' if len(earlier) > 1 else ''})"
+    return f"{last} (history of {len(earlier)} earlier step{'s' if len(earlier) > 1 else ''})"

@@ -19,6 +19,16 @@ class Table:
     rows: Sequence[Sequence[str]]
     left: int = 1
 
+    def without_empty_columns(self) -> "Table":
+        """Return the table without number columns that have a dash in every row."""
+        kept = [
+            column
+            for column in range(len(self.header))
+            if column < self.left or not self.rows or any(row[column] != "-" for row in self.rows)
+        ]
+        rows = [[row[column] for column in kept] for row in self.rows]
+        return Table(self.title, tuple(self.header[column] for column in kept), rows, self.left)
+
     def markdown(self) -> str:
         """Return the table in Markdown, without its title."""
         rule = ["---" if column < self.left else "---:" for column in range(len(self.header))]
@@ -31,14 +41,14 @@ class Table:
 
 
 def show(tables: Iterable[Table], console: "Console | None" = None, notes: Iterable[str] = ()) -> None:
-    """Print all tables that have rows, then the notes."""
+    """Print all tables that have rows, without their empty columns, then the notes."""
     from rich.console import Console
     from rich.text import Text
 
     console = console or Console()
     for table in tables:
         if table.rows:
-            print_table(table, console)
+            print_table(table.without_empty_columns(), console)
     for note in notes:
         console.print(Text(note), soft_wrap=not console.is_terminal)
 

@@ -23,6 +23,8 @@ class Progress:
     """Completed steps of the optimiser."""
     first: float | None = None
     """Validation F1 before the first step."""
+    last: float | None = None
+    """The latest validation F1."""
     best: float = -1.0
     """Best validation F1 so far."""
     best_step: int = 0

@@ -63,7 +63,10 @@ def recipes() -> None:
     for name in names:
         if name.removesuffix(SMALL) == name or name.removesuffix(SMALL) not in names:
             print(f"{name:38} {load_recipe(name).title}")
-    print(f"Append {SMALL} to a name for its small version, which trains in minutes on two CPU cores.")
+    print(
+        f"For your own videos start with edge-footage, for images with edge-coco. Append {SMALL} to a name for its "
+        "small version, which trains in minutes on two CPU cores."
+    )
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -71,7 +74,10 @@ def train(
     recipe: Annotated[str, _RECIPE],
     data: Annotated[list[str], _DATA],
     out: Annotated[Path, typer.Option(help="Folder for runs. This run is written to OUT/RECIPE/seedN.")] = Path("runs"),
-    init: Annotated[Path | None, typer.Option(help="Starting weights (.safetensors). Default: random weights.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Starting weights (.safetensors), see 'stm-skeletons init'. Default: random weights."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's checkpoint.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed. Default: the recipe's.")] = None,
     accelerator: Annotated[str, typer.Option(help="Accelerator: auto, cpu or cuda.")] = "auto",
@@ -79,13 +85,16 @@ def train(
         int, typer.Option(min=1, help="Devices per node. torchrun overrides it with its number of processes.")
     ] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
-    precision: Annotated[str, typer.Option(help="Number format: 32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[
+        str, typer.Option(help="Number format of the training: 32-true, bf16-mixed or 16-mixed.")
+    ] = "32-true",
     workers: Annotated[int, typer.Option(min=0, help="Data loader processes per device.")] = 2,
     threads: Annotated[int | None, _TRAINING_THREADS] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
     picture_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes between saved prediction images.")] = 5.0,
 ) -> None:
-    """Train a recipe. Ctrl-C saves a checkpoint, from which --resume continues."""
+    """Train a recipe; writes weights.safetensors (last step), best.safetensors and log.csv. Ctrl-C saves a checkpoint,
+    from which --resume continues."""
     need("train", "torch", "safetensors", "lightning_fabric", "pycocotools", "tensorboard")
     from training.recipe_files import check_recipe
 
@@ -107,10 +116,16 @@ def train(
         say_once(f"stopped after {result.steps} steps; add --resume to the same command to continue")
         raise typer.Exit(130)
     print(
-        f"{result.steps} steps; validation F1 {result.first:.3f} before, at best {result.best:.3f} at step "
-        f"{result.best_step}; wrote {result.weights}"
+        f"validation F1: {result.first:.3f} before, {result.last:.3f} after {result.steps} steps, best "
+        f"{result.best:.3f} after {result.best_step} (best.safetensors); wrote {result.weights}"
     )
-    say_once(f"{100 * result.waiting_share:.1f}% of the time was spent waiting for samples")
+    if result.last <= result.first:
+        say_once(
+            "training did not raise validation F1; compare both with 'stm-skeletons eval', which also shows mask and "
+            "edges"
+        )
+    if result.waiting_share > 0.1:
+        say_once(f"{100 * result.waiting_share:.0f}% of the time was spent waiting for samples; raise --workers")
 
 
 @app.command("eval", rich_help_panel=_PANEL)
@@ -143,11 +158,13 @@ def evaluate(
     controls: Annotated[
         bool,
         typer.Option(
-            "--controls", help="Also evaluate controls: each model without memory, and with fixed rules instead."
+            "--controls",
+            help="Also evaluate what a memory must beat: each model without memory, and edge with fixed rules instead "
+            "of its learnt fusion.",
         ),
     ] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="Weights or bundle to compare each model with, run without memory.")
+        str | None, typer.Option(help="Weights or bundle to compare with; this one runs without memory.")
     ] = None,
     split: Annotated[str, typer.Option(help="Part of the data: val, train, or test (needs a splits.json).")] = "val",
     size: Annotated[
@@ -315,11 +332,13 @@ def label(
     every: Annotated[int, typer.Option(min=1, help="Label every Nth frame.")] = 1,
     first_frame: Annotated[int, typer.Option(min=0, help="First frame to label, counted from 0.")] = 0,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop each source after this many frames. Default: label it to the end.")
+        int | None,
+        typer.Option(min=1, help="Stop each source after this many of its frames. Default: label it to the end."),
     ] = None,
     threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
-    """Label footage with a teacher network, to train on it. Run it again to continue after an interruption."""
+    """Label footage with a teacher network, to train on it; then check the contact sheet. Run it again to continue
+    after an interruption."""
     need("train", "scipy")
     from training.label.label import labels_name
 
@@ -373,6 +392,8 @@ def _label(
         f"{summary.frames} frames, {summary.people} poses labelled, {summary.unsure} too uncertain, which training "
         f"ignores; wrote {summary.labels}; check {summary.contact_sheet} before training"
     )
+    if not summary.added:
+        say_once(f"all frames were labelled before; to label them again, delete {summary.labels}")
     if summary.unsure and not summary.people:
         say_once("no person scores high enough to be labelled; a model with untrained edges cannot separate people")
     if not summary.complete:

@@ -56,6 +56,8 @@ class Result:
     steps: int
     first: float
     """Validation F1 of the starting weights."""
+    last: float
+    """Validation F1 of the latest weights that were validated; after a complete run, of ``weights``."""
     best: float
     """Best validation F1."""
     best_step: int
@@ -221,8 +223,8 @@ class _Run:
             self._save_weights("weights.safetensors")
         self._fabric.barrier()  # no process starts the next recipe before the weights are written
         share = self._waited / max(time.monotonic() - self._started, 1e-9)
-        first = progress.first or 0.0
-        return Result(self._folder, progress.step, first, progress.best, progress.best_step, interrupted, share)
+        first, last = progress.first or 0.0, progress.last or 0.0
+        return Result(self._folder, progress.step, first, last, progress.best, progress.best_step, interrupted, share)
 
     def _step(self) -> tuple[Sample, Unrolled, float, float]:
         """Run one optimiser step over ``accumulate`` batches.
@@ -292,7 +294,7 @@ class _Run:
         progress = self._progress
         self._model.eval()
         f1 = self._validation.f1(self._model) if self._fabric.is_global_zero else 0.0
-        f1 = float(self._fabric.broadcast(f1))
+        f1 = progress.last = float(self._fabric.broadcast(f1))
         if f1 > progress.best:
             progress.best, progress.best_step, progress.stale = f1, progress.step, 0
             if self._fabric.is_global_zero:

@@ -140,14 +140,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="weights of the network (.safetensors)")
     parser.add_argument("--coco", type=Path, required=True, help="folder of coco_small; its validation part is used")
-    parser.add_argument("--pictures", type=int, default=100, help="number of images")
+    parser.add_argument("--images", type=int, default=100, help="number of images")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=FILE, help=".npz file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model, provenance = load_weights(arguments.weights)
-    collected = measure(model, arguments.coco, arguments.pictures)
-    source = f"{arguments.pictures} validation images of {arguments.coco.name}; weights: {provenance.origin}"
+    collected = measure(model, arguments.coco, arguments.images)
+    source = f"{arguments.images} validation images of {arguments.coco.name}; weights: {provenance.origin}"
     save_residuals(collected.residuals(source), arguments.out)
     for line in summary(load_residuals(arguments.out)):
         print(line)

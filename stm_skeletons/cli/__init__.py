@@ -31,7 +31,7 @@ def main() -> NoReturn:
     except StmError as error:
         _fail(str(error), BAD_INPUT)
     except usage_error as error:
-        message = getattr(error, "format_message", error.__str__)()
+        message = getattr(error, "format_message", error.__str__)().replace("Value error, ", "").removesuffix(".")
         command = " ".join(["stm-skeletons", *_commands(getattr(error, "ctx", None))])
         _fail(f"{message} (see '{command} --help')" if message else "", BAD_INPUT)
     except (ImportError, AttributeError):  # a missing or broken library, or a bug of ours

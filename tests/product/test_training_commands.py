@@ -140,7 +140,7 @@ def test_trained_weights_and_their_bundle_evaluate_the_same(shared: Path, tmp_pa
     recipe, coco = shortened(tmp_path, "table3-5-small"), f"coco={shared / 'coco'}"
     runs = tmp_path / "runs"
     text = done("train", recipe, "--data", coco, "--out", runs, "--workers", 1, "--accelerator", "cpu")
-    assert re.search(r"2 steps; validation F1 0\.\d{3} before, at best 0\.\d{3} at step [02]; wrote ", text)
+    assert re.search(r"validation F1: 0\.\d{3} before, 0\.\d{3} after 2 steps, best 0\.\d{3} after [02] ", text)
     weights = runs / "table3-5-small-short" / "seed0" / "weights.safetensors"
     bundle = tmp_path / "bundle"
     done("export", weights, "--out", bundle, "--size", "96x64")

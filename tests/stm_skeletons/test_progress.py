@@ -1,6 +1,7 @@
 """Progress of long commands, on a terminal and piped."""
 
 import io
+import re
 import time
 
 import pytest
@@ -27,6 +28,7 @@ def test_long_stage_prints_whole_lines_when_piped(capsys: pytest.CaptureFixture[
             time.sleep(0.01)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "stm-skeletons: evaluating edge, frames: 1 of 200"
+    assert re.search(r"frames: \d+ of 200, \d+ s left$", lines[-1])
     assert all(line.startswith("stm-skeletons: evaluating edge, frames: ") for line in lines)
     assert 2 <= len(lines) <= 6
 

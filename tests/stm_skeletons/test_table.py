@@ -70,3 +70,10 @@ def test_tables_without_rows_are_omitted_and_notes_come_last():
 def test_show_prints_to_standard_output(capsys: pytest.CaptureFixture[str]):
     show([Table("T", ("a", "b"), [("x", "1")])])
     assert capsys.readouterr().out.startswith("T\n")
+
+
+def test_show_omits_number_columns_without_values(capsys: pytest.CaptureFixture[str]):
+    show([Table("T", ("name", "group", "AP", "MOTA"), [("x", "-", "1", "-"), ("y", "-", "-", "-")], left=2)])
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("name", "group", "AP"))
+    assert "MOTA" not in printed

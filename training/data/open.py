@@ -99,10 +99,11 @@ class _Division:
         return [name for name in names if (name in val) == (self.split == "val")]
 
     def line(self, path: Path, chosen: Sequence[str], total: int, what: str) -> str:
-        names = f": {', '.join(chosen)}" if len(chosen) <= MOST_NAMES and what == "videos" else ""
+        names = f" ({', '.join(chosen)})" if len(chosen) <= MOST_NAMES and what == "videos" else ""
+        choose = "sort the files into train/ and val/" if what == "videos" else "add a splits.json"
         return (
-            f"{path} is the only part, so it is split by name: {len(chosen)} of its {total} {what} are {self.split} "
-            f"(held-out share {self.holdout:g}, seed {self.seed}){names}"
+            f"{self.split} data: {len(chosen)} of {total} {what} in {path}{names}, split by name (data.holdout "
+            f"{self.holdout:g}); to choose yourself, {choose}"
         )
 
 

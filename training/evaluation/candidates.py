@@ -70,12 +70,12 @@ def candidate_from_weights(
         torch.set_num_threads(threads)
     model, provenance = load_weights(path)
     trained = provenance.training.get("data", {})
-    if size is None:
-        size = trained.get("width", _DEFAULT.width), trained.get("height", _DEFAULT.height)
     holdout = trained.get("holdout", _DEFAULT.holdout), trained.get("holdout_seed", _DEFAULT.holdout_seed)
     trained_slots, trained_every = provenance.memory
     session = TorchSession(model, trained_slots if slots is None else slots, trained_every if every is None else every)
-    return Candidate(_short_name(path), session, model.config.skeleton, model.config.channels, size, holdout)
+    return Candidate(
+        _short_name(path), session, model.config.skeleton, model.config.channels, size or provenance.size, holdout
+    )
 
 
 def evaluate_candidates(

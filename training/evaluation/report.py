@@ -75,6 +75,18 @@ class Report:
         }
 
     @cached_property
+    def gains(self) -> dict[str, Difference]:
+        """By name, the difference of each model to the first one, one to one; empty for one model, with controls, or
+        if the models saw different sequences."""
+        names = self.with_keypoints
+        if self.pairs or len({len(self.evaluations[name].sequences) for name in names}) != 1:
+            return {}
+        chosen = [(self.evaluations[name], self.score(name, "one_to_one").threshold) for name in names]
+        return {
+            name: difference(*one, *chosen[0], "one_to_one") for name, one in zip(names[1:], chosen[1:], strict=True)
+        }
+
+    @cached_property
     def f1_intervals(self) -> dict[tuple[str, Matching], Interval]:
         """Intervals of the reported keypoint F1 by name and matching."""
         return {

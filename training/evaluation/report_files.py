@@ -21,6 +21,7 @@ from training.evaluation.report_tables import (
     recalls_in_time,
     run_table,
     steadiness_figures,
+    summary_table,
     sweep_table,
 )
 
@@ -56,16 +57,19 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def print_report(report: Report, console: "Console | None" = None) -> None:
-    """Print the overall figures as tables, with notes."""
+    """Print the overall figures as tables, with notes; a summary comes last, where the reader is."""
     tables = (keypoint_table(report), *further_tables(report), pixel_table(report))
     titled = (replace(table, title=f"{report.title}: {table.title}") for table in tables)
     show(titled, console, report_notes(report))
+    show([summary_table(report)], console)
 
 
 def report_markdown(report: Report) -> str:
     """The report as Markdown; it shows the plots in the same folder."""
     parts = [f"# {report.title}", "\n".join(f"- {line}" for line in report_notes(report))]
     parts.append(run_table(report).markdown())
+    if (summary := summary_table(report)).rows:
+        parts.append(summary.section())
     if report.with_keypoints:
         parts.append(keypoint_table(report).section())
         parts += ["![Recall by frame number](recall_over_time.png)", "![Threshold sweep](thresholds.png)"]

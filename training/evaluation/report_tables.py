@@ -38,6 +38,22 @@ _STEP = 5
 """Step between the thresholds of the sweep table, in hundredths."""
 
 
+def summary_table(report: Report) -> Table:
+    """The figures that decide between models, with one-to-one matching; without rows if there are no gains to show."""
+    header = ("model", "AP", "keypoint F1", "difference to the first", "95% CI", "mask F1", "edge F1")
+    rows = [_summary_row(report, name) for name in report.with_keypoints] if report.gains else []
+    return Table("Summary", header, rows)
+
+
+def _summary_row(report: Report, name: str) -> list[str]:
+    evaluation, gain = report.evaluations[name], report.gains.get(name)
+    ap = "-" if evaluation.people is None else number_text(evaluation.people.groups["any"].figures()["AP"])
+    change = ["-", "-"] if gain is None else [f"{gain.f1:+.3f}", interval_text(gain.f1_interval)]
+    pixels = evaluation.pixel_scores()
+    maps = [number_text(pixels[group].f1) if group in pixels else "-" for group in ("mask", "edges")]
+    return [name, ap, number_text(report.score(name, "one_to_one").f1), *change, *maps]
+
+
 def run_table(report: Report) -> Table:
     """Table of the evaluated models and sequences."""
     rows = [
@@ -103,6 +119,7 @@ def _pair_rows(report: Report) -> list[list[str]]:
     return [
         [name, str(pairs), number_text(share), interval_text(interval)]
         for name, (pairs, share, interval) in report.right_pairs.items()
+        if pairs
     ]
 
 

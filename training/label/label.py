@@ -40,6 +40,8 @@ class Summary:
     contact_sheet: Path
     frames: int
     """Labelled frames in the file."""
+    added: int
+    """Those that were not in it before."""
     people: int
     unsure: int
     """Uncertain people, who became ignore regions."""
@@ -97,7 +99,7 @@ def label(
     teacher.reset()
     sheet = ContactSheet()
     saved = time.monotonic()
-    stopped, done = False, labels.next_frame
+    stopped, done, before = False, labels.next_frame, len(labels.images)
     labels.complete = False
     try:
         for frame in frames:
@@ -125,6 +127,7 @@ def label(
         labels=path,
         contact_sheet=sheet_path,
         frames=len(labels.images),
+        added=len(labels.images) - before,
         people=len(labels.annotations),
         unsure=sum(len(image.ignore_regions_x) for image in labels.images),
         complete=labels.complete,

@@ -37,6 +37,12 @@ class Provenance(Strict):
         memory = self.training.get("memory", {})
         return (memory["slots"], memory["every"]) if memory.get("slots") else (6, 5)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the input that the network was trained with; 448x256 if unknown."""
+        data = self.training.get("data", {})
+        return data.get("width", 448), data.get("height", 256)
+
 
 def save_weights(path: str | Path, model: SpaceTimeMemory, origin: str, training: dict[str, Any] | None = None) -> None:
     """Write a network's weights and provenance atomically. Raises SinkError."""

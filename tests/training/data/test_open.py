@@ -64,7 +64,7 @@ def test_coco_layout_is_read_and_a_single_part_is_split(tmp_path: Path):
     train, val = (open_data("coco", tmp_path, split, COCO17) for split in ("train", "val"))
     assert names(train) | names(val) == {f"{i:012}.jpg" for i in (4, 5)}
     assert not names(train) & names(val)
-    assert "only part" in train.problems[-1]
+    assert "split by name" in train.problems[-1]
 
 
 def test_shared_images_are_split(shared: Path):
@@ -105,7 +105,7 @@ def test_posetrack_is_split_if_it_has_a_single_part(tmp_path: Path, kind: str, f
     assert not {video.name for video in train.videos} & {video.name for video in val.videos}
     assert train.videos
     assert val.videos
-    assert "only part" in val.problems[-1]
+    assert "split by name" in val.problems[-1]
     write_posetrack(tmp_path / folder / "train", tmp_path, ["w"])
     assert [video.name for video in open_data(kind, tmp_path, "train", POSETRACK15).videos] == ["w"]
     assert len(open_data(kind, tmp_path, "val", POSETRACK15).videos) == 6

@@ -30,6 +30,7 @@ from training.evaluation.keypoints import (
 from training.evaluation.people_scores import PeopleEvaluation
 from training.evaluation.report import Report
 from training.evaluation.report_files import print_report, report_markdown, write_report
+from training.evaluation.report_tables import summary_table
 from training.evaluation.steadiness import Steadiness, WalkIn
 from training.evaluation.tracking import STEPS, TrackingEvaluation
 
@@ -225,6 +226,18 @@ def test_networks_are_compared_with_controls_at_the_reported_thresholds():
     assert "Held-out: Differences to controls" in out.getvalue()
     assert "0.217 to 0.217" in out.getvalue()
     assert "Differences to controls" not in report_markdown(Report("Held-out", "COCO", EVALUATIONS))
+
+
+def test_models_end_with_a_summary_of_their_gains():
+    names = {"before": evaluation([5, 5]), "after": evaluation([8, 9])}
+    report = Report("Held-out", "COCO", names, threshold=0.5)
+    row = ["| before | - | 0.571 | - | - |", "| after | - | 0.750 | +0.179 | 0.179 to 0.179 |"]
+    section = report_markdown(report).split("## Summary\n\n")[1].split("\n\n")[0]
+    assert [line[: len(start)] for line, start in zip(section.splitlines()[2:], row, strict=True)] == row
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=200))
+    assert "+0.179" in out.getvalue().rpartition("Summary")[2]
+    assert not summary_table(Report("One", "COCO", {"before": names["before"]})).rows
 
 
 def test_slow_figures_are_computed_once_for_all_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
