@@ -195,8 +195,9 @@ def _read(name: str | Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     if not isinstance(like, str):
         raise RecipeError(f"{path}: like: must be the name of a recipe")
-    neighbour = path.with_name(f"{like}.toml")
-    return _merge(_read(neighbour if neighbour.is_file() else like, (*readers, path)), content)
+    neighbour = path.with_name(f"{like}.toml")  # a file may have the name of the shipped recipe that it changes
+    beside = neighbour != path and neighbour.is_file()
+    return _merge(_read(neighbour if beside else like, (*readers, path)), content)
 
 
 def _make_small(content: dict[str, Any]) -> dict[str, Any]:

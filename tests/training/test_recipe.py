@@ -128,10 +128,17 @@ def test_unknown_names_missing_files_and_cycles_are_refused(tmp_path: Path):
         load_recipe("table9")
     with pytest.raises(RecipeError, match=r"cannot read the recipe"):
         load_recipe(tmp_path / "none.toml")
-    path = tmp_path / "self.toml"
-    path.write_text('like = "self"')
-    with pytest.raises(RecipeError, match=r"refers back to itself: self -> self"):
-        load_recipe(path)
+    (tmp_path / "one.toml").write_text('like = "other"')
+    (tmp_path / "other.toml").write_text('like = "one"')
+    with pytest.raises(RecipeError, match=r"refers back to itself: one -> other -> one"):
+        load_recipe(tmp_path / "one.toml")
+
+
+def test_file_may_have_the_name_of_the_shipped_recipe_it_changes(tmp_path: Path):
+    path = tmp_path / "edge-footage.toml"
+    path.write_text('like = "edge-footage"\n[optimiser]\nlength = "7 steps"')
+    assert load_recipe(path).optimiser.length == "7 steps"
+    assert load_recipe(path).data == load_recipe("edge-footage").data
 
 
 def test_run_folder_is_named_after_recipe_and_seed():
