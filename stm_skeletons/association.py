@@ -42,7 +42,7 @@ REFINED_REACH = 0.4
 """REACH once the centre's offset has been corrected."""
 OFFSET_PRIOR = 0.3
 """Sum of found joints' scores at which a centre is shifted halfway towards them."""
-HINT_WEIGHT = 5.0
+HINT_WEIGHT = 8.0
 """Weight of the hints (identity) in a peak's worth."""
 EDGE_WEIGHT = 2.0
 """Weight of the edges to the person's other joints in a peak's worth."""

@@ -37,17 +37,17 @@ LOST_FRAMES = 30
 """Frames without a sighting after which a track ends. Its id is never used again."""
 LOWEST_SCORE = 0.15
 """Lowest score of a person that starts a track."""
-SPREAD = 0.25
+SPREAD = 0.2
 """Standard deviation of a joint's expected position, in sizes of the person."""
 SPREAD_GROWTH = 0.02
 """Growth of SPREAD with each unseen frame."""
-LIKENESS_DECAY = 0.9
+LIKENESS_DECAY = 0.8
 """Factor on a track's likeness for each unseen frame: tracks seen recently are matched first."""
 SCORE_POWER = 0.5
 """Exponent of a person's score in the value of a match: fragments give way to complete people."""
 MIN_LIKENESS = 0.03
 """Lowest likeness of two sightings of one person."""
-MATCH_RANGE = 0.7
+MATCH_RANGE = 1.0
 """Largest distance between the means of two sightings of one person, in sizes of the person."""
 MIN_COMMON_JOINTS = 3
 """With fewer common joints than this, predicted joints are compared as well."""
@@ -61,7 +61,7 @@ SEARCH_FRAMES = 3
 """A track is searched for without a centre for this many unseen frames."""
 SEARCH_CONFIDENCE = 0.6
 """Factor on the last centre score of such a track."""
-HINT_REACH = 0.2
+HINT_REACH = 0.3
 """Reach, in sizes of the person, of the hints that tracks give for their joints."""
 UNSEEN_JOINT_WEIGHT = 0.5
 """Factor on the hints for joints that the track has never shown."""

@@ -169,7 +169,7 @@ def test_simulated_errors_match_measured_errors(penn: list[Track]):
     residuals = load_residuals()
     results = measure(penn, residuals, 5, 60, [0, 1, 2], [("ours", "ours")])
     means = {name: np.mean([scene[name] for scene in results.scenes]) for name in results.scenes[0]}
-    assert means["visible joints without a peak"] >= 0.08
+    assert means["visible joints without a peak"] >= 0.05
     assert means[f"visible joints without a peak of {SURE_PEAK}"] >= 0.1
     assert means[f"false peaks among those of {SURE_PEAK} and more"] >= 0.05
     known = (residuals.seen == 2)[:, None] & ~np.isnan(residuals.peak_score)
