@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stm_skeletons.cli.progress import show_progress
 from stm_skeletons.libraries import BOARD
 
 if TYPE_CHECKING:
@@ -76,22 +77,16 @@ def _warn(text: str) -> None:
 
 @contextmanager
 def _phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress callback that shows one bar per TensorRT phase on a terminal, nothing if output is piped."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _phase, _done, _total: None
-        return
-    bars = {}
-    with Progress(console=console, transient=True) as progress:
+    """Yield a callback that shows TensorRT's progress: of nested phases the outermost."""
+    with show_progress() as progress:
+        active: list[str] = []
 
         def step(phase: str, done: int, total: int) -> None:
-            if phase not in bars:
-                bars[phase] = progress.add_task(phase, total=total)
-            progress.update(bars[phase], completed=done, total=total)
+            if phase not in active:
+                active.append(phase)
+            if phase == active[0]:
+                progress(phase, done, total)
             if done >= total:
-                progress.remove_task(bars.pop(phase))
+                active.remove(phase)
 
         yield step
