@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -147,11 +148,10 @@ def main() -> None:
     parser.add_argument("--ids", choices=IDS, default="ours", help="bytetrack needs the package trackers")
     parser.add_argument("--truth", type=Path, default=TRUTH, help="JSON file with the labelled boxes")
     arguments = parser.parse_args()
+    if arguments.ids == "bytetrack" and find_spec("trackers") is None:
+        parser.error("--ids bytetrack needs roboflow's package 'trackers'; pip install trackers")
     truth = Truth.model_validate(json.loads(arguments.truth.read_text(encoding="utf-8")))
-    try:
-        count = count_switches(arguments.model, arguments.video, truth, arguments.ids)
-    except ModuleNotFoundError as error:
-        parser.error(f"--ids {arguments.ids} needs the package {error.name}; pip install {error.name}")
+    count = count_switches(arguments.model, arguments.video, truth, arguments.ids)
     print(f"{count.frames} frames, {len(truth.people)} people, {count.person_frames} visible person-frames")
     print(
         f"found {count.matched / count.person_frames:.1%}; "

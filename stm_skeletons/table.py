@@ -1,7 +1,7 @@
 """Text tables for the terminal and for Markdown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Table:
             if column < self.left or not self.rows or any(row[column] != "-" for row in self.rows)
         ]
         rows = [[row[column] for column in kept] for row in self.rows]
-        return Table(self.title, tuple(self.header[column] for column in kept), rows, self.left)
+        return replace(self, header=tuple(self.header[column] for column in kept), rows=rows)
 
     def markdown(self) -> str:
         """Return the table in Markdown, without its title."""

@@ -50,6 +50,10 @@ _TRAINING_THREADS = typer.Option(min=1, max=1024, help="CPU threads. Default: ha
 _THREADS = typer.Option(min=1, max=1024, help="CPU threads. Default: chosen by the inference library.")
 _SEQUENCES = typer.Option(min=1, help="Largest number of sequences. Default: all.")
 _FRAMES = typer.Option(min=2, help="Frames of a sequence.")
+_START = typer.Option(
+    help="Start of each sequence: cold (empty memory) or seed (first frame's labels, as in the paper)."
+)
+_OCCLUDED = typer.Option("--occluded", help="Evaluate with a moving occluder and blur.")
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -136,15 +140,10 @@ def evaluate(
     ],
     data: Annotated[list[str], _DATA],
     out: Annotated[Path | None, typer.Option(help="Folder to write report.json, report.md, plots and CSV to.")] = None,
-    start: Annotated[
-        Start,
-        typer.Option(
-            help="Start of each sequence: cold (empty memory) or seed (first frame's labels, as in the paper)."
-        ),
-    ] = Start.cold,
+    start: Annotated[Start, _START] = Start.cold,
     frames: Annotated[int, _FRAMES] = 12,
     sequences: Annotated[int | None, _SEQUENCES] = None,
-    occluded: Annotated[bool, typer.Option("--occluded", help="Add a moving occluder and blur.")] = False,
+    occluded: Annotated[bool, _OCCLUDED] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score of a keypoint. Default: the one with the best F1 on these data.")
     ] = None,
@@ -261,15 +260,10 @@ def ablate(
         list[str] | None,
         typer.Option(help="Starting weights as VARIANT=FILE, such as edge=edge.safetensors; repeat it for several."),
     ] = None,
-    start: Annotated[
-        Start,
-        typer.Option(
-            help="Start of each sequence: seed (first frame's labels, as in the paper) or cold (empty memory)."
-        ),
-    ] = Start.seed,
+    start: Annotated[Start, _START] = Start.seed,
     frames: Annotated[int, _FRAMES] = 12,
     sequences: Annotated[int | None, _SEQUENCES] = None,
-    occluded: Annotated[bool, typer.Option("--occluded", help="Evaluate with a moving occluder and blur.")] = False,
+    occluded: Annotated[bool, _OCCLUDED] = False,
     accelerator: Annotated[str, typer.Option(help="Accelerator: auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Data loader processes.")] = 2,
     threads: Annotated[int | None, _TRAINING_THREADS] = None,

@@ -6,29 +6,21 @@ tests/test_docs.py checks that the commands and options of all pages exist; CI r
 import re
 import shlex
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import pytest
 from command import done
+from short_training import TWO_STEPS
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 24
 VIDEOS = ("VIDEO.mp4", "ANOTHER.mp4")
-SHORT = """
-like = "edge-footage"
-[optimiser]
-length = "2 steps"
-[validation]
-every = 2
-sequences = 2
-frames = 3
-"""
 STAND_INS = {
     "VIDEO": "VIDEO.mp4",
     "ANOTHER": "ANOTHER.mp4",
     "SOURCE": "VIDEO.mp4",
-    "CONFIG.toml": "deploy/serve.toml",
     "edge-footage": "edge-footage.toml",
 }
 """A word of the docs, and what is given instead. ``FOLDER`` after ``run`` is a folder of images."""
@@ -52,7 +44,6 @@ ELSEWHERE = {
     "export edge.safetensors --out BUNDLE --precision fp16": "500 frames of FP16 on a CPU; tests/export/test_gate.py",
     "init resnet50 --from": "STM's official weights; tests/training/test_official.py",
     "train table3": "STM's official weights; tests/product/test_training_commands.py",
-    "recipes": "no files; tests/product/test_training_commands.py",
 }
 """Commands that these files do not do for: what they need, and which tests run them. The longest start counts."""
 
@@ -64,13 +55,13 @@ def commands(page: str) -> list[list[str]]:
     return [["run", "IMAGES", *words[2:]] if words[:2] == ["run", "FOLDER"] else words for words in found]
 
 
-def first_words(words: list[str], starts: dict) -> str | None:
+def first_words(words: list[str], starts: Iterable[str]) -> str | None:
     return max((start for start in starts if " ".join(words).startswith(start)), key=len, default=None)
 
 
 def shortened(words: list[str]) -> list[str]:
     start = first_words(words, LESS)
-    if not start or words[-1] == "--check":
+    if not start:
         return words
     option, *value = LESS[start]
     at = words.index(option) if option in words else len(words)
@@ -92,10 +83,8 @@ def user_files(clip: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
             cv2.imwrite(f"IMAGES/{number}.jpg", image)
     for video in videos:
         video.release()
-    shutil.copytree(ROOT / "deploy", "deploy")
-    shutil.copytree(clip.parent, "examples")
     shutil.copy(shared / "teacher" / "movenet-multipose.onnx", "FILE.onnx")
-    Path("edge-footage.toml").write_text(SHORT)
+    Path("edge-footage.toml").write_text(f'like = "edge-footage"\n{TWO_STEPS}')
 
 
 @pytest.mark.slow

@@ -12,23 +12,18 @@ import cv2
 import numpy as np
 import pytest
 from command import done, refusal, stm
+from short_training import TWO_STEPS
 
 from runtime.session import Session
 from stm_skeletons.bundle import Bundle
 from training.evaluation.evaluation import Evaluation
 
-SHORT = """
+TINY = """
 [data]
 width = 96
 height = 64
 [model]
 width = 0.0625
-[optimiser]
-length = "2 steps"
-[validation]
-every = 2
-sequences = 2
-frames = 3
 """
 
 
@@ -42,7 +37,7 @@ def refused(*arguments: object) -> str:
 def shortened(folder: Path, name: str, extra: str = "") -> Path:
     """A shipped recipe with a tiny network and two steps."""
     path = folder / f"{name}-short.toml"
-    path.write_text(f'like = "{name}"\n{extra}\n{SHORT}')
+    path.write_text(f'like = "{name}"\n{extra}\n{TINY}{TWO_STEPS}')
     return path
 
 
