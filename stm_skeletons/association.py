@@ -140,7 +140,9 @@ def refine(
         if hinted is not None:
             likely *= hinted
         moved = replace(candidates, places=candidates.places + offset[:, None])
-        people = assign_exactly(found.peaks, moved, REFINED_REACH, likely)
+        before, people = people, assign_exactly(found.peaks, moved, REFINED_REACH * candidates.sizes, likely)
+        if np.array_equal(before.peaks, people.peaks):
+            break  # another round would repeat this one
     return people
 
 
@@ -173,7 +175,7 @@ def _ends(edges: tuple[tuple[int, int], ...], joints: int) -> tuple[tuple[NDArra
 def assign_greedily(peaks: NDArray, candidates: Candidates) -> People:
     """Assign peaks [NK, K, 3] greedily: candidate and peak must prefer each other. Fast, and a good start for the exact
     assignment."""
-    worth = _worth(peaks, candidates, REACH)
+    worth = _worth(peaks, candidates, REACH * candidates.sizes)
     taken = np.full(worth.shape[:2], -1, np.int64)
     if not worth.size:
         return _people(peaks, candidates, taken.T)
@@ -192,13 +194,13 @@ def assign_greedily(peaks: NDArray, candidates: Candidates) -> People:
     return _people(peaks, candidates, taken.T)
 
 
-def assign_exactly(peaks: NDArray, candidates: Candidates, reach: float, likely: NDArray) -> People:
+def assign_exactly(peaks: NDArray, candidates: Candidates, reach: NDArray, likely: NDArray) -> People:
     """Assign each joint's peaks to candidates one to one, with the largest sum of worth.
 
     Args:
         peaks: [NK, K, 3] x, y, score.
         candidates: the candidates.
-        reach: see REACH.
+        reach: [M]: see REACH; in network pixels.
         likely: [NK, M, K]: factor on each peak's worth to each candidate.
     """
     worth = _worth(peaks, candidates, reach, likely)
@@ -206,9 +208,11 @@ def assign_exactly(peaks: NDArray, candidates: Candidates, reach: float, likely:
     return _people(peaks, candidates, best_assignment(np.where(worth >= MIN_SHARE * likeliest, worth, 0)).T)
 
 
-def _worth(peaks: NDArray, candidates: Candidates, reach: float, likely: NDArray | None = None) -> NDArray[np.float32]:
+def _worth(
+    peaks: NDArray, candidates: Candidates, reach: NDArray, likely: NDArray | None = None
+) -> NDArray[np.float32]:
     """[NK, M, K]: worth of each peak to each candidate, 0 if they do not match."""
-    near = closeness(peaks[..., :2], candidates.places, reach * candidates.sizes)
+    near = closeness(peaks[..., :2], candidates.places, reach)
     worth = near * np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None] * candidates.centres[:, None]
     if likely is not None:
         worth = worth * likely
