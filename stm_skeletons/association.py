@@ -31,21 +31,23 @@ SAME_PERSON = 0.15
 LOWEST_PEAK = 0.1
 """Peaks with a lower score are ignored: the joint is then predicted from the centre."""
 REACH = 0.5
-"""Distance from the expected joint at which a peak's worth has fallen to exp(-2), in sizes of the person."""
+"""Distance from the expected joint at which a peak's worth in the greedy assignment has fallen to exp(-2); in sizes of
+the person."""
 MIN_SHARE = 0.25
 """A peak is considered for a person if its worth is at least this share of that of the person's best peak."""
 GREEDY_ROUNDS = 2
 """Rounds of the greedy assignment."""
 EXACT_ROUNDS = 2
 """Rounds of the exact assignment."""
-REFINED_REACH = 0.4
-"""REACH once the centre's offset has been corrected."""
+REFINED_REACH = 0.18
+"""Distance from the expected joint at which a peak's worth in the exact assignment has fallen to exp(-1); in sizes of
+the person. Falls more slowly than a Gaussian, because wrists and ankles may be far from their expected place."""
+PEAK_POWER, CENTRE_POWER = 1.5, 0.7
+"""Exponents of the peak's and the centre's score in a peak's worth in the exact assignment."""
+EDGE_PRIOR, HINT_PRIOR = 0.5, 0.06
+"""Added to edge support and hint in a peak's worth, so that neither has to be there."""
 OFFSET_PRIOR = 0.3
 """Sum of found joints' scores at which a centre is shifted halfway towards them."""
-HINT_WEIGHT = 8.0
-"""Weight of the hints (identity) in a peak's worth."""
-EDGE_WEIGHT = 2.0
-"""Weight of the edges to the person's other joints in a peak's worth."""
 NO_EDGE_SUPPORT = 0.1
 """Edge support if the person has no other joint to connect to."""
 MIN_WORTH = 1e-3
@@ -68,7 +70,7 @@ MISSING_CENTRE = 0.1
 """Centre score of people without a centre."""
 SCORED_JOINTS = 8
 """A person's score is the mean of this many best joints, because the others are often occluded."""
-CENTRE_POWER = 0.3
+SCORE_POWER = 0.3
 """Exponent of the centre's score in a person's score; chosen on validation images."""
 PREDICTED_SCORE = 0.02
 """Score of a predicted joint, relative to its centre's."""
@@ -131,16 +133,15 @@ def refine(
         hints: [NK, M, K] in [0, 1]: other evidence that a peak belongs to a person.
     """
     people = first
-    hinted = None if hints is None else (1 + HINT_WEIGHT * hints) / (1 + HINT_WEIGHT)
     for _ in range(EXACT_ROUNDS):
         seen = np.where(people.found, people.keypoints[..., 2], 0)[..., None]
         off = reduce_axis(np.add, (people.keypoints[..., :2] - candidates.places) * seen, 1)
         offset = off / (seen.sum(axis=1) + OFFSET_PRIOR)
-        likely = (1 + EDGE_WEIGHT * _edge_support(found, skeleton, people)) / (1 + EDGE_WEIGHT)
-        if hinted is not None:
-            likely *= hinted
+        likely = (EDGE_PRIOR + _edge_support(found, skeleton, people)) / (EDGE_PRIOR + 1)
+        if hints is not None:
+            likely *= (HINT_PRIOR + hints) / (HINT_PRIOR + 1)
         moved = replace(candidates, places=candidates.places + offset[:, None])
-        before, people = people, assign_exactly(found.peaks, moved, REFINED_REACH * candidates.sizes, likely)
+        before, people = people, assign_exactly(found.peaks, moved, candidates.sizes, likely)
         if np.array_equal(before.peaks, people.peaks):
             break  # another round would repeat this one
     return people
@@ -175,7 +176,7 @@ def _ends(edges: tuple[tuple[int, int], ...], joints: int) -> tuple[tuple[NDArra
 def assign_greedily(peaks: NDArray, candidates: Candidates) -> People:
     """Assign peaks [NK, K, 3] greedily: candidate and peak must prefer each other. Fast, and a good start for the exact
     assignment."""
-    worth = _worth(peaks, candidates, REACH * candidates.sizes)
+    worth = _worth(peaks, candidates)
     taken = np.full(worth.shape[:2], -1, np.int64)
     if not worth.size:
         return _people(peaks, candidates, taken.T)
@@ -194,29 +195,35 @@ def assign_greedily(peaks: NDArray, candidates: Candidates) -> People:
     return _people(peaks, candidates, taken.T)
 
 
-def assign_exactly(peaks: NDArray, candidates: Candidates, reach: NDArray, likely: NDArray) -> People:
+def assign_exactly(peaks: NDArray, candidates: Candidates, size: NDArray, likely: NDArray) -> People:
     """Assign each joint's peaks to candidates one to one, with the largest sum of worth.
 
     Args:
         peaks: [NK, K, 3] x, y, score.
         candidates: the candidates.
-        reach: [M]: see REACH; in network pixels.
+        size: [M]: their sizes in network pixels.
         likely: [NK, M, K]: factor on each peak's worth to each candidate.
     """
-    worth = _worth(peaks, candidates, reach, likely)
+    near = np.exp(-np.sqrt(square_distances(peaks[..., :2], candidates.places, REFINED_REACH * size)))
+    scores = _usable_scores(peaks) ** np.float32(PEAK_POWER)
+    worth = _at_least(MIN_WORTH, near * scores * (candidates.centres**CENTRE_POWER)[:, None] * likely)
     likeliest = reduce_axis(np.maximum, worth, 2)[..., None]
-    return _people(peaks, candidates, best_assignment(np.where(worth >= MIN_SHARE * likeliest, worth, 0)).T)
+    return _people(peaks, candidates, best_assignment(_at_least(MIN_SHARE * likeliest, worth)).T)
 
 
-def _worth(
-    peaks: NDArray, candidates: Candidates, reach: NDArray, likely: NDArray | None = None
-) -> NDArray[np.float32]:
-    """[NK, M, K]: worth of each peak to each candidate, 0 if they do not match."""
-    near = closeness(peaks[..., :2], candidates.places, reach)
-    worth = near * np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None] * candidates.centres[:, None]
-    if likely is not None:
-        worth = worth * likely
-    return np.where(worth >= MIN_WORTH, worth, np.float32(0))
+def _worth(peaks: NDArray, candidates: Candidates) -> NDArray[np.float32]:
+    """[NK, M, K]: worth of each peak to each candidate in the greedy assignment, 0 if they do not match."""
+    near = closeness(peaks[..., :2], candidates.places, REACH * candidates.sizes)
+    return _at_least(MIN_WORTH, near * _usable_scores(peaks) * candidates.centres[:, None])
+
+
+def _usable_scores(peaks: NDArray) -> NDArray[np.float32]:
+    """[NK, 1, K]: scores of the peaks, 0 for those that are ignored."""
+    return np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], np.float32(0))[:, None]
+
+
+def _at_least(least: NDArray | float, values: NDArray) -> NDArray[np.float32]:
+    return np.where(values >= least, values, np.float32(0))
 
 
 def _people(peaks: NDArray, candidates: Candidates, taken: NDArray[np.int64]) -> People:
@@ -248,8 +255,14 @@ def _free_peaks(found: Detections, people: People) -> NDArray[np.bool_]:
 
 def closeness(points: NDArray, places: NDArray, reach: NDArray) -> NDArray[np.float32]:
     """[NK, M, K] in [0, 1]: closeness of points [NK, K, 2] to the joints at places [M, NK, 2], in reaches [M]."""
+    squares = square_distances(points, places, np.sqrt(0.5) * reach)
+    return np.exp(np.negative(squares, out=squares), out=squares)
+
+
+def square_distances(points: NDArray, places: NDArray, unit: NDArray) -> NDArray[np.float32]:
+    """[NK, M, K]: squared distances of points [NK, K, 2] from the joints at places [M, NK, 2], in units [M]."""
     # Axis by axis: NumPy is slow at sums over an axis of length 2.
-    scale = (np.sqrt(2) / np.maximum(reach, 1e-3)).astype(np.float32)[:, None]
+    scale = (1 / np.maximum(unit, 1e-3)).astype(np.float32)[:, None]
     x, y = (
         points[:, None, :, axis] * scale - (places[..., axis] * scale).T[:, :, None].astype(np.float32)
         for axis in (0, 1)
@@ -258,7 +271,7 @@ def closeness(points: NDArray, places: NDArray, reach: NDArray) -> NDArray[np.fl
     x *= x
     y *= y
     x += y
-    return np.exp(np.negative(x, out=x), out=x)
+    return x
 
 
 def reduce_axis(function: np.ufunc, values: NDArray, axis: int) -> NDArray:
@@ -326,13 +339,13 @@ def _without_duplicates(scores: NDArray, places: NDArray) -> NDArray[np.int64]:
 
 def _scores(centres: NDArray, keypoints: NDArray, peaks: NDArray) -> NDArray[np.float32]:
     """[M]: scores of people from their centre and their best joints."""
-    return (centres**CENTRE_POWER * _mean_best(keypoints, peaks >= 0)).astype(np.float32)
+    return (centres**SCORE_POWER * _mean_best(keypoints, peaks >= 0)).astype(np.float32)
 
 
 def centre_scores(people: People) -> NDArray[np.float32]:
     """[M]: the centre scores behind people's scores (inverse of ``_scores``)."""
     best = np.maximum(_mean_best(people.keypoints, people.found), 1e-3)
-    return np.minimum((people.scores / best) ** (1 / CENTRE_POWER), 1).astype(np.float32)
+    return np.minimum((people.scores / best) ** (1 / SCORE_POWER), 1).astype(np.float32)
 
 
 def _mean_best(keypoints: NDArray, found: NDArray[np.bool_]) -> NDArray[np.float32]:

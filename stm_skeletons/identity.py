@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from stm_skeletons.assignment import best_assignment
 from stm_skeletons.association import (
     LOWEST_PEAK,
-    REFINED_REACH,
     Candidates,
     assign_greedily,
     candidates_from_centres,
@@ -61,6 +60,8 @@ SEARCH_FRAMES = 3
 """A track is searched for without a centre for this many unseen frames."""
 SEARCH_CONFIDENCE = 0.6
 """Factor on the last centre score of such a track."""
+COMMON_REACH = 0.4
+"""Reach, in sizes of the person, of the peaks that a centre could use, when it is matched to a track."""
 HINT_REACH = 0.3
 """Reach, in sizes of the person, of the hints that tracks give for their joints."""
 UNSEEN_JOINT_WEIGHT = 0.5
@@ -125,8 +126,9 @@ class Identities:
 
     def _match(self, people: People, *likeness: NDArray) -> NDArray[np.int64]:
         """[M]: the track of each person, -1 for a new person, by the mean of likenesses [M, T]."""
-        alike = sum(likeness) / len(likeness) * LIKENESS_DECAY**self._unseen
-        worth = np.where(alike >= MIN_LIKENESS, alike, 0) * people.scores[:, None] ** SCORE_POWER
+        alike = sum(likeness) / len(likeness)
+        worth = np.where(alike >= MIN_LIKENESS, alike * LIKENESS_DECAY**self._unseen, 0)
+        worth = worth * people.scores[:, None] ** SCORE_POWER
         return best_assignment(worth[None])[0]
 
     def _alike(
@@ -171,7 +173,7 @@ class Identities:
         if not len(one):
             return agreement
         scores = np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None]
-        theirs = scores * closeness(peaks[..., :2], candidates.places, REFINED_REACH * candidates.sizes)
+        theirs = scores * closeness(peaks[..., :2], candidates.places, COMMON_REACH * candidates.sizes)
         whole = reduce_axis(np.maximum, theirs, 2).sum(axis=0)
         shared = reduce_axis(np.maximum, theirs[:, one] * near[:, other], 2)
         agreement[one, other] = shared.sum(axis=0) / np.maximum(whole[one], 1e-6)
