@@ -25,18 +25,43 @@ def best_assignment(values: NDArray) -> NDArray[np.int64]:
     wanted = values.argmax(axis=2)
     most = values[np.arange(problems)[:, None], np.arange(rows), wanted]
     wants = most > 0
+    places = wanted + columns * np.arange(problems)[:, None]
+    alone = np.bincount(places[wants], minlength=problems * columns)[places] == 1
     chosen = np.where(wants, wanted, -1)
-    # If all rows want different columns, the first choices are optimal.
-    places = (wanted + columns * np.arange(problems)[:, None])[wants]
-    taken = np.bincount(places, minlength=problems * columns).reshape(problems, columns)
-    for problem in np.flatnonzero((taken > 1).any(axis=1)).tolist():
-        alone = taken[problem][wanted[problem]] == 1
-        undisputed = np.where(alone, chosen[problem], -1).tolist()
-        matching = _Matching(values[problem].tolist(), most[problem].tolist(), undisputed)
-        for row in np.flatnonzero(~alone & wants[problem]).tolist():
-            matching.add(row)
-        chosen[problem] = matching.column_of
+    # If all rows of a problem want different columns, the first choices are optimal.
+    disputed = np.flatnonzero((wants & ~alone).any(axis=1))
+    if len(disputed):
+        undisputed = np.where(alone & wants, wanted, -1)[disputed]
+        chosen[disputed] = _settle(values[disputed], most[disputed], undisputed, (wants & ~alone)[disputed])
     return chosen
+
+
+def _settle(
+    values: NDArray, most: NDArray, undisputed: NDArray[np.int64], waiting: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """[N, R]: the best assignment of several problems, solved as one with N * R rows and N * C columns.
+
+    Args:
+        values: [N, R, C].
+        most: [N, R]: each row's largest value.
+        undisputed: [N, R]: the column of each row that is alone in wanting it most, -1 for the others.
+        waiting: [N, R]: the other rows that want a column.
+    """
+    problems, rows, columns = values.shape
+    problem, row, column = np.nonzero(values > 0)
+    pairs = list(zip((problem * columns + column).tolist(), values[problem, row, column].tolist(), strict=True))
+    ends = np.bincount(problem * rows + row, minlength=problems * rows).cumsum().tolist()
+    first = columns * np.arange(problems)[:, None]
+    matching = _Matching(
+        [pairs[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)],
+        problems * columns,
+        most.ravel().tolist(),
+        np.where(undisputed >= 0, undisputed + first, -1).ravel().tolist(),
+    )
+    for number in np.flatnonzero(waiting).tolist():
+        matching.add(number)
+    chosen = np.array(matching.column_of).reshape(problems, rows)
+    return np.where(chosen >= 0, chosen - first, -1)
 
 
 class _Matching:
@@ -46,23 +71,25 @@ class _Matching:
     unmatched rows have profit 0, unmatched columns price 0.
     """
 
-    def __init__(self, values: list[list[float]], most: list[float], undisputed: list[int]) -> None:
+    def __init__(
+        self, candidates: list[list[tuple[int, float]]], columns: int, most: list[float], undisputed: list[int]
+    ) -> None:
         """
         Args:
-            values: [R, C].
-            most: [R]: upper bound of each row's values.
-            undisputed: [R]: the column of each row that is alone in wanting it most, -1 for the other rows.
+            candidates: for each row the columns with a positive value, and that value.
+            columns: number of columns.
+            most: upper bound of each row's values.
+            undisputed: the column of each row that is alone in wanting it most, -1 for the other rows.
         """
         self.column_of = undisputed
         self._row_of = {column: row for row, column in enumerate(undisputed) if column >= 0}
-        self._values = values
+        self._candidates = candidates
         self._profit = most
-        self._price = [0.0] * len(values[0])
-        self._candidate_cache: dict[int, list[tuple[int, float]]] = {}
+        self._price = [0.0] * columns
 
     def add(self, row: int) -> None:
         """Add a row and rearrange the matching where that is better."""
-        self._profit[row] = max([0.0, *(value - self._price[column] for column, value in self._candidates(row))])
+        self._profit[row] = max([0.0, *(value - self._price[column] for column, value in self._candidates[row])])
         reached, crossed, via, end_row, end_column, length = self._search(row)
         for other, way in reached.items():
             if way < length:
@@ -81,14 +108,6 @@ class _Matching:
                 return
             end_column = before
 
-    def _candidates(self, row: int) -> list[tuple[int, float]]:
-        """Columns with a positive value for a row, and that value."""
-        if row not in self._candidate_cache:
-            self._candidate_cache[row] = [
-                (column, value) for column, value in enumerate(self._values[row]) if value > 0
-            ]
-        return self._candidate_cache[row]
-
     def _search(self, row: int) -> tuple[dict, dict, dict, int, int, float]:
         """Find the cheapest way to place a row: at a free column, or by unmatching another row (Dijkstra).
 
@@ -102,7 +121,7 @@ class _Matching:
         current, end_row, shortest = row, row, self._profit[row]
         while True:
             start = reached[current] + self._profit[current]
-            for column, value in self._candidates(current):
+            for column, value in self._candidates[current]:
                 way = start + self._price[column] - value
                 if column not in crossed and way < ways.get(column, np.inf):
                     ways[column], via[column] = max(way, reached[current]), current
