@@ -68,6 +68,6 @@ def test_people_of_the_annotated_video_keep_their_ids(shared: Path):
     assert count.frames == 300
     assert count.matched / count.person_frames > 0.78
     assert count.false_positives < 30
-    assert len(count.switches) <= 30
+    assert len(count.switches) <= 18
     nearest = count_switches("edge", str(shared / "video" / "vtest.avi"), truth, "nearest")
     assert len(count.switches) < 0.6 * len(nearest.switches)
