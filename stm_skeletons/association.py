@@ -261,16 +261,13 @@ def closeness(points: NDArray, places: NDArray, reach: NDArray) -> NDArray[np.fl
 
 def square_distances(points: NDArray, places: NDArray, unit: NDArray) -> NDArray[np.float32]:
     """[NK, M, K]: squared distances of points [NK, K, 2] from the joints at places [M, NK, 2], in units [M]."""
-    # Axis by axis: NumPy is slow at sums over an axis of length 2.
-    scale = (1 / np.maximum(unit, 1e-3)).astype(np.float32)[:, None]
-    x, y = (
-        points[:, None, :, axis] * scale - (places[..., axis] * scale).T[:, :, None].astype(np.float32)
-        for axis in (0, 1)
-    )
-    # In place: allocating new arrays would take as long as the arithmetic.
+    # Axis by axis, because NumPy is slow at sums over an axis of length 2; from contiguous copies and in place, because
+    # strides and new arrays would take as long as the arithmetic.
+    x, y = (points[..., axis].copy()[:, None] - places[..., axis].T.copy()[:, :, None] for axis in (0, 1))
     x *= x
     y *= y
     x += y
+    x *= (1 / np.maximum(unit, 1e-3).astype(np.float32) ** 2)[:, None]
     return x
 
 
@@ -286,7 +283,8 @@ def reduce_axis(function: np.ufunc, values: NDArray, axis: int) -> NDArray:
 
 def spans(places: NDArray) -> NDArray:
     """[M, 2]: width and height of the joints at places [M, NK, 2]."""
-    return reduce_axis(np.maximum, places, 1) - reduce_axis(np.minimum, places, 1)
+    by_joint = places.transpose(1, 0, 2).copy()  # see reduce_axis
+    return by_joint.max(axis=0) - by_joint.min(axis=0)
 
 
 def sizes(places: NDArray) -> NDArray[np.float32]:
