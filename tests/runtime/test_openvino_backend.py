@@ -112,15 +112,18 @@ def test_bundles_that_cannot_run_are_refused_in_one_line(
 
 @needs_bf16
 def test_bf16_maps_are_near_fp32_but_not_equal(clip: Path):
-    """The shipped model on real frames, each with its own memory."""
+    """The shipped model on real frames, each with its own memory. People are counted over all frames, because those near
+    the threshold come and go."""
     capture = cv2.VideoCapture(str(clip))
+    people = np.zeros(2, int)
     with Session.open(with_precision("edge", "bf16"), OPTIONS) as ours, Session.open("edge", OPTIONS) as theirs:
         for _ in range(10):
             frame = np.asarray(capture.read()[1], np.uint8)
-            found, expected = ours.step(frame), theirs.step(frame)
+            people += [len(session.step(frame).people) for session in (ours, theirs)]
             differences = np.abs(ours.maps() - theirs.maps())
             assert 1e-4 < np.sqrt((differences**2).mean()) < 5e-3
-            assert len(found.people) == pytest.approx(len(expected.people), abs=1)
+    assert people[1] > 40
+    assert people[0] == pytest.approx(people[1], rel=0.1)
 
 
 def test_bf16_needs_openvino_and_bf16_units(edge_bundle: Path, monkeypatch: pytest.MonkeyPatch):
