@@ -112,8 +112,10 @@ def test_bundles_that_cannot_run_are_refused_in_one_line(
 
 @needs_bf16
 def test_bf16_maps_are_near_fp32_but_not_equal(clip: Path):
-    """The shipped model on real frames, each with its own memory. People are counted over all frames, because those near
-    the threshold come and go."""
+    """The shipped model on real frames, each with its own memory.
+
+    People are counted over all frames, because those near the threshold come and go.
+    """
     capture = cv2.VideoCapture(str(clip))
     people = np.zeros(2, int)
     with Session.open(with_precision("edge", "bf16"), OPTIONS) as ours, Session.open("edge", OPTIONS) as theirs:
