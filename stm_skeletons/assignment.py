@@ -29,10 +29,11 @@ def best_assignment(values: NDArray) -> NDArray[np.int64]:
     alone = np.bincount(places[wants], minlength=problems * columns)[places] == 1
     chosen = np.where(wants, wanted, -1)
     # If all rows of a problem want different columns, the first choices are optimal.
-    disputed = np.flatnonzero((wants & ~alone).any(axis=1))
+    waiting = wants & ~alone
+    disputed = np.flatnonzero(waiting.any(axis=1))
     if len(disputed):
-        undisputed = np.where(alone & wants, wanted, -1)[disputed]
-        chosen[disputed] = _settle(values[disputed], most[disputed], undisputed, (wants & ~alone)[disputed])
+        undisputed = np.where(waiting, -1, chosen)
+        chosen[disputed] = _settle(values[disputed], most[disputed], undisputed[disputed], waiting[disputed])
     return chosen
 
 

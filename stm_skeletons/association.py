@@ -205,7 +205,7 @@ def assign_exactly(peaks: NDArray, candidates: Candidates, size: NDArray, likely
         likely: [NK, M, K]: factor on each peak's worth to each candidate.
     """
     near = np.exp(-np.sqrt(square_distances(peaks[..., :2], candidates.places, REFINED_REACH * size)))
-    scores = _usable_scores(peaks) ** np.float32(PEAK_POWER)
+    scores = usable_scores(peaks) ** np.float32(PEAK_POWER)
     worth = _at_least(MIN_WORTH, near * scores * (candidates.centres**CENTRE_POWER)[:, None] * likely)
     likeliest = reduce_axis(np.maximum, worth, 2)[..., None]
     return _people(peaks, candidates, best_assignment(_at_least(MIN_SHARE * likeliest, worth)).T)
@@ -214,10 +214,10 @@ def assign_exactly(peaks: NDArray, candidates: Candidates, size: NDArray, likely
 def _worth(peaks: NDArray, candidates: Candidates) -> NDArray[np.float32]:
     """[NK, M, K]: worth of each peak to each candidate in the greedy assignment, 0 if they do not match."""
     near = closeness(peaks[..., :2], candidates.places, REACH * candidates.sizes)
-    return _at_least(MIN_WORTH, near * _usable_scores(peaks) * candidates.centres[:, None])
+    return _at_least(MIN_WORTH, near * usable_scores(peaks) * candidates.centres[:, None])
 
 
-def _usable_scores(peaks: NDArray) -> NDArray[np.float32]:
+def usable_scores(peaks: NDArray) -> NDArray[np.float32]:
     """[NK, 1, K]: scores of the peaks, 0 for those that are ignored."""
     return np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], np.float32(0))[:, None]
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stm_skeletons.assignment import best_assignment
 from stm_skeletons.association import (
-    LOWEST_PEAK,
     Candidates,
     assign_greedily,
     candidates_from_centres,
@@ -27,6 +26,7 @@ from stm_skeletons.association import (
     sizes,
     spans,
     trim_peaks,
+    usable_scores,
 )
 from stm_skeletons.detections import Detections
 from stm_skeletons.people import People, concatenate
@@ -172,8 +172,7 @@ class Identities:
         agreement = np.zeros((len(candidates.places), len(self._ids)))
         if not len(one):
             return agreement
-        scores = np.where(peaks[..., 2] >= LOWEST_PEAK, peaks[..., 2], 0)[:, None]
-        theirs = scores * closeness(peaks[..., :2], candidates.places, COMMON_REACH * candidates.sizes)
+        theirs = usable_scores(peaks) * closeness(peaks[..., :2], candidates.places, COMMON_REACH * candidates.sizes)
         whole = reduce_axis(np.maximum, theirs, 2).sum(axis=0)
         shared = reduce_axis(np.maximum, theirs[:, one] * near[:, other], 2)
         agreement[one, other] = shared.sum(axis=0) / np.maximum(whole[one], 1e-6)
