@@ -210,11 +210,30 @@ def test_person_entering_an_empty_area_appears_even_if_only_memory_is_trusted():
 
 
 @torch.no_grad()
+def test_remembered_joint_gives_way_to_the_same_joint_seen_beside_it():
+    """For any weights: a person who walks on leaves nothing behind; a hidden one, and other joints, are kept."""
+    fusion = Fusion(17)
+    torch.nn.init.constant_(fusion.shares.get_parameter("bias"), 100)
+    read, context, features, detected = fusion_inputs()
+    read[:, :-1], detected[:] = 0, 0
+    read[:, :17, 2:5, 3:6] = read[:, -19:-2, 2:5, 3:6] = 0.6  # around rows 6 and 7, columns 8 and 9 at stride 4
+    detected[:, 0, 7, 11] = 0.8
+    mixed = fusion(read, context, features, detected)[0, :, 6:8, 8:10]
+    assert mixed[0].max() < 0.2
+    assert mixed[1:].min() > 0.59
+    detected[:, 0, 7, 11] = 0.1
+    assert fusion(read, context, features, detected)[0, 0, 6:8, 8:10].min() > 0.45, "seen dimly, so perhaps not it"
+    detected[:, 0, 6, 8] = 0.2
+    assert fusion(read, context, features, detected)[0, 0, 6:8, 8:10].min() > 0.5, "seen best where it is remembered"
+
+
+@torch.no_grad()
 def test_untrained_fusion_is_nearly_the_mean_of_detection_and_memory():
     """It is the mean where both are equally clear and the detection is lower; otherwise the clearer one counts more."""
     torch.manual_seed(0)
     fusion = Fusion(17)
-    read, context, features, detected = fusion_inputs()
+    read, context, features, _ = fusion_inputs()
+    detected = torch.rand(1, 17, 1, 1).expand(1, 17, H // 4, W // 4)  # nowhere more than nearby
     change = upsample(read[:, :17]) - detected
     change = torch.where(change < 0, MOST_LOWERED * change, change)
     read[:, -2] = context[:, -1] = 0

@@ -4,7 +4,8 @@ The image is encoded once: the memory encoder uses the query encoder's features 
 read with motion compensation (training.model.motion). The current detection and the memory are mixed cell by cell. No
 confidence exceeds the highest one of a single frame, so mistakes cannot amplify themselves through the memory. The
 current detection has a weight of at least a quarter, so the memory of an empty place cannot suppress people who walk
-in. With an empty memory, the keypoint maps are MoveNet's.
+in. A remembered joint gives way to the same joint seen beside it, so people who walk leave no trail. With an empty
+memory, the keypoint maps are MoveNet's.
 """
 
 import torch
@@ -295,7 +296,8 @@ class Fusion(nn.Module):
     """Mixes the current detection and the memory for each cell and joint.
 
     A mix never exceeds the highest confidence of a single frame, so mistakes cannot amplify themselves through the
-    memory. A detection that persists prevails over any memory (MOST_LOWERED).
+    memory. A detection that persists prevails over any memory (MOST_LOWERED). The memory adds a joint only where the
+    same joint is not seen beside it.
     """
 
     def __init__(self, joints: int) -> None:
@@ -330,8 +332,15 @@ class Fusion(nn.Module):
         memory = upsample(mean + of_largest * (largest - mean)).float()
         now, known = seen.float(), known.float()
         change = memory - now
-        change = change + (1 - MOST_LOWERED) * F.relu(-change)
+        change = F.relu(change) * upsample(_seen_nowhere_near(now)) - MOST_LOWERED * F.relu(-change)
         return (now + known * of_memory * change).to(seen)
+
+
+def _seen_nowhere_near(seen: Tensor) -> Tensor:
+    """[B, NK, H/8, W/8]: near 0 where a neighbouring cell shows the joint clearly and this one does not; 1 where this
+    cell shows it best, or nobody does. A joint that is seen where it has moved to is not also kept where it was."""
+    cells = F.max_pool2d(seen, 2)
+    return torch.square(1 - (F.max_pool2d(cells, 3, stride=1, padding=1) - cells))
 
 
 def split_read(read: Tensor, joints: int) -> tuple[Tensor, Tensor, Tensor]:
