@@ -70,7 +70,7 @@ MISSING_CENTRE = 0.1
 """Centre score of people without a centre."""
 SCORED_JOINTS = 8
 """A person's score is the mean of this many best joints, because the others are often occluded."""
-SCORE_POWER = 0.3
+CENTRE_POWER = 0.3
 """Exponent of the centre's score in a person's score; chosen on validation images."""
 PREDICTED_SCORE = 0.02
 """Score of a predicted joint, relative to its centre's."""
@@ -337,13 +337,13 @@ def _without_duplicates(scores: NDArray, places: NDArray) -> NDArray[np.int64]:
 
 def _scores(centres: NDArray, keypoints: NDArray, peaks: NDArray) -> NDArray[np.float32]:
     """[M]: scores of people from their centre and their best joints."""
-    return (centres**SCORE_POWER * _mean_best(keypoints, peaks >= 0)).astype(np.float32)
+    return (centres**CENTRE_POWER * _mean_best(keypoints, peaks >= 0)).astype(np.float32)
 
 
 def centre_scores(people: People) -> NDArray[np.float32]:
     """[M]: the centre scores behind people's scores (inverse of ``_scores``)."""
     best = np.maximum(_mean_best(people.keypoints, people.found), 1e-3)
-    return np.minimum((people.scores / best) ** (1 / SCORE_POWER), 1).astype(np.float32)
+    return np.minimum((people.scores / best) ** (1 / CENTRE_POWER), 1).astype(np.float32)
 
 
 def _mean_best(keypoints: NDArray, found: NDArray[np.bool_]) -> NDArray[np.float32]:
